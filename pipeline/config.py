@@ -1,0 +1,447 @@
+"""One TOML per run, one frozen tree.
+
+Unknown keys are refused; errors carry the key's full path and what is allowed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from pipeline.errors import ConfigError
+
+__all__ = [
+    "Config",
+    "EvaluateConfig",
+    "EventsConfig",
+    "ExportConfig",
+    "GatesConfig",
+    "HnswConfig",
+    "IndexConfig",
+    "ItemsConfig",
+    "IvfPqConfig",
+    "ReportConfig",
+    "RunConfig",
+    "ShardsConfig",
+    "TrainConfig",
+    "VocabConfig",
+    "load",
+    "stage_fields",
+    "to_toml",
+]
+
+# Says where or how fast something runs, never what comes out: left out of fingerprints.
+_ELSEWHERE: dict[str, Any] = {"shapes_artifact": False}
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+def _one_or_many(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Paths = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
+
+
+class RunConfig(_Section):
+    """The run: one folder, `<root>/<name>/`."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._=-]*$", max_length=128)
+    root: str = Field(
+        "runs", min_length=1, json_schema_extra=_ELSEWHERE, description="folder or fsspec URL"
+    )
+    seed: int = Field(1, ge=0, lt=2**31)
+    partitions: int = Field(
+        64, ge=1, le=65536, description="virtual partitions, fixed for the life of a run"
+    )
+    engine: str = Field(
+        "sail",
+        pattern=r"^(sail|spark|sc://.+)$",
+        json_schema_extra=_ELSEWHERE,
+        description="sail (embedded), spark (local Apache Spark), or a Spark Connect URL",
+    )
+
+
+class ItemsConfig(_Section):
+    """Item metadata: titles and categories for the report and the command line."""
+
+    paths: Paths
+    format: Literal["tsv", "csv", "delimited", "jsonl", "parquet"] = "tsv"
+    separator: str = Field("\t", min_length=1, description="for delimited")
+    encoding: str = "utf-8"
+    header: bool = True
+    columns: tuple[str, ...] = ()
+    item: str = Field("item_id", description="column of the id")
+    title: str = Field("{title}", description="a template over columns: '{name} ({year})'")
+    categories: str = Field("", description="column of the categories; empty for none")
+    categories_separator: str = Field("|", min_length=1)
+
+
+class EventsConfig(_Section):
+    """Raw logs and how their columns map to who, what, when and how much."""
+
+    paths: Paths = Field(description="files, folders, globs or URLs")
+    format: Literal["tsv", "csv", "delimited", "jsonl", "parquet"] = "tsv"
+    separator: str = Field(",", min_length=1, max_length=8, description="for delimited")
+    quote: str = Field('"', max_length=1, description="for csv and delimited; empty for none")
+    header: bool = True
+    columns: tuple[str, ...] = Field((), description="names, where there is no header")
+    encoding: str = "utf-8"
+    user: str = "user_id"
+    item: str = "item_id"
+    time: str = Field("", description="column of the time; empty for none")
+    time_unit: Literal["iso", "seconds", "milliseconds", "microseconds"] = "seconds"
+    time_min: str = Field("1970-01-01T00:00:00Z", description="earlier events are rejected")
+    time_max: str = Field("", description="later events are rejected; empty for one day from now")
+    weight: str = Field("", description="column of the weight or rating; empty for 1")
+    split: str = Field("", description="column of the split, for shards.split = 'given'")
+    max_id_bytes: int = Field(1024, ge=1, description="longer ids are rejected")
+    max_rejects: float = Field(0.01, ge=0, le=1, description="share of lines; more fail the run")
+    merge_by: Literal["event", "pair", "none"] = Field(
+        "event",
+        description="events alike in user, item and time are one (event); in user and item (pair)",
+    )
+    merge_weight: Literal["max", "sum", "last", "count"] = "max"
+    merge_time: Literal["first", "last"] = Field("last", description="for merge_by = 'pair'")
+    items: ItemsConfig | None = None
+
+    @model_validator(mode="after")
+    def _columns(self) -> EventsConfig:
+        if not self.paths:
+            raise ValueError("paths: at least one is needed")
+        if not self.header and not self.columns and self.format not in ("jsonl", "parquet"):
+            raise ValueError("columns: needed where header = false")
+        return self
+
+
+class VocabConfig(_Section):
+    """Ids to dense rows."""
+
+    min_user_count: int = Field(1, ge=1, description="users with fewer events are dropped")
+    min_item_count: int = Field(1, ge=1)
+
+
+class ShardsConfig(_Section):
+    """Train, validation and test, decided once."""
+
+    split: Literal["last", "time", "random", "given"] = "last"
+    valid: float = Field(
+        1, ge=0, description="last: events per user; random, time, given: share of the events"
+    )
+    test: float = Field(1, ge=0)
+    valid_from: str = Field("", description="time: ISO time; empty to use the shares")
+    test_from: str = ""
+    given_train: Paths = ("train",)
+    given_valid: Paths = ("valid",)
+    given_test: Paths = ("test",)
+
+    @model_validator(mode="after")
+    def _sizes(self) -> ShardsConfig:
+        if self.split == "last":
+            if self.valid != int(self.valid) or self.test != int(self.test):
+                raise ValueError("valid, test: whole numbers of events for split = 'last'")
+        elif self.valid + self.test >= 1 and not (self.valid_from and self.test_from):
+            raise ValueError(
+                f"valid, test: shares that leave some to train, together below 1, "
+                f"for split = '{self.split}'"
+            )
+        return self
+
+
+class TrainConfig(_Section):
+    """Training: objective, optimizer, schedule."""
+
+    objective: str = Field("softmax", description="a name in pipeline.train.losses.LOSSES")
+    dim: int = Field(64, ge=1, le=4096)
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(2048, ge=1, description="events of a global step, over all workers")
+    similarity: Literal["cosine", "dot"] = "cosine"
+    temperature: float = Field(0.1, gt=0, description="for softmax")
+    negatives: int = Field(256, ge=0, description="shared by the whole global batch")
+    negatives_power: float = Field(
+        0.0, ge=0, le=2, description="drawn by count to this power: 0 uniform, 1 by count"
+    )
+    in_batch: bool = Field(False, description="the batch's own items are negatives too")
+    logq: bool = Field(True, description="correct for how often a negative is drawn")
+    optimizer: str = Field("adagrad", description="a name in pipeline.train.optim.OPTIMIZERS")
+    learning_rate: float = Field(0.1, gt=0)
+    schedule: str = Field("constant", description="a name in pipeline.train.optim.SCHEDULES")
+    warmup_steps: int = Field(0, ge=0)
+    l2: float = Field(0.0, ge=0, description="on the rows of a batch")
+    init_scale: float = Field(0.0, ge=0, description="standard deviation; 0 for dim ** -0.5")
+    metric: str = Field("", description="chosen on validation; empty: ndcg@10, or rmse for ratings")
+    patience: int = Field(5, ge=0, description="epochs without improvement; 0 never stops early")
+    valid_users: int = Field(10000, ge=1, description="at most so many in validation")
+    workers: int = Field(2, ge=1, json_schema_extra=_ELSEWHERE)
+    threads: int = Field(1, ge=1, json_schema_extra=_ELSEWHERE, description="torch, per worker")
+    launcher: Literal["ray", "inline"] = Field(
+        "ray", json_schema_extra=_ELSEWHERE, description="inline: in this process, one worker"
+    )
+    device: Literal["cpu", "cuda"] = Field("cpu", json_schema_extra=_ELSEWHERE)
+    checkpoint_steps: int = Field(
+        0, ge=0, json_schema_extra=_ELSEWHERE, description="0: at the end of each epoch"
+    )
+    max_failures: int = Field(3, ge=0, json_schema_extra=_ELSEWHERE)
+
+
+class ExportConfig(_Section):
+    """Vectors with their ids."""
+
+    npy: bool = Field(True, description="also write users.npy and items.npy")
+
+
+class HnswConfig(_Section):
+    """FAISS HNSW."""
+
+    m: int = Field(32, ge=2, le=256)
+    ef_construction: int = Field(200, ge=8)
+    ef_search: int = Field(128, ge=1)
+
+
+class IvfPqConfig(_Section):
+    """FAISS IVF with product quantization."""
+
+    lists: int = Field(0, ge=0, description="0: about 4 sqrt(n)")
+    probes: int = Field(0, ge=0, description="0: a quarter of the lists")
+    segments: int = Field(0, ge=0, description="bytes per vector; 0: one per two dimensions")
+
+
+class IndexConfig(_Section):
+    """The nearest-neighbour index over the items."""
+
+    kind: str = Field("hnsw", description="a name in pipeline.index.INDEXES")
+    queries: int = Field(1000, ge=1, description="held-out users' vectors to measure with")
+    threads: int = Field(0, ge=0, json_schema_extra=_ELSEWHERE, description="0: all cores")
+    hnsw: HnswConfig = HnswConfig()
+    ivfpq: IvfPqConfig = IvfPqConfig()
+
+
+class GatesConfig(_Section):
+    """What a run must reach to be published. Absent gates are not asked."""
+
+    over_popularity: dict[str, float] = Field(
+        {}, description="metric to least ratio over popularity: {'recall@10' = 1.2}"
+    )
+    least: dict[str, float] = Field(
+        {}, description="metric to its floor: {'index.recall@10' = 0.95}"
+    )
+    most: dict[str, float] = Field({}, description="metric to its ceiling: {rmse = 0.95}")
+
+
+class EvaluateConfig(_Section):
+    """Exact and through the index, on test."""
+
+    ks: tuple[int, ...] = (10, 20, 100)
+    batch_users: int = Field(1024, ge=1, json_schema_extra=_ELSEWHERE)
+    slices: int = Field(3, ge=1, le=20, description="item-popularity slices of equal train events")
+    gates: GatesConfig = GatesConfig()
+
+    @field_validator("ks")
+    @classmethod
+    def _ks(cls, ks: tuple[int, ...]) -> tuple[int, ...]:
+        if not ks or min(ks) < 1 or len(set(ks)) != len(ks):
+            raise ValueError("positive numbers, each once")
+        return tuple(sorted(ks))
+
+
+class ReportConfig(_Section):
+    """The HTML page."""
+
+    title: str = ""
+    map_items: int = Field(2000, ge=1, description="most frequent items on the map")
+    labels: int = Field(25, ge=0, description="items labelled on the map")
+    neighbours_of: tuple[str, ...] = Field(
+        (), description="titles or ids; empty: the most frequent items"
+    )
+
+
+class Config(_Section):
+    """The whole run."""
+
+    run: RunConfig
+    events: EventsConfig
+    vocab: VocabConfig = VocabConfig()
+    shards: ShardsConfig = ShardsConfig()
+    train: TrainConfig = TrainConfig()
+    export: ExportConfig = ExportConfig()
+    index: IndexConfig = IndexConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def _across(self) -> Config:
+        if self.shards.split in ("last", "time") and not self.events.time:
+            raise ValueError(f"events.time: needed for shards.split = '{self.shards.split}'")
+        if self.shards.split == "given" and not self.events.split:
+            raise ValueError("events.split: needed for shards.split = 'given'")
+        if self.train.objective == "rating" and not self.events.weight:
+            raise ValueError("events.weight: needed for train.objective = 'rating'")
+        if self.train.launcher == "inline" and self.train.workers != 1:
+            raise ValueError("train.workers: 1 with train.launcher = 'inline'")
+        if self.run.root.startswith("memory:") and self.train.launcher == "ray":
+            raise ValueError(
+                "run.root: memory:// lives in one process; "
+                "use it with train.launcher = 'inline' and train.workers = 1"
+            )
+        return self
+
+
+def load(path: str | Path, sets: Sequence[str] = ()) -> Config:
+    """The config at `path` with each `section.key=value` of `sets` laid over it.
+
+    Raises:
+        ConfigError: no such file, not TOML, an unknown key, a value out of bounds.
+    """
+    tree = _read(Path(path))
+    for one in sets:
+        _lay(tree, one)
+    return parse(tree, where=str(path))
+
+
+def parse(tree: Mapping[str, Any], where: str = "config") -> Config:
+    """The config of a parsed TOML; `where` names it in errors."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_explain(error), where=where) from None
+
+
+def stage_fields(config: Config, keys: Sequence[str]) -> dict[str, Any]:
+    """Flat `section.key` → value below `keys`, without fields that shape no artifact."""
+    flat = dict(_flatten(config, ""))
+    return {
+        path: value
+        for path, value in sorted(flat.items())
+        if any(path == key or path.startswith(f"{key}.") for key in keys)
+    }
+
+
+def to_toml(config: Config) -> str:
+    """The resolved run as TOML that `load` reads back to an equal config."""
+    lines: list[str] = []
+    _emit(config.model_dump(mode="python"), "", lines)
+    return "\n".join(lines).strip() + "\n"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError("no such file", where=str(path)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}", where=str(path)) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"not TOML: {error}", where=str(path)) from None
+
+
+def _lay(tree: dict[str, Any], one: str) -> None:
+    path, equals, text = one.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys) or len(keys) < 2:
+        raise ConfigError(f"'{one}' is not section.key=value", where="--set")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()  # a bare word is a string
+    for key in keys[:-1]:
+        tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"'{key}' in '{path}' is not a section", where="--set")
+    tree[keys[-1]] = value
+
+
+def _explain(error: ValidationError) -> str:
+    """Every error on one line: key's path, what is wrong, what is allowed."""
+    parts = []
+    for one in error.errors(include_url=False):
+        path = ".".join(str(p) for p in one["loc"])
+        if one["type"] == "extra_forbidden":
+            parts.append(f"{path}: unknown key; {_allowed(one['loc'])}")
+        elif one["type"] == "missing":
+            parts.append(f"{path}: missing")
+        elif one["type"] == "value_error":
+            text = one["msg"].removeprefix("Value error, ")
+            parts.append(f"{path}.{text}" if path else text)
+        else:
+            message = one["msg"][0].lower() + one["msg"][1:]
+            parts.append(f"{path}: {message}, got {one['input']!r}")
+    return "; ".join(parts)
+
+
+def _allowed(path: tuple[int | str, ...]) -> str:
+    model: type[BaseModel] | None = Config
+    for key in path[:-1]:
+        field = model.model_fields.get(str(key)) if model else None
+        model = _model_of(field.annotation) if field else None
+    names = sorted(model.model_fields) if model else []
+    near = difflib.get_close_matches(str(path[-1]), names, 1)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return f"{hint}allowed: {', '.join(names)}"
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return next((m for a in typing.get_args(annotation) if (m := _model_of(a))), None)
+    return None
+
+
+def _flatten(model: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, field in type(model).model_fields.items():
+        extra = field.json_schema_extra
+        if isinstance(extra, dict) and extra.get("shapes_artifact") is False:
+            continue
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", list(value) if isinstance(value, tuple) else value
+
+
+_BARE = re.compile(r"^[A-Za-z0-9_-]+$")
+
+
+def _emit(table: Mapping[str, Any], prefix: str, lines: list[str]) -> None:
+    scalars = {k: v for k, v in table.items() if not isinstance(v, Mapping) and v is not None}
+    if prefix and (scalars or not table):
+        lines.append(f"\n[{prefix}]")
+    lines += [f"{_key(k)} = {_value(v)}" for k, v in scalars.items()]
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            _emit(value, f"{prefix}.{_key(key)}" if prefix else _key(key), lines)
+
+
+def _key(key: str) -> str:
+    return key if _BARE.match(key) else _value(key)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        escaped = "".join(
+            c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in value
+        )
+        return f'"{escaped}"'
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_value(v) for v in value)}]"
+    return repr(value)

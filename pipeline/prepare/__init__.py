@@ -1,0 +1,1 @@
+"""Data stages: DataFrame in, DataFrame out, on Sail or Apache Spark."""

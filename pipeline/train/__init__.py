@@ -1,0 +1,1 @@
+"""Training with sharded tables: plain torch and torch.distributed."""

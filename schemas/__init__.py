@@ -1,0 +1,1 @@
+"""What the data is: the Arrow schemas of every artifact and the manifest that seals it."""
