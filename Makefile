@@ -1,0 +1,50 @@
+# make demo   sets everything up and runs MovieLens-100K from raw log to report
+# make test   sets everything up and passes the tests
+# make check  formatting, lint, types
+# make bench  what the benchmarks say on this machine
+# make clean  removes what was built (runs/ stays)
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: demo test check bench clean help
+
+demo: .venv/.ready
+	$(BIN)/embedmill demo
+
+test: .venv/.ready-dev
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m pytest --cov --cov-report=term $(TESTS)
+
+check: .venv/.ready-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: .venv/.ready-dev
+	$(BIN)/python benchmarks/line.py
+
+clean:
+	rm -rf .venv build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+help:
+	@sed -n 's/^# \(make .*\)/  \1/p' Makefile
+
+.venv/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "Python 3.11 is needed, $(PYTHON) is another: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.ready: .venv/.made pyproject.toml constraints.txt
+	@echo "Installing (a few minutes the first time) ..."
+	$(PIP) --editable .
+	@touch $@
+
+.venv/.ready-dev: .venv/.made pyproject.toml constraints.txt
+	@echo "Installing (a few minutes the first time) ..."
+	$(PIP) --editable '.[dev]'
+	@touch $@ .venv/.ready

@@ -1,0 +1,110 @@
+"""The whole line: raw logs → events → vocab → shards → train → export → index → evaluate → report.
+
+The file to read first. Each stage reads artifacts to its left and writes its own; a stage
+that has finished with this config and these inputs is skipped.
+
+    python jobs/all.py examples/movielens-100k.toml --set train.epochs=3
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from jobs import evaluate, events, export, index, report, shards, train, vocab
+from jobs.launch import Job, discard_from, exit_code, run_stage
+from pipeline.artifact import Run, publish, save_config
+from pipeline.config import load
+from pipeline.errors import ConfigError, GateError
+from pipeline.terminal import Terminal
+
+__all__ = ["JOBS", "main", "run_line"]
+
+JOBS: dict[str, Job] = {
+    "events": Job(events.build, events.sources),
+    "vocab": Job(vocab.build),
+    "shards": Job(shards.build),
+    "train": Job(train.build),
+    "export": Job(export.build),
+    "index": Job(index.build),
+    "evaluate": Job(evaluate.build),
+    "report": Job(report.build),
+}
+
+
+def run_line(
+    run: Run,
+    *,
+    first: str = "events",
+    last: str = "report",
+    rebuild: bool = False,
+    terminal: Terminal | None = None,
+) -> None:
+    """Bring the stages `first` to `last` up to date; publish when the line is whole.
+
+    Args:
+        run: the run.
+        first: the stage to begin with; those before it must have finished.
+        last: the stage to end with.
+        rebuild: build stale stages anew; with `first`, build it and what follows anew.
+        terminal: where progress is shown.
+
+    Raises:
+        GateError: the line is whole, and a gate failed: nothing is published.
+    """
+    terminal = terminal or Terminal()
+    save_config(run)
+    if rebuild and first != "events":
+        discard_from(run, first)
+    for stage in stages(first, last):
+        run_stage(run, stage, JOBS[stage], terminal, rebuild=rebuild)
+    if last == "report":
+        check_gates(run)
+        publish(run)
+
+
+def stages(first: str, last: str) -> list[str]:
+    """The stages from `first` to `last`."""
+    names = list(JOBS)
+    for name in (first, last):
+        if name not in JOBS:
+            raise ConfigError(f"no stage '{name}'; there are {', '.join(names)}")
+    chosen = names[names.index(first) : names.index(last) + 1]
+    if not chosen:
+        raise ConfigError(f"stage '{last}' comes before '{first}'")
+    return chosen
+
+
+def check_gates(run: Run) -> None:
+    """Raise GateError when a gate that `evaluate` judged has failed."""
+    gates = run.artifact("evaluate").read_json("gates.json")
+    failed = [g for g in gates if not g["passed"]]
+    if failed:
+        said = "; ".join(f"{g['gate']}: wanted {g['wanted']}, got {g['got']}" for g in failed)
+        raise GateError(
+            f"{len(failed)} of {len(gates)} gates failed: {said}",
+            where=run.storage.root,
+            todo="The run is complete but not published",
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the line from a command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="jobs/all.py", description="Run the whole line.")
+    parser.add_argument("config", help="the run's TOML")
+    parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
+    parser.add_argument("--from", dest="first", default="events", metavar="STAGE")
+    parser.add_argument("--to", dest="last", default="report", metavar="STAGE")
+    parser.add_argument("--rebuild", action="store_true", help="build anew where stale")
+    args = parser.parse_args(argv)
+
+    def work() -> None:
+        run = Run(load(args.config, args.set))
+        run_line(run, first=args.first, last=args.last, rebuild=args.rebuild)
+
+    return exit_code(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""From a command line to a finished stage: config, up-to-date check, errors to exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from pipeline.artifact import Artifact, Run, Writer, save_config
+from pipeline.config import load
+from pipeline.errors import ArtifactError, EmbedmillError, MachineError
+from pipeline.log import Progress
+from pipeline.terminal import Terminal
+from schemas.stages import STAGES
+
+__all__ = ["Job", "Outcome", "exit_code", "main_of", "run_stage"]
+
+INTERRUPTED = 130
+TERMINATED = 143
+BUG = 70
+
+
+@dataclass(frozen=True)
+class Job:
+    """How a stage is run: `build` does the work, `sources` stamps the raw files it reads."""
+
+    build: Callable[[Run, Writer, Progress], None]
+    sources: Callable[[Run], Mapping[str, Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished stage, and whether it was built just now."""
+
+    artifact: Artifact
+    built: bool
+
+
+def run_stage(run: Run, stage: str, job: Job, terminal: Terminal, *, rebuild: bool) -> Outcome:
+    """Bring one stage up to date.
+
+    Args:
+        run: the run.
+        stage: its stage.
+        job: how the stage is run.
+        terminal: where progress is shown.
+        rebuild: discard a stale artifact, and those after it, instead of raising.
+
+    Raises:
+        StaleArtifactError: finished with another config or input, and not `rebuild`.
+    """
+    sources = job.sources(run) if job.sources else {}
+    if _up_to_date(run, stage, sources, rebuild=rebuild):
+        artifact = run.artifact(stage)
+        terminal.skipped(stage, artifact)
+        return Outcome(artifact, built=False)
+    out = run.writer(stage, sources)
+    with terminal.stage(stage) as progress:
+        job.build(run, out, progress)
+        artifact = run.artifact(stage)
+    terminal.finished(stage, artifact)
+    return Outcome(artifact, built=True)
+
+
+def discard_from(run: Run, stage: str) -> None:
+    """Undo a stage and all that follow, the last one first."""
+    names = list(STAGES)
+    for name in reversed(names[names.index(stage) :]):
+        run.discard(name)
+
+
+def main_of(stage: str, job: Job, argv: Sequence[str] | None = None) -> int:
+    """The `main` of a job file: `jobs/<stage>.py CONFIG [--set section.key=value] [--rebuild]`."""
+    parser = argparse.ArgumentParser(
+        prog=f"jobs/{stage}.py", description=f"Run stage '{stage}' of a run."
+    )
+    parser.add_argument("config", help="the run's TOML")
+    parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
+    parser.add_argument("--rebuild", action="store_true", help="build anew where stale")
+    args = parser.parse_args(argv)
+
+    def work() -> None:
+        run = Run(load(args.config, args.set))
+        save_config(run)
+        run_stage(run, stage, job, Terminal(), rebuild=args.rebuild)
+
+    return exit_code(work)
+
+
+def exit_code(work: Callable[[], None]) -> int:
+    """Run `work`; say what went wrong in one sentence; return the process's exit code."""
+    try:
+        with _terminable():
+            work()
+    except EmbedmillError as error:
+        print(f"embedmill: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt as stop:
+        print(
+            "embedmill: interrupted; finished stages are kept, run the same command again to go on",
+            file=sys.stderr,
+        )
+        return TERMINATED if stop.args else INTERRUPTED
+    except OSError as error:
+        print(f"embedmill: {MachineError(str(error))}", file=sys.stderr)
+        return MachineError.exit_code
+    except Exception:
+        traceback.print_exc()
+        print("embedmill: this is a bug; please report it with the lines above", file=sys.stderr)
+        return BUG
+    return 0
+
+
+def _up_to_date(run: Run, stage: str, sources: Mapping[str, Any], *, rebuild: bool) -> bool:
+
+    try:
+        return run.up_to_date(stage, sources)
+    except ArtifactError:
+        if not rebuild:
+            raise
+        discard_from(run, stage)
+        return False
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends a job as Ctrl-C does: children are stopped, temporary files removed."""
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt("terminated")
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,147 @@
+"""What a person sees while a run goes on: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from pipeline.artifact import Artifact
+
+__all__ = ["Terminal", "duration", "si"]
+
+_EVERY_LIVE = 0.1  # seconds between redraws
+_EVERY_PLAIN = 10.0  # seconds between plain lines
+
+
+class Terminal:
+    """Shows stages as they run; on a terminal when `file` is one, else as lines of a log."""
+
+    def __init__(self, file: TextIO | None = None, *, quiet: bool = False) -> None:
+        self._file = file or sys.stdout
+        self._quiet = quiet
+        self._console = Console(file=self._file, highlight=False)
+
+    @property
+    def live(self) -> bool:
+        """Whether lines are redrawn in place."""
+        return self._console.is_terminal and not self._quiet
+
+    def say(self, text: str) -> None:
+        """One line."""
+        if not self._quiet:
+            self._console.print(Text(text), soft_wrap=not self.live)
+            self._file.flush()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[_StageProgress]:
+        """Show one stage until the block ends."""
+        if not self.live:
+            self.say(f"{name:<9} started")
+            yield _StageProgress(name, self.say, None)
+            return
+        with Live(console=self._console, auto_refresh=False, transient=True) as live:
+            progress = _StageProgress(name, self.say, live)
+            progress.draw("")
+            yield progress
+
+    def finished(self, name: str, artifact: Artifact) -> None:
+        """A stage has just been built."""
+        line = f"{name:<9} {summary(artifact)}"
+        self.say(f"{line:<66} {duration(artifact.manifest.seconds):>12}")
+
+    def skipped(self, name: str, artifact: Artifact) -> None:
+        """A stage was up to date."""
+        line = f"{name:<9} {summary(artifact)}"
+        self.say(f"{line:<66} {'up to date':>12}")
+
+
+class _StageProgress:
+    """A stage's `pipeline.log.Progress`, drawn at most every so often."""
+
+    def __init__(self, name: str, say: Callable[[str], None], live: Live | None) -> None:
+        self._name = name
+        self._say = say
+        self._live = live
+        self._started = time.perf_counter()
+        self._drawn = self._started if live is None else 0.0
+
+    def update(self, done: int, total: int | None, unit: str, **facts: float) -> None:
+        now = time.perf_counter()
+        if now - self._drawn < (_EVERY_PLAIN if self._live is None else _EVERY_LIVE):
+            return
+        self._drawn = now
+        self.draw(progress_line(done, total, unit, now - self._started, facts))
+
+    def note(self, text: str) -> None:
+        self._say(f"{'':<9} {text}")
+
+    def draw(self, text: str) -> None:
+        """Show the stage's current line."""
+        line = f"{self._name:<9} {text}".rstrip()
+        if self._live is None:
+            self._say(line)
+        else:
+            self._live.update(Text(line, overflow="ellipsis", no_wrap=True), refresh=True)
+
+
+def progress_line(
+    done: int, total: int | None, unit: str, seconds: float, facts: dict[str, float]
+) -> str:
+    """'45 % · 1.2 M pairs · 310 k pairs/s · 12 s left · loss 0.31'."""
+    rate = done / seconds if seconds > 0 else 0.0
+    parts = [f"{si(done)} {unit}", f"{si(rate)} {unit}/s"]
+    if total:
+        parts.insert(0, f"{100 * done // total} %")
+        if rate > 0:
+            parts.append(f"{duration((total - done) / rate)} left")
+    parts += [f"{name} {value:.4g}" for name, value in facts.items()]
+    return " · ".join(parts)
+
+
+def si(value: float) -> str:
+    """A number in three digits: 999, 12.3 k, 4.56 M, 7.89 G."""
+    for scale, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= scale * 0.9995:
+            return f"{value / scale:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as '0.4 s', '12 s', '3 min 05 s' or '2 h 07 min'."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def summary(artifact: Artifact) -> str:
+    """One line on what a stage made."""
+    c = artifact.counters
+    say = _SUMMARIES.get(artifact.stage)
+    return say(c) if say else ""
+
+
+# At most 56 characters each, so that a line with its time fits 80 columns.
+_SUMMARIES: dict[str, Callable[[dict[str, int]], str]] = {
+    "events": lambda c: (
+        f"{c['events']:,} events, {c['rejected']:,} rejected, {c['merged']:,} merged"
+    ),
+    "vocab": lambda c: f"{c['users']:,} users, {c['items']:,} items",
+    "shards": lambda c: f"{c['train']:,} train, {c['valid']:,} valid, {c['test']:,} test",
+    "train": lambda c: f"{c['epochs']:,} epochs, {c['steps']:,} steps, best {c['best_epoch']}",
+    "export": lambda c: f"{c['users']:,} user and {c['items']:,} item vectors",
+    "index": lambda c: f"{c['indexed']:,} items, {c['queries']:,} queries",
+    "evaluate": lambda c: f"{c.get('users', 0):,} users on test",
+    "report": lambda _: "index.html",
+}
