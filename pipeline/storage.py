@@ -25,9 +25,18 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.errors import ConfigError, EmbedmillError, InputError, MachineError
 
-__all__ = ["ExistsError", "HashingFile", "Source", "Storage", "find_sources", "open_source"]
+__all__ = [
+    "ExistsError",
+    "HashingFile",
+    "Source",
+    "Storage",
+    "find_sources",
+    "open_source",
+    "stamps",
+]
 
 _CHUNK = 4 << 20
+_HASHED_BYTES = 256 << 20  # logs up to this size are stamped by their content
 _memory_lock = threading.Lock()
 
 
@@ -307,3 +316,20 @@ def _explained(where: str) -> Iterator[None]:
     except OSError as error:
         what, todo = _SENTENCES.get(error.errno or 0, (str(error), ""))
         raise MachineError(what, where=where, todo=todo) from error
+
+
+def stamps(sources: list[Source]) -> dict[str, str]:
+    """A stamp per raw file, for fingerprints: its sha256, or size and stamp where it is large.
+
+    Reading the bytes of small logs makes a copy or a fresh checkout of the same file equal.
+    """
+    small = sum(s.bytes for s in sources) <= _HASHED_BYTES
+    return {s.url: _sha256(s) if small else f"{s.bytes} bytes, {s.stamp}" for s in sources}
+
+
+def _sha256(source: Source) -> str:
+    sha256 = hashlib.sha256()
+    with open_source(source.url) as raw, _explained(source.url):
+        while chunk := raw.read(_CHUNK):
+            sha256.update(chunk)
+    return sha256.hexdigest()
