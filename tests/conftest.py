@@ -1,0 +1,52 @@
+"""Fixtures that every room shares."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+def java_problem() -> str:
+    """Why Apache Spark cannot start here, or '' where it can."""
+    home = os.environ.get("JAVA_HOME")
+    java = str(Path(home) / "bin" / "java") if home else shutil.which("java")
+    if not java or not Path(java).exists():
+        return "no JVM on this machine: Apache Spark tests need Java 17 or 21 (JAVA_HOME or PATH)"
+    answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)
+    return "" if answer.returncode == 0 else f"{java} does not run: {answer.stderr.strip()}"
+
+
+def browser_path() -> str:
+    """Path of a Chromium, or '' where there is none."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((p for n in names if (p := shutil.which(n))), "")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    java = java_problem()
+    chromium = browser_path()
+    for item in items:
+        if java and item.get_closest_marker("spark"):
+            item.add_marker(pytest.mark.skip(reason=java))
+        if not chromium and item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.skip(reason="no Chromium on this machine"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def isolated_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A HOME of the tests: Ray writes a token there."""
+    home = tmp_path_factory.mktemp("home")
+    before = {k: os.environ.get(k) for k in ("HOME", "EMBEDMILL_CACHE")}
+    cache = before["EMBEDMILL_CACHE"] or str(Path.home() / ".cache" / "embedmill")
+    os.environ |= {"HOME": str(home), "EMBEDMILL_CACHE": cache}
+    yield home
+    for key, value in before.items():
+        if value is None:
+            os.environ.pop(key, None)
+        else:
+            os.environ[key] = value

@@ -1,0 +1,96 @@
+"""Tiny data with a known answer, shared by the tests."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Config, parse
+
+DAY = 86_400
+START = 1_577_836_800  # 2020-01-01T00:00:00Z
+
+
+@dataclass(frozen=True)
+class PlantedWorld:
+    """Users and items in clusters; a user's events stay in its cluster but for a few.
+
+    User u is `u<u>` in cluster u mod clusters; item i is `i<i>` in cluster i mod clusters. An
+    item's neighbours are its cluster, a user's recommendations too.
+    """
+
+    users: int = 60
+    items: int = 40
+    clusters: int = 4
+    events_per_user: int = 8
+    stray: float = 0.05
+    seed: int = 7
+
+    def events(self) -> list[tuple[str, str, int, float]]:
+        """(user, item, seconds, weight), in the order of a log; pairs are distinct."""
+        draw = random.Random(self.seed)
+        found = []
+        for user in range(self.users):
+            home = [i for i in range(self.items) if i % self.clusters == user % self.clusters]
+            chosen: set[int] = set()
+            while len(chosen) < min(self.events_per_user, len(home)):
+                anywhere = draw.random() < self.stray
+                chosen.add(draw.randrange(self.items) if anywhere else draw.choice(home))
+            for item in sorted(chosen):
+                when = START + draw.randrange(300 * DAY)
+                same = item % self.clusters == user % self.clusters
+                weight = 5.0 - draw.random() if same else 1.0 + draw.random()
+                found.append((f"u{user}", f"i{item}", when, round(weight, 2)))
+        draw.shuffle(found)
+        return found
+
+    def write(self, path: Path) -> Path:
+        """The log as TSV with a header."""
+        lines = ["user_id\titem_id\ttime\trating"]
+        lines += [f"{u}\t{i}\t{t}\t{w}" for u, i, t, w in self.events()]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return path
+
+    def write_items(self, path: Path) -> Path:
+        """Item metadata as TSV: id, title, genres."""
+        lines = ["item_id\ttitle\tgenres"]
+        lines += [
+            f"i{i}\tItem {i}\tcluster-{i % self.clusters}|all" for i in range(self.items)
+        ]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return path
+
+
+def config_tree(root: Path | str, log: Path | str, name: str = "tiny") -> dict[str, Any]:
+    """A small fast run over a planted world's TSV, as a parsed TOML."""
+    return {
+        "run": {"name": name, "root": str(root), "partitions": 4},
+        "events": {"paths": str(log), "time": "time", "weight": "rating"},
+        "shards": {"split": "last", "valid": 1, "test": 1},
+        "train": {
+            "dim": 8,
+            "epochs": 3,
+            "batch_size": 64,
+            "negatives": 16,
+            "workers": 1,
+            "launcher": "inline",
+        },
+        "index": {"queries": 50},
+        "evaluate": {"ks": [5, 10]},
+    }
+
+
+def laid(tree: Mapping[str, Any], **sections: Mapping[str, Any]) -> dict[str, Any]:
+    """The tree with keys of sections laid over it."""
+    return {
+        **tree,
+        **{name: {**tree.get(name, {}), **dict(keys)} for name, keys in sections.items()},
+    }
+
+
+def config(root: Path | str, log: Path | str, **sections: Mapping[str, Any]) -> Config:
+    """`config_tree` with sections laid over it, checked."""
+    return parse(laid(config_tree(root, log), **sections))
