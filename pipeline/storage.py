@@ -12,6 +12,8 @@ import errno
 import glob
 import hashlib
 import os
+import shutil
+import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
@@ -173,14 +175,12 @@ class Storage:
                     _flush(raw)
                     os.replace(part, name)
             else:
-                raw = fs.open(name, "wb")
-                try:
+                # Collected locally first: closing a remote file after an error would upload half.
+                with tempfile.TemporaryFile() as raw:
                     yield HashingFile(raw, url)
-                except BaseException:
-                    if hasattr(raw, "discard"):
-                        raw.discard()
-                    raise
-                raw.close()
+                    raw.seek(0)
+                    with fs.open(name, "wb") as remote:
+                        shutil.copyfileobj(raw, remote, _CHUNK)
 
     def create(self, path: str, data: bytes) -> None:
         """Write a whole file that must not exist yet; one of many racers wins.
@@ -281,7 +281,10 @@ def _hidden(name: str, folder: str) -> bool:
 @contextlib.contextmanager
 def _temporary(name: str) -> Iterator[tuple[BinaryIO, str]]:
     """A new file beside `name`, gone afterwards unless it was moved."""
-    os.makedirs(os.path.dirname(name), exist_ok=True)
+    try:
+        os.makedirs(os.path.dirname(name), exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, "not a folder", error.filename) from None
     part = f"{name}.{uuid.uuid4().hex}.part"
     try:
         with open(part, "xb", buffering=1 << 20) as raw:

@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from worlds import config
+
+from pipeline import artifact
+from pipeline.artifact import Artifact, Run
+from pipeline.errors import (
+    ArtifactError,
+    ContractError,
+    CorruptArtifactError,
+    MissingArtifactError,
+    StaleArtifactError,
+)
+from pipeline.storage import Storage
+from schemas.tables import EVENTS, VOCAB
+
+COUNTERS = {"rows_in": 3, "events": 2, "rejected": 1, "merged": 0, "rejects_kept": 0}
+
+
+@pytest.fixture(params=["local", "memory"])
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
+    root = str(tmp_path / "runs") if request.param == "local" else f"memory://{uuid.uuid4().hex}"
+    return Run(config(root, "log.tsv"))
+
+
+def events_table(users: list[str]) -> pa.Table:
+    columns = [users, ["i"] * len(users), [1] * len(users), [1.0] * len(users), [None] * len(users)]
+    return pa.table(dict(zip(EVENTS.names, columns, strict=True)), schema=EVENTS)
+
+
+def events(run: Run, users: tuple[str, str] = ("a", "b"), **sources: Any) -> Artifact:
+    out = run.writer("events", sources)
+    out.write_table("data/part-00000.parquet", events_table(list(users)))
+    out.write_json("times.json", {"at": uuid.uuid4().hex}, volatile=True)
+    return out.commit(COUNTERS)
+
+
+def vocab(run: Run) -> Artifact:
+    out = run.writer("vocab")
+    table = pa.table({"row": [0, 1], "id": ["a", "b"], "count": [1, 1]}, schema=VOCAB)
+    out.write_table("users/part-00000.parquet", table)
+    out.write_table("items/part-00000.parquet", table)
+    return out.commit(
+        {"events_in": 2, "events_kept": 2, "events_dropped": 0, "users": 2, "items": 2}
+    )
+
+
+def test_no_manifest_no_artifact(run: Run) -> None:
+    out = run.writer("events")
+    out.write_table("data/part-00000.parquet", events_table(["a", "b"]))
+    assert run.manifest("events") is None
+    assert not run.up_to_date("events")
+    with pytest.raises(MissingArtifactError, match="stage 'events' has not finished"):
+        run.artifact("events")
+    with pytest.raises(MissingArtifactError):
+        run.writer("vocab")
+    out.commit(COUNTERS)
+    assert run.artifact("events").read_tables("data")["user"].to_pylist() == ["a", "b"]
+
+
+def test_reading_back(run: Run) -> None:
+    done = events(run)
+    again = run.artifact("events")
+    assert again.manifest == done.manifest
+    assert again.counters["events"] == 2
+    assert [f.path for f in again.files("data")] == ["data/part-00000.parquet"]
+    assert again.files("data")[0].rows == 2
+    assert again.read_json("times.json").keys() == {"at"}
+    assert list(again.verify()) == []
+    with pytest.raises(ArtifactError, match=r"no file 'other\.json'"):
+        again.read("other.json")
+    with pytest.raises(ArtifactError, match="no files below 'rejects'"):
+        again.read_tables("rejects")
+
+
+def test_content_is_what_was_computed_not_when(run: Run) -> None:
+    first = events(run)
+    run.discard("events")
+    assert run.manifest("events") is None
+    second = events(run)
+    assert first.manifest.content == second.manifest.content
+    assert first.manifest.files != second.manifest.files  # the volatile one
+    run.discard("events")
+    assert events(run, ("a", "c")).manifest.content != first.manifest.content
+
+
+def test_up_to_date_and_stale(run: Run) -> None:
+    events(run, log="1")
+    vocab(run)
+    assert run.up_to_date("events", {"log": "1"})
+    assert run.up_to_date("vocab")
+    with pytest.raises(StaleArtifactError, match=r"'events' is stale: its source log has changed"):
+        run.up_to_date("events", {"log": "2"})
+    merged = Run(config(run.config.run.root, "log.tsv", events={"merge_by": "pair"}))
+    with pytest.raises(StaleArtifactError, match=r'events\.merge_by was "event", is now "pair"'):
+        merged.up_to_date("events", {"log": "1"})
+    assert merged.up_to_date("vocab")
+    run.discard("events")
+    events(run, ("a", "z"), log="1")
+    with pytest.raises(StaleArtifactError, match="its input 'events' has changed"):
+        run.up_to_date("vocab")
+
+
+def test_the_number_of_workers_makes_nothing_stale(run: Run) -> None:
+    events(run)
+    elsewhere = Run(config(run.config.run.root, "log.tsv", run={"engine": "spark"}))
+    assert elsewhere.up_to_date("events")
+
+
+@pytest.mark.parametrize("field", ["rows_in", "events", "rejected"])
+def test_rows_are_conserved(run: Run, field: str) -> None:
+    out = run.writer("events")
+    out.write_table("data/part-00000.parquet", events_table(["a", "b"]))
+    with pytest.raises(ContractError, match=r"rows are not conserved|hold 2 rows"):
+        out.commit(COUNTERS | {field: COUNTERS[field] + 1})
+    with pytest.raises(ContractError, match=f"did not count {field}"):
+        out.commit({k: v for k, v in COUNTERS.items() if k != field})
+    assert run.manifest("events") is None
+
+
+def test_files_and_counters_agree(run: Run) -> None:
+    out = run.writer("events")
+    out.write_table("data/part-00000.parquet", events_table(["a"]))
+    with pytest.raises(ContractError, match="below 'data' hold 1 rows, the counter 'events' says"):
+        out.commit(COUNTERS)
+    out.write_table("data/part-00000.parquet", events_table(["a"]))
+    with pytest.raises(ContractError, match="was written twice"):
+        out.commit(COUNTERS)
+
+
+def test_a_table_keeps_its_contract(run: Run) -> None:
+    out = run.writer("events")
+    with pytest.raises(ContractError, match=r"schema of 'data/part-00000.parquet' is row: int64"):
+        out.write_table("data/part-00000.parquet", pa.table({"row": [1]}))
+
+
+def test_spark_metadata_is_stripped(run: Run) -> None:
+    out = run.writer("events")
+    table = events_table(["a", "b"]).replace_schema_metadata({"org.apache.spark": "lies"})
+    out.write_table("data/part-00000.parquet", table)
+    with out.commit(COUNTERS).open("data/part-00000.parquet") as raw:
+        assert pq.read_schema(raw).metadata is None
+
+
+def test_of_two_writers_one_commits(run: Run) -> None:
+    outs, said = [run.writer("events") for _ in range(2)], []
+
+    def commit(user: str, n: int) -> None:
+        outs[n].write_table("data/part-00000.parquet", events_table(["a", user]))
+        try:
+            outs[n].commit(COUNTERS)
+        except ArtifactError as error:
+            said.append(str(error))
+
+    threads = [threading.Thread(target=commit, args=(u, n)) for n, u in enumerate("bc")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(said) == 1
+    assert "another process finished this stage first" in said[0]
+
+
+def test_the_same_content_twice_is_no_conflict(run: Run) -> None:
+    first = events(run)
+    again = run.writer("events")
+    again.write_table("data/part-00000.parquet", events_table(["a", "b"]))
+    again.write_json("times.json", {"at": "x"}, volatile=True)
+    assert again.commit(COUNTERS).manifest.content == first.manifest.content
+
+
+@pytest.mark.parametrize("place", [0, 100, -1])
+def test_verify_names_a_flipped_byte(run: Run, place: int) -> None:
+    done = events(run)
+    data = bytearray(done.storage.read("data/part-00000.parquet"))
+    data[place] ^= 1
+    done.storage.write("data/part-00000.parquet", bytes(data))
+    assert list(done.verify()) == [
+        ("data/part-00000.parquet", "differs from its sha256 in the manifest")
+    ]
+    with pytest.raises(CorruptArtifactError, match=r"part-00000\.parquet: is damaged"):
+        done.read("data/part-00000.parquet")
+
+
+def test_verify_names_a_cut_and_a_missing_file(run: Run) -> None:
+    done = events(run)
+    whole = done.storage.read("times.json")
+    done.storage.write("times.json", whole[:-3])
+    done.storage.remove("data/part-00000.parquet")
+    found = dict(done.verify())
+    assert found["times.json"].startswith(f"has {len(whole) - 3} bytes, the manifest says")
+    assert found["data/part-00000.parquet"] == "is missing"
+    with pytest.raises(CorruptArtifactError, match="named in the manifest but missing"):
+        done.read_tables("data")
+
+
+@pytest.mark.parametrize("change", [b"", b"{", b'"rejected": 1', b'"sha256": "'])
+def test_a_damaged_manifest(run: Run, change: bytes) -> None:
+    done = events(run)
+    data = done.storage.read("manifest.json")
+    assert change in data
+    if len(change) < 2:
+        data = change
+    elif change.startswith(b'"rej'):
+        data = data.replace(change, b'"rejected": 2')
+    else:
+        at = data.index(change) + len(change)
+        data = data[:at] + (b"0" if data[at : at + 1] != b"0" else b"1") + data[at + 1 :]
+    done.storage.write("manifest.json", data)
+    with pytest.raises(CorruptArtifactError, match=r"manifest\.json: is damaged"):
+        run.artifact("events")
+
+
+def test_open_run_reads_the_stored_config(run: Run) -> None:
+    artifact.save_config(run)
+    again = artifact.open_run(run.storage.root + "/")
+    assert again.config == run.config
+    with pytest.raises(MissingArtifactError, match="no run here"):
+        artifact.open_run(run.config.run.root)
+
+
+def test_a_moved_run_is_read_where_it_stands(tmp_path: Path) -> None:
+    one = Run(config(tmp_path / "runs", "log.tsv"))
+    artifact.save_config(one)
+    events(one)
+    (tmp_path / "runs" / "tiny").rename(tmp_path / "elsewhere")
+    again = artifact.open_run(str(tmp_path / "elsewhere"))
+    assert again.artifact("events").counters["events"] == 2
+
+
+def test_published_points_at_a_whole_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = run.config.run.root
+    assert artifact.published(root) is None
+    events(run)
+    with pytest.raises(MissingArtifactError):
+        artifact.publish(run)
+    assert artifact.published(root) is None
+    vocab(run)
+    monkeypatch.setattr(artifact, "STAGES", {"events": None, "vocab": None})
+    artifact.publish(run)
+    pointer = artifact.published(root)
+    assert pointer is not None
+    assert pointer["run"] == "tiny"
+    assert pointer["stages"]["vocab"] == run.artifact("vocab").manifest.content
+    assert json.loads(Storage(root).read("published.json")) == pointer

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from worlds import config_tree, laid
+
+from pipeline import config
+from pipeline.errors import ConfigError
+
+TREE = config_tree("runs", "log.tsv")
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_and_toml_round_trip(tmp_path: Path) -> None:
+    one = config.parse(laid(TREE, events={"quote": "", "separator": "\t|\u00e9\x01"}))
+    text = config.to_toml(one)
+    assert config.parse(tomllib.loads(text)) == one
+    assert config.load(write(tmp_path / "again.toml", text)) == one
+
+
+def test_is_frozen() -> None:
+    one = config.parse(TREE)
+    with pytest.raises(Exception, match="frozen"):
+        one.train.epochs = 3
+
+
+def test_set_lays_values_over_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.toml", config.to_toml(config.parse(TREE)))
+    one = config.load(
+        path, ["train.epochs=9", "run.name=other", "evaluate.ks=[1,2]", "train.logq=false",
+               "index.hnsw.m=8"],
+    )  # fmt: skip
+    assert (one.train.epochs, one.run.name, one.evaluate.ks) == (9, "other", (1, 2))
+    assert (one.train.logq, one.index.hnsw.m) == (False, 8)
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"train": {"epoch": 1}}, r"train\.epoch: unknown key; did you mean 'epochs'\? allowed: "),
+        ({"index": {"hnsw": {"mm": 1}}}, r"index\.hnsw\.mm: unknown key; .*allowed: ef_constr"),
+        ({"trian": {}}, r"trian: unknown key; did you mean 'train'"),
+        ({"train": {"dim": 0}}, r"train\.dim: .*greater than or equal to 1, got 0"),
+        ({"train": {"dim": "many"}}, r"train\.dim: .*valid integer.*got 'many'"),
+        ({"events": {"format": "xml"}}, r"events\.format: input should be 'tsv', 'csv'"),
+        ({"events": {"paths": []}}, r"events\.paths: at least one"),
+        ({"events": {"time": ""}}, r"events\.time: needed for shards\.split = 'last'"),
+        ({"events": {"weight": ""}, "train": {"objective": "rating"}}, r"events\.weight: needed"),
+        ({"shards": {"split": "given", "valid": 0, "test": 0}}, r"events\.split: needed"),
+        ({"shards": {"valid": 0.5}}, r"shards\.valid, test: whole numbers"),
+        ({"shards": {"split": "random", "valid": 0.6, "test": 0.6}}, r"shards\.valid, test: sha"),
+        ({"run": {"name": "../up"}}, r"run\.name: .*match pattern"),
+        ({"run": {"engine": "flink"}}, r"run\.engine: .*match pattern"),
+        ({"run": {"root": "memory://a"}, "train": {"launcher": "ray"}}, r"run\.root: memory"),
+        ({"train": {"workers": 2}}, r"train\.workers: 1 with train\.launcher = 'inline'"),
+        ({"evaluate": {"ks": [10, 10]}}, r"evaluate\.ks\.?:? ?positive numbers, each once"),
+    ],
+)  # fmt: skip
+def test_errors_name_the_key_and_what_is_allowed(sections: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        config.parse(laid(TREE, **sections))  # type: ignore[arg-type]
+
+
+def test_all_errors_are_said_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"train\.dim.*train\.epochs"):
+        config.parse(laid(TREE, train={"dim": 0, "epochs": 0}))
+
+
+@pytest.mark.parametrize("bad", ["train.epochs", "=3", "epochs=3", "train..epochs=3"])
+def test_a_set_that_is_none(tmp_path: Path, bad: str) -> None:
+    path = write(tmp_path / "a.toml", config.to_toml(config.parse(TREE)))
+    with pytest.raises(ConfigError, match=r"--set.*is not section\.key=value"):
+        config.load(path, [bad])
+
+
+def test_a_set_below_a_value(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.toml", config.to_toml(config.parse(TREE)))
+    with pytest.raises(ConfigError, match=r"'name' in 'run\.name\.x' is not a section"):
+        config.load(path, ["run.name.x=1"])
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.toml: no such file"):
+        config.load(tmp_path / "absent.toml")
+    with pytest.raises(ConfigError, match=r"bad\.toml: not TOML: Invalid value"):
+        config.load(write(tmp_path / "bad.toml", "run = ["))
+    with pytest.raises(ConfigError, match="cannot be read"):
+        config.load(tmp_path)
+
+
+def test_fields_that_shape_an_artifact() -> None:
+    one = config.parse(TREE)
+    fields = config.stage_fields(one, ("run.seed", "train"))
+    assert fields["run.seed"] == 1
+    assert fields["train.epochs"] == 3
+    for elsewhere in ("train.workers", "train.launcher", "train.checkpoint_steps", "run.root"):
+        assert elsewhere not in fields
+    assert "run.partitions" not in fields
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parents[1].glob("examples/*.toml")))
+def test_examples_load_and_write_to_their_own_run(path: Path) -> None:
+    one = config.load(path)
+    assert f"{one.run.root}/{one.run.name}" == f"runs/{path.stem}"

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import uuid
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import ConfigError, InputError, MachineError
+from pipeline.storage import ExistsError, Storage, find_sources, open_source, stamps
+
+
+@pytest.fixture(params=["local", "memory"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    local = request.param == "local"
+    return Storage(str(tmp_path / "root") if local else f"memory://{uuid.uuid4().hex}")
+
+
+def test_write_read_replace_remove(storage: Storage) -> None:
+    assert not storage.exists("a/b.bin")
+    out = storage.write("a/b.bin", b"one")
+    assert (out.bytes, out.sha256) == (3, hashlib.sha256(b"one").hexdigest())
+    storage.write("a/b.bin", b"two")
+    assert storage.read("a/b.bin") == b"two"
+    with storage.open("a/b.bin") as raw:
+        raw.seek(1)
+        assert raw.read() == b"wo"
+    storage.remove("a/b.bin")
+    storage.remove("a/b.bin")
+    with pytest.raises(FileNotFoundError):
+        storage.read("a/b.bin")
+
+
+def test_a_writer_that_fails_leaves_nothing(storage: Storage) -> None:
+    def half() -> None:
+        with storage.writer("x.bin") as out:
+            out.write(b"half")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        half()
+    assert not storage.exists("x.bin")
+    if storage.is_local:
+        assert os.listdir(storage.root) == []
+
+
+def test_create_has_one_winner(storage: Storage) -> None:
+    won, ready = [], threading.Barrier(8)
+
+    def race(number: int) -> None:
+        ready.wait()
+        try:
+            storage.create("once.json", b"%d" % number * 1000)
+            won.append(number)
+        except ExistsError:
+            pass
+
+    for attempt in range(5):
+        won.clear()
+        storage.remove("once.json")
+        threads = [threading.Thread(target=race, args=(n,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(won) == 1, attempt
+        assert storage.read("once.json") == b"%d" % won[0] * 1000
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../x", "a\\b", "a\0b"])
+def test_no_path_leaves_the_root(storage: Storage, path: str) -> None:
+    with pytest.raises(ConfigError, match="leaves the folder"):
+        storage.write(path, b"")
+
+
+def test_local_path(tmp_path: Path) -> None:
+    assert Storage(str(tmp_path)).local_path("a") == tmp_path / "a"
+    with pytest.raises(MachineError, match="not on a local disk"):
+        Storage("memory://x").local_path("a")
+
+
+def test_an_unknown_protocol() -> None:
+    with pytest.raises(ConfigError, match=r"nosuch://x/a: cannot be opened"):
+        Storage("nosuch://x").read("a")
+
+
+def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(MachineError, match="a file stands where a folder should be"):
+        Storage(str(tmp_path / "runs")).write("a", b"")
+
+
+def test_sources_by_file_folder_and_glob(tmp_path: Path) -> None:
+    for name in ("b.tsv", "a.tsv", "c.txt", "_SUCCESS", ".hidden", "sub/d.tsv", "_tmp/e.tsv"):
+        path = tmp_path / "log" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+
+    def names(pattern: str) -> list[str]:
+        return [os.path.relpath(s.url.removeprefix("file://"), tmp_path / "log")
+                for s in find_sources(pattern)]  # fmt: skip
+
+    assert names(f"{tmp_path}/log") == ["a.tsv", "b.tsv", "c.txt", "sub/d.tsv"]
+    assert names(f"{tmp_path}/log/*.tsv") == ["a.tsv", "b.tsv"]
+    assert names(f"{tmp_path}/log/**/*.tsv") == ["_tmp/e.tsv", "a.tsv", "b.tsv", "sub/d.tsv"]
+    assert names(f"{tmp_path}/log/c.txt") == ["c.txt"]
+    one = find_sources(f"{tmp_path}/log/c.txt")[0]
+    assert one.bytes == 5
+    with open_source(one.url) as raw:
+        assert raw.read() == b"c.txt"
+
+
+@pytest.mark.parametrize("pattern", ["absent.tsv", "*.absent", "empty"])
+def test_no_source(tmp_path: Path, pattern: str) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no such file"):
+        find_sources(f"{tmp_path}/{pattern}")
+
+
+def test_stamps_follow_the_content(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("one")
+    before = stamps(find_sources(str(path)))
+    os.utime(path, (1, 1))
+    assert stamps(find_sources(str(path))) == before
+    path.write_text("two")
+    assert stamps(find_sources(str(path))) != before
