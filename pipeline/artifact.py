@@ -326,11 +326,14 @@ class Run:
 
     def discard(self, stage: str) -> None:
         """Undo a stage: its manifest first, then the files it named."""
-        manifest = self.manifest(stage)
         storage = self.storage.at(stage)
+        try:
+            manifest = self.manifest(stage)
+        except CorruptArtifactError:
+            manifest = None  # a damaged manifest names no files that can be trusted
+        storage.remove(MANIFEST)
         if manifest is None:
             return
-        storage.remove(MANIFEST)
         for entry in manifest.files:
             storage.remove(entry.path)
 

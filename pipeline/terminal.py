@@ -132,16 +132,21 @@ def summary(artifact: Artifact) -> str:
     return say(c) if say else ""
 
 
+def _n(count: int) -> str:
+    """A count in full below ten million, in three digits above."""
+    return f"{count:,}" if count < 10_000_000 else si(count)
+
+
 # At most 56 characters each, so that a line with its time fits 80 columns.
 _SUMMARIES: dict[str, Callable[[dict[str, int]], str]] = {
     "events": lambda c: (
-        f"{c['events']:,} events, {c['rejected']:,} rejected, {c['merged']:,} merged"
+        f"{_n(c['events'])} events, {_n(c['rejected'])} rejected, {_n(c['merged'])} merged"
     ),
-    "vocab": lambda c: f"{c['users']:,} users, {c['items']:,} items",
-    "shards": lambda c: f"{c['train']:,} train, {c['valid']:,} valid, {c['test']:,} test",
-    "train": lambda c: f"{c['epochs']:,} epochs, {c['steps']:,} steps, best {c['best_epoch']}",
-    "export": lambda c: f"{c['users']:,} user and {c['items']:,} item vectors",
-    "index": lambda c: f"{c['indexed']:,} items, {c['queries']:,} queries",
-    "evaluate": lambda c: f"{c.get('users', 0):,} users on test",
+    "vocab": lambda c: f"{_n(c['users'])} users, {_n(c['items'])} items",
+    "shards": lambda c: f"{_n(c['train'])} train, {_n(c['valid'])} valid, {_n(c['test'])} test",
+    "train": lambda c: f"{_n(c['epochs'])} epochs, {_n(c['steps'])} steps, best {c['best_epoch']}",
+    "export": lambda c: f"{_n(c['users'])} user and {_n(c['items'])} item vectors",
+    "index": lambda c: f"{_n(c['indexed'])} items, {_n(c['queries'])} queries",
+    "evaluate": lambda c: f"{_n(c.get('users', 0))} users on test",
     "report": lambda _: "index.html",
 }

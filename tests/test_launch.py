@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import io
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from worlds import config
+
+from jobs.launch import Job, exit_code, run_stage
+from pipeline.artifact import Run, Writer
+from pipeline.errors import ConfigError, GateError, MachineError, StaleArtifactError, TrainingError
+from pipeline.log import Progress
+from pipeline.terminal import Terminal
+
+NONE = {"rows_in": 0, "events": 0, "rejected": 0, "merged": 0}
+
+
+def build(_run: Run, out: Writer, _progress: Progress) -> None:
+    out.commit(NONE)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (ConfigError("x: unknown key"), 2, "embedmill: x: unknown key\n"),
+        (TrainingError("loss is NaN", where="epoch 1"), 5, "embedmill: epoch 1: loss is NaN\n"),
+        (GateError("1 gate failed"), 6, "embedmill: 1 gate failed\n"),
+        (MachineError("the disk is full"), 7, "embedmill: the disk is full\n"),
+        (OSError(28, "No space left on device"), 7, "No space left on device"),
+        (KeyboardInterrupt(), 130, "interrupted; finished stages are kept"),
+    ],
+)
+def test_exit_codes(
+    error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work() -> None:
+        raise error
+
+    assert exit_code(work) == code
+    text = capsys.readouterr().err
+    assert said in text
+    assert "Traceback" not in text
+
+
+def test_a_bug_shows_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        raise ZeroDivisionError("oops")
+
+    assert exit_code(work) == 70
+    text = capsys.readouterr().err
+    assert "ZeroDivisionError: oops" in text
+    assert "this is a bug" in text
+
+
+def test_sigterm_ends_like_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+    assert exit_code(work) == 143
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_no_error_is_zero() -> None:
+    assert exit_code(lambda: None) == 0
+
+
+def test_a_stage_runs_once_and_again_when_stale(tmp_path: Path) -> None:
+    run, text = Run(config(tmp_path, "log.tsv")), io.StringIO()
+    terminal = Terminal(text)
+    job = Job(build, lambda _: {"log": "1"})
+    assert run_stage(run, "events", job, terminal, rebuild=False).built
+    assert not run_stage(run, "events", job, terminal, rebuild=False).built
+    assert text.getvalue().splitlines()[-1].endswith("up to date")
+    changed = Job(build, lambda _: {"log": "2"})
+    with pytest.raises(StaleArtifactError, match="its source log has changed"):
+        run_stage(run, "events", changed, terminal, rebuild=False)
+    assert run_stage(run, "events", changed, terminal, rebuild=True).built
+
+
+def test_rebuild_replaces_a_damaged_manifest(tmp_path: Path) -> None:
+    run, terminal = Run(config(tmp_path, "log.tsv")), Terminal(quiet=True)
+    run_stage(run, "events", Job(build), terminal, rebuild=False)
+    run.storage.write("events/manifest.json", b"{")
+    assert run_stage(run, "events", Job(build), terminal, rebuild=True).built
+    assert run.up_to_date("events")
