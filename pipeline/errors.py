@@ -58,7 +58,8 @@ class EmbedmillError(Exception):
         where = f"{self.where}: " if self.where else ""
         todo = f". {self.todo}" if self.todo else ""
         # One line, so that the sentence survives a remote traceback (see `from_text`).
-        return f"{where}{self.what}{todo}".replace("\n", " ")
+        what = self.what.rstrip(".") if todo else self.what
+        return f"{where}{what}{todo}".replace("\n", " ")
 
 
 class ConfigError(EmbedmillError):
