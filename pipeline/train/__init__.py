@@ -1,1 +1,19 @@
 """Training with sharded tables: plain torch and torch.distributed."""
+
+from __future__ import annotations
+
+from pipeline.train.collectives import Group, StoppedError
+from pipeline.train.loop import Outcome, Task, work
+from pipeline.train.stage import build, check, commit, discard_checkpoints
+
+__all__ = [
+    "Group",
+    "Outcome",
+    "StoppedError",
+    "Task",
+    "build",
+    "check",
+    "commit",
+    "discard_checkpoints",
+    "work",
+]

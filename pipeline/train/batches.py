@@ -1,0 +1,93 @@
+"""Train events of a worker's partitions, and the batches that the plan takes from them.
+
+Legend: E events here, B events of a step here, I items of the catalogue, S steps of an epoch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.artifact import Artifact
+from pipeline.train.collectives import Group
+from pipeline.train.plan import Layout, StepPlan, generator
+
+__all__ = ["Epoch", "Events", "item_counts", "mean_weight", "read_events"]
+
+
+@dataclass(frozen=True)
+class Events:
+    """Events of the owned partitions, one after the other; `sizes` by owned partition."""
+
+    user_E: Tensor
+    item_E: Tensor
+    weight_E: Tensor
+    sizes: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.user_E)
+
+
+def read_events(shards: Artifact, split: str, layout: Layout) -> Events:
+    """Read one split of the owned partitions, in the order of the files."""
+    users, items, weights = [], [], []
+    for partition in layout.owned:
+        path = f"{split}/part-{partition:05d}.parquet"
+        table = shards.read_table(path, ["user_row", "item_row", "weight"])
+        users.append(torch.from_numpy(table["user_row"].to_numpy().copy()))
+        items.append(torch.from_numpy(table["item_row"].to_numpy().copy()))
+        weights.append(torch.from_numpy(table["weight"].to_numpy().copy()))
+    empty = torch.empty(0, dtype=torch.int64)
+    return Events(
+        torch.cat([empty, *users]),
+        torch.cat([empty, *items]),
+        torch.cat([empty.float(), *weights]),
+        tuple(len(part) for part in users),
+    )
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch's order: step s takes `order_E[ends[s] : ends[s + 1]]`."""
+
+    order_E: Tensor
+    ends: list[int]
+
+    @staticmethod
+    def drawn(events: Events, plan: StepPlan, layout: Layout, seed: int, epoch: int) -> Epoch:
+        """Shuffle every partition by itself, then lay the slices of a step side by side."""
+        orders, steps, start = [], [], 0
+        for partition, size in zip(layout.owned, events.sizes, strict=True):
+            source = generator(seed, "epoch", epoch, partition)
+            orders.append(torch.randperm(size, generator=source) + start)
+            bounds = torch.arange(plan.steps + 1) * size // plan.steps
+            steps.append(torch.arange(plan.steps).repeat_interleave(bounds.diff()))
+            start += size
+        empty = torch.empty(0, dtype=torch.int64)
+        step_E = torch.cat([empty, *steps])
+        order_E = torch.cat([empty, *orders])[torch.argsort(step_E, stable=True)]
+        counts = torch.bincount(step_E, minlength=plan.steps)
+        return Epoch(order_E, [0, *counts.cumsum(0).tolist()])
+
+    def batch(self, step: int) -> Tensor:
+        """Which events the step takes, by rising partition, int64 [B]."""
+        return self.order_E[self.ends[step] : self.ends[step + 1]]
+
+
+def item_counts(events: Events, items: int, group: Group) -> Tensor:
+    """Train events of every item over all workers, int64 [I]."""
+    counts_I = torch.bincount(events.item_E, minlength=items)
+    return group.sum(counts_I.to(group.device)).cpu()
+
+
+def mean_weight(events: Events, layout: Layout, group: Group) -> float:
+    """Mean weight over all workers, the same to the last bit for any number of them."""
+    parts = torch.split(events.weight_E.double(), list(events.sizes)) if events.sizes else ()
+    own = torch.tensor([float(part.sum()) for part in parts], dtype=torch.float64)
+    sums = group.by_partition(own[:, None].to(group.device), layout)
+    sizes = torch.tensor(events.sizes, dtype=torch.float64)
+    total = group.by_partition(sizes[:, None].to(group.device), layout)
+    return math.fsum(sums.flatten().tolist()) / max(1.0, math.fsum(total.flatten().tolist()))

@@ -1,0 +1,129 @@
+"""Validation over the full catalogue while training.
+
+Legend: B validation users here, N items of a block, D columns, M validation events here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pipeline.score import RowLists, metric_sums, top_k
+from pipeline.train.batches import Events
+from pipeline.train.collectives import Group
+from pipeline.train.plan import Layout, generator
+from pipeline.train.tables import ShardedEmbedding
+
+__all__ = ["Validation", "rank", "rate", "validation"]
+
+_BLOCK = 1 << 16  # item rows fetched at once
+_EVENTS = 1 << 18  # rating events scored at once
+CUT = 10
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Validation of the owned users: `seen` are their train items, `relevant` the others.
+
+    `users` counts the users over all workers; 0 means that there is nothing to measure on.
+    """
+
+    user_B: Tensor
+    seen: RowLists
+    relevant: RowLists
+    events: Events
+    users: int
+
+
+def validation(
+    train: Events, valid: Events, layout: Layout, group: Group, *, limit: int, seed: int
+) -> Validation:
+    """Choose the users to validate on, the same for any number of workers.
+
+    Every partition gives at most its share of `limit`, drawn by the seed. A validation item
+    that the user has in train is not to be found again; users with none left are not ranked.
+    """
+    fresh = ~torch.isin(_pair(valid), _pair(train))
+    drawn = [torch.empty(0, dtype=torch.int64)]
+    for partition in layout.owned:
+        own = fresh & (valid.user_E % layout.partitions == partition)
+        users = torch.unique(valid.user_E[own])
+        share = (partition + 1) * limit // layout.partitions - (
+            partition * limit // layout.partitions
+        )
+        order = torch.randperm(len(users), generator=generator(seed, "valid", partition))
+        drawn.append(users[order[:share]])
+    user_B = torch.cat(drawn).sort().values
+    kept = torch.isin(valid.user_E, user_B)
+    events = Events(valid.user_E[kept], valid.item_E[kept], valid.weight_E[kept], ())
+    number = torch.tensor([len(user_B)], device=group.device)
+    return Validation(
+        user_B,
+        _lists(train, torch.isin(train.user_E, user_B), user_B),
+        _lists(valid, fresh & kept, user_B),
+        events,
+        int(group.sum(number).item()),
+    )
+
+
+def rank(
+    chosen: Validation, users: ShardedEmbedding, items: ShardedEmbedding, *, cosine: bool
+) -> dict[str, float]:
+    """Means over the validation users of recall, NDCG, MRR and hit rate at 10.
+
+    Seen items are masked; the items come by blocks, so memory does not grow with them.
+    """
+    user_BD = users.weight.detach()[users.local(chosen.user_B.to(users.group.device))].cpu()
+    if cosine:
+        user_BD = functional.normalize(user_BD)
+    _, rows_Bk = top_k(user_BD, _blocks(items, cosine), CUT, chosen.seen)
+    sums = metric_sums(rows_Bk, chosen.relevant, [CUT])
+    names = sorted(sums)
+    totals = torch.tensor([sums[n] for n in names], dtype=torch.float64)
+    totals = users.group.sum(totals.to(users.group.device)).cpu()
+    return {name: float(totals[at]) / chosen.users for at, name in enumerate(names)}
+
+
+def rate(
+    chosen: Validation, users: ShardedEmbedding, items: ShardedEmbedding, *, mean: float
+) -> dict[str, float]:
+    """Root mean squared and mean absolute error of the ratings of the validation users."""
+    events, group = chosen.events, users.group
+    totals = torch.zeros(3, dtype=torch.float64)
+    # As many rounds at every worker: each is a collective.
+    for at in range(group.max(-(-len(events) // _EVENTS))):
+        part = slice(at * _EVENTS, (at + 1) * _EVENTS)
+        rows_V, item_M = torch.unique(events.item_E[part].to(group.device), return_inverse=True)
+        item_MD = items.fetch(rows_V)[0][item_M]
+        user_MD = users.weight.detach()[users.local(events.user_E[part].to(group.device))]
+        inner_M = (user_MD[:, :-1] * item_MD[:, :-1]).sum(1)
+        rated_M = mean + user_MD[:, -1] + item_MD[:, -1] + inner_M
+        error_M = (rated_M.cpu() - events.weight_E[part]).double()
+        totals[0] += error_M.square().sum()
+        totals[1] += error_M.abs().sum()
+        totals[2] += len(error_M)
+    totals = group.sum(totals.to(group.device)).cpu()
+    squared, absolute, number = totals.tolist()
+    return {"rmse": math.sqrt(squared / number), "mae": absolute / number}
+
+
+def _blocks(items: ShardedEmbedding, cosine: bool) -> Iterator[tuple[int, Tensor]]:
+    for start in range(0, items.rows, _BLOCK):
+        rows = torch.arange(start, min(start + _BLOCK, items.rows), device=items.group.device)
+        item_ND = items.fetch(rows)[0].cpu()
+        yield start, functional.normalize(item_ND) if cosine else item_ND
+
+
+def _pair(events: Events) -> Tensor:
+    # Rows are dense, so both fit into one number.
+    return (events.user_E << 32) + events.item_E
+
+
+def _lists(events: Events, kept: Tensor, user_B: Tensor) -> RowLists:
+    index_M = torch.searchsorted(user_B, events.user_E[kept])
+    return RowLists.of(index_M, events.item_E[kept], len(user_B))

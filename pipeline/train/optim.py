@@ -1,0 +1,105 @@
+"""Optimizers that touch only the rows of a batch, and learning-rate schedules.
+
+Legend: L rows held here, G rows of the batch (distinct), D columns, C groups of columns
+(the vector, and the bias where there is one).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["OPTIMIZERS", "SCHEDULES", "Optimizer", "Update"]
+
+_EPSILON = 1e-8
+
+
+@dataclass(frozen=True)
+class Update:
+    """One update: which rows, by what gradient, how far. `step` counts from 1."""
+
+    local_G: Tensor
+    gradient_GD: Tensor
+    learning_rate: float
+    step: int
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """`state` makes the tensors kept beside a table, `update` changes both in place.
+
+    `state(weight_LD, columns)` and `update(weight_LD, state, columns, update)`; `columns`
+    are the groups that are scaled on their own.
+    """
+
+    state: Callable[[Tensor, tuple[slice, ...]], dict[str, Tensor]]
+    update: Callable[[Tensor, dict[str, Tensor], tuple[slice, ...], Update], None]
+
+
+def _adagrad_state(weight_LD: Tensor, columns: tuple[slice, ...]) -> dict[str, Tensor]:
+    return {"squares": weight_LD.new_zeros((len(weight_LD), len(columns)))}
+
+
+def _adagrad(
+    weight_LD: Tensor, state: dict[str, Tensor], columns: tuple[slice, ...], update: Update
+) -> None:
+    """Row-wise Adagrad: one accumulator a row, the mean of its squared gradients.
+
+    Duchi et al. 2011, in the row-wise form of DLRM (Naumov et al. 2019) and FBGEMM.
+    """
+    squares_GC = state["squares"][update.local_G]
+    change_GD = torch.empty_like(update.gradient_GD)
+    for at, part in enumerate(columns):
+        gradient = update.gradient_GD[:, part]
+        squares_GC[:, at] += gradient.square().mean(1)
+        scale_G = -update.learning_rate / (squares_GC[:, at].sqrt() + _EPSILON)
+        change_GD[:, part] = gradient * scale_G[:, None]
+    state["squares"][update.local_G] = squares_GC
+    weight_LD.index_add_(0, update.local_G, change_GD)
+
+
+def _adam_state(weight_LD: Tensor, columns: tuple[slice, ...]) -> dict[str, Tensor]:
+    return {"first": torch.zeros_like(weight_LD), "second": torch.zeros_like(weight_LD)}
+
+
+def _adam(
+    weight_LD: Tensor, state: dict[str, Tensor], columns: tuple[slice, ...], update: Update
+) -> None:
+    """Adam on the rows of the batch alone (as `torch.optim.SparseAdam`), Kingma and Ba 2015."""
+    rows, gradient_GD = update.local_G, update.gradient_GD
+    first_GD = state["first"][rows].lerp_(gradient_GD, 1 - 0.9)
+    second_GD = state["second"][rows].lerp_(gradient_GD.square(), 1 - 0.999)
+    state["first"][rows] = first_GD
+    state["second"][rows] = second_GD
+    rate = update.learning_rate * math.sqrt(1 - 0.999**update.step) / (1 - 0.9**update.step)
+    weight_LD.index_add_(0, rows, first_GD / (second_GD.sqrt() + _EPSILON), alpha=-rate)
+
+
+OPTIMIZERS: dict[str, Optimizer] = {
+    "adagrad": Optimizer(_adagrad_state, _adagrad),
+    "adam": Optimizer(_adam_state, _adam),
+}
+
+
+def _constant(done: float) -> float:
+    return 1.0
+
+
+def _linear(done: float) -> float:
+    return 1.0 - done
+
+
+def _cosine(done: float) -> float:
+    return 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+# Share of the learning rate by the share of steps done, after warm-up.
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": _constant,
+    "linear": _linear,
+    "cosine": _cosine,
+}

@@ -1,0 +1,115 @@
+"""The train stage: checks before anything is scheduled, and the commit when all is done."""
+
+from __future__ import annotations
+
+import torch
+
+from pipeline.artifact import Run, Writer
+from pipeline.config import TrainConfig
+from pipeline.errors import ConfigError, TrainingError
+from pipeline.log import Progress
+from pipeline.train import checkpoint
+from pipeline.train.collectives import Group
+from pipeline.train.loop import Outcome, Task, work
+from pipeline.train.losses import LOSSES
+from pipeline.train.optim import OPTIMIZERS, SCHEDULES
+
+__all__ = ["build", "check", "commit", "discard_checkpoints"]
+
+
+def check(run: Run, progress: Progress) -> None:
+    """Refuse what cannot be trained, before any worker starts.
+
+    Raises:
+        ConfigError: an unknown name, or settings that do not go together.
+        TrainingError: no train events.
+    """
+    config, shards = run.config.train, run.artifact("shards")
+    _check_names(config)
+    if not shards.counters["train"]:
+        raise TrainingError(
+            "the split left no train events",
+            where=shards.storage.root,
+            todo="Lower shards.valid and shards.test",
+        )
+    if not shards.counters["valid"]:
+        if config.metric:
+            raise ConfigError(
+                f"'{config.metric}' cannot choose an epoch: there are no validation events",
+                where="train.metric",
+                todo="Raise shards.valid, or leave train.metric empty to keep the last epoch",
+            )
+        progress.note("no validation events: the last epoch is kept")
+
+
+def _check_names(config: TrainConfig) -> None:
+    for key, value, allowed in (
+        ("objective", config.objective, list(LOSSES)),
+        ("optimizer", config.optimizer, list(OPTIMIZERS)),
+        ("schedule", config.schedule, list(SCHEDULES)),
+    ):
+        if value not in allowed:
+            raise ConfigError(
+                f"unknown {key} '{value}'; allowed: {', '.join(allowed)}", where=f"train.{key}"
+            )
+    objective = LOSSES[config.objective]
+    if config.metric and config.metric not in objective.metrics:
+        raise ConfigError(
+            f"'{config.metric}' is not measured for objective '{config.objective}'; "
+            f"allowed: {', '.join(objective.metrics)}",
+            where="train.metric",
+        )
+    if objective.negatives and not config.negatives and not config.in_batch:
+        raise ConfigError(
+            f"objective '{config.objective}' needs negatives",
+            where="train.negatives",
+            todo="Set it above 0 or set train.in_batch = true",
+        )
+
+
+def commit(run: Run, out: Writer, outcome: Outcome) -> None:
+    """Seal what the workers wrote, and remove the checkpoints."""
+    config = run.config.train
+    out.add(outcome.files)
+    model = {
+        "objective": config.objective,
+        "similarity": config.similarity if LOSSES[config.objective].negatives else "dot",
+        "dim": config.dim,
+        "bias": LOSSES[config.objective].biased,
+        "mean": outcome.mean,
+        "users": outcome.users,
+        "items": outcome.items,
+        "partitions": run.config.run.partitions,
+        "best_epoch": outcome.best_epoch,
+        "metric": outcome.metric,
+    }
+    out.write_json("model.json", model)
+    out.write_json("history.json", outcome.history)
+    counters = {
+        "epochs": len(outcome.history),
+        "steps": outcome.steps,
+        "pairs": outcome.pairs,
+        "best_epoch": outcome.best_epoch,
+        "users": outcome.users,
+        "items": outcome.items,
+    }
+    out.commit(counters, software={"torch": torch.__version__})
+    checkpoint.discard(out.storage)
+
+
+def build(run: Run, out: Writer, progress: Progress) -> None:
+    """Train in this process, with one worker."""
+    check(run, progress)
+    config = run.config.train
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.threads)
+    try:
+        outcome = work(Task.of(run, out), Group.joined(config.device), progress)
+    finally:
+        torch.set_num_threads(threads)
+    commit(run, out, outcome)
+
+
+def discard_checkpoints(run: Run) -> None:
+    """Forget a training that was stopped half-way, to begin anew."""
+    checkpoint.discard(run.storage.at("train"))

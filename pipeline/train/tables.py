@@ -1,0 +1,150 @@
+"""Embedding tables sharded by row, with all-to-all lookup of distinct rows.
+
+Legend: N rows of the whole table, L rows held here, V distinct rows asked for here,
+R rows asked for by all workers here, G distinct ones of these, D columns, P partitions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.train.collectives import Group
+from pipeline.train.plan import Layout, generator, rows_in
+
+__all__ = ["Route", "ShardedEmbedding", "initial_weight"]
+
+
+@dataclass(frozen=True)
+class Route:
+    """How the rows of one lookup travelled; gradients go back the same way."""
+
+    order_V: Tensor
+    give: list[int]
+    take: list[int]
+    local_R: Tensor
+
+
+class ShardedEmbedding(nn.Module):
+    """A table [N, D] of which this worker holds the partitions of its layout.
+
+    It behaves as `torch.nn.Embedding` for any shape of index. With several workers a lookup
+    is a collective: each calls it equally often, with whatever rows it needs (or none). The
+    gradient of a row is summed over all workers and arrives at its owner.
+    """
+
+    def __init__(self, weight_LD: Tensor, rows: int, layout: Layout, group: Group) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight_LD)
+        self.rows = rows
+        self.layout = layout
+        self.group = group
+        self.offset_P = layout.offsets(rows).to(group.device)
+
+    @property
+    def width(self) -> int:
+        """Columns, D."""
+        return int(self.weight.shape[1])
+
+    def forward(self, index: Tensor) -> Tensor:
+        """Rows of the table.
+
+        Args:
+            index: integers of any shape S, from 0 to N - 1.
+
+        Returns:
+            float [*S, D], differentiable.
+
+        Raises:
+            IndexError: an index is out of range, at any worker.
+        """
+        distinct_V, inverse = torch.unique(index, return_inverse=True)
+        vectors_VD: Tensor = _Lookup.apply(  # type: ignore[no-untyped-call]
+            self.weight, distinct_V, self
+        )
+        return nn.functional.embedding(inverse, vectors_VD)
+
+    def fetch(self, rows_V: Tensor) -> tuple[Tensor, Route]:
+        """Vectors of distinct rows from their owners, without autograd.
+
+        Returns:
+            float [V, D] in the order of `rows_V`, and the route for `push`.
+
+        Raises:
+            IndexError: a row is out of range, at any worker (all of them raise).
+        """
+        wrong = len(rows_V) > 0 and bool((rows_V.min() < 0) | (rows_V.max() >= self.rows))
+        owner_V = torch.zeros_like(rows_V) if wrong else self.layout.owner(rows_V)
+        order_V = torch.argsort(owner_V, stable=True)
+        give: list[int] = torch.bincount(owner_V, minlength=self.group.world).tolist()
+        take = self.group.swap_counts([-1] * self.group.world if wrong else give)
+        if wrong or min(take) < 0:
+            raise IndexError(f"row out of range: the table has rows 0 to {self.rows - 1:,}")
+        asked_R = self.group.swap(rows_V[order_V], give, take)
+        local_R = self.local(asked_R)
+        sent_VD = self.group.swap(self.weight.detach()[local_R], take, give)
+        vectors_VD = torch.empty_like(sent_VD)
+        vectors_VD[order_V] = sent_VD
+        return vectors_VD, Route(order_V, give, take, local_R)
+
+    def push(self, route: Route, gradient_VD: Tensor) -> tuple[Tensor, Tensor]:
+        """Bring the gradients of looked-up rows to their owners and sum them.
+
+        Returns:
+            local indices int64 [G], distinct and rising, and gradients float [G, D].
+        """
+        taken_RD = self.group.swap(gradient_VD[route.order_V], route.give, route.take)
+        local_G, inverse_R = torch.unique(route.local_R, return_inverse=True)
+        summed_GD = taken_RD.new_zeros((len(local_G), self.width))
+        return local_G, summed_GD.index_add_(0, inverse_R, taken_RD)
+
+    def local(self, rows: Tensor) -> Tensor:
+        """Where rows that are held here stand in `weight`."""
+        return self.offset_P[rows % self.layout.partitions] + rows // self.layout.partitions
+
+    def span(self, partition: int) -> slice:
+        """Where an owned partition stands in `weight`."""
+        start = int(self.offset_P[partition])
+        return slice(start, start + rows_in(partition, self.layout.partitions, self.rows))
+
+
+class _Lookup(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, rows_V: Tensor, table: ShardedEmbedding) -> Tensor:
+        vectors_VD, ctx.route = table.fetch(rows_V)
+        ctx.table = table
+        return vectors_VD
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        local_G, gradient_GD = ctx.table.push(ctx.route, gradients[0])
+        dense_LD = torch.zeros_like(ctx.table.weight)
+        dense_LD[local_G] = gradient_GD
+        return dense_LD, None, None
+
+
+def initial_weight(
+    table: str, rows: int, width: int, layout: Layout, *, seed: int, scale: float
+) -> Tensor:
+    """Normal values for the partitions of a layout, the same for any number of workers.
+
+    Args:
+        table: name of the table; tables of one seed differ.
+        rows: rows of the whole table.
+        width: columns.
+        layout: which partitions to make.
+        seed: the run's.
+        scale: standard deviation.
+
+    Returns:
+        float32 [L, width].
+    """
+    parts = [torch.empty((0, width))]
+    for partition in layout.owned:
+        size = rows_in(partition, layout.partitions, rows)
+        source = generator(seed, "init", table, partition)
+        parts.append(torch.randn((size, width), generator=source) * scale)
+    return torch.cat(parts)
