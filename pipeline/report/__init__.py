@@ -1,1 +1,7 @@
-"""One self-contained HTML page about a run."""
+"""One HTML page about a run: what went in, what came out, and whether it is any good."""
+
+from __future__ import annotations
+
+from pipeline.report.build import build
+
+__all__ = ["build"]

@@ -1,0 +1,127 @@
+"""Figures of a run, from its manifests and small JSON files.
+
+`gather` gives what depends on the log and the config alone, `times` what depends on the
+machine. Absent figures are absent keys: the page says that they were not measured.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pipeline.artifact import Artifact, Run
+from pipeline.config import stage_fields, to_toml
+from schemas.manifest import digest
+from schemas.stages import STAGES
+
+__all__ = ["EXAMPLES", "gather", "times"]
+
+EXAMPLES = 3  # rejected lines shown per reason
+_RAW_BYTES = 400  # of a rejected line
+_READ = tuple(stage for stage in STAGES if stage != "report")
+
+
+def gather(run: Run) -> dict[str, Any]:
+    """Everything but the items: counters, rejects, history, metrics, slices, gates, index.
+
+    Raises:
+        MissingArtifactError: a stage has not finished.
+    """
+    art = {stage: run.artifact(stage) for stage in _READ}
+    config = run.config
+    return {
+        "title": config.report.title or config.run.name,
+        "run": config.run.name,
+        "fingerprint": digest(stage_fields(config, tuple(type(config).model_fields))),
+        "objective": config.train.objective,
+        "split": config.shards.split,
+        "counters": {stage: dict(sorted(art[stage].counters.items())) for stage in _READ},
+        "rejects": _rejects(art["events"]),
+        "model": art["train"].read_json("model.json"),
+        "history": art["train"].read_json("history.json"),
+        "metrics": art["evaluate"].read_json("metrics.json"),
+        "ks": list(config.evaluate.ks),
+        "slices": art["evaluate"].read_json("slices.json"),
+        "gates": art["evaluate"].read_json("gates.json"),
+        "index": {
+            "spec": art["index"].read_json("spec.json"),
+            "recall": art["index"].read_json("recall.json"),
+        },
+    }
+
+
+def times(run: Run) -> dict[str, Any]:
+    """Seconds, bytes and versions of each stage, latencies of the index, the config as TOML."""
+    stages: list[dict[str, Any]] = []
+    software: dict[str, str] = {}
+    for stage in _READ:
+        manifest = run.artifact(stage).manifest
+        size = sum(f.bytes for f in manifest.files)
+        stages.append(
+            {
+                "stage": stage,
+                "seconds": manifest.seconds,
+                "bytes": size,
+                "files": len(manifest.files),
+                "content": manifest.content,
+            }
+        )
+        software |= manifest.software
+    index = run.artifact("index")
+    return {
+        "stages": stages,
+        "software": dict(sorted(software.items())),
+        "latency": index.read_json("latency.json") if index.has("latency.json") else {},
+        "index_measured": index.manifest.measured,
+        "config": to_toml(run.config),
+        "created": run.artifact("evaluate").manifest.created,
+    }
+
+
+def _rejects(events: Artifact) -> list[dict[str, Any]]:
+    """Reasons by falling count (ties by name), each with its first lines as examples."""
+    counts = {
+        name.removeprefix("rejected."): count
+        for name, count in events.counters.items()
+        if name.startswith("rejected.") and count
+    }
+    examples = _examples(events)
+    return [
+        {"reason": reason, "count": count, "examples": examples.get(reason, [])}
+        for reason, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    ]
+
+
+def _examples(events: Artifact) -> dict[str, list[dict[str, Any]]]:
+    """The first few lines of each reason by (file, line), whatever the files' order."""
+    kept: dict[str, list[tuple[str, int, bytes]]] = {}
+    for reason, line in _rejected(events):
+        kept[reason] = heapq.nsmallest(EXAMPLES, [*kept.get(reason, []), line])
+    return {
+        reason: [
+            {"file": PurePosixPath(file).name, "line": line, "raw": _readable(raw)}
+            for file, line, raw in lines
+        ]
+        for reason, lines in kept.items()
+    }
+
+
+def _rejected(events: Artifact) -> Iterator[tuple[str, tuple[str, int, bytes]]]:
+    for entry in events.files("rejects"):
+        if not entry.rows:
+            continue
+        with events.open(entry.path) as raw:
+            for batch in pq.ParquetFile(raw).iter_batches():
+                columns = batch.to_pydict()
+                for i, reason in enumerate(columns["reason"]):
+                    yield reason, (columns["file"][i], columns["line"][i], columns["raw"][i])
+
+
+def _readable(raw: bytes) -> str:
+    """Bytes of a line as text; what is not UTF-8 shows as \\xNN."""
+    text = raw[:_RAW_BYTES].decode("utf-8", errors="backslashreplace")
+    return text + ("…" if len(raw) > _RAW_BYTES else "")

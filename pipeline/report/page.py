@@ -1,0 +1,125 @@
+"""The page: sections in order, one stylesheet, one script, nothing from the network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from pipeline.report import catalogue, quality, sections
+from pipeline.report.wording import count, escape, figure, seconds, title
+
+__all__ = ["render"]
+
+_ICON = (
+    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Ccircle "
+    "cx='5' cy='10' r='4' fill='%230f766e'/%3E%3Ccircle cx='12' cy='4' r='3' fill='%23c2640c'/%3E"
+    "%3C/svg%3E"
+)
+_LINKS = {
+    "line": "Line",
+    "data": "Data",
+    "splits": "Split",
+    "training": "Training",
+    "metrics": "Metrics",
+    "slices": "Slices",
+    "index": "Index",
+    "map": "Map",
+    "neighbours": "Neighbours",
+    "bias": "Best and worst",
+}
+
+
+def render(data: Mapping[str, Any], times: Mapping[str, Any], labels: int) -> str:
+    """The whole page as HTML.
+
+    Args:
+        data: what `data.json` holds.
+        times: what depends on the machine, from `figures.times`.
+        labels: items to label on the map.
+    """
+    body = "".join(
+        (
+            sections.headline(data, times),
+            catalogue.atlas(data, labels),
+            catalogue.neighbours(data),
+            catalogue.extremes(data),
+            quality.metrics(data),
+            quality.slices(data),
+            quality.index(data, times),
+            quality.training(data),
+            sections.line(data, times),
+            sections.ingested(data),
+            sections.splits(data),
+        )
+    )
+    style, script = _asset("page.css"), _asset("page.js")
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{_policy(script)}'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f'<link rel="icon" href="{_ICON}"><title>{escape(data["title"])} · embedmill</title>'
+        f"<style>{style}</style></head><body>"
+        '<a class="skip" href="#main">Skip to the content</a>'
+        f"{_header(data, times, body)}"
+        f'<main id="main" class="wrap">{body}</main>{sections.footer(data, times)}'
+        '<div id="tip" role="presentation" hidden></div>'
+        f"<script>{script}</script></body></html>\n"
+    )
+
+
+def _header(data: Mapping[str, Any], times: Mapping[str, Any], body: str) -> str:
+    links = "".join(
+        f'<a href="#{anchor}">{name}</a>'
+        for anchor, name in sorted(
+            _LINKS.items(), key=lambda link: body.find(f'<section id="{link[0]}"')
+        )
+        if f'<section id="{anchor}"' in body
+    )
+    return (
+        '<header class="top"><div class="wrap"><p class="brand">embedmill</p>'
+        f'<h1>{title(data["title"])}</h1><p class="lede">{_lede(data, times)}</p>'
+        f'<nav aria-label="Sections">{links}</nav></div></header>'
+    )
+
+
+def _lede(data: Mapping[str, Any], times: Mapping[str, Any]) -> str:
+    counters, metrics = data["counters"], data["metrics"]
+    spent = sum(stage["seconds"] for stage in times["stages"])
+    said = (
+        f"{count(counters['events'].get('events'))} events of "
+        f"{count(counters['vocab'].get('users'))} users and "
+        f"{count(counters['vocab'].get('items'))} items became "
+        f"{data['model'].get('dim', '?')}-dimensional vectors in {seconds(spent)}. "
+    )
+    key = f"recall@{data['ks'][0]}"
+    ours, popular = metrics.get(key), metrics.get(f"popularity.{key}")
+    if "rmse" in metrics:
+        said += f"Ratings held out are predicted with an RMSE of {figure(metrics['rmse'], 3)}. "
+    elif ours is not None and popular:
+        said += (
+            f"Of what users went on to choose, {100 * ours:.1f} % is among their first "
+            f"{data['ks'][0]} recommendations, {ours / popular:.1f} times what popularity reaches. "
+        )
+    gates = data["gates"]
+    failed = sum(not gate["passed"] for gate in gates)
+    if failed:
+        said += f'<b class="bad">{failed} of {len(gates)} gates failed.</b>'
+    elif gates:
+        said += f'<b class="ok">{"Its gate" if len(gates) == 1 else "All gates"} passed.</b>'
+    return said
+
+
+def _policy(script: str) -> str:
+    """Nothing is fetched and only our script runs, whatever a title says."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+        f"script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:\">"
+    )
+
+
+def _asset(name: str) -> str:
+    return (resources.files("pipeline.report") / name).read_text(encoding="utf-8").strip()

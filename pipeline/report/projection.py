@@ -1,0 +1,207 @@
+"""The map of items: principal components, and labels that do not overlap.
+
+Principal component analysis after Pearson (1901), by the eigenvectors of the covariance.
+Legend: N items, D dimensions.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.report.items import Catalogue, describe
+
+__all__ = ["CATEGORIES", "Label", "place_labels", "principal_components", "project", "text_width"]
+
+CATEGORIES = 6  # with a colour of their own; the rest are one more
+
+Floats = npt.NDArray[np.float64]
+
+
+def project(catalogue: Catalogue, most: int) -> dict[str, Any]:
+    """The `most` frequent items in two dimensions.
+
+    Returns:
+        {"variance": shares of the first two components, "categories": names that have a
+        colour, most frequent first, "points": items with x and y in [0, 1] and `category`,
+        an index into the names, or their number for all others, or None without categories}.
+    """
+    blocks = catalogue.first(most)
+    vectors_ND = np.concatenate([b.vectors_ND for b in blocks]) if blocks else np.zeros((0, 1))
+    xy_N2, variance = principal_components(vectors_ND)
+    ids = [one for b in blocks for one in b.ids.to_pylist()]
+    counts = [int(c) for b in blocks for c in b.counts]
+    metadata = catalogue.metadata(ids)
+    points = [describe(row, ids[row], counts[row], metadata) for row in range(len(ids))]
+    names = _categories(points)
+    for point, (x, y) in zip(points, _fit(xy_N2), strict=True):
+        point["x"], point["y"] = round(float(x), 4), round(float(y), 4)
+        point["category"] = _category(point["categories"], names)
+    return {"variance": variance, "categories": names, "points": points}
+
+
+def principal_components(vectors_ND: npt.NDArray[Any]) -> tuple[Floats, list[float]]:
+    """Coordinates [N, 2] on the first two components, and their shares of the variance.
+
+    The sign of each component makes its largest loading positive, so that the map does not
+    flip between runs. With fewer than two items or dimensions the rest is zero.
+    """
+    n = len(vectors_ND)
+    if n < 2:
+        return np.zeros((n, 2)), [0.0, 0.0]
+    centred_ND = vectors_ND.astype(np.float64) - vectors_ND.mean(axis=0, dtype=np.float64)
+    values_D, axes_DD = np.linalg.eigh(centred_ND.T @ centred_ND)
+    axes_DK = axes_DD[:, ::-1][:, :2]
+    largest = np.abs(axes_DK).argmax(axis=0)
+    axes_DK = axes_DK * np.where(axes_DK[largest, range(axes_DK.shape[1])] < 0, -1.0, 1.0)
+    shares = values_D[::-1][:2].clip(min=0) / max(values_D.clip(min=0).sum(), 1e-300)
+    xy_N2 = np.zeros((n, 2))
+    xy_N2[:, : axes_DK.shape[1]] = centred_ND @ axes_DK
+    return xy_N2, [round(float(s), 4) for s in (*shares, 0.0)[:2]]
+
+
+def _fit(xy_N2: Floats) -> Floats:
+    """Each axis stretched to [0, 1]; an axis without extent lies in the middle."""
+    if not len(xy_N2):
+        return xy_N2
+    low, high = xy_N2.min(axis=0), xy_N2.max(axis=0)
+    extent = high - low
+    flat = extent <= 1e-12
+    return np.where(flat, 0.5, (xy_N2 - low) / np.where(flat, 1.0, extent))
+
+
+def _categories(points: Sequence[dict[str, Any]]) -> list[str]:
+    first: dict[str, int] = {}
+    for point in points:
+        for name in point["categories"][:1]:
+            first[name] = first.get(name, 0) + 1
+    return sorted(first, key=lambda name: (-first[name], name))[:CATEGORIES]
+
+
+def _category(categories: Sequence[str], names: Sequence[str]) -> int | None:
+    if not names:
+        return None
+    return names.index(categories[0]) if categories and categories[0] in names else len(names)
+
+
+@dataclass(frozen=True)
+class Label:
+    """A label beside its point: offset in pixels, the anchor of its text, what it says."""
+
+    point: int
+    dx: float
+    dy: float
+    anchor: str
+    text: str
+
+
+_FONT = 12.0  # pixels, as in page.css
+_ASCENT, _DESCENT, _GAP = 12.0, 3.0, 2.0
+# Offsets of the anchor from the point, best first: right, left, above, below, corners.
+_PLACES = (
+    (8.0, 4.0, "start"),
+    (-8.0, 4.0, "end"),
+    (0.0, -9.0, "middle"),
+    (0.0, 18.0, "middle"),
+    (7.0, -8.0, "start"),
+    (-7.0, -8.0, "end"),
+    (7.0, 17.0, "start"),
+    (-7.0, 17.0, "end"),
+)
+_POINT = 5.0  # half a labelled point's box
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
+
+
+def place_labels(
+    points: Sequence[dict[str, Any]],
+    widths: tuple[float, float],
+    height: float,
+    most: int,
+    longest: int,
+) -> list[Label]:
+    """Labels of the most frequent items that fit on the map without overlap.
+
+    Greedy by frequency: each point tries eight places around it, and goes without a label
+    where all are taken. Points move apart as the map widens while text keeps its size, along
+    straight lines: what is free at both ends of `widths` is free between them.
+
+    Args:
+        points: with "x", "y" in [0, 1] and "title", most frequent first.
+        widths: least and greatest width of the map in pixels.
+        height: of the map in pixels.
+        most: so many labels at most.
+        longest: characters of a label; longer titles are cut.
+    """
+    taken = [tuple(_point_box(p, w, height) for w in widths) for p in points[:most]]
+    labels: list[Label] = []
+    for i, point in enumerate(points[: 4 * most]):
+        if len(labels) >= most:
+            break
+        text = shorten(point["title"], longest)
+        for dx, dy, anchor in _PLACES:
+            label = Label(i, dx, dy, anchor, text)
+            boxes = tuple(_label_box(point, label, w, height) for w in widths)
+            if _free(boxes, taken, widths, height):
+                labels.append(label)
+                taken.append(boxes)
+                break
+    return labels
+
+
+def shorten(text: str, longest: int) -> str:
+    """At most `longest` characters on one line; a closing bracket, such as a year, goes first."""
+    line = " ".join(text.split())
+    if len(line) > longest and line.endswith(")"):
+        line = line[: line.rfind("(")].rstrip() or line
+    return line if len(line) <= longest else line[: longest - 1].rstrip() + "…"
+
+
+def text_width(text: str) -> float:
+    """Estimated width in pixels at the labels' size; wide East Asian characters count double."""
+    return _FONT * sum(_character_width(c) for c in text)
+
+
+def _character_width(c: str) -> float:
+    if unicodedata.combining(c):
+        return 0.0
+    if unicodedata.east_asian_width(c) in "WF":
+        return 1.05
+    if c.isupper() or c in "mw@%":
+        return 0.74
+    return 0.36 if c in "iljtf.,:;'()! |" else 0.6
+
+
+def _point_box(point: dict[str, Any], width: float, height: float) -> Box:
+    x, y = point["x"] * width, point["y"] * height
+    return (x - _POINT, y - _POINT, x + _POINT, y + _POINT)
+
+
+def _label_box(point: dict[str, Any], label: Label, width: float, height: float) -> Box:
+    extent = text_width(label.text)
+    left = {"start": 0.0, "middle": -extent / 2, "end": -extent}[label.anchor]
+    x, y = point["x"] * width + label.dx + left, point["y"] * height + label.dy
+    return (x - _GAP, y - _ASCENT, x + extent + _GAP, y + _DESCENT)
+
+
+def _free(
+    boxes: tuple[Box, ...],
+    taken: Sequence[tuple[Box, ...]],
+    widths: tuple[float, float],
+    height: float,
+) -> bool:
+    inside = all(
+        b[0] >= 0 and b[1] >= 0 and b[2] <= width and b[3] <= height
+        for b, width in zip(boxes, widths, strict=True)
+    )
+    return inside and not any(
+        _overlap(a, b) for other in taken for a, b in zip(boxes, other, strict=True)
+    )
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

@@ -1,0 +1,195 @@
+"""Sections of the page about how good the model and the index are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.report import svg, wording
+from pipeline.report.sections import bullet, section, table
+from pipeline.report.wording import count, escape, figure, ratio
+
+__all__ = ["index", "metrics", "slices", "training"]
+
+_METRICS = (
+    ("recall", "Recall", "share of a user’s held-out items among the first k"),
+    ("ndcg", "NDCG", "the same, with more credit for a higher place"),
+    ("mrr", "MRR", "one over the place of the first hit"),
+    ("hit_rate", "Hit rate", "share of users with at least one hit"),
+    ("coverage", "Coverage", "share of the catalogue that is ever recommended"),
+)
+_NOT_CURVES = ("epoch", "train_loss", "learning_rate")
+
+
+def training(data: Mapping[str, Any]) -> str:
+    """Loss and validation metrics by epoch, the kept epoch marked."""
+    history: Sequence[Mapping[str, Any]] = data["history"]
+    chosen = str(data["model"].get("metric") or "")
+    best = data["model"].get("best_epoch")
+    names = [
+        key
+        for key in dict.fromkeys(k for row in history for k in row)
+        if key not in _NOT_CURVES
+        and not key.endswith(".users")
+        and any(isinstance(row.get(key), int | float) for row in history)
+    ]
+    names.sort(key=lambda name: name != chosen)
+    figures = []
+    for name in ["train_loss", *names[:2]]:
+        points = [
+            (float(row["epoch"]), float(row[name]))
+            for row in history
+            if isinstance(row.get(name), int | float)
+        ]
+        if not points:
+            continue
+        title = "Training loss" if name == "train_loss" else f"Validation {name}"
+        note = " <span>decides</span>" if name == chosen else ""
+        marked = f"epoch {best}, kept" if name == chosen else ""
+        drawn = svg.curve(svg.Line(points, title), mark=best, marked=marked, x_name="epoch")
+        figures.append(f"<figure><figcaption>{escape(title)}{note}</figcaption>{drawn}</figure>")
+    intro = (
+        f"{count(len(history))} epochs; the tables of epoch {escape(best)} were kept, "
+        f"chosen by <code>{escape(chosen)}</code> on validation alone."
+        if names
+        else "There is no validation part: the tables of the last epoch were kept."
+    )
+    body = f'<div class="curves">{"".join(figures)}</div>{_numbers(history, names)}'
+    return section("training", "Training", intro, body if history else "")
+
+
+def _numbers(history: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+    keys = ["train_loss", *names, "learning_rate"]
+    rows = [
+        [
+            count(row["epoch"]),
+            *(f"{row[k]:.5g}" if k in row and row[k] is not None else "–" for k in keys),
+        ]
+        for row in history
+    ]
+    made = table("Every epoch", ["Epoch", *map(escape, keys)], rows, "n" * (len(keys) + 1))
+    return f"<details><summary>The numbers of every epoch</summary>{made}</details>"
+
+
+def metrics(data: Mapping[str, Any]) -> str:
+    """Ranking metrics at every k: model, popularity, through the index."""
+    values, ks = data["metrics"], data["ks"]
+    rows, parts = [], []
+    for stem, name, _ in _METRICS:
+        found = [values.get(f"{p}{stem}@{k}") for p in ("", "popularity.") for k in ks]
+        most = max((v for v in found if v is not None), default=0.0)
+        for k in ks:
+            key = f"{stem}@{k}"
+            ours, popular = values.get(key), values.get(f"popularity.{key}")
+            rows.append(
+                [
+                    f"{name}@{k}",
+                    bullet(ours, popular, most),
+                    f"<b>{figure(ours)}</b>",
+                    figure(popular),
+                    ratio(ours, popular),
+                    figure(values.get(f"through_index.{key}")),
+                ]
+            )
+    head = [
+        "Metric",
+        '<span class="key">model, with popularity as a tick</span>',
+        "Model",
+        "Popularity",
+        "Ratio",
+        "Through the index",
+    ]
+    parts.append(table("Test metrics on the full catalogue", head, rows, "twnnnn", "metrics"))
+    meanings = "".join(f"<li><b>{name}</b> {escape(what)}</li>" for _, name, what in _METRICS)
+    parts.append(f'<ul class="meanings">{meanings}</ul>')
+    users = values.get("users")
+    intro = (
+        f"Every item of the catalogue is ranked for each of {count(users)} users; items the user "
+        "already has are left out. Popularity ranks by training counts, for the same users."
+    )
+    return section("metrics", "Against popularity", intro, _ratings(values) + "".join(parts))
+
+
+def _ratings(values: Mapping[str, float]) -> str:
+    rows = []
+    for name in ("rmse", "mae"):
+        if name in values:
+            others = [k for k in values if k.startswith(f"{name}.")]
+            rows.append([name.upper(), f"<b>{figure(values[name])}</b>", "this model"])
+            rows += [
+                ["", figure(values[k]), escape(k.partition(".")[2].replace("_", " "))]
+                for k in others
+            ]
+    if not rows:
+        return ""
+    return table("Predicted ratings on test", ["Error", "Value", "Of"], rows, "tnw")
+
+
+def slices(data: Mapping[str, Any]) -> str:
+    """The same metrics where the relevant item is frequent, middling or rare."""
+    found = data["slices"]
+    rows_in = found if isinstance(found, list) else found.get("slices", [])
+    if not rows_in:
+        return ""
+    keys = list(dict.fromkeys(k for row in rows_in for k in row))
+    rows = [[_cell(row.get(k)) for k in keys] for row in rows_in]
+    kinds = "t" + "".join(
+        "n" if isinstance(rows_in[0].get(k), int | float) else "t" for k in keys[1:]
+    )
+    head = [escape(k.replace("_", " ")) for k in keys]
+    return section(
+        "slices",
+        "By popularity of the item",
+        "Items are cut into slices of equal training events, the most frequent first.",
+        table("Metrics by slice", head, rows, kinds),
+    )
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return "–" if value is None else str(value).lower()
+    if isinstance(value, int):
+        return count(value)
+    if isinstance(value, float):
+        return figure(value)
+    return escape(value)
+
+
+def index(data: Mapping[str, Any], times: Mapping[str, Any]) -> str:
+    """Recall of the index against latency, and its bytes."""
+    spec, latency = data["index"]["spec"], times["latency"]
+    points = latency.get("curve", []) if isinstance(latency, dict) else latency
+    rows, drawn = [], []
+    for point in points:
+        name = str(point.get("parameter", ""))
+        value = point.get("value")
+        label = name if value is None else f"{name} {value}"
+        took, recall = point.get("ms_per_query"), point.get("recall@10")
+        chosen = bool(point.get("chosen", False))
+        rows.append(
+            [
+                escape(label) + (" <b>(used)</b>" if chosen else ""),
+                figure(recall),
+                figure(took, 3),
+                wording.size(point.get("bytes")),
+            ]
+        )
+        if took is not None and recall is not None:
+            drawn.append((float(took), float(recall), label, chosen))
+    figure_html = (
+        f"<figure><figcaption>Recall@10 against milliseconds per query</figcaption>"
+        f"{svg.tradeoff(drawn, ('ms per query', 'recall@10'))}</figure>"
+        if drawn
+        else ""
+    )
+    intro = (
+        f"A <code>{escape(spec.get('kind', '?'))}</code> index of "
+        f"{count(spec.get('items'))} items. Its recall is measured against exact search with "
+        "vectors of held-out users, distances recomputed from the raw vectors."
+    )
+    shown = (
+        table("Search settings", ["Setting", "Recall@10", "ms per query", "Size"], rows, "tnnn")
+        if rows
+        else '<p class="quiet">Its latency was not measured.</p>'
+    )
+    return section("index", "The index", intro, f'<div class="pair">{figure_html}{shown}</div>')

@@ -1,0 +1,75 @@
+"""How figures and other people's text are put on the page."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from typing import Any
+
+__all__ = ["count", "embedded_json", "escape", "figure", "ratio", "seconds", "size", "title"]
+
+_LONGEST_TITLE = 160
+# C0 controls other than tab and newline have no place in HTML: show their pictures.
+_CONTROLS = {c: 0x2400 + c for c in range(32) if c not in (9, 10)} | {127: 0x2421}
+_ABSENT = "–"
+
+
+def escape(text: object) -> str:
+    """Any text as HTML text or as a quoted attribute's value."""
+    return html.escape(str(text).translate(_CONTROLS), quote=True)
+
+
+def title(text: str) -> str:
+    """A title from the log as HTML: escaped, cut when very long, its direction isolated."""
+    shown = text if len(text) <= _LONGEST_TITLE else text[: _LONGEST_TITLE - 1] + "…"
+    return f"<bdi>{escape(shown) or '<i>(empty)</i>'}</bdi>"
+
+
+def embedded_json(value: Any) -> str:
+    """JSON that may stand inside a script element: nothing in it can end the element."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for c in "<>&\u2028\u2029":
+        text = text.replace(c, f"\\u{ord(c):04x}")
+    return text
+
+
+def count(value: float | None) -> str:
+    """A whole number with separators."""
+    return _ABSENT if value is None else f"{int(value):,}"
+
+
+def figure(value: float | None, digits: int = 4) -> str:
+    """A metric, to so many decimals."""
+    return _ABSENT if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def ratio(value: float | None, over: float | None) -> str:
+    """How many times `over` the value is."""
+    return _ABSENT if value is None or not over else f"{value / over:.2f}×"
+
+
+def seconds(value: float | None) -> str:
+    """A duration, in the unit that suits it."""
+    if value is None:
+        return _ABSENT
+    if value < 1:
+        return f"{value * 1000:.0f} ms"
+    if value < 100:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def size(value: float | None) -> str:
+    """Bytes, in the decimal unit that suits them."""
+    if value is None:
+        return _ABSENT
+    amount = float(value)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
