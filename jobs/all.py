@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jobs import evaluate, events, export, index, report, shards, train, vocab
 from jobs.launch import Job, discard_from, exit_code, run_stage
@@ -81,12 +82,17 @@ def check_gates(run: Run) -> None:
     gates = run.artifact("evaluate").read_json("gates.json")
     failed = [g for g in gates if not g["passed"]]
     if failed:
-        said = "; ".join(f"{g['gate']}: wanted {g['wanted']}, got {g['got']}" for g in failed)
+        said = "; ".join(_said(g) for g in failed)
         raise GateError(
             f"{len(failed)} of {len(gates)} gates failed: {said}",
             where=run.storage.root,
             todo="The run is complete but not published",
         )
+
+
+def _said(gate: Mapping[str, Any]) -> str:
+    got = "nothing" if gate["got"] is None else f"{gate['got']:.6g}"
+    return f"{gate['gate']} {gate['metric']}: wanted {gate['wanted']:.6g}, got {got}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 GROUND = {
-    "artifact", "config", "contracts", "datasets", "errors", "log", "score", "storage", "terminal",
+    "artifact", "config", "contracts", "datasets", "embeddings", "errors", "log", "score",
+    "storage", "terminal",
 }  # fmt: skip
 ROOMS = {"prepare", "train", "export", "index", "evaluate", "report", "lookup"}
 # Engine → modules (by prefix) that may import it.

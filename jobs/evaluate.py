@@ -1,0 +1,28 @@
+"""Vectors and index → metrics on test, and gates. Runs where it is called, without an engine."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from jobs.launch import Job, main_of
+from pipeline import evaluate
+from pipeline.artifact import Run, Writer
+from pipeline.index import open_index
+from pipeline.log import Progress
+
+__all__ = ["build", "main"]
+
+
+def build(run: Run, out: Writer, progress: Progress) -> None:
+    """Write the evaluate artifact of a run."""
+    evaluate.build(run, out, progress, open_index)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`jobs/evaluate.py CONFIG`."""
+    return main_of("evaluate", Job(build), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

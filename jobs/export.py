@@ -1,0 +1,27 @@
+"""Table files → vectors with their ids. Runs where it is called, without an engine."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from jobs.launch import Job, main_of
+from pipeline import export
+from pipeline.artifact import Run, Writer
+from pipeline.log import Progress
+
+__all__ = ["build", "main"]
+
+
+def build(run: Run, out: Writer, progress: Progress) -> None:
+    """Write the export artifact of a run."""
+    export.build(run, out, progress)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`jobs/export.py CONFIG`."""
+    return main_of("export", Job(build), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

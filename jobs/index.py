@@ -1,0 +1,27 @@
+"""Vectors → a measured nearest-neighbour index. Runs where it is called, without an engine."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from jobs.launch import Job, main_of
+from pipeline import index
+from pipeline.artifact import Run, Writer
+from pipeline.log import Progress
+
+__all__ = ["build", "main"]
+
+
+def build(run: Run, out: Writer, progress: Progress) -> None:
+    """Write the index artifact of a run."""
+    index.build(run, out, progress)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`jobs/index.py CONFIG`."""
+    return main_of("index", Job(build), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

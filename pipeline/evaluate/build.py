@@ -1,0 +1,203 @@
+"""The evaluate stage: exact and through the index, on test, over the full catalogue.
+
+Rules. A user's train and valid items are masked; test items among them (repeats) are not
+asked for. Users without a test item left, and users that train does not know, are left out
+and counted. Items that train never saw stay in the catalogue. Popularity and the index
+answer for the same users under the same masks; the index is asked anew for each k, as
+`embedmill recommend` asks it. Ratings are not clipped to a scale.
+
+Files:
+
+    metrics.json  flat: "recall@10", "popularity.recall@10", "through_index.recall@10", ...,
+                  "index.recall@10", "users"; for ratings "rmse", "rmse.mean_baseline", ...
+    slices.json   [{slice, items, train_events, test_pairs, "recall@10",
+                  "popularity.recall@10", "through_index.recall@10", ...}], the share of a
+                  slice's test pairs that is found; None where a slice has none
+    gates.json    [{gate, metric, wanted, got, passed}]
+
+Legend: B users of a batch, U users of a group, D coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.artifact import Artifact, Run, Writer
+from pipeline.config import EvaluateConfig
+from pipeline.embeddings import Spec, Vectors
+from pipeline.evaluate.gates import check_gates, judge
+from pipeline.evaluate.held import Group, groups, read_log
+from pipeline.evaluate.ranking import Popularity, Slices, Tally
+from pipeline.evaluate.ratings import Errors, predict
+from pipeline.log import Progress
+from pipeline.score import RowLists, top_k
+
+__all__ = ["Recommender", "build"]
+
+Floats = NDArray[np.float32]
+Rows = NDArray[np.int64]
+
+# An item table up to this many bytes is read once; a larger one for every batch of users.
+_HELD = 2 << 30
+
+
+class Recommender(Protocol):
+    """What an opened index can do; see `pipeline.index.IndexReader`."""
+
+    def unseen(self, query_BD: Floats, k: int, seen: RowLists) -> tuple[Floats, Rows]:
+        """Scores and rows [B, k] of the best items outside each user's list."""
+
+
+def build(
+    run: Run, out: Writer, progress: Progress, open_index: Callable[[Artifact], Recommender]
+) -> None:
+    """Measure on test and judge the gates.
+
+    Args:
+        run: the run.
+        out: the artifact.
+        progress: hears of users evaluated.
+        open_index: gives the index of an artifact; stages do not import each other.
+
+    Raises:
+        ConfigError: a gate names a metric that there is not.
+    """
+    check_gates(run.config)
+    shards, export, index = (run.artifact(s) for s in ("shards", "export", "index"))
+    spec, config = Spec.of(export), run.config.evaluate
+    log = read_log(shards, spec.items)
+    board = _Board.of(config, log.counts, _Items.of(export), open_index(index))
+    errors = Errors() if spec.objective == "rating" else None
+    users, total = Vectors.of(export, "users"), shards.counters["test"]
+    counters = dict.fromkeys(("users", "cold_users", "cold_events", "repeats", "nothing_left"), 0)
+    counters["test_pairs"] = done = 0
+    for group in groups(shards):
+        user_UD = users.gather(group.users)
+        asked = board.add(group, user_UD)
+        if errors is not None:
+            base_U = spec.mean + _biases(export, spec, group.users)
+            errors.add(group, predict(group, user_UD, base_U, Vectors.of(export, "items")), log)
+        counters["users"] += asked
+        counters["nothing_left"] += len(group.users) - asked
+        counters["cold_users"] += group.cold_users
+        counters["cold_events"] += group.cold_events
+        counters["repeats"] += group.repeats
+        counters["test_pairs"] += len(group.relevant.rows)
+        done += len(group.test.user) + group.cold_events
+        progress.update(done, total, "test events")
+    metrics = board.metrics(counters["users"]) | _of_index(index)
+    metrics |= errors.means() if errors is not None else {}
+    out.write_json("metrics.json", metrics | {k: counters[k] for k in ("users", "cold_users")})
+    out.write_json("slices.json", board.slices())
+    out.write_json("gates.json", judge(run.config, metrics))
+    out.commit(counters, software={"torch": torch.__version__})
+
+
+@dataclass(frozen=True)
+class _Items:
+    """The item table, held in memory where it is small enough."""
+
+    vectors: Vectors
+    held: Floats | None
+
+    @staticmethod
+    def of(export: Artifact) -> _Items:
+        vectors = Vectors.of(export, "items")
+        small = vectors.count * vectors.dim * 4 <= _HELD
+        return _Items(vectors, vectors.load() if small else None)
+
+    def blocks(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """(first row, float32 [N, D]) over the whole catalogue."""
+        if self.held is not None:
+            yield 0, torch.from_numpy(self.held)
+        else:
+            for first, block_ND in self.vectors.blocks():
+                yield first, torch.from_numpy(block_ND)
+
+
+@dataclass(frozen=True)
+class _Board:
+    """Three recommenders on the same users: the model, popularity, the index."""
+
+    config: EvaluateConfig
+    items: _Items
+    index: Recommender
+    popularity: Popularity
+    parts: Slices
+    tallies: dict[str, Tally]
+    asked: torch.Tensor
+
+    @staticmethod
+    def of(config: EvaluateConfig, counts: Rows, items: _Items, index: Recommender) -> _Board:
+        parts = Slices.cut(counts, config.slices)
+        tallies = {name: Tally(config.ks, parts) for name in ("", "popularity", "through_index")}
+        asked = torch.zeros(len(parts.names), dtype=torch.int64)
+        return _Board(config, items, index, Popularity(counts), parts, tallies, asked)
+
+    def add(self, group: Group, user_UD: Floats) -> int:
+        """Rank for the group's users with something to find; returns how many they are."""
+        chosen = (group.relevant.lengths > 0).nonzero()[:, 0]
+        most = max(self.config.ks)
+        for start in range(0, len(chosen), self.config.batch_users):
+            batch = chosen[start : start + self.config.batch_users]
+            seen, relevant = group.seen.select(batch), group.relevant.select(batch)
+            user_BD = user_UD[batch.numpy()]
+            _, rows = top_k(torch.from_numpy(user_BD), self.items.blocks(), most, seen)
+            self.tallies[""].add(rows, relevant)
+            self.tallies["popularity"].add(self.popularity.top(most, seen), relevant)
+            for k in self.config.ks:
+                _, found = self.index.unseen(user_BD, k, seen)
+                self.tallies["through_index"].add(torch.from_numpy(found), relevant, (k,))
+            which = self.parts.of_item[relevant.rows]
+            self.asked.add_(torch.bincount(which, minlength=len(self.asked)))
+        return len(chosen)
+
+    def metrics(self, users: int) -> dict[str, float]:
+        """Means over users, flat; empty where there were none."""
+        return {
+            f"{prefix}.{name}" if prefix else name: value
+            for prefix, tally in self.tallies.items()
+            for name, value in tally.means(users).items()
+        }
+
+    def slices(self) -> list[dict[str, Any]]:
+        """Share of test pairs found, by slice of items."""
+        return [
+            {
+                "slice": name,
+                "items": int(self.parts.items[s]),
+                "train_events": int(self.parts.train_events[s]),
+                "test_pairs": int(self.asked[s]),
+                **{
+                    f"{prefix}.recall@{k}" if prefix else f"recall@{k}": (
+                        int(tally.found[k][s]) / int(self.asked[s]) if self.asked[s] else None
+                    )
+                    for prefix, tally in self.tallies.items()
+                    for k in self.config.ks
+                },
+            }
+            for s, name in enumerate(self.parts.names)
+            if self.parts.items[s] or name != self.parts.names[-1]
+        ]
+
+
+def _biases(export: Artifact, spec: Spec, rows: Rows) -> NDArray[np.float64]:
+    """User biases of some rows, zero where the model has none."""
+    if not spec.bias:
+        return np.zeros(len(rows))
+    return Vectors.of(export, "users").column("bias")[rows].astype(np.float64)
+
+
+def _of_index(index: Artifact) -> dict[str, float]:
+    """What the index stage measured, copied so that one file holds every metric."""
+    recall = index.read_json("recall.json")
+    return {
+        **{f"index.{k}": v for k, v in recall.items() if k.startswith("recall@")},
+        "index.bytes": index.read_json("spec.json")["bytes"],
+    }

@@ -1,0 +1,78 @@
+"""What a run must reach: judged here, stored, and acted upon by the driver."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.errors import ConfigError
+from pipeline.evaluate.ratings import BASELINES
+from pipeline.score import METRICS
+
+__all__ = ["check_gates", "judge", "metric_names"]
+
+
+def metric_names(config: Config) -> list[str]:
+    """Names of all metrics that `evaluate` can give for this config."""
+    ranking = _ranking(config.evaluate.ks)
+    names = [*ranking, *(f"{p}.{m}" for p in ("popularity", "through_index") for m in ranking)]
+    names += ["index.recall@10", "index.bytes"]
+    if config.train.objective == "rating":
+        names += [f"{m}{tail}" for m in ("rmse", "mae") for tail in ("", *_dotted(BASELINES))]
+    return names
+
+
+def check_gates(config: Config) -> None:
+    """Raise ConfigError where a gate names a metric that the run will not have."""
+    gates = config.evaluate.gates
+    ranking, every = _ranking(config.evaluate.ks), metric_names(config)
+    for section, wanted, allowed in (
+        ("over_popularity", gates.over_popularity, ranking),
+        ("least", gates.least, every),
+        ("most", gates.most, every),
+    ):
+        for name in wanted:
+            if name not in allowed:
+                near = difflib.get_close_matches(name, allowed, 1)
+                hint = f"did you mean '{near[0]}'? " if near else ""
+                raise ConfigError(
+                    f"evaluate.gates.{section}: no metric '{name}'; "
+                    f"{hint}allowed: {', '.join(allowed)}"
+                )
+
+
+def judge(config: Config, metrics: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Every gate as {gate, metric, wanted, got, passed}.
+
+    `got` is None, and the gate has failed, where the run has no such figure (no test
+    events, no user known from training); a ratio over a popularity of zero passes where
+    the metric is above zero, its `got` is None too.
+    """
+    gates = config.evaluate.gates
+    found = []
+    for name, wanted in sorted(gates.over_popularity.items()):
+        ours, theirs = metrics.get(name), metrics.get(f"popularity.{name}")
+        got = ours / theirs if ours is not None and theirs else None
+        passed = got >= wanted if got is not None else bool(ours)
+        found.append(_gate("over_popularity", name, wanted, got, passed))
+    for name, wanted in sorted(gates.least.items()):
+        got = metrics.get(name)
+        found.append(_gate("least", name, wanted, got, got is not None and got >= wanted))
+    for name, wanted in sorted(gates.most.items()):
+        got = metrics.get(name)
+        found.append(_gate("most", name, wanted, got, got is not None and got <= wanted))
+    return found
+
+
+def _gate(gate: str, metric: str, wanted: float, got: float | None, passed: bool) -> dict[str, Any]:
+    return {"gate": gate, "metric": metric, "wanted": wanted, "got": got, "passed": passed}
+
+
+def _ranking(ks: Sequence[int]) -> list[str]:
+    return [f"{name}@{k}" for k in ks for name in (*METRICS, "coverage")]
+
+
+def _dotted(names: Sequence[str]) -> list[str]:
+    return [f".{name}" for name in names]

@@ -1,0 +1,110 @@
+"""Ranking metrics of several recommenders over the same users, and by popularity of items.
+
+Legend: B users of a batch, K answers each, N items, S slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.score import METRICS, RowLists, hits, metric_sums
+
+__all__ = ["Popularity", "Slices", "Tally"]
+
+Rows = NDArray[np.int64]
+
+
+class Popularity:
+    """Recommends the items with most train events, equal ones by lower row."""
+
+    def __init__(self, count_N: Rows) -> None:
+        self.order_N = torch.from_numpy(np.lexsort((np.arange(len(count_N)), -count_N)))
+        self.place_N = torch.empty_like(self.order_N)
+        self.place_N[self.order_N] = torch.arange(len(count_N))
+
+    def top(self, k: int, seen: RowLists) -> Tensor:
+        """The k most popular items outside each list, int64 [B, k], -1 where none is left."""
+        lengths = seen.lengths
+        most = int(lengths.max()) if lengths.numel() else 0
+        width = min(len(self.order_N), k + most)
+        struck_BK = torch.zeros(len(lengths), width, dtype=torch.bool)
+        place = self.place_N[seen.rows]
+        near = place < width
+        struck_BK[seen.users()[near], place[near]] = True
+        order_BK = struck_BK.to(torch.uint8).argsort(dim=1, stable=True)[:, :k]
+        rows_BK = self.order_N[order_BK].masked_fill(struck_BK.gather(1, order_BK), -1)
+        return torch.nn.functional.pad(rows_BK, (0, k - rows_BK.shape[1]), value=-1)
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Items from the most to the least popular, cut into parts of equal train events.
+
+    `of_item` is the slice of each item, int64 [N]; items that train never saw are in a slice
+    of their own, the last.
+    """
+
+    names: tuple[str, ...]
+    of_item: Tensor
+    items: Tensor
+    train_events: Tensor
+
+    @staticmethod
+    def cut(count_N: Rows, slices: int) -> Slices:
+        """Slices by train counts."""
+        order_N = np.lexsort((np.arange(len(count_N)), -count_N))
+        before_N = np.cumsum(count_N[order_N]) - count_N[order_N]
+        total = max(1, int(count_N.sum()))
+        of_item = np.empty(len(count_N), np.int64)
+        of_item[order_N] = np.minimum(before_N * slices // total, slices - 1)
+        of_item[count_N == 0] = slices
+        names = (
+            ("head", "middle", "tail")
+            if slices == 3
+            else tuple(f"{i + 1} of {slices}" for i in range(slices))
+        )
+        which = torch.from_numpy(of_item)
+        return Slices(
+            (*names, "never in train"),
+            which,
+            torch.bincount(which, minlength=slices + 1),
+            torch.bincount(which, torch.from_numpy(count_N).double(), slices + 1).long(),
+        )
+
+
+class Tally:
+    """Adds up one recommender's answers, batch after batch."""
+
+    def __init__(self, ks: Sequence[int], slices: Slices) -> None:
+        self.ks = tuple(ks)
+        self.slices = slices
+        self.users = 0
+        self.sums = {f"{name}@{k}": 0.0 for k in self.ks for name in METRICS}
+        size = len(slices.of_item)
+        self.answered = {k: torch.zeros(size, dtype=torch.bool) for k in self.ks}
+        self.found = {k: torch.zeros(len(slices.names), dtype=torch.int64) for k in self.ks}
+
+    def add(self, rows_BK: Tensor, relevant: RowLists, ks: Sequence[int] = ()) -> None:
+        """Count answers int64 [B, K]; `ks` are the cuts that they are good for, all if empty."""
+        for name, value in metric_sums(rows_BK, relevant, ks or self.ks).items():
+            self.sums[name] += value
+        hit_BK = hits(rows_BK, relevant)
+        for k in ks or self.ks:
+            rows = rows_BK[:, :k]
+            self.answered[k][rows[rows >= 0]] = True
+            which = self.slices.of_item[rows[hit_BK[:, :k]]]
+            self.found[k] += torch.bincount(which, minlength=len(self.slices.names))
+
+    def means(self, users: int) -> dict[str, float]:
+        """Mean of every metric over `users`, and coverage: the share of items answered."""
+        found = {name: value / users for name, value in self.sums.items()} if users else {}
+        size = len(self.slices.of_item)
+        return found | {
+            f"coverage@{k}": int(self.answered[k].sum()) / size for k in self.ks if users and size
+        }

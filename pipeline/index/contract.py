@@ -1,0 +1,110 @@
+"""What every index answers to.
+
+Legend: B queries, K answers each, N items, D coordinates.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Self
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import IndexConfig
+
+__all__ = ["Floats", "Index", "Rows", "threads"]
+
+Floats = NDArray[np.float32]
+Rows = NDArray[np.int64]
+
+
+class Index(ABC):
+    """Items by inner product: build, search, save, load, and an estimate of the size.
+
+    `knob` names what trades time for recall at search time, "" where nothing does.
+    `parameters` are whole numbers, decided by `plan` alone and stored beside the index.
+    """
+
+    knob: ClassVar[str] = ""
+
+    def __init__(self, engine: Any, parameters: Mapping[str, int]) -> None:
+        self.engine = engine
+        self.parameters = dict(parameters)
+
+    @staticmethod
+    @abstractmethod
+    def plan(items: int, dim: int, config: IndexConfig) -> dict[str, int]:
+        """Parameters for a catalogue of this size; pure. Zeros of the config are settled."""
+
+    @classmethod
+    @abstractmethod
+    def build(cls, item_ND: Floats, parameters: Mapping[str, int], seed: int) -> Self:
+        """The index over all items; the same bytes for the same input on any machine's threads."""
+
+    @staticmethod
+    @abstractmethod
+    def estimate(items: int, dim: int, parameters: Mapping[str, int]) -> int:
+        """Bytes that `save` will give, to within a tenth and a few KiB."""
+
+    def settings(self) -> list[int]:
+        """Values of the knob worth measuring, rising; empty without a knob."""
+        return []
+
+    def search(self, query_BD: Floats, k: int, setting: int = 0) -> tuple[Floats, Rows]:
+        """The k best items of each query.
+
+        Args:
+            query_BD: float32 [B, D].
+            k: answers wanted; may exceed the catalogue.
+            setting: of the knob, 0 for what the index was planned with.
+
+        Returns:
+            scores float32 [B, k] falling (equal ones by lower row), rows int64 [B, k]; -inf
+            and -1 where the index finds no more.
+        """
+        held = min(k, self.engine.ntotal)
+        score_BK = np.full((len(query_BD), k), -np.inf, np.float32)
+        row_BK = np.full((len(query_BD), k), -1, np.int64)
+        if held and len(query_BD):
+            found = self._search(np.ascontiguousarray(query_BD), held, setting)
+            score_BK[:, :held], row_BK[:, :held] = found
+        score_BK[row_BK < 0] = -np.inf
+        order = np.lexsort((row_BK, -score_BK), axis=1)
+        return np.take_along_axis(score_BK, order, 1), np.take_along_axis(row_BK, order, 1)
+
+    def _search(self, query_BD: Floats, k: int, setting: int) -> tuple[Floats, Rows]:
+        score_Bk, row_Bk = self.engine.search(query_BD, k)
+        return score_Bk, row_Bk
+
+    def save(self) -> bytes:
+        """The index as bytes."""
+        return faiss.serialize_index(self.engine).tobytes()
+
+    @classmethod
+    def load(cls, data: bytes, parameters: Mapping[str, int]) -> Self:
+        """The index of bytes that were checked against their sha256.
+
+        FAISS believes lengths that it reads; no vector or loop may exceed the file.
+        """
+        before = faiss.get_deserialization_vector_byte_limit()
+        faiss.set_deserialization_vector_byte_limit(len(data))
+        try:
+            engine = faiss.deserialize_index(np.frombuffer(data, np.uint8))
+        finally:
+            faiss.set_deserialization_vector_byte_limit(before)
+        return cls(engine, parameters)
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """FAISS on so many threads inside the block; 0 for all cores."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)

@@ -1,0 +1,34 @@
+"""Exact search: every item is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Self
+
+import faiss
+
+from pipeline.config import IndexConfig
+from pipeline.index.contract import Floats, Index
+
+__all__ = ["Flat"]
+
+
+class Flat(Index):
+    """All vectors as they are; recall 1, time and bytes in proportion to the catalogue."""
+
+    @staticmethod
+    def plan(items: int, dim: int, config: IndexConfig) -> dict[str, int]:
+        """Nothing to decide."""
+        return {}
+
+    @classmethod
+    def build(cls, item_ND: Floats, parameters: Mapping[str, int], seed: int) -> Self:
+        """Store the vectors."""
+        engine = faiss.IndexFlatIP(item_ND.shape[1])
+        engine.add(item_ND)
+        return cls(engine, parameters)
+
+    @staticmethod
+    def estimate(items: int, dim: int, parameters: Mapping[str, int]) -> int:
+        """Four bytes a coordinate."""
+        return items * dim * 4

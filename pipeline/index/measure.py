@@ -1,0 +1,133 @@
+"""How good and how fast an index is, with vectors of users it will be asked for.
+
+Legend: B queries, k answers each, N items, D coordinates.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.artifact import Artifact
+from pipeline.index.contract import Floats, Index, Rows, threads
+from pipeline.score import top_k
+
+__all__ = ["K", "Latency", "Truth", "choose_users", "latency", "recall", "truth_of"]
+
+Doubles = NDArray[np.float64]
+
+# Neighbours asked for; recall is recall@10.
+K = 10
+_TIMED = 200
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Queries [B, D] and the exact score of each one's K-th best item, float64 [B]."""
+
+    query_BD: Floats
+    least_B: Doubles
+    k: int
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of one query on one thread: mean and 99th percentile."""
+
+    mean: float
+    p99: float
+
+
+def choose_users(shards: Artifact, wanted: int, seed: int) -> tuple[str, Rows]:
+    """Rows of users to measure with: held out, known from training, picked by a hash.
+
+    Users with test events come first; a log without any is measured with those of
+    validation, and without these with those of training.
+
+    Returns:
+        the split they are from, and at most `wanted` rows, rising.
+    """
+    for split in ("test", "valid", "train"):
+        if not shards.counters[split]:
+            continue
+        best_hash, best_row = np.empty(0, np.uint64), np.empty(0, np.int64)
+        for row in _users(shards, split):
+            hash_ = np.concatenate((best_hash, _mix(row, seed)))
+            both = np.concatenate((best_row, row))
+            order = np.lexsort((both, hash_))[:wanted]
+            best_hash, best_row = hash_[order], both[order]
+        if len(best_row):
+            return split, np.sort(best_row)
+    return "train", np.empty(0, np.int64)
+
+
+def truth_of(query_BD: Floats, item_ND: Floats, k: int = K) -> Truth:
+    """Exact answers over the raw vectors."""
+    k = min(k, len(item_ND))
+    _, row_Bk = top_k(torch.from_numpy(query_BD), [(0, torch.from_numpy(item_ND))], k)
+    score_Bk = _rescore(query_BD, row_Bk.numpy(), item_ND)
+    return Truth(query_BD, score_Bk.min(axis=1, initial=np.inf), k)
+
+
+def recall(index: Index, truth: Truth, item_ND: Floats, setting: int = 0) -> float:
+    """Share of the K best that the index finds, 0 to 1.
+
+    Scores of its answers are recomputed from the raw vectors; one that reaches the exact
+    K-th score counts, whichever of equal items it is (as ann-benchmarks does).
+    """
+    if not len(truth.query_BD):
+        return 1.0
+    _, row_Bk = index.search(truth.query_BD, truth.k, setting)
+    score_Bk = _rescore(truth.query_BD, row_Bk, item_ND)
+    slack_B = 1e-6 * np.maximum(1.0, np.abs(truth.least_B))
+    found_Bk = (score_Bk >= (truth.least_B - slack_B)[:, None]) & (row_Bk >= 0)
+    return float(found_Bk.mean())
+
+
+def latency(index: Index, truth: Truth, setting: int = 0) -> Latency:
+    """Time of single queries on one thread, after a few to warm up."""
+    query_BD = truth.query_BD[:_TIMED]
+    taken = []
+    with threads(1):
+        for query_D in (*query_BD[:5], *query_BD):
+            start = time.perf_counter()
+            index.search(query_D[None], truth.k, setting)
+            taken.append(time.perf_counter() - start)
+    milliseconds = 1000 * np.array(taken[min(5, len(query_BD)) :] or [0.0])
+    return Latency(
+        round(float(milliseconds.mean()), 4), round(float(np.quantile(milliseconds, 0.99)), 4)
+    )
+
+
+def _users(shards: Artifact, split: str) -> Iterator[Rows]:
+    """By partition, rows of users with events in `split` and in train."""
+    for ours, train in zip(shards.files(split), shards.files("train"), strict=True):
+        if not ours.rows:
+            continue
+        held, known = (
+            np.unique(shards.read_table(f.path, ["user_row"])["user_row"].to_numpy())
+            for f in (ours, train)
+        )
+        yield held[np.isin(held, known)]
+
+
+def _mix(row: Rows, seed: int) -> NDArray[np.uint64]:
+    """splitmix64 of row and seed (Steele, Lea and Flood, OOPSLA 2014)."""
+    z = row.astype(np.uint64) + np.uint64(1) + (np.uint64(seed) << np.uint64(32))
+    z = z * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def _rescore(query_BD: Floats, row_Bk: Rows, item_ND: Floats) -> Doubles:
+    """Inner products with the raw vectors in float64 [B, k]; row -1 gives any number."""
+    score_Bk = np.empty(row_Bk.shape, np.float64)
+    for b, query_D in enumerate(query_BD.astype(np.float64)):
+        score_Bk[b] = item_ND[row_Bk[b]].astype(np.float64) @ query_D
+    return score_Bk

@@ -1,0 +1,80 @@
+"""A finished index artifact, for searching.
+
+Legend: B queries, K answers each, D coordinates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.artifact import Artifact
+from pipeline.index.contract import Floats, Index, Rows
+from pipeline.index.kinds import kind_of
+from pipeline.score import RowLists, hits
+
+__all__ = ["IndexReader", "open_index"]
+
+
+@dataclass(frozen=True)
+class IndexReader:
+    """Searches an index and maps rows back to raw ids."""
+
+    artifact: Artifact
+    spec: dict[str, Any]
+    index: Index
+
+    @property
+    def items(self) -> int:
+        """Items in the index."""
+        return int(self.spec["items"])
+
+    def search(self, query_BD: Floats, k: int) -> tuple[Floats, Rows]:
+        """Scores float32 [B, k] and rows int64 [B, k]; see `Index.search`."""
+        return self.index.search(query_BD, k)
+
+    def unseen(self, query_BD: Floats, k: int, seen: RowLists) -> tuple[Floats, Rows]:
+        """The k best items outside each query's list.
+
+        An index cannot leave items out: it is asked for k and as many as the query has
+        seen, rounded up to a power of two, and the seen ones are struck out.
+
+        Returns:
+            scores float32 [B, k] and rows int64 [B, k], -inf and -1 where there are no more.
+        """
+        score_Bk = np.full((len(query_BD), k), -np.inf, np.float32)
+        row_Bk = np.full((len(query_BD), k), -1, np.int64)
+        wanted_B = k + seen.lengths.numpy()
+        width_B = np.minimum(2 ** np.ceil(np.log2(wanted_B)).astype(np.int64), self.items)
+        for width in np.unique(width_B):
+            at = np.flatnonzero(width_B == width)
+            score_CK, row_CK = self.index.search(query_BD[at], int(width))
+            struck = hits(torch.from_numpy(row_CK), seen.select(torch.from_numpy(at))).numpy()
+            struck |= row_CK < 0
+            # Stable: what is left keeps its order.
+            order = np.argsort(struck, axis=1, kind="stable")[:, :k]
+            kept = ~np.take_along_axis(struck, order, 1)
+            held = order.shape[1]
+            scores, rows = (np.take_along_axis(a, order, 1) for a in (score_CK, row_CK))
+            score_Bk[at, :held] = np.where(kept, scores, -np.inf)
+            row_Bk[at, :held] = np.where(kept, rows, -1)
+        return score_Bk, row_Bk
+
+    def ids(self, rows: Rows) -> list[str]:
+        """Raw ids of rows, in their order."""
+        table = self.artifact.read_table("ids.parquet", ["id"])
+        return list(table["id"].take(rows).to_pylist())
+
+
+def open_index(artifact: Artifact) -> IndexReader:
+    """The index of an artifact, its bytes checked before FAISS sees them.
+
+    Raises:
+        CorruptArtifactError: the bytes differ from the manifest's sha256.
+    """
+    spec = artifact.read_json("spec.json")
+    kind = kind_of(spec["kind"])
+    return IndexReader(artifact, spec, kind.load(artifact.read("items.faiss"), spec["parameters"]))
