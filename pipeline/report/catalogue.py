@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.report import svg
+from pipeline.report.projection import CATEGORIES
 from pipeline.report.sections import section
-from pipeline.report.wording import count, embedded_json, escape, title
+from pipeline.report.wording import count, embedded_json, escape, plural, signed, title
 
 __all__ = ["atlas", "extremes", "neighbours"]
 
@@ -16,7 +17,9 @@ def atlas(data: Mapping[str, Any], labels: int) -> str:
     """The map of items with its legend, search box and read-out."""
     found = data["map"]
     points, names, (first, second) = found["points"], found["categories"], found["variance"]
-    shown = f"the {count(len(points))} most frequent items" if len(points) > 1 else "the one item"
+    shown = f"the {count(len(points))} most frequent items"
+    if len(points) < 2:
+        return section("map", "A map of the items", "One item makes no map.", "")
     intro = (
         f"The vectors of {shown}, on their first two principal components, which keep "
         f"{100 * first:.1f} % and {100 * second:.1f} % of the variance: near on the map is a "
@@ -48,14 +51,18 @@ def _legend(points: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
             '<p class="quiet">One colour: the log came without categories of items '
             "(<code>events.items.categories</code>).</p>"
         )
-    sizes = [sum(p["category"] == i for p in points) for i in range(len(names) + 1)]
-    entries = [*names, "other or none"] if sizes[-1] else names
-    buttons = "".join(
-        f'<li><button type="button" aria-pressed="false" data-k="{i}">'
-        f'<i class="k{i}"></i>{title(name)} <span>{count(sizes[i])}</span></button></li>'
-        for i, name in enumerate(entries)
+    buttons = []
+    for i, name in [*enumerate(names), (CATEGORIES, "other or none")]:
+        size = sum(p["category"] == i for p in points)
+        if size:
+            buttons.append(
+                f'<li><button type="button" aria-pressed="false" data-k="{i}">'
+                f'<i class="k{i}"></i>{title(name)} <span>{count(size)}</span></button></li>'
+            )
+    return (
+        '<ul class="map-legend" aria-label="First category: press to pick out">'
+        f"{''.join(buttons)}</ul>"
     )
-    return f'<ul class="map-legend" aria-label="First category: press to pick out">{buttons}</ul>'
 
 
 def neighbours(data: Mapping[str, Any]) -> str:
@@ -72,7 +79,7 @@ def neighbours(data: Mapping[str, Any]) -> str:
         listed = f"<ol>{near}</ol>" if near else '<p class="quiet">It is the only item.</p>'
         kinds = " · ".join(title(c) for c in item["categories"][:3])
         cards.append(
-            f"<article><h3>{title(item['title'])}</h3><p>{count(item['count'])} events"
+            f"<article><h3>{title(item['title'])}</h3><p>{plural(item['count'], 'event')}"
             f"{f' · {kinds}' if kinds else ''}</p>{listed}</article>"
         )
     missing = ", ".join(title(name) for name in found["not_found"])
@@ -95,10 +102,10 @@ def extremes(data: Mapping[str, Any]) -> str:
     intro = (
         "An item’s bias is what it adds to a rating whoever the user is: a mean corrected for "
         f"who rated it. Of the {count(found['items'])} items with at least "
-        f"{count(found['least_count'])} events."
+        f"{plural(found['least_count'], 'event')}."
     )
     columns = "".join(
-        f"<article><h3>{name}</h3>{_ranking(found[key])}</article>"
+        f'<article class="{key}"><h3>{name}</h3>{_ranking(found[key])}</article>'
         for name, key in (("Best", "best"), ("Worst", "worst"))
         if found[key]
     )
@@ -110,7 +117,7 @@ def _ranking(items: Sequence[Mapping[str, Any]]) -> str:
     rows = "".join(
         f'<li>{title(i["title"])}<span class="bar" aria-hidden="true">'
         f'<i style="width:{100 * abs(i["bias"]) / greatest:.0f}%"></i></span>'
-        f"<em>{i['bias']:+.2f}</em></li>"
+        f"<em>{signed(i['bias'])}</em></li>"
         for i in items
     )
     return f"<ol>{rows}</ol>"

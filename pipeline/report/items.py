@@ -58,10 +58,11 @@ class Catalogue:
     dim: int
     has_bias: bool
 
-    def blocks(self) -> Iterator[Block]:
-        """All items by row, which is by falling count."""
+    def blocks(self, *, vectors: bool = True) -> Iterator[Block]:
+        """All items by row, which is by falling count; without `vectors` their D is 0."""
         start = 0
-        columns = ["id", "count", "vector", *(["bias"] if self.has_bias else [])]
+        columns = ["id", "count", *(["vector"] if vectors else [])]
+        columns += ["bias"] if self.has_bias else []
         for entry in self.export.files("items"):
             with self.export.open(entry.path) as raw:
                 for batch in pq.ParquetFile(raw).iter_batches(_BLOCK_ROWS, columns=columns):
@@ -69,8 +70,10 @@ class Catalogue:
                     start += batch.num_rows
 
     def _block(self, start: int, batch: pa.RecordBatch) -> Block:
-        flat = batch.column("vector").flatten().to_numpy(zero_copy_only=False)
-        vectors = flat.reshape(batch.num_rows, -1)[:, : self.dim]
+        vectors = np.empty((batch.num_rows, 0), np.float32)
+        if "vector" in batch.schema.names:
+            flat = batch.column("vector").flatten().to_numpy(zero_copy_only=False)
+            vectors = flat.reshape(batch.num_rows, -1)[:, : self.dim]
         bias = batch.column("bias").to_numpy(zero_copy_only=False) if self.has_bias else None
         counts = batch.column("count").to_numpy(zero_copy_only=False)
         return Block(start, batch.column("id"), counts, vectors, bias)
@@ -80,11 +83,11 @@ class Catalogue:
         found: list[Block] = []
         for block in self.blocks():
             keep = n - block.start
-            if keep <= 0:
-                break
             bias = None if block.bias is None else block.bias[:keep]
             ids, counts = block.ids[:keep], block.counts[:keep]
             found.append(Block(block.start, ids, counts, block.vectors_ND[:keep], bias))
+            if keep <= len(block.ids):
+                break
         return found
 
     def metadata(self, ids: Iterable[str]) -> dict[str, tuple[str, list[str]]]:
@@ -97,16 +100,14 @@ class Catalogue:
         return found
 
     def ids_titled(self, titles: Sequence[str]) -> dict[str, list[str]]:
-        """Ids of the items of each title; case does not matter."""
-        wanted = {t.casefold(): t for t in titles}
-        found: dict[str, list[str]] = {}
+        """Title as asked → ids of the items that bear it; case does not matter."""
+        bearers: dict[str, list[str]] = {t.casefold(): [] for t in titles}
         for batch in self._metadata_batches():
             columns = batch.select(["item", "title"]).to_pydict()
             for one, title in zip(columns["item"], columns["title"], strict=True):
-                asked = wanted.get(title.casefold())
-                if asked is not None:
-                    found.setdefault(asked, []).append(one)
-        return found
+                if title.casefold() in bearers:
+                    bearers[title.casefold()].append(one)
+        return {t: bearers[t.casefold()] for t in titles}
 
     def _metadata_batches(self) -> Iterator[pa.RecordBatch]:
         if self.events.has("items.parquet"):
@@ -152,7 +153,7 @@ def extremes(catalogue: Catalogue) -> dict[str, Any] | None:
     if not catalogue.has_bias:
         return None
     enough = dict.fromkeys(_COUNTS, 0)
-    for block in catalogue.blocks():
+    for block in catalogue.blocks(vectors=False):
         for least in _COUNTS:
             enough[least] += int((block.counts >= least).sum())
     least = next((c for c in _COUNTS if enough[c] >= 2 * EXTREMES), _COUNTS[-1])
@@ -171,9 +172,12 @@ def extremes(catalogue: Catalogue) -> dict[str, Any] | None:
 def _by_bias(catalogue: Catalogue, least: int) -> list[tuple[int, float]]:
     """The few rows of highest and of lowest bias, highest first."""
     kept: list[tuple[int, float]] = []
-    for block in catalogue.blocks():
+    for block in catalogue.blocks(vectors=False):
         assert block.bias is not None
         rows = np.flatnonzero(block.counts >= least)
+        if len(rows) > 2 * EXTREMES:
+            order = np.argsort(-block.bias[rows], kind="stable")
+            rows = rows[np.concatenate((order[:EXTREMES], order[-EXTREMES:]))]
         kept += [(block.start + int(r), round(float(block.bias[r]), 4)) for r in rows]
         kept.sort(key=lambda pair: (-pair[1], pair[0]))
         if len(kept) > 2 * EXTREMES:
@@ -185,13 +189,17 @@ def _resolve(catalogue: Catalogue, asked: Sequence[str]) -> tuple[list[int], lis
     """Rows of what was asked for (the most frequent item of a title), and what is not there."""
     if not asked:
         return [b.start + i for b in catalogue.first(WELL_KNOWN) for i in range(len(b.ids))], []
-    titled = catalogue.ids_titled(asked)
-    names = {one: one for one in asked} | {one: t for t, ids in titled.items() for one in ids}
-    wanted = pa.array(sorted(names), pa.string())
-    rows: dict[str, int] = {}
-    for block in catalogue.blocks():
+    bearers = {name: [name, *ids] for name, ids in catalogue.ids_titled(asked).items()}
+    wanted = pa.array(sorted({one for ids in bearers.values() for one in ids}), pa.string())
+    row_of: dict[str, int] = {}
+    for block in catalogue.blocks(vectors=False):
         for i in np.flatnonzero(pc.is_in(block.ids, wanted).to_numpy(zero_copy_only=False)):
-            rows.setdefault(names[block.ids[int(i)].as_py()], block.start + int(i))
+            row_of[block.ids[int(i)].as_py()] = block.start + int(i)
+    rows = {
+        name: min(row_of[one] for one in ids if one in row_of)
+        for name, ids in bearers.items()
+        if any(one in row_of for one in ids)
+    }
     found = list(dict.fromkeys(rows[name] for name in asked if name in rows))
     return found, [name for name in dict.fromkeys(asked) if name not in rows]
 
@@ -243,7 +251,7 @@ def _unit(vectors_ND: npt.NDArray[np.float32]) -> Floats:
 def _describe(catalogue: Catalogue, rows: set[int]) -> dict[int, dict[str, Any]]:
     """Row → {row, id, count, title, categories}; the title is the id where there is none."""
     bare: dict[int, tuple[str, int]] = {}
-    for block in catalogue.blocks():
+    for block in catalogue.blocks(vectors=False):
         for row in rows:
             i = row - block.start
             if 0 <= i < len(block.ids):

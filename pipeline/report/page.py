@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Any
 
 from pipeline.report import catalogue, quality, sections
-from pipeline.report.wording import count, escape, figure, seconds, title
+from pipeline.report.wording import escape, figure, plural, seconds, title
 
 __all__ = ["render"]
 
@@ -89,9 +89,9 @@ def _lede(data: Mapping[str, Any], times: Mapping[str, Any]) -> str:
     counters, metrics = data["counters"], data["metrics"]
     spent = sum(stage["seconds"] for stage in times["stages"])
     said = (
-        f"{count(counters['events'].get('events'))} events of "
-        f"{count(counters['vocab'].get('users'))} users and "
-        f"{count(counters['vocab'].get('items'))} items became "
+        f"{plural(counters['events'].get('events'), 'event')} of "
+        f"{plural(counters['vocab'].get('users'), 'user')} and "
+        f"{plural(counters['vocab'].get('items'), 'item')} became "
         f"{data['model'].get('dim', '?')}-dimensional vectors in {seconds(spent)}. "
     )
     key = f"recall@{data['ks'][0]}"

@@ -29,7 +29,7 @@ def project(catalogue: Catalogue, most: int) -> dict[str, Any]:
     Returns:
         {"variance": shares of the first two components, "categories": names that have a
         colour, most frequent first, "points": items with x and y in [0, 1] and `category`,
-        an index into the names, or their number for all others, or None without categories}.
+        an index into the names, or CATEGORIES for all others, or None without categories}.
     """
     blocks = catalogue.first(most)
     vectors_ND = np.concatenate([b.vectors_ND for b in blocks]) if blocks else np.zeros((0, 1))
@@ -86,7 +86,7 @@ def _categories(points: Sequence[dict[str, Any]]) -> list[str]:
 def _category(categories: Sequence[str], names: Sequence[str]) -> int | None:
     if not names:
         return None
-    return names.index(categories[0]) if categories and categories[0] in names else len(names)
+    return names.index(categories[0]) if categories and categories[0] in names else CATEGORIES
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,9 @@ def _numbers(history: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
 def metrics(data: Mapping[str, Any]) -> str:
     """Ranking metrics at every k: model, popularity, through the index."""
     values, ks = data["metrics"], data["ks"]
+    if not any(f"recall@{k}" in values for k in ks):
+        why = "No user has both a training event and a test event: there is nothing to measure."
+        return section("metrics", "Against popularity", why, _ratings(values))
     rows, parts = [], []
     for stem, name, _ in _METRICS:
         found = [values.get(f"{p}{stem}@{k}") for p in ("", "popularity.") for k in ks]
@@ -156,40 +159,40 @@ def _cell(value: Any) -> str:
 
 
 def index(data: Mapping[str, Any], times: Mapping[str, Any]) -> str:
-    """Recall of the index against latency, and its bytes."""
-    spec, latency = data["index"]["spec"], times["latency"]
-    points = latency.get("curve", []) if isinstance(latency, dict) else latency
+    """Recall of the index against latency, and its bytes, beside exact search."""
+    spec, recall, latency = data["index"]["spec"], data["index"]["recall"], times["latency"]
+    kind = str(spec.get("kind", "?"))
     rows, drawn = [], []
-    for point in points:
-        name = str(point.get("parameter", ""))
-        value = point.get("value")
-        label = name if value is None else f"{name} {value}"
-        took, recall = point.get("ms_per_query"), point.get("recall@10")
-        chosen = bool(point.get("chosen", False))
-        rows.append(
-            [
-                escape(label) + (" <b>(used)</b>" if chosen else ""),
-                figure(recall),
-                figure(took, 3),
-                wording.size(point.get("bytes")),
-            ]
-        )
-        if took is not None and recall is not None:
-            drawn.append((float(took), float(recall), label, chosen))
-    figure_html = (
+    for point in latency.get("points", []):
+        label = str(point.get("parameter") or kind)
+        chosen = bool(recall.get("knob")) and point.get("setting") == recall.get("setting")
+        used = " <b>in use</b>" if chosen else ""
+        rows.append([escape(label) + used, *_setting(point)])
+        drawn.append((point["ms_per_query"], point["recall@10"], label, "best" if chosen else ""))
+    exact = latency.get("exact")
+    if exact and kind != "flat":
+        rows.append(["exact search", *_setting(exact | {"recall@10": 1.0})])
+        drawn.append((exact["ms_per_query"], 1.0, "exact search", "exact"))
+    chart = (
         f"<figure><figcaption>Recall@10 against milliseconds per query</figcaption>"
         f"{svg.tradeoff(drawn, ('ms per query', 'recall@10'))}</figure>"
-        if drawn
+        if len(drawn) > 1
         else ""
     )
+    head = ["Setting", "Recall@10", "ms", "Size"]
+    shown = table("One query at a time, on one thread", head, rows, "tnnn") if rows else ""
     intro = (
-        f"A <code>{escape(spec.get('kind', '?'))}</code> index of "
-        f"{count(spec.get('items'))} items. Its recall is measured against exact search with "
-        "vectors of held-out users, distances recomputed from the raw vectors."
+        f"<code>{escape(kind)}</code> over {wording.plural(spec.get('items'), 'item')}, measured "
+        f"with {wording.plural(recall.get('queries'), 'user vector')} as queries "
+        f"(from {escape(recall.get('queries_from', 'test'))}): recall counts what exact search "
+        "would have found, by inner products recomputed from the raw vectors."
     )
-    shown = (
-        table("Search settings", ["Setting", "Recall@10", "ms per query", "Size"], rows, "tnnn")
-        if rows
-        else '<p class="quiet">Its latency was not measured.</p>'
-    )
-    return section("index", "The index", intro, f'<div class="pair">{figure_html}{shown}</div>')
+    return section("index", "The index", intro, f'<div class="pair">{chart}{shown}</div>')
+
+
+def _setting(point: Mapping[str, Any]) -> list[str]:
+    return [
+        figure(point.get("recall@10")),
+        figure(point.get("ms_per_query"), 3),
+        wording.size(point.get("bytes")),
+    ]

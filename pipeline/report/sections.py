@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.report import wording
-from pipeline.report.wording import count, escape, figure, ratio
+from pipeline.report.wording import count, escape, figure, plural, ratio
 
 __all__ = ["bullet", "footer", "headline", "ingested", "line", "section", "splits", "table"]
 
@@ -147,13 +147,13 @@ def line(data: Mapping[str, Any], times: Mapping[str, Any]) -> str:
     counters = data["counters"]
     made = {
         "events": f"{count(counters['events'].get('events'))} events",
-        "vocab": f"{count(counters['vocab'].get('users'))} users, "
-        f"{count(counters['vocab'].get('items'))} items",
+        "vocab": f"{plural(counters['vocab'].get('users'), 'user')}, "
+        f"{plural(counters['vocab'].get('items'), 'item')}",
         "shards": f"{count(counters['shards'].get('train'))} to train",
         "train": f"{count(counters['train'].get('epochs'))} epochs",
         "export": f"{data['model'].get('dim', '?')} dimensions",
         "index": f"{escape(data['index']['spec'].get('kind', ''))}, "
-        f"{count(counters['index'].get('indexed'))} items",
+        f"{plural(counters['index'].get('indexed'), 'item')}",
         "evaluate": f"{count(data['metrics'].get('users'))} users",
     }
     longest = max((s["seconds"] for s in times["stages"]), default=0) or 1

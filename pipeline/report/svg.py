@@ -62,34 +62,49 @@ def curve(line: Line, *, mark: float | None, marked: str, x_name: str) -> str:
     return _plot("".join(parts), said, _HEIGHT)
 
 
-def tradeoff(points: Sequence[tuple[float, float, str, bool]], names: tuple[str, str]) -> str:
-    """Points (x, y, label, chosen) joined by a line: recall against latency."""
-    if not points:
-        return ""
+def tradeoff(points: Sequence[tuple[float, float, str, str]], names: tuple[str, str]) -> str:
+    """Points (x, y, label, kind) of recall against latency.
+
+    `kind` is "best" for the setting in use, "exact" for exact search, which stands beside
+    the line that joins the others, and "" otherwise.
+    """
     points = sorted(points)
     xs, ys = [p[0] for p in points], [p[1] for p in points]
-    rows, columns = ticks(min(ys), max(ys), 4), ticks(min(0.0, *xs), max(xs), 5)
+    rows, columns = ticks(min(ys), max(ys), 4), ticks(0.0, max(xs), 5)
     place = _Scale(columns[0], columns[-1], rows[0], rows[-1])
-    path = " ".join(f"{place.x(p[0]):.2f},{place.y(p[1]):.2f}" for p in points)
+    joined = [p for p in points if p[3] != "exact"]
+    path = " ".join(f"{place.x(x):.2f},{place.y(y):.2f}" for x, y, *_ in joined)
     parts = [
         _grid(place, rows),
         _x_labels(place, columns),
         '<svg viewBox="0 0 100 100" preserveAspectRatio="none" width="100%" height="100%">'
         f'<polyline class="line thin" points="{path}"/></svg>',
     ]
-    for x, y, label, chosen in points:
+    for x, y, label, kind in points:
         tip = f"{label}: {names[1]} {y:.4f}, {names[0]} {_short(x)}"
-        kind = "dot best" if chosen else "dot"
         parts.append(
-            f'<circle class="{kind}" cx="{place.x(x):.2f}%" cy="{place.y(y):.2f}%" r="5" '
+            f'<circle class="dot {kind}" cx="{place.x(x):.2f}%" cy="{place.y(y):.2f}%" r="5" '
             f'data-tip="{escape(tip)}"/>'
         )
-        anchor, dx = ("end", -9) if place.x(x) > 85 else ("start", 9)
+    parts += _point_names(place, points)
+    return _plot("".join(parts), f"{names[1]} against {names[0]}", _HEIGHT)
+
+
+def _point_names(place: _Scale, points: Sequence[tuple[float, float, str, str]]) -> list[str]:
+    """Names below their points, left out where the last one stands too near."""
+    parts: list[str] = []
+    taken: list[tuple[float, float]] = []
+    for x, y, label, _ in sorted(points, key=lambda p: p[3] == ""):
+        at = (place.x(x), place.y(y))
+        if any(abs(at[0] - a) < 24 and abs(at[1] - b) < 9 for a, b in taken):
+            continue
+        taken.append(at)
+        anchor, dx = ("end", -9) if at[0] > 75 else ("start", 9)
         parts.append(
-            f'<text class="tick" x="{place.x(x):.2f}%" y="{place.y(y):.2f}%" dx="{dx}" dy="16" '
+            f'<text class="tick" x="{at[0]:.2f}%" y="{at[1]:.2f}%" dx="{dx}" dy="17" '
             f'text-anchor="{anchor}">{escape(label)}</text>'
         )
-    return _plot("".join(parts), f"{names[1]} against {names[0]}", _HEIGHT)
+    return parts
 
 
 def item_map(points: Sequence[dict[str, Any]], labels: int, said: str) -> str:

@@ -7,7 +7,18 @@ import json
 import math
 from typing import Any
 
-__all__ = ["count", "embedded_json", "escape", "figure", "ratio", "seconds", "size", "title"]
+__all__ = [
+    "count",
+    "embedded_json",
+    "escape",
+    "figure",
+    "plural",
+    "ratio",
+    "seconds",
+    "signed",
+    "size",
+    "title",
+]
 
 _LONGEST_TITLE = 160
 # C0 controls other than tab and newline have no place in HTML: show their pictures.
@@ -23,7 +34,7 @@ def escape(text: object) -> str:
 def title(text: str) -> str:
     """A title from the log as HTML: escaped, cut when very long, its direction isolated."""
     shown = text if len(text) <= _LONGEST_TITLE else text[: _LONGEST_TITLE - 1] + "…"
-    return f"<bdi>{escape(shown) or '<i>(empty)</i>'}</bdi>"
+    return f"<bdi>{escape(shown) or '(empty)'}</bdi>"
 
 
 def embedded_json(value: Any) -> str:
@@ -37,6 +48,16 @@ def embedded_json(value: Any) -> str:
 def count(value: float | None) -> str:
     """A whole number with separators."""
     return _ABSENT if value is None else f"{int(value):,}"
+
+
+def plural(value: float | None, noun: str) -> str:
+    """A count with its noun: "1 item", "2 items"."""
+    return f"{count(value)} {noun}{'' if value == 1 else 's'}"
+
+
+def signed(value: float) -> str:
+    """To two decimals, with a plus or a true minus."""
+    return f"{value:+.2f}".replace("-", "−")
 
 
 def figure(value: float | None, digits: int = 4) -> str:

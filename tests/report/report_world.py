@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline import report
 from pipeline.artifact import Run, Writer
 from pipeline.config import parse
 from pipeline.embeddings import Spec
+from pipeline.log import Quiet
 from schemas.tables import EVENTS, ITEMS_META, REJECTS, SHARD, VOCAB, embeddings
 
 HOSTILE = (
@@ -52,14 +54,19 @@ class ReportWorld:
     category: Callable[[int], str] = lambda i: f"genre-{i % 4}"
     ks: tuple[int, ...] = (10, 20, 100)
 
-    def write(self, root: Path | str, **report: Any) -> Run:
-        """All stages before `report`, finished; `report` is the config's section."""
+    def write(self, root: Path | str, **section: Any) -> Run:
+        """All stages before `report`, finished; `section` is the config's `report`."""
         tree: dict[str, Any] = {
             "run": {"name": "world", "root": str(root), "partitions": 2},
             "events": {"paths": "log.tsv", "time": "t", "weight": "w"},
-            "train": {"objective": "rating" if self.rating else "softmax", "dim": self.dim},
+            "train": {
+                "objective": "rating" if self.rating else "softmax",
+                "dim": self.dim,
+                "launcher": "inline",
+                "workers": 1,
+            },
             "evaluate": {"ks": list(self.ks)},
-            "report": report,
+            "report": section,
         }
         run = Run(parse(tree))
         for stage in (self._events, self._vocab, self._shards, self._train, self._export,
@@ -193,13 +200,22 @@ class ReportWorld:
 
     def _index(self, out: Writer) -> None:
         out.write_json("spec.json", {"kind": "hnsw", "dim": self.dim, "items": self.items})
-        out.write_json("recall.json", {"recall@10": 0.997})
-        curve = [
-            {"parameter": ef, "recall@10": 1 - 0.3 / (1 + ef / 12) ** 2,
-             "ms_per_query": 0.02 + ef / 900, "bytes": 870_000}
+        recall = {"k": 10, "queries": 50, "queries_from": "test", "recall@10": 0.997}
+        out.write_json("recall.json", recall | {"knob": "ef_search", "setting": 128})
+        points = [
+            {
+                "setting": ef,
+                "parameter": f"ef_search={ef}",
+                "recall@10": 1 - 0.3 / (1 + ef / 12) ** 2,
+                "ms_per_query": 0.02 + ef / 900,
+                "ms_p99": 0.4,
+                "bytes": 870_000,
+            }
             for ef in (16, 32, 64, 128, 256)
-        ]  # fmt: skip
-        out.write_json("latency.json", {"curve": curve}, volatile=True)
+        ]
+        exact = {"ms_per_query": 0.21, "ms_p99": 0.4, "bytes": 430_000}
+        latency = {"knob": "ef_search", "exact": exact, "points": points}
+        out.write_json("latency.json", latency, volatile=True)
         out.commit(
             {"items_in": self.items, "indexed": self.items, "queries": 50},
             measured={"ms_per_query": 0.16},
@@ -234,6 +250,12 @@ class ReportWorld:
             for (g, m, w, got), ok in zip(wanted, self.gates, strict=False)
         ])  # fmt: skip
         out.commit({"users": self.test_users})
+
+
+def build(run: Run) -> Run:
+    """Build the report of a run that is finished up to it."""
+    report.build(run, run.writer("report"), Quiet())
+    return run
 
 
 def report_data(run: Run) -> Any:

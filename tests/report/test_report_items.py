@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from report_world import ReportWorld
+
+from pipeline.artifact import Run
+from pipeline.report import items
+from pipeline.report.items import (
+    EXTREMES,
+    NEIGHBOURS,
+    WELL_KNOWN,
+    extremes,
+    neighbours,
+    open_catalogue,
+)
+
+Built = Callable[..., Run]
+
+
+def brute_force(world: ReportWorld, row: int) -> list[int]:
+    unit = world.vectors().astype(np.float64)
+    cosines = unit @ unit[row]
+    cosines[row] = -np.inf
+    return np.argsort(-cosines, kind="stable")[:NEIGHBOURS].tolist()
+
+
+def test_neighbours_are_the_planted_cluster_and_equal_a_brute_force(tmp_path: Path) -> None:
+    world = ReportWorld()
+    found = neighbours(open_catalogue(world.write(tmp_path)), ())
+    assert [one["row"] for one in found["of"]] == list(range(WELL_KNOWN))
+    for one in found["of"]:
+        rows = [near["row"] for near in one["near"]]
+        assert rows == brute_force(world, one["row"])
+        assert {row % world.clusters for row in rows} == {one["row"] % world.clusters}
+
+
+def test_blocks_of_any_size_give_the_same_neighbours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = open_catalogue(ReportWorld(rating=True).write(tmp_path))
+    whole = neighbours(catalogue, ()), extremes(catalogue)
+    monkeypatch.setattr(items, "_BLOCK_ROWS", 7)
+    assert (neighbours(catalogue, ()), extremes(catalogue)) == whole
+
+
+def test_items_are_found_by_title_in_any_case_and_by_id(tmp_path: Path) -> None:
+    catalogue = open_catalogue(ReportWorld().write(tmp_path))
+    asked = ("film NUMBER 7 (1957)", "i3", "Film number 7 (1957)", "no such film")
+    found = neighbours(catalogue, asked)
+    assert [one["row"] for one in found["of"]] == [7, 3]
+    assert found["not_found"] == ["no such film"]
+
+
+def test_a_title_of_several_items_means_the_most_frequent(tmp_path: Path) -> None:
+    world = ReportWorld(title=lambda i: "Same" if i in (4, 9) else f"T{i}")
+    found = neighbours(open_catalogue(world.write(tmp_path)), ("same",))
+    assert [one["row"] for one in found["of"]] == [4]
+
+
+def test_without_metadata_a_title_is_the_id(tmp_path: Path) -> None:
+    found = neighbours(open_catalogue(ReportWorld(metadata=False).write(tmp_path)), ("i5",))
+    assert found["of"][0]["title"] == "i5"
+    assert found["of"][0]["categories"] == []
+
+
+def test_the_last_coordinate_of_a_biased_model_is_no_part_of_the_cosine(tmp_path: Path) -> None:
+    world = ReportWorld(rating=True)
+    found = neighbours(open_catalogue(world.write(tmp_path)), ())
+    assert [near["row"] for near in found["of"][2]["near"]] == brute_force(world, 2)
+
+
+def test_a_zero_vector_is_nobodys_neighbour_but_breaks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = ReportWorld(items=3)
+    vectors = np.zeros((3, world.dim), np.float32)
+    vectors[1:, 0] = 1
+    monkeypatch.setattr(ReportWorld, "vectors", lambda _self: vectors)
+    found = neighbours(open_catalogue(world.write(tmp_path)), ())["of"]
+    assert [near["cosine"] for near in found[0]["near"]] == [0.0, 0.0]
+    assert [near["row"] for near in found[1]["near"]] == [2, 0]
+
+
+def test_extremes_rank_items_with_enough_events_by_bias(tmp_path: Path) -> None:
+    world = ReportWorld(items=60, rating=True)
+    found = extremes(open_catalogue(world.write(tmp_path)))
+    assert found is not None
+    enough = [i for i in range(60) if world.count(i) >= found["least_count"]]
+    assert found["items"] == len(enough) >= 2 * EXTREMES
+    # The bias of the world rises with the row.
+    assert [one["row"] for one in found["best"]] == enough[::-1][:EXTREMES]
+    assert [one["row"] for one in found["worst"]] == enough[:EXTREMES]
+
+
+def test_extremes_of_few_items_share_none(tmp_path: Path) -> None:
+    found = extremes(open_catalogue(ReportWorld(items=5, rating=True).write(tmp_path)))
+    assert found is not None
+    assert [one["row"] for one in found["best"]] == [4, 3]
+    assert [one["row"] for one in found["worst"]] == [0, 1]
+
+
+def test_models_without_biases_have_no_extremes(tmp_path: Path) -> None:
+    assert extremes(open_catalogue(ReportWorld().write(tmp_path))) is None
+
+
+def test_only_the_files_of_the_most_frequent_items_are_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = open_catalogue(ReportWorld().write(tmp_path))
+    opened: list[str] = []
+    real = type(catalogue.export).open
+
+    def noting(self: Any, path: str) -> Any:
+        opened.append(path)
+        return real(self, path)
+
+    monkeypatch.setattr(type(catalogue.export), "open", noting)
+    assert sum(len(block.ids) for block in catalogue.first(10)) == 10
+    assert opened == ["items/part-00000.parquet"]

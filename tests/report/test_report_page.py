@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from report_world import HOSTILE, ReportWorld, build, report_data
+
+from pipeline import report
+from pipeline.artifact import Run
+from pipeline.errors import MissingArtifactError
+from pipeline.log import Quiet
+from pipeline.report import figures
+
+Built = Callable[..., Run]
+VOID = {"meta", "link", "input", "br", "img"}
+
+
+class Reader(HTMLParser):
+    """Notes the tags, checks that they nest, and keeps the text outside scripts and styles."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in ("script", "style"):
+            self.text += data
+
+
+def page(run: Run) -> str:
+    return run.artifact("report").read("index.html").decode()
+
+
+def read(run: Run) -> Reader:
+    reader = Reader()
+    reader.feed(page(run))
+    assert reader.open == []
+    return reader
+
+
+WORLDS = {
+    "softmax": ReportWorld(),
+    "rating": ReportWorld(rating=True, categories=False, gates=(True, False)),
+    "hostile": ReportWorld(
+        title=lambda i: HOSTILE[i % len(HOSTILE)], category=lambda i: HOSTILE[i % len(HOSTILE)]
+    ),
+    "bare": ReportWorld(metadata=False, rejects=False, gates=()),
+    "one item": ReportWorld(items=1),
+    "nothing held out": ReportWorld(validation=False, test_users=0, gates=()),
+    "one k": ReportWorld(ks=(1,)),
+}
+
+
+@pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
+def test_every_page_nests_fetches_nothing_and_links_to_what_is_there(
+    built: Built, world: ReportWorld
+) -> None:
+    reader = read(built(world))
+    ids = [attrs["id"] for _, attrs in reader.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    for tag, attrs in reader.tags:
+        assert tag not in ("img", "iframe", "object", "embed", "base", "form")
+        assert not attrs.keys() & {"src", "srcset", "action", "formaction", "background"}
+        assert not any(name.startswith("on") for name in attrs)
+        href = attrs.get("href") or ""
+        assert not href or href[1:] in ids or href.startswith("data:")
+        if tag == "th":
+            assert attrs["scope"] in ("row", "col")
+    assert sum(tag == "h1" for tag, _ in reader.tags) == 1
+    assert sum(tag == "script" for tag, _ in reader.tags) <= 2
+
+
+def test_the_style_fetches_nothing(built: Built) -> None:
+    (style,) = re.findall(r"<style>(.*?)</style>", page(built()), re.S)
+    assert not re.search(r"url\(|@import", style)
+
+
+def test_hostile_titles_are_text(built: Built) -> None:
+    run = built(WORLDS["hostile"], title="<b>Ratings</b> & more")
+    reader = read(run)
+    for text in ("<script>alert(1)</script>", "</script><img src=x onerror=alert(2)>"):
+        assert text in reader.text
+    assert "<b>Ratings</b> & more" in reader.text
+    assert "<script>alert(3)</script>" in reader.text  # a rejected line
+    embedded = re.search(r'id="items">(.*?)</script>', page(run), re.S)
+    assert embedded
+    assert json.loads(embedded[1])[1][0] == HOSTILE[1]
+
+
+def test_headline_says_metrics_beside_popularity_and_the_gates(built: Built) -> None:
+    text = read(built(ReportWorld(gates=(True, False)))).text
+    assert "0.131" in text
+    assert "1.80× popularity’s 0.073" in text
+    assert "1 of 2 gates failed." in text
+    assert "✓ passed" in text
+    assert "✗ failed" in text
+    assert "wanted >= 0.95, got not measured" in text
+
+
+def test_ratings_are_headed_by_their_error(built: Built) -> None:
+    text = read(built(ReportWorld(rating=True))).text
+    assert "an RMSE of 0.931" in text
+    assert "the mean rating alone: 1.126" in text
+    assert "Best and worst" in text
+
+
+def test_absent_parts_are_named_not_left_blank(built: Built) -> None:
+    text = read(built(ReportWorld(items=1, metadata=False, validation=False, test_users=0,
+                                  rejects=False, gates=()))).text  # fmt: skip
+    assert "One item makes no map." in text
+    assert "It is the only item." in text
+    assert "There is no validation part" in text
+    assert "there is nothing to measure" in text
+    assert "No gates were asked" in text
+    assert "Every line could be read." in text
+    assert "Best and worst" not in text
+
+
+def test_one_colour_is_explained(built: Built) -> None:
+    assert "One colour: the log came without categories" in read(
+        built(ReportWorld(categories=False))
+    ).text  # fmt: skip
+
+
+def test_names_that_are_not_there_are_said(built: Built) -> None:
+    run = built(neighbours_of=["Film number 3 (1953)", "No such <film>"])
+    assert "Asked for, but not in the vocabulary: No such <film>." in read(run).text
+    assert run.artifact("report").counters == {
+        "items_on_map": 60, "neighbours_of": 1, "not_found": 1
+    }  # fmt: skip
+
+
+def test_rejects_are_counted_by_reason_with_their_first_lines(built: Built) -> None:
+    data = report_data(built())
+    assert [(one["reason"], one["count"]) for one in data["rejects"]] == [
+        ("wrong number of columns", 4),
+        ("weight is not a finite number", 1),
+    ]
+    assert data["rejects"][0]["examples"] == [
+        {"file": "u.data", "line": 3, "raw": "<script>alert(3)</script>"},
+        {"file": "u.data", "line": 5, "raw": "\\xff\\xfe caf\\xe9"},
+        {"file": "u.data", "line": 7, "raw": "1\t2"},
+    ]
+
+
+def test_a_long_rejected_line_is_cut() -> None:
+    assert figures._readable(b"a" * 1000) == "a" * 400 + "…"
+
+
+def test_the_same_run_gives_the_same_data_and_content(tmp_path: Path) -> None:
+    one, other = (
+        build(ReportWorld().write(tmp_path / name)).artifact("report").manifest for name in "ab"
+    )
+    assert one.content == other.content
+    assert {f.path: f.volatile for f in one.files} == {"data.json": False, "index.html": True}
+
+
+def test_data_holds_no_times_and_no_folder(built: Built, tmp_path: Path) -> None:
+    text = json.dumps(report_data(built()))
+    assert "seconds" not in text
+    assert "ms_per_query" not in text
+    assert str(tmp_path) not in text
+
+
+def test_progress_is_told_of_every_part(tmp_path: Path) -> None:
+    class Noting(Quiet):
+        seen: list[tuple[int, int | None]] = []  # noqa: RUF012
+
+        def update(self, done: int, total: int | None, unit: str, **facts: float) -> None:
+            self.seen.append((done, total))
+
+    run = ReportWorld().write(tmp_path)
+    report.build(run, run.writer("report"), Noting())
+    assert Noting.seen == [(n, 4) for n in (1, 2, 3, 4)]
+
+
+def test_a_run_that_is_not_finished_is_named(tmp_path: Path) -> None:
+    run = ReportWorld().write(tmp_path)
+    out = run.writer("report")
+    run.storage.at("index").remove("manifest.json")
+    with pytest.raises(MissingArtifactError, match="'index' has not finished"):
+        report.build(run, out, Quiet())
+
+
+def test_it_works_on_storage_that_is_not_a_disk() -> None:
+    run = build(ReportWorld(items=5).write("memory://report-world"))
+    assert report_data(run)["run"] == "world"
