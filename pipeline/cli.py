@@ -1,0 +1,334 @@
+"""The command `embedmill`.
+
+Engines are imported inside the commands that need them, so that `embedmill config` answers
+at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import typer.exceptions
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipeline import __version__
+from pipeline.errors import ConfigError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="embedmill",
+    help="From raw interaction logs to embeddings and a verified nearest-neighbour index.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    epilog="Exit codes: 0 done, 2 config or usage, 3 raw log, 4 artifact, 5 training, "
+    "6 gates failed (not published), 7 machine, 70 bug, 130 Ctrl-C, 143 terminated.",
+)
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="FILE", help="the run's TOML")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="section.key=value", help="overrides a key; repeatable"),
+]
+RunFolder = Annotated[
+    str, typer.Argument(metavar="RUN", help="the run's folder or URL, such as runs/movielens-100k")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="one JSON object")]
+Neighbours = Annotated[int, typer.Option("-k", min=1, help="how many")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"embedmill {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def run(
+    file: ConfigFile,
+    sets: Sets = None,
+    first: Annotated[str, typer.Option("--from", metavar="STAGE", help="begin here")] = "events",
+    last: Annotated[str, typer.Option("--to", metavar="STAGE", help="end here")] = "report",
+    engine: Annotated[str | None, typer.Option(help="sail, spark or sc://host:port")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="training workers")] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="build anew what is stale")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="errors only")] = False,
+) -> None:
+    """Run the line: events, vocab, shards, train, export, index, evaluate, report.
+
+    What has finished with this config and these inputs is skipped, so the same command
+    again after an interruption goes on where it stopped. --rebuild builds stale stages
+    anew; with --from it builds that stage and all that follow anew.
+    """
+    from pipeline.artifact import Run
+    from pipeline.config import load
+    from pipeline.terminal import Terminal
+
+    overrides = list(sets or [])
+    overrides += [f'run.engine="{engine}"'] if engine else []
+    overrides += [f"train.workers={workers}"] if workers else []
+    config = load(file, overrides)
+
+    from jobs.all import run_line
+
+    one, terminal = Run(config), Terminal(quiet=quiet)
+    try:
+        run_line(one, first=first, last=last, rebuild=rebuild, terminal=terminal)
+    finally:
+        if last == "report" and not quiet and one.manifest("report") is not None:
+            _close(one)
+
+
+@app.command()
+def config(file: ConfigFile, sets: Sets = None) -> None:
+    """Print the resolved run: every key with its value, as TOML."""
+    from pipeline.config import load, to_toml
+
+    print(to_toml(load(file, sets or [])), end="")
+
+
+@app.command()
+def status(folder: RunFolder, as_json: AsJson = False) -> None:
+    """Show which stages have finished, with rows, bytes and seconds."""
+    from pipeline.artifact import open_run, published
+    from pipeline.terminal import duration, si, summary
+    from schemas.stages import STAGES
+
+    one = open_run(folder)
+    manifests = {stage: one.manifest(stage) for stage in STAGES}
+    if as_json:
+        said = {
+            stage: None if m is None else m.model_dump(include={"content", "counters", "seconds"})
+            for stage, m in manifests.items()
+        }
+        print(json.dumps(said))
+        return
+    table = Table(box=None, pad_edge=False)
+    for name, justify in (("stage", "left"), ("state", "left"), ("bytes", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    table.add_column("time", justify="right")
+    table.add_column("what")
+    for stage, manifest in manifests.items():
+        if manifest is None:
+            table.add_row(stage, "not yet")
+            continue
+        size = si(sum(f.bytes for f in manifest.files)) + "B"
+        what = summary(one.artifact(stage))
+        table.add_row(stage, "done", size, duration(manifest.seconds), what)
+    _console().print(table)
+    pointer = published(one.config.run.root)
+    print(f"published: {pointer['run'] if pointer else 'nothing yet'}")
+
+
+@app.command()
+def verify(folder: RunFolder) -> None:
+    """Re-read every file of a run and compare it with the manifests."""
+    from pipeline.artifact import open_run
+    from pipeline.errors import CorruptArtifactError
+    from schemas.stages import STAGES
+
+    one, wrong = open_run(folder), []
+    for stage in STAGES:
+        if one.manifest(stage) is None:
+            print(f"{stage:<9} not yet")
+            continue
+        artifact = one.artifact(stage)
+        found = [f"{stage}/{path} {what}" for path, what in artifact.verify()]
+        wrong += found
+        files = artifact.manifest.files
+        state = "differs" if found else "ok"
+        print(f"{stage:<9} {state}: {len(files):,} files, {sum(f.bytes for f in files):,} bytes")
+        for line in found:
+            print(f"{'':<9} {line}")
+    if wrong:
+        raise CorruptArtifactError(
+            f"{len(wrong)} files differ from their manifests: {wrong[0]}",
+            where=folder,
+            todo="Run its config again with --from that stage and --rebuild",
+        )
+
+
+@app.command()
+def metrics(folder: RunFolder, as_json: AsJson = False) -> None:
+    """Print what `evaluate` measured, and the seconds of every stage."""
+    from pipeline.artifact import open_run
+
+    flat = _metrics(open_run(folder))
+    if as_json:
+        print(json.dumps(flat))
+        return
+    width = max(map(len, flat))
+    for name, value in flat.items():
+        print(
+            f"{name:<{width}}  {value:.6g}"
+            if isinstance(value, float)
+            else f"{name:<{width}}  {value}"
+        )
+
+
+@app.command()
+def recommend(
+    folder: RunFolder,
+    user: Annotated[str, typer.Option(help="the user's raw id")],
+    k: Neighbours = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Print the best items for a user, without those already seen."""
+    from pipeline import lookup
+    from pipeline.artifact import open_run
+
+    one = open_run(folder)
+    _print_items(one, lookup.recommend(one, user, k), as_json)
+
+
+@app.command()
+def neighbors(
+    folder: RunFolder,
+    item: Annotated[str, typer.Option(help="the item's raw id, or its title")],
+    k: Neighbours = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Print the items nearest to an item, by cosine."""
+    from pipeline import lookup
+    from pipeline.artifact import open_run
+
+    one = open_run(folder)
+    _print_items(one, lookup.neighbors(one, item, k), as_json)
+
+
+def main() -> None:
+    """Entry point of the console command."""
+    from jobs.launch import exit_code
+
+    sys.exit(exit_code(_invoke))
+
+
+def _invoke() -> None:
+    """Run the app; Ctrl-C comes out as itself, usage errors exit 2 with one sentence."""
+    try:
+        app(standalone_mode=False)
+    except typer.Abort as abort:
+        raise (abort.__cause__ or KeyboardInterrupt()) from None
+    except typer.exceptions.TyperException as error:
+        raise ConfigError(error.format_message(), todo="See `embedmill --help`") from None
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=False)
+
+
+def _metrics(one: Any) -> dict[str, float | int | str]:
+    from schemas.stages import STAGES
+
+    flat: dict[str, float | int | str] = dict(one.artifact("evaluate").read_json("metrics.json"))
+    for name, value in one.artifact("index").manifest.measured.items():
+        flat[f"index.{name}"] = value
+    seconds = {s: m.seconds for s in STAGES if (m := one.manifest(s)) is not None}
+    flat |= {f"seconds.{stage}": value for stage, value in seconds.items()}
+    flat["seconds.total"] = round(sum(seconds.values()), 3)
+    return flat
+
+
+def _print_items(one: Any, found: list[Any], as_json: bool) -> None:
+    titles = _titles(one, {hit.item for hit in found})
+    if as_json:
+        print(
+            json.dumps(
+                [{"item": h.item, "score": h.score, "title": titles.get(h.item)} for h in found],
+                ensure_ascii=False,
+            )
+        )
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("", justify="right")
+    table.add_column("score", justify="right")
+    table.add_column("item", overflow="fold")
+    if titles:
+        table.add_column("title", overflow="fold")
+    for rank, hit in enumerate(found, 1):
+        cells = [str(rank), f"{hit.score:.3f}", hit.item]
+        table.add_row(*cells, *([titles.get(hit.item, "")] if titles else []))
+    _console().print(table)
+
+
+def _titles(one: Any, items: set[str]) -> dict[str, str]:
+    events = one.artifact("events")
+    if not events.has("items.parquet"):
+        return {}
+    table = events.read_table("items.parquet", ["item", "title"])
+    pairs = zip(table["item"].to_pylist(), table["title"].to_pylist(), strict=True)
+    return {item: title for item, title in pairs if item in items}
+
+
+def _close(one: Any) -> None:
+    """The closing table: metrics beside popularity, some neighbours, where the page is."""
+    flat, page = _metrics(one), one.artifact("report")
+    console = _console()
+    console.print()
+    console.print(_beside(flat, one.config.evaluate.ks))
+    for name in ("rmse", "mae"):
+        if name in flat:
+            plain = flat.get(f"{name}.mean_baseline")
+            beside = f" (mean alone {plain:.4f})" if isinstance(plain, float) else ""
+            console.print(f"{name:<9} {flat[name]:.4f}{beside}")
+    if "index.recall@10" in flat:
+        milliseconds = flat.get("index.ms_per_query")
+        speed = f", {milliseconds:.2f} ms a query" if isinstance(milliseconds, float) else ""
+        console.print(f"index     finds {flat['index.recall@10']:.1%} of the exact ten{speed}")
+    for item in page.read_json("data.json")["neighbours"]["of"][:3]:
+        near = " · ".join(_name(n) for n in item["near"][:5])
+        console.print(Text(f"{_name(item)} is near {near}"))
+    passed = all(gate["passed"] for gate in one.artifact("evaluate").read_json("gates.json"))
+    said = "published" if passed else "NOT published: a gate failed"
+    console.print(f"{said}, {flat['seconds.total']:.0f} s in all")
+    console.print(Text(f"page: {page.url('index.html')}"), soft_wrap=True)
+
+
+def _beside(flat: dict[str, float | int | str], ks: Sequence[int]) -> Table:
+    """Metrics at the first k: exact, through the index, and popularity's."""
+    k = ks[0]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("on test")
+    for column in ("exact", "through index", "popularity", "ratio"):
+        table.add_column(column, justify="right")
+    for name in ("recall", "ndcg", "mrr", "hit_rate", "coverage"):
+        key = f"{name}@{k}"
+        if key not in flat:
+            continue
+        ours, theirs = float(flat[key]), float(flat[f"popularity.{key}"])
+        through = flat.get(f"through_index.{key}")
+        table.add_row(
+            key,
+            f"{ours:.4f}",
+            f"{through:.4f}" if isinstance(through, float) else "",
+            f"{theirs:.4f}",
+            f"{ours / theirs:.2f}x" if theirs else "",
+        )
+    return table
+
+
+def _name(item: dict[str, Any]) -> str:
+    return str(item.get("title") or item["id"])
+
+
+if __name__ == "__main__":
+    main()
