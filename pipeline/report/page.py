@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-from pipeline.report import catalogue, quality, sections
+from pipeline.report import catalogue, intake, quality, sections
 from pipeline.report.wording import escape, figure, plural, seconds, title
 
 __all__ = ["render"]
@@ -51,8 +51,8 @@ def render(data: Mapping[str, Any], times: Mapping[str, Any], labels: int) -> st
             quality.index(data, times),
             quality.training(data),
             sections.line(data, times),
-            sections.ingested(data),
-            sections.splits(data),
+            intake.ingested(data),
+            intake.splits(data),
         )
     )
     style, script = _asset("page.css"), _asset("page.js")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.report import svg, wording
-from pipeline.report.sections import bullet, section, table
+from pipeline.report.sections import bullet, counters_table, metric_name, section, table
 from pipeline.report.wording import count, escape, figure, ratio
 
 __all__ = ["index", "metrics", "slices", "training"]
@@ -105,6 +105,11 @@ def metrics(data: Mapping[str, Any]) -> str:
     parts.append(table("Test metrics on the full catalogue", head, rows, "twnnnn", "metrics"))
     meanings = "".join(f"<li><b>{name}</b> {escape(what)}</li>" for _, name, what in _METRICS)
     parts.append(f'<ul class="meanings">{meanings}</ul>')
+    counted = list(data["counters"]["evaluate"].items())
+    parts.append(
+        "<details><summary>Who was evaluated, and who was left out</summary>"
+        f"{counters_table('Counted while evaluating', counted)}</details>"
+    )
     users = values.get("users")
     intro = (
         f"Every item of the catalogue is ranked for each of {count(users)} users; items the user "
@@ -129,33 +134,30 @@ def _ratings(values: Mapping[str, float]) -> str:
 
 
 def slices(data: Mapping[str, Any]) -> str:
-    """The same metrics where the relevant item is frequent, middling or rare."""
-    found = data["slices"]
-    rows_in = found if isinstance(found, list) else found.get("slices", [])
-    if not rows_in:
+    """Recall where the item is frequent, middling or rare, at the least and the greatest k."""
+    found, ks = data["slices"], data["ks"]
+    if not any(one.get("test_pairs") for one in found):
         return ""
-    keys = list(dict.fromkeys(k for row in rows_in for k in row))
-    rows = [[_cell(row.get(k)) for k in keys] for row in rows_in]
-    kinds = "t" + "".join(
-        "n" if isinstance(rows_in[0].get(k), int | float) else "t" for k in keys[1:]
-    )
-    head = [escape(k.replace("_", " ")) for k in keys]
+    ks = list(dict.fromkeys((ks[0], ks[-1])))
+    key = f"recall@{ks[0]}"
+    most = max(one.get(p + key) or 0.0 for one in found for p in ("", "popularity."))
+    rows = []
+    for one in found:
+        row = [escape(one["slice"]), bullet(one.get(key), one.get(f"popularity.{key}"), most)]
+        row += [count(one.get(name)) for name in ("items", "test_pairs")]
+        for k in ks:
+            ours, popular = one.get(f"recall@{k}"), one.get(f"popularity.recall@{k}")
+            row += [f"<b>{figure(ours, 3)}</b>", figure(popular, 3)]
+        rows.append(row)
+    head = ["Slice", f'<span class="key">{metric_name(key)}</span>', "Items", "Test pairs"]
+    head += [name for k in ks for name in (f"Recall@{k}", "Popularity")]
     return section(
         "slices",
         "By popularity of the item",
-        "Items are cut into slices of equal training events, the most frequent first.",
-        table("Metrics by slice", head, rows, kinds),
+        "Items cut into slices of equal training events, the most frequent first; the share of "
+        "each slice’s test pairs that is found.",
+        table("Recall by slice", head, rows, "twnn" + "nn" * len(ks), "metrics"),
     )
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return "–" if value is None else str(value).lower()
-    if isinstance(value, int):
-        return count(value)
-    if isinstance(value, float):
-        return figure(value)
-    return escape(value)
 
 
 def index(data: Mapping[str, Any], times: Mapping[str, Any]) -> str:
@@ -168,13 +170,15 @@ def index(data: Mapping[str, Any], times: Mapping[str, Any]) -> str:
         chosen = bool(recall.get("knob")) and point.get("setting") == recall.get("setting")
         used = " <b>in use</b>" if chosen else ""
         rows.append([escape(label) + used, *_setting(point)])
-        drawn.append((point["ms_per_query"], point["recall@10"], label, "best" if chosen else ""))
+        short = str(point.get("setting") or kind)
+        drawn.append((point["ms_per_query"], point["recall@10"], short, "best" if chosen else ""))
     exact = latency.get("exact")
     if exact and kind != "flat":
         rows.append(["exact search", *_setting(exact | {"recall@10": 1.0})])
-        drawn.append((exact["ms_per_query"], 1.0, "exact search", "exact"))
+        drawn.append((exact["ms_per_query"], 1.0, "exact", "exact"))
     chart = (
-        f"<figure><figcaption>Recall@10 against milliseconds per query</figcaption>"
+        f"<figure><figcaption>Recall@10 against milliseconds per query, by "
+        f"{escape(recall.get('knob') or 'kind')}</figcaption>"
         f"{svg.tradeoff(drawn, ('ms per query', 'recall@10'))}</figure>"
         if len(drawn) > 1
         else ""

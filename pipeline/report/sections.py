@@ -8,24 +8,35 @@ from typing import Any
 from pipeline.report import wording
 from pipeline.report.wording import count, escape, figure, plural, ratio
 
-__all__ = ["bullet", "footer", "headline", "ingested", "line", "section", "splits", "table"]
+__all__ = [
+    "bullet",
+    "counters_table",
+    "footer",
+    "headline",
+    "line",
+    "metric_name",
+    "section",
+    "table",
+]
 
 # What a counter counts, where its name alone does not say it.
 _MEANING = {
-    "rows_in": "lines or rows read",
-    "merged": "duplicates merged into another event",
-    "rejects_kept": "rejected lines kept for inspection",
     "users_dropped": "users below vocab.min_user_count",
     "items_dropped": "items below vocab.min_item_count",
     "rounds": "rounds until the minimum counts were stable",
+    "dropped": "events of users or items below the minimum counts",
     "repeats_valid": "validation events whose item the user already has in train",
     "repeats_test": "test events whose item the user already has in train",
-    "cold_items_valid": "items of validation that never occur in train",
     "cold_items_test": "items of test that never occur in train",
-    "cold_users_valid": "users of validation without train events",
     "cold_users_test": "users of test without train events",
-    "cold_users": "users without train events, left out: they have no personal vector",
     "users_without_train": "users without train events",
+    "items_without_train": "items without train events; they stay in the catalogue",
+    "cold_users": "users of test without train events, left out: they have no vector",
+    "cold_events": "test events of these users",
+    "repeats": "test pairs that train or validation has already, not asked for",
+    "nothing_left": "users whose test items are all repeats, left out",
+    "test_pairs": "pairs of user and item to be found",
+    "users": "users evaluated",
 }
 
 
@@ -98,7 +109,7 @@ def _tile(metrics: Mapping[str, float], name: str) -> str:
     value, popularity = metrics.get(name), metrics.get(f"popularity.{name}")
     times = f"{ratio(value, popularity)} popularity’s {figure(popularity, 3)}"
     return (
-        f'<div class="tile"><p class="label">{_metric(name)} on test</p>'
+        f'<div class="tile"><p class="label">{metric_name(name)} on test</p>'
         f'<p class="big">{figure(value, 3)}</p>'
         f"{bullet(value, popularity, 1.15 * max(value or 0, popularity or 0))}"
         f'<p class="sub">{times if popularity is not None else "not measured"}</p></div>'
@@ -118,7 +129,11 @@ def _plain_tile(label: str, value: str, sub: str) -> str:
     )
 
 
-def _metric(name: str) -> str:
+def metric_name(name: str) -> str:
+    """A metric's key as people call it: "Recall@10", "Index recall@10"; as HTML."""
+    prefix, dot, rest = name.partition(".")
+    if dot and "@" in rest:
+        return escape(f"{prefix.replace('_', ' ').capitalize()} {rest.replace('_', ' ')}")
     known = {"ndcg": "NDCG", "mrr": "MRR", "hit_rate": "Hit rate", "rmse": "RMSE", "mae": "MAE"}
     stem, at, k = name.partition("@")
     return escape(known.get(stem, stem.replace("_", " ").capitalize()) + at + k)
@@ -131,15 +146,19 @@ def _gates(gates: Sequence[Mapping[str, Any]]) -> str:
         )
     items = []
     for gate in gates:
-        passed = bool(gate["passed"])
-        mark = '<b class="ok">✓ passed</b>' if passed else '<b class="bad">✗ failed</b>'
-        got = gate["got"]
-        said = figure(got) if isinstance(got, int | float) else "not measured"
-        items.append(
-            f"<li>{mark} <span><code>{escape(gate['gate'])}</code> {escape(gate['metric'])}: "
-            f"wanted {escape(gate['wanted'])}, got {said}</span></li>"
-        )
+        mark = '<b class="ok">✓ passed</b>' if gate["passed"] else '<b class="bad">✗ failed</b>'
+        items.append(f"<li>{mark} {_gate(gate)}</li>")
     return f'<ul class="gates" aria-label="Gates">{"".join(items)}</ul>'
+
+
+def _gate(gate: Mapping[str, Any]) -> str:
+    """What was wanted and what was got, in words."""
+    name, wanted, got = gate["metric"], gate["wanted"], gate["got"]
+    if gate["gate"] == "over_popularity":
+        asked = f"{metric_name(name)} at least {wanted:g}× popularity’s"
+        return f"{asked}: {'no ratio' if got is None else f'{got:.2f}×'}"
+    bound = {"least": "at least", "most": "at most"}[gate["gate"]]
+    return f"{metric_name(name)} {bound} {wanted:g}: {figure(got) if got is not None else 'none'}"
 
 
 def line(data: Mapping[str, Any], times: Mapping[str, Any]) -> str:
@@ -189,98 +208,8 @@ def line(data: Mapping[str, Any], times: Mapping[str, Any]) -> str:
     )
 
 
-def ingested(data: Mapping[str, Any]) -> str:
-    """Rows in and out of events and vocab, and the lines that were rejected."""
-    events, vocab = data["counters"]["events"], data["counters"]["vocab"]
-    rows = _flow(
-        "rows read",
-        events.get("rows_in"),
-        [
-            ("became events", events.get("events"), ""),
-            ("merged", events.get("merged"), "duplicates, merged into another event"),
-            ("rejected", events.get("rejected"), "could not be read: the reasons are below"),
-        ],
-    )
-    rows += _flow(
-        "events",
-        vocab.get("events_in"),
-        [
-            ("kept", vocab.get("events_kept"), ""),
-            ("dropped", vocab.get("events_dropped"), "of users or items below the minimum counts"),
-        ],
-    )
-    body = table("Rows in and out", ["", "Rows", "Share", "Why"], rows, "tnnw", "flow")
-    extra = [(k, v) for k, v in vocab.items() if k in _MEANING]
-    if extra:
-        body += _counters("Vocabulary", extra)
-    return section(
-        "data",
-        "What went in, what was dropped",
-        "Every row read is an event, a merged duplicate or a rejected line: nothing else happens.",
-        body + _rejects(data["rejects"]),
-    )
-
-
-def _flow(
-    name: str, total: int | None, parts: Sequence[tuple[str, int | None, str]]
-) -> list[list[str]]:
-    rows = [[f"<strong>{escape(name)}</strong>", f"<strong>{count(total)}</strong>", "", ""]]
-    for part, value, why in parts:
-        share = f"{100 * value / total:.1f} %" if total and value is not None else "–"
-        rows.append([f'<span class="part">{escape(part)}</span>', count(value), share, escape(why)])
-    return rows
-
-
-def _rejects(rejects: Sequence[Mapping[str, Any]]) -> str:
-    if not rejects:
-        return '<h3>Rejected lines</h3><p class="quiet">None. Every line could be read.</p>'
-    parts = []
-    for one in rejects:
-        examples = "".join(
-            f'<li><span class="where">{escape(e["file"])}, line {count(e["line"])}</span>'
-            f"<code>{escape(e['raw']) or '(empty)'}</code></li>"
-            for e in one["examples"]
-        )
-        parts.append(
-            f'<div class="reject"><h4>{escape(one["reason"])} <b>{count(one["count"])}</b></h4>'
-            f"<ul>{examples}</ul></div>"
-        )
-    return f"<h3>Rejected lines, by reason</h3>{''.join(parts)}"
-
-
-def splits(data: Mapping[str, Any]) -> str:
-    """Sizes of train, validation and test, and what is cold in them."""
-    shards = data["counters"]["shards"]
-    sizes = [(name, int(shards.get(name, 0))) for name in ("train", "valid", "test")]
-    total = sum(size for _, size in sizes) or 1
-    names = {"train": "train", "valid": "validation", "test": "test"}
-    bar = "".join(
-        f'<i class="{name}" style="flex:{max(size / total, 0.002):.4f}"></i>'
-        for name, size in sizes
-        if size
-    )
-    legend = "".join(
-        f'<li class="{name}"><b>{names[name]}</b> {count(size)} '
-        f"<span>{100 * size / total:.1f} %</span></li>"
-        for name, size in sizes
-    )
-    known = [(k, v) for k, v in shards.items() if k not in ("train", "valid", "test", "events_in")]
-    how = {
-        "last": "each user’s last events are held out",
-        "time": "everything after a moment in time is held out",
-        "random": "a random share of the events is held out",
-        "given": "the log says which events are held out",
-    }[data["split"]]
-    return section(
-        "splits",
-        "The split",
-        f"Decided once and stored: {how}.",
-        f'<div class="split" aria-hidden="true">{bar}</div><ul class="legend">{legend}</ul>'
-        + _counters("Counted while splitting", known),
-    )
-
-
-def _counters(caption: str, values: Sequence[tuple[str, int]]) -> str:
+def counters_table(caption: str, values: Sequence[tuple[str, int]]) -> str:
+    """Counters with what they count; nothing where there are none."""
     rows = [
         [f"<code>{escape(name)}</code>", count(value), escape(_MEANING.get(name, ""))]
         for name, value in values

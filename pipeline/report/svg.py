@@ -94,14 +94,14 @@ def _point_names(place: _Scale, points: Sequence[tuple[float, float, str, str]])
     """Names below their points, left out where the last one stands too near."""
     parts: list[str] = []
     taken: list[tuple[float, float]] = []
-    for x, y, label, _ in sorted(points, key=lambda p: p[3] == ""):
+    for x, y, label, kind in sorted(points, key=lambda p: p[3] == ""):
         at = (place.x(x), place.y(y))
-        if any(abs(at[0] - a) < 24 and abs(at[1] - b) < 9 for a, b in taken):
+        if any(abs(at[0] - a) < 9 and abs(at[1] - b) < 12 for a, b in taken):
             continue
         taken.append(at)
-        anchor, dx = ("end", -9) if at[0] > 75 else ("start", 9)
+        anchor, dx, dy = ("middle", 0, -10) if kind == "exact" else ("start", 8, 16)
         parts.append(
-            f'<text class="tick" x="{at[0]:.2f}%" y="{at[1]:.2f}%" dx="{dx}" dy="17" '
+            f'<text class="tick" x="{at[0]:.2f}%" y="{at[1]:.2f}%" dx="{dx}" dy="{dy}" '
             f'text-anchor="{anchor}">{escape(label)}</text>'
         )
     return parts
