@@ -130,8 +130,8 @@ def clusters(
     splits: dict[str, Pairs] = {split: [] for split in SPLITS}
     for user in range(users):
         home = [item for item in range(items) if item % count == user % count]
-        splits["valid"].append((user, home[0], 1.0))
-        splits["test"].append((user, home[1], 1.0))
+        splits["valid"] += [(user, item, 1.0) for item in home[:1]]
+        splits["test"] += [(user, item, 1.0) for item in home[1:2]]
         splits["train"] += [(user, item, 1.0) for item in home[2:-1]]
     return Planted(
         users=[f"u{u}" for u in range(users)],

@@ -6,22 +6,25 @@ from collections.abc import Mapping
 from typing import Self
 
 import faiss
-import numpy as np
 
 from pipeline.config import IndexConfig
 from pipeline.index.contract import Floats, Index, Rows, threads
 
 __all__ = ["Hnsw"]
 
+# To be asked for a quarter of the catalogue is to be asked for a look at all of it: a walk
+# would be slower, and would miss items that no link leads to.
+_LARGE = 4
+
 
 class Hnsw(Index):
-    """Links from each item to its nearest; a search walks them.
+    """Links from each item to those of largest inner product; a search walks them.
 
-    An inner product is no distance, and a graph built on it strands long vectors' poor
-    neighbours. Each item therefore gets one coordinate more, sqrt(M^2 - |v|^2) with M the
-    greatest length, and a query a zero: the nearest by Euclidean distance is then the
-    greatest inner product (Bachrach et al., RecSys 2014, section 3). For unit vectors the
-    coordinate is zero and nothing changes.
+    The inner product is no distance, and the usual cure (one coordinate more that makes all
+    lengths equal, Bachrach et al., RecSys 2014) was measured to be worse than none: with
+    20,000 vectors of 32 coordinates whose lengths vary (log-normal, sigma 0.7), recall@10 at
+    ef_search 128 was .15 with it and 1.00 without; with biases .96 and .998; the same with
+    unit vectors.
     """
 
     knob = "ef_search"
@@ -42,13 +45,11 @@ class Hnsw(Index):
         On one thread: FAISS links in parallel without an order, and gives other bytes each
         time (seen with 30,000 items on two threads).
         """
-        engine = faiss.IndexHNSWFlat(item_ND.shape[1] + 1, parameters["m"], faiss.METRIC_L2)
+        engine = faiss.IndexHNSWFlat(item_ND.shape[1], parameters["m"], faiss.METRIC_INNER_PRODUCT)
         engine.hnsw.efConstruction = parameters["ef_construction"]
         engine.hnsw.efSearch = parameters["ef_search"]
-        square_N = np.square(item_ND, dtype=np.float64).sum(axis=1)
-        rest_N = np.sqrt(np.maximum(square_N.max(initial=0) - square_N, 0))
         with threads(1):
-            engine.add(np.column_stack((item_ND, rest_N)).astype(np.float32))
+            engine.add(item_ND)
         return cls(engine, parameters)
 
     @staticmethod
@@ -56,7 +57,7 @@ class Hnsw(Index):
         """Vectors, 2 m links on the ground level and m on each above (one item in m)."""
         m = parameters["m"]
         links = 2 * m + m / (m - 1)
-        return round(items * ((dim + 1) * 4 + links * 4 + 12))
+        return round(items * (dim * 4 + links * 4 + 12))
 
     def settings(self) -> list[int]:
         """Powers of two around what was planned."""
@@ -64,18 +65,13 @@ class Hnsw(Index):
         return sorted({16, 32, 64, 128, 256, chosen})
 
     def _search(self, query_BD: Floats, k: int, setting: int) -> tuple[Floats, Rows]:
+        if k * _LARGE >= self.engine.ntotal:
+            score_Bk, row_Bk = faiss.downcast_index(self.engine.storage).search(query_BD, k)
+            return score_Bk, row_Bk
         effort = max(setting or self.parameters["ef_search"], k)
-        query_BE = np.column_stack((query_BD, np.zeros(len(query_BD), np.float32)))
-        distance_Bk, row_Bk = self.engine.search(
-            query_BE,
+        score_Bk, row_Bk = self.engine.search(
+            query_BD,
             k,
             params=faiss.SearchParametersHNSW(efSearch=effort),  # type: ignore[attr-defined]
         )
-        return self._inner(query_BD, distance_Bk), row_Bk
-
-    def _inner(self, query_BD: Floats, distance_Bk: Floats) -> Floats:
-        """Inner products from |q - v|^2 = |q|^2 + M^2 - 2 <q, v>."""
-        length_B1 = np.square(query_BD, dtype=np.float64).sum(axis=1, keepdims=True)
-        first = self.engine.storage.reconstruct(0).astype(np.float64)
-        inner = (length_B1 + np.square(first).sum() - distance_Bk) / 2
-        return inner.astype(np.float32)  # type: ignore[no-any-return]
+        return score_Bk, row_Bk

@@ -88,7 +88,10 @@ class IvfPq(Index):
         return sorted(powers | {self.parameters["probes"], lists})
 
     def _search(self, query_BD: Floats, k: int, setting: int) -> tuple[Floats, Rows]:
-        probes = setting or self.parameters["probes"]
+        lists = self.parameters["lists"]
+        # Lists are uneven: enough of them that twice the answers are in sight.
+        enough = math.ceil(2 * k * lists / self.engine.ntotal)
+        probes = min(lists, max(setting or self.parameters["probes"], enough))
         query_BE = _padded(query_BD, self.parameters["segments"])
         score_Bk, row_Bk = self.engine.search(
             query_BE,
