@@ -30,13 +30,15 @@ class Line:
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
     """At most about `most` round numbers that cover [low, high]."""
-    if not high > low:
-        low, high = low - (abs(low) or 1.0) * 0.5, high + (abs(high) or 1.0) * 0.5
+    greatest = max(abs(low), abs(high))
+    if high - low <= max(1e-9 * greatest, 1e-12):
+        half = 0.5 * greatest if greatest > 1e-9 else 0.5
+        low, high = low - half, high + half
     rough = (high - low) / max(most - 1, 1)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, last + 1)]
+    return [float(f"{i * step:.12g}") for i in range(first, last + 1)]
 
 
 def curve(line: Line, *, mark: float | None, marked: str, x_name: str) -> str:
