@@ -1,0 +1,35 @@
+"""Stage `events` on a DataFrame engine: `spark-submit jobs/events.py CONFIG`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jobs.launch import Job, main_of
+from pipeline.artifact import Run, Writer
+from pipeline.log import Progress
+from pipeline.prepare import events
+from pipeline.prepare.engine import open_session
+
+__all__ = ["build", "main", "sources"]
+
+
+def build(run: Run, out: Writer, progress: Progress) -> None:
+    """Build the stage on the engine that the config or spark-submit names."""
+    with open_session(run.config.run.engine, run.config.run.root) as session:
+        events.build(session, run, out, progress)
+
+
+def sources(run: Run) -> Mapping[str, Any]:
+    """Stamps of the raw files."""
+    return events.stamps(run)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the stage from a command line; returns the exit code."""
+    return main_of("events", Job(build, sources), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

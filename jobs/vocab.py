@@ -1,0 +1,29 @@
+"""Stage `vocab` on a DataFrame engine: `spark-submit jobs/vocab.py CONFIG`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from jobs.launch import Job, main_of
+from pipeline.artifact import Run, Writer
+from pipeline.log import Progress
+from pipeline.prepare import vocab
+from pipeline.prepare.engine import open_session
+
+__all__ = ["build", "main"]
+
+
+def build(run: Run, out: Writer, progress: Progress) -> None:
+    """Build the stage on the engine that the config or spark-submit names."""
+    with open_session(run.config.run.engine, run.config.run.root) as session:
+        vocab.build(session, run, out, progress)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the stage from a command line; returns the exit code."""
+    return main_of("vocab", Job(build), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

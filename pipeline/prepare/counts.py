@@ -1,0 +1,137 @@
+"""How many events each user and each item has, left on disk between rounds of `vocab`.
+
+Counts are kept in scratch files below the stage's folder, one per side and hash bucket of the
+id; the driver sees only their sizes and a sample of ids.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame, SparkSession
+
+from pipeline.artifact import parquet_bytes
+from pipeline.prepare.engine import REPORT, Batches, by_key, gather, mapped, report, together
+from pipeline.prepare.stored import frame
+from pipeline.storage import Storage
+from schemas.manifest import FileEntry
+
+__all__ = ["COUNTS", "SIDES", "Counts", "count", "discard"]
+
+SIDES = ("user", "item")
+COUNTS = pa.schema([("id", pa.string()), ("n", pa.int64())])
+_PARTIAL = pa.schema([("side", pa.int32()), *COUNTS])
+_BUCKETED = _PARTIAL.append(pa.field("bucket", pa.int32()))
+_ROWS = 1 << 20  # ids counted at once
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Counts of a round: scratch files, and how many ids meet their side's minimum.
+
+    `ids` and `kept` are by side; `events` were counted.
+    """
+
+    storage: Storage
+    minimum: tuple[int, int]
+    files: tuple[FileEntry, ...]
+    ids: dict[str, int]
+    kept: dict[str, int]
+    events: int
+
+    @property
+    def stable(self) -> bool:
+        """Whether every id that has events is kept."""
+        return self.ids == self.kept
+
+    def of(self, session: SparkSession, side: str) -> DataFrame:
+        """Kept ids of a side with their counts."""
+        files = [f for f in self.files if f"/{side}s-" in f.path]
+        least = self.minimum[SIDES.index(side)]
+        return frame(session, self.storage, files, COUNTS).where(f"n >= {least}")
+
+
+@dataclass(frozen=True)
+class _Task:
+    storage: Storage
+    folder: str
+    minimum: tuple[int, int]
+
+
+def count(
+    events: DataFrame, storage: Storage, minimum: tuple[int, int], number: int, buckets: int
+) -> Counts:
+    """Count the events of each id.
+
+    Args:
+        events: columns user, item.
+        storage: the stage's folder.
+        minimum: least events of a user, of an item.
+        number: of the round; names its scratch files.
+        buckets: hash buckets of ids.
+    """
+    task = _Task(storage, f"scratch/round-{number}", minimum)
+    partials = mapped(events.select("user", "item"), _partials, "side int, id string, n long")
+    bucketed = partials.selectExpr(
+        "*", f"cast(pmod(xxhash64(id), {buckets}) * 2 + side as int) as bucket"
+    ).repartition(buckets, "bucket")
+    done = gather(mapped(bucketed, partial(_sum, task), REPORT))
+    return Counts(
+        storage,
+        minimum,
+        tuple(done.files),
+        {side: done.counts[f"{side}s"] for side in SIDES},
+        {side: done.counts[f"{side}s_kept"] for side in SIDES},
+        done.counts["events"],
+    )
+
+
+def discard(counts: Counts) -> None:
+    """Remove the scratch files."""
+    for entry in counts.files:
+        counts.storage.remove(entry.path)
+
+
+def _partials(batches: Batches) -> Batches:
+    """(side, id, count) of about a million events at a time."""
+    held: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        held.append(batch)
+        rows += batch.num_rows
+        if rows >= _ROWS:
+            yield from _count_ids(held)
+            held, rows = [], 0
+    yield from _count_ids(held)
+
+
+def _count_ids(held: list[pa.RecordBatch]) -> Batches:
+    for number, side in enumerate(SIDES):
+        ids = pa.chunked_array([b.column(b.schema.names.index(side)) for b in held], pa.string())
+        counted = pc.value_counts(ids)
+        if not len(counted):
+            continue
+        sides = pa.repeat(pa.scalar(number, pa.int32()), len(counted))
+        columns = [sides, counted.field("values"), counted.field("counts")]
+        yield from pa.Table.from_arrays(columns, schema=_PARTIAL).to_batches(1 << 16)
+
+
+def _sum(task: _Task, batches: Batches) -> Batches:
+    """One scratch file per side and bucket, sorted by id."""
+    for key, rows in by_key(together(batches, _BUCKETED), "bucket"):
+        side, least = SIDES[key % 2], task.minimum[key % 2]
+        summed = rows.group_by("id", use_threads=False).aggregate([("n", "sum")]).sort_by("id")
+        table = pa.Table.from_arrays([summed["id"], summed["n_sum"]], schema=COUNTS)
+        path = f"{task.folder}/{side}s-{key // 2:05d}.parquet"
+        written = task.storage.write(path, parquet_bytes(table.combine_chunks()))
+        entry = FileEntry(
+            path=path, bytes=written.bytes, sha256=written.sha256, rows=table.num_rows
+        )
+        kept = pc.sum(pc.greater_equal(table["n"], least)).as_py() or 0
+        counted = {f"{side}s": table.num_rows, f"{side}s_kept": kept}
+        if side == "user":
+            counted["events"] = pc.sum(table["n"]).as_py() or 0
+        yield report(entry, counted)

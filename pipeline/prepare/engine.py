@@ -1,0 +1,238 @@
+"""The DataFrame engines: Sail in this process, local Apache Spark, or a Spark Connect URL.
+
+Frames are built from strings only (`selectExpr`, column names), never from column objects:
+these belong to one kind of session, and a process may hold both kinds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyspark
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.connect.session import SparkSession as ConnectSession
+
+from pipeline.errors import ConfigError, EmbedmillError, MachineError, from_text
+from schemas.manifest import FileEntry
+
+__all__ = [
+    "REPORT",
+    "REPORT_ARROW",
+    "Batches",
+    "Done",
+    "by_key",
+    "collect",
+    "gather",
+    "mapped",
+    "open_session",
+    "report",
+    "software",
+    "spread",
+    "task_rows",
+    "together",
+]
+
+# What a task hands back: a file that it wrote (path empty: none) and counts as JSON.
+REPORT = "path string, rows long, bytes long, sha256 string, counts string"
+REPORT_ARROW = pa.schema(
+    [
+        ("path", pa.string()),
+        ("rows", pa.int64()),
+        ("bytes", pa.int64()),
+        ("sha256", pa.string()),
+        ("counts", pa.string()),
+    ]
+)
+Batches = Iterator[pa.RecordBatch]
+
+
+@dataclass
+class Done:
+    """What the tasks of a frame did: files written, counts summed."""
+
+    files: list[FileEntry] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+@contextmanager
+def open_session(engine: str, root: str = "") -> Iterator[SparkSession]:
+    """A session on the engine; under spark-submit, the one that was submitted.
+
+    Args:
+        engine: "sail", "spark" or a Spark Connect URL, as `run.engine`.
+        root: where artifacts go; memory:// lives in one process and needs Sail.
+
+    Raises:
+        ConfigError: `root` is in memory and the tasks would run in other processes.
+        MachineError: the engine does not start.
+    """
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    if root.startswith("memory:") and (submitted or engine != "sail"):
+        raise ConfigError(
+            "run.root: memory:// lives in one process, tasks of Apache Spark run in others",
+            todo="Use run.engine = 'sail' or a root that all processes see",
+        )
+    if submitted:
+        yield SparkSession.builder.getOrCreate()
+    elif engine == "sail":
+        yield from _sail()
+    elif engine == "spark":
+        yield from _local_spark()
+    else:
+        yield from _connect(engine)
+
+
+def software(session: SparkSession) -> dict[str, str]:
+    """Versions of the engine, for a manifest."""
+    return {"spark": session.version, "pyspark": pyspark.__version__, "pyarrow": pa.__version__}
+
+
+def spread(session: SparkSession, rows: pa.Table, key: str) -> DataFrame:
+    """A small table as a frame with its rows spread over tasks by a hash of `key`."""
+    frame = session.createDataFrame(rows)
+    return frame.repartition(max(1, rows.num_rows), key)
+
+
+def collect(frame: DataFrame) -> pa.Table:
+    """A frame that does not grow with the data, as a table on the driver.
+
+    Raises:
+        EmbedmillError: ours, when a task raised one.
+        MachineError: the engine failed otherwise.
+    """
+    try:
+        return frame.toArrow()
+    except EmbedmillError:
+        raise
+    except Exception as error:
+        raise _translated(error) from error
+
+
+def report(entry: FileEntry | None, counts: Mapping[str, int]) -> pa.RecordBatch:
+    """One row of REPORT."""
+    row = {
+        "path": entry.path if entry else "",
+        "rows": (entry.rows or 0) if entry else 0,
+        "bytes": entry.bytes if entry else 0,
+        "sha256": entry.sha256 if entry else "",
+        "counts": json.dumps(counts, sort_keys=True),
+    }
+    return pa.RecordBatch.from_pylist([row], schema=REPORT_ARROW)
+
+
+def gather(frame: DataFrame) -> Done:
+    """Run a frame of REPORT rows; files in order of path."""
+    done = Done()
+    for row in collect(frame).to_pylist():
+        if row["path"]:
+            names = ("path", "rows", "bytes", "sha256")
+            done.files.append(FileEntry(**{name: row[name] for name in names}))
+        done.counts.update(json.loads(row["counts"]))
+    done.files.sort(key=lambda f: f.path)
+    return done
+
+
+def mapped(frame: DataFrame, task: Callable[[Batches], Batches], schema: str) -> DataFrame:
+    """`mapInArrow`, typed."""
+    return frame.mapInArrow(cast(Any, task), schema)
+
+
+def together(batches: Batches, schema: pa.Schema) -> pa.Table:
+    """All batches of a task as one table; `schema` is for a task that gets none."""
+    kept = [b for b in batches if b.num_rows]
+    table = pa.Table.from_batches(kept) if kept else schema.empty_table()
+    return table.combine_chunks()
+
+
+def by_key(table: pa.Table, key: str) -> Iterator[tuple[int, pa.Table]]:
+    """The rows of each value of an integer column, which is left out, by rising value.
+
+    A task of a hash-partitioned frame holds few values, often one.
+    """
+    values = np.sort(pc.unique(table[key]).to_numpy())
+    for value in values.tolist():
+        rows = table if len(values) == 1 else table.filter(pc.equal(table[key], value))
+        yield value, rows.drop_columns([key])
+
+
+def _sail() -> Iterator[SparkSession]:
+    os.environ.setdefault("RUST_LOG", "error")  # read once, when the first server starts
+    from pysail.spark import SparkConnectServer
+
+    server = SparkConnectServer("127.0.0.1", 0)
+    server.start(background=True)
+    try:
+        _, port = server.listening_address
+        yield from _connect(f"sc://127.0.0.1:{port}")
+    finally:
+        server.stop()
+
+
+def _connect(url: str) -> Iterator[SparkSession]:
+    try:
+        session = ConnectSession.builder.remote(url).create()
+        session.conf.set("spark.sql.session.timeZone", "UTC")
+    except Exception as error:
+        raise MachineError(
+            f"no Spark Connect server answers: {_last_line(error)}", where=url
+        ) from (error)
+    try:
+        yield cast(SparkSession, session)
+    finally:
+        session.stop()
+
+
+def _local_spark() -> Iterator[SparkSession]:
+    given = SparkSession.getActiveSession()
+    if given is not None:
+        yield given
+        return
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    settings = {
+        "spark.sql.session.timeZone": "UTC",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.driver.memory": "4g",
+        "spark.driver.host": "127.0.0.1",
+        "spark.log.level": "ERROR",
+    }
+    builder = SparkSession.builder.master("local[*]").appName("embedmill")
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    try:
+        session = builder.getOrCreate()
+    except Exception as error:
+        raise MachineError(
+            f"local Apache Spark does not start: {_last_line(error)}",
+            where="run.engine = 'spark'",
+            todo="Install Java 17 or 21 and set JAVA_HOME, or use run.engine = 'sail'",
+        ) from error
+    try:
+        yield session
+    finally:
+        session.stop()
+
+
+def _translated(error: Exception) -> EmbedmillError:
+    text = str(error)
+    return from_text(text) or MachineError(f"the engine failed: {_last_line(error)}")
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def task_rows(values: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Descriptions of tasks as a table for `spread`."""
+    return pa.Table.from_pylist([dict(v) for v in values], schema=schema)

@@ -1,0 +1,90 @@
+"""Item metadata: titles and categories for people to read. Small enough for one process."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.artifact import Writer
+from pipeline.config import ItemsConfig
+from pipeline.errors import InputError
+from pipeline.prepare import sources
+from pipeline.prepare.block import Block
+from pipeline.prepare.clean import as_text
+from schemas.tables import ITEMS_META
+
+__all__ = ["fields_of", "write"]
+
+_FIELD = re.compile(r"\{([^{}]+)\}")
+
+
+def write(config: ItemsConfig, out: Writer) -> dict[str, int]:
+    """Write items.parquet, sorted by id; returns its counters.
+
+    A row without an id is rejected; of rows with one id the first is kept.
+
+    Raises:
+        InputError: a path names nothing or a column is not there.
+    """
+    shape, tables, rejected = sources.layout(config), [], 0
+    for split in sources.items_splits(config):
+        for block in sources.open_split(split, shape):
+            table = _table(block, config, split.name)
+            known = pc.fill_null(pc.not_equal(table["item"], ""), False)
+            tables.append(table.filter(known))
+            rejected += len(block.rejects.lines) + block.rows - tables[-1].num_rows
+    everything = pa.concat_tables(tables) if tables else ITEMS_META.empty_table()
+    kept = _first_of_each(everything)
+    out.write_table("items.parquet", kept)
+    repeated = everything.num_rows - kept.num_rows
+    counts = {"items_meta": kept.num_rows, "items_rejected": rejected, "items_repeated": repeated}
+    return counts
+
+
+def fields_of(template: str) -> list[str]:
+    """The columns that a title template names: '{title} ({year})' gives title, year."""
+    return _FIELD.findall(template)
+
+
+def _table(block: Block, config: ItemsConfig, where: str) -> pa.Table:
+    for name in (config.item, *fields_of(config.title), config.categories):
+        if name and name not in block.columns:
+            shown = ", ".join(repr(n[:40]) for n in block.columns)
+            raise InputError(f"has no column '{name}'; it has {shown}", where=where)
+    ids = as_text(block.columns[config.item], config.item)
+    titles = pa.array(_titles(block, config.title), pa.string())
+    categories = pa.array(_categories(block, config), ITEMS_META.field("categories").type)
+    return pa.Table.from_arrays(
+        [ids, titles, categories],
+        schema=pa.schema([pa.field(f.name, f.type) for f in ITEMS_META]),
+    )
+
+
+def _titles(block: Block, template: str) -> Iterator[str]:
+    """The template filled in for each record; missing values are empty."""
+    literals = _FIELD.split(template)[::2]
+    columns = [as_text(block.columns[n], n).to_pylist() for n in fields_of(template)]
+    for row in range(block.rows):
+        parts = [literals[0]]
+        for column, literal in zip(columns, literals[1:], strict=True):
+            parts += [column[row] or "", literal]
+        yield "".join(parts).strip()
+
+
+def _categories(block: Block, config: ItemsConfig) -> Iterator[list[str]]:
+    if not config.categories:
+        yield from ([] for _ in range(block.rows))
+        return
+    for text in as_text(block.columns[config.categories], config.categories).to_pylist():
+        parts = (text or "").split(config.categories_separator)
+        yield [part for part in parts if part]
+
+
+def _first_of_each(table: pa.Table) -> pa.Table:
+    numbered = table.append_column("n", pa.array(range(table.num_rows), pa.int64()))
+    firsts = numbered.group_by("item", use_threads=False).aggregate([("n", "min")])
+    kept = table.take(firsts["n_min"]).sort_by("item").combine_chunks()
+    return pa.Table.from_arrays([kept[n] for n in ITEMS_META.names], schema=ITEMS_META)

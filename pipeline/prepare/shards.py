@@ -1,0 +1,210 @@
+"""Stage `shards`: events as rows, split once, partitioned by user, in hash order.
+
+A user's events meet in one task, which decides their split, looks for leakage and writes the
+files of its partition.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame, SparkSession
+
+from pipeline.artifact import Artifact, Run, Writer, write_parquet
+from pipeline.config import ShardsConfig
+from pipeline.errors import ContractError
+from pipeline.log import Progress
+from pipeline.prepare import split
+from pipeline.prepare.cuts import cuts_of
+from pipeline.prepare.engine import (
+    REPORT,
+    Batches,
+    by_key,
+    collect,
+    gather,
+    mapped,
+    report,
+    software,
+    together,
+)
+from pipeline.prepare.stored import frame
+from pipeline.storage import Storage
+from schemas.tables import EVENTS, SHARD
+
+__all__ = ["build"]
+
+NAMES = ("train", "valid", "test")
+_COUNTS = (
+    *NAMES,
+    "repeats_valid",
+    "repeats_test",
+    "cold_users_test",
+    "users_without_train",
+    "users_not_held_out",
+)
+_JOINED = pa.schema(
+    [
+        ("user_row", pa.int64()),
+        ("item_row", pa.int64()),
+        ("time", pa.int64()),
+        ("weight", pa.float64()),
+        ("split", pa.string()),
+        ("hash", pa.int64()),
+        ("partition", pa.int32()),
+    ]
+)
+_ITEM = pa.schema([("item_row", pa.int64())])
+
+
+@dataclass(frozen=True)
+class _Task:
+    storage: Storage
+    cuts: split.Cuts
+    config: ShardsConfig
+
+
+def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> None:
+    """Write shards/: train, valid and test, a file per partition each.
+
+    Raises:
+        InputError: the split column holds a value that the config does not name.
+        ContractError: events are lost or leak between splits.
+    """
+    events, vocab = run.artifact("events"), run.artifact("vocab")
+    partitions = run.config.run.partitions
+    joined = _joined(session, run, events, vocab)
+    task = _Task(out.storage, cuts_of(run.config.shards, joined), run.config.shards)
+    done = gather(
+        mapped(joined.repartition(partitions, "partition"), partial(_write, task), REPORT)
+    )
+    kept = sum(done.counts[name] for name in NAMES)
+    if kept != vocab.counters["events_kept"]:
+        raise ContractError(
+            f"{kept:,} events found their rows, the vocabulary kept "
+            f"{vocab.counters['events_kept']:,}",
+            where=out.storage.root,
+            todo="This is a bug; nothing was committed",
+        )
+    out.add(done.files)
+    _fill_up(out, partitions)
+    total = events.counters["events"]
+    counters = {name: done.counts[name] for name in _COUNTS}
+    counters |= {"events_in": total, "dropped": total - kept}
+    counters |= _cold_items(session, out, vocab.counters["items"])
+    progress.update(total, total, "events")
+    out.commit(counters, software=software(session))
+
+
+def _joined(session: SparkSession, run: Run, events: Artifact, vocab: Artifact) -> DataFrame:
+    """Events with rows for ids, their hash and partition; those without a row drop out."""
+    seed, partitions = run.config.run.seed, run.config.run.partitions
+    nullable = pa.schema([pa.field(f.name, f.type) for f in EVENTS])
+    log = frame(session, events.storage, events.files("data"), nullable).selectExpr(
+        "*", f"xxhash64(user, item, time, weight, cast({seed} as bigint)) as hash"
+    )
+    # Sail builds its hash table from the left side of a join: the smaller one.
+    for side in ("user", "item"):
+        rows = _rows(session, vocab, f"{side}s").selectExpr(f"id as {side}", f"row as {side}_row")
+        log = rows.join(log, side).drop(side)
+    return log.selectExpr(
+        *(name for name in _JOINED.names if name != "partition"),
+        f"cast(user_row % {partitions} as int) as partition",
+    )
+
+
+def _rows(session: SparkSession, vocab: Artifact, folder: str) -> DataFrame:
+    schema = pa.schema([("row", pa.int64()), ("id", pa.string())])
+    return frame(session, vocab.storage, vocab.files(folder), schema)
+
+
+def _write(task: _Task, batches: Batches) -> Batches:
+    for number, rows in by_key(together(batches, _JOINED), "partition"):
+        events = split.Events(
+            user=rows["user_row"].to_numpy(),
+            item=rows["item_row"].to_numpy(),
+            time=rows["time"].fill_null(0).to_numpy(),
+            hash=rows["hash"].to_numpy(),
+            given=_given(rows["split"], task.config),
+        )
+        codes = split.SPLITS[task.cuts.kind](events, task.cuts)
+        split.check(task.cuts.kind, events.user, events.time, codes)
+        counts = _counts(events, codes, task.cuts)
+        order = np.lexsort((events.time, events.item, events.user, events.hash))
+        for code, name in enumerate(NAMES):
+            table = _shard(rows.take(pa.array(order[codes[order] == code])))
+            path = f"{name}/part-{number:05d}.parquet"
+            entry = write_parquet(task.storage, "shards", path, table)
+            yield report(entry, {name: table.num_rows})
+        yield report(None, counts)
+
+
+def _shard(rows: pa.Table) -> pa.Table:
+    columns = [rows[name].cast(SHARD.field(name).type, safe=False) for name in SHARD.names]
+    return pa.Table.from_arrays(columns, schema=SHARD).combine_chunks()
+
+
+def _given(column: pa.ChunkedArray, config: ShardsConfig) -> npt.NDArray[np.int8]:
+    """Codes of the split that the log gives; -1 where it gives none."""
+    codes = np.full(len(column), -1, np.int8)
+    if config.split != "given":
+        return codes
+    for code, names in enumerate((config.given_train, config.given_valid, config.given_test)):
+        mask = pc.is_in(column, pa.array(names, pa.string()))
+        codes[mask.to_numpy()] = code
+    return codes
+
+
+def _counts(events: split.Events, codes: npt.NDArray[np.int8], cuts: split.Cuts) -> dict[str, int]:
+    """Counts about users, all of whose events are here."""
+    users, train = np.unique(events.user), codes == split.TRAIN
+    trained = np.unique(events.user[train])
+    tested = np.unique(events.user[codes == split.TEST])
+    held_out = np.unique(events.user[~train])
+    counts: Counter[str] = Counter()
+    counts["users_without_train"] = len(users) - len(trained)
+    counts["cold_users_test"] = len(np.setdiff1d(tested, trained, assume_unique=True))
+    counts["users_not_held_out"] = len(users) - len(held_out)
+    span = int(events.item.max()) + 1
+    pairs = events.user * span + events.item
+    seen = np.isin(pairs, pairs[train])
+    counts["repeats_valid"] = int((seen & (codes == split.VALID)).sum())
+    counts["repeats_test"] = int((seen & (codes == split.TEST)).sum())
+    return dict(counts)
+
+
+def _fill_up(out: Writer, partitions: int) -> None:
+    """An empty file for every partition without users: readers count on all of them."""
+    there = {entry.path for entry in out.entries}
+    for name in NAMES:
+        for number in range(partitions):
+            path = f"{name}/part-{number:05d}.parquet"
+            if path not in there:
+                out.write_table(path, SHARD.empty_table())
+
+
+def _cold_items(session: SparkSession, out: Writer, items: int) -> dict[str, int]:
+    """How many items no train event has, and how many of these are in test."""
+    frames = {
+        name: frame(
+            session,
+            out.storage,
+            [f for f in out.entries if f.path.startswith(f"{name}/") and f.rows],
+            _ITEM,
+        ).distinct()
+        for name in ("train", "test")
+    }
+    trained = _size(frames["train"])
+    cold = _size(frames["test"].join(frames["train"], "item_row", "left_anti"))
+    return {"items_without_train": items - trained, "cold_items_test": cold}
+
+
+def _size(distinct: DataFrame) -> int:
+    table: Any = collect(distinct.groupBy().count())
+    return int(table["count"][0].as_py())

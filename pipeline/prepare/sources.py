@@ -1,0 +1,141 @@
+"""Which raw files there are, and how each is cut into splits. Planned on the driver."""
+
+from __future__ import annotations
+
+import codecs
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.config import EventsConfig, ItemsConfig
+from pipeline.datasets import resolve
+from pipeline.errors import ConfigError, InputError
+from pipeline.prepare import columnar, delimited, jsonlines
+from pipeline.prepare.block import Block, Layout, Split
+from pipeline.storage import Source, find_sources, stamps
+
+__all__ = ["SOURCES", "layout", "open_split", "plan", "stamp"]
+
+SPLITS = pa.schema(
+    [
+        ("number", pa.int64()),
+        ("url", pa.string()),
+        ("name", pa.string()),
+        ("start", pa.int64()),
+        ("end", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A source format: `blocks` parses a split, `splits` says where a file may be cut."""
+
+    blocks: Callable[[Split, Layout], Iterator[Block]]
+    cut: Callable[[Source, Layout], list[tuple[int, int]]]
+
+
+def layout(config: EventsConfig | ItemsConfig) -> Layout:
+    """How the files are laid out.
+
+    Raises:
+        ConfigError: the encoding is not known.
+    """
+    try:
+        encoding = codecs.lookup(config.encoding).name
+    except LookupError:
+        raise ConfigError(f"unknown encoding '{config.encoding}'", where="events.encoding") from (
+            None
+        )
+    separators = {"tsv": "\t", "csv": ","}
+    quote = '"' if isinstance(config, ItemsConfig) else config.quote
+    separator = separators.get(config.format, config.separator)
+    # Python's csv, which reads quoted lines, takes separators of one character.
+    quoted = config.format in ("csv", "delimited") and len(separator) == 1
+    return Layout(
+        format=config.format,
+        separator=separator,
+        quote=quote if quoted else "",
+        encoding=encoding,
+        header=config.header,
+        names=config.columns,
+        wanted=_wanted(config),
+    )
+
+
+def plan(config: EventsConfig) -> list[Split]:
+    """The splits of all files of `events.paths`, in the order of paths and names.
+
+    Raises:
+        InputError: a path names nothing, or the first file has other columns.
+    """
+    shape = layout(config)
+    cut = SOURCES[config.format].cut
+    splits: list[Split] = []
+    for name, source in _named(config.paths):
+        for start, end in cut(source, shape):
+            splits.append(Split(len(splits), source.url, name, start, end))
+    return splits
+
+
+def stamp(config: EventsConfig) -> dict[str, str]:
+    """A stamp per raw file, metadata included, by name: for the fingerprint of `events`."""
+    named = list(_named(config.paths))
+    if config.items:
+        named += [(f"items/{name}", source) for name, source in _named(config.items.paths)]
+    found = stamps([source for _, source in named])
+    return {name: found[source.url] for name, source in named}
+
+
+def open_split(split: Split, shape: Layout) -> Iterator[Block]:
+    """The records of a split, block by block."""
+    return SOURCES[shape.format].blocks(split, shape)
+
+
+def items_splits(config: ItemsConfig) -> list[Split]:
+    """The metadata files, each whole."""
+    named = _named(config.paths)
+    return [Split(n, source.url, name, 0, -1) for n, (name, source) in enumerate(named)]
+
+
+def task_table(splits: list[Split]) -> pa.Table:
+    """Splits as a table that tasks are made from."""
+    rows: list[Mapping[str, Any]] = [s.__dict__ for s in splits]
+    return pa.Table.from_pylist([dict(r) for r in rows], schema=SPLITS)
+
+
+def _wanted(config: EventsConfig | ItemsConfig) -> tuple[str, ...]:
+    if isinstance(config, ItemsConfig):
+        return ()  # all of them: the title is a template over any
+    named = (config.user, config.item, config.time, config.weight, config.split)
+    return tuple(dict.fromkeys(n for n in named if n))
+
+
+def _named(patterns: tuple[str, ...]) -> Iterator[tuple[str, Source]]:
+    """Files with a name that does not depend on the machine: relative to the pattern's folder.
+
+    Where two patterns give one name, the later is told apart by the pattern's number.
+    """
+    seen: dict[str, str] = {}
+    for number, pattern in enumerate(patterns):
+        sources = find_sources(resolve(pattern))
+        folder = os.path.commonpath([os.path.dirname(s.url) for s in sources])
+        for source in sources:
+            name = source.url[len(folder) :].lstrip("/")
+            if seen.setdefault(name, source.url) != source.url:
+                name = f"{number}/{name}"
+            elif any(seen[n] == source.url for n in seen if n != name):
+                raise InputError(f"two paths name the file '{source.url}'", where="events.paths")
+            yield name, source
+
+
+SOURCES: dict[str, Format] = {
+    "tsv": Format(delimited.blocks, delimited.cut),
+    "csv": Format(delimited.blocks, delimited.cut),
+    "delimited": Format(delimited.blocks, delimited.cut),
+    "jsonl": Format(jsonlines.blocks, jsonlines.cut),
+    "parquet": Format(columnar.blocks, columnar.cut),
+}

@@ -1,0 +1,65 @@
+"""Parquet files of an artifact as a frame, read by the tasks themselves.
+
+The engine's own reader would need its own drivers for every object store, and sees nothing
+of memory://.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
+
+from pipeline.errors import CorruptArtifactError
+from pipeline.prepare.engine import Batches, mapped, spread
+from pipeline.storage import Storage
+from schemas.manifest import FileEntry
+
+__all__ = ["frame"]
+
+_BATCH = 1 << 16
+_NAMES = {"string": "string", "int64": "long", "int32": "int", "double": "double"}
+
+
+@dataclass(frozen=True)
+class _Reader:
+    storage: Storage
+    columns: tuple[str, ...]
+
+
+def frame(
+    session: SparkSession, storage: Storage, files: Sequence[FileEntry], schema: pa.Schema
+) -> DataFrame:
+    """The columns of `schema` from all files, in no order.
+
+    Args:
+        session: the engine.
+        storage: the folder that paths are relative to.
+        files: which files.
+        schema: the columns to read, with their types.
+    """
+    paths = pa.table({"path": pa.array([f.path for f in files], pa.string())})
+    ddl = ", ".join(f"`{f.name}` {_NAMES[str(f.type)]}" for f in schema)
+    reader = _Reader(storage, tuple(schema.names))
+    return mapped(spread(session, paths, "path"), partial(_read, reader), ddl)
+
+
+def _read(reader: _Reader, batches: Batches) -> Batches:
+    for batch in batches:
+        for path in batch.column(0).to_pylist():
+            yield from _read_file(reader, path)
+
+
+def _read_file(reader: _Reader, path: str) -> Batches:
+    try:
+        with reader.storage.open(path) as raw:
+            file = pq.ParquetFile(raw)
+            yield from file.iter_batches(_BATCH, columns=list(reader.columns), use_threads=False)
+    except FileNotFoundError:
+        raise CorruptArtifactError(
+            "is named in the manifest but missing", where=reader.storage.url(path)
+        ) from None
