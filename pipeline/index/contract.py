@@ -88,15 +88,21 @@ class Index(ABC):
     def load(cls, data: bytes, parameters: Mapping[str, int]) -> Self:
         """The index of bytes that were checked against their sha256.
 
-        FAISS believes lengths that it reads; no vector or loop may exceed the file.
+        FAISS believes lengths that it reads: no vector may exceed the file and what the
+        parameters make of it.
         """
         before = faiss.get_deserialization_vector_byte_limit()
-        faiss.set_deserialization_vector_byte_limit(len(data))
+        faiss.set_deserialization_vector_byte_limit(len(data) + cls._unstored(parameters) + 1)
         try:
             engine = faiss.deserialize_index(np.frombuffer(data, np.uint8))
         finally:
             faiss.set_deserialization_vector_byte_limit(before)
         return cls(engine, parameters)
+
+    @staticmethod
+    def _unstored(parameters: Mapping[str, int]) -> int:
+        """Bytes of the largest table that is made anew on loading."""
+        return 0
 
 
 @contextlib.contextmanager

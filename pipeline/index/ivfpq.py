@@ -11,13 +11,16 @@ import numpy as np
 
 from pipeline.config import IndexConfig
 from pipeline.errors import ConfigError
-from pipeline.index.contract import Floats, Index, Rows
+from pipeline.index.contract import Floats, Index, Rows, threads
 
 __all__ = ["IvfPq"]
 
 _CENTROIDS = 256
 # Items per list below which FAISS calls k-means unreliable.
 _PER_LIST = 39
+# Coordinates in all below which k-means takes one thread: its threads spin while they wait
+# for each other, and on a busy machine two took six times as long as one.
+_SMALL = 1 << 20
 
 
 class IvfPq(Index):
@@ -70,7 +73,8 @@ class IvfPq(Index):
             clustering.min_points_per_centroid = 1  # decided in `plan`: no warnings
         engine.nprobe = parameters["probes"]
         enough = -(-_CENTROIDS // max(1, len(item_NE))) if len(item_NE) < _CENTROIDS else 1
-        engine.train(np.tile(item_NE, (enough, 1)))
+        with threads(1 if item_NE.size < _SMALL else 0):
+            engine.train(np.tile(item_NE, (enough, 1)))
         engine.add(item_NE)
         return cls(engine, parameters)
 
@@ -99,6 +103,10 @@ class IvfPq(Index):
             params=faiss.SearchParametersIVF(nprobe=probes),  # type: ignore[call-arg]
         )
         return score_Bk, row_Bk
+
+    @staticmethod
+    def _unstored(parameters: Mapping[str, int]) -> int:
+        return parameters["lists"] * parameters["segments"] * _CENTROIDS * 4
 
 
 def _padded(vector_ND: Floats, segments: int) -> Floats:

@@ -1,0 +1,177 @@
+"""What every kind of index must do; an entry of INDEXES inherits these tests."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from pipeline.config import IndexConfig
+from pipeline.errors import ConfigError
+from pipeline.index import INDEXES, Index, ivfpq
+from pipeline.index.contract import threads
+from pipeline.index.kinds import kind_of
+from pipeline.index.measure import recall, truth_of
+
+Floats = npt.NDArray[np.float32]
+# Of ten nearest, on clusters: a quantizer of one byte per two coordinates finds fewer.
+FLOOR = {"flat": 1.0, "hnsw": 0.98, "ivfpq": 0.75}
+
+
+def planted(items: int, dim: int = 16, clusters: int = 20, seed: int = 0) -> Floats:
+    """Unit vectors around cluster centres."""
+    draw = np.random.default_rng(seed)
+    centre = draw.standard_normal((clusters, dim))
+    vector_ND = centre[np.arange(items) % clusters] + 0.5 * draw.standard_normal((items, dim))
+    return (vector_ND / np.linalg.norm(vector_ND, axis=1, keepdims=True)).astype(np.float32)
+
+
+def make(kind: str, item_ND: Floats, **settings: Any) -> Index:
+    cls = INDEXES[kind]
+    parameters = cls.plan(*item_ND.shape, IndexConfig(kind=kind, **settings))
+    return cls.build(item_ND, parameters, seed=1)
+
+
+@pytest.fixture(scope="module", params=list(INDEXES))
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def item_ND() -> Floats:  # noqa: N802 (a shape)
+    return planted(3000)
+
+
+@pytest.fixture(scope="module")
+def index(kind: str, item_ND: Floats) -> Index:
+    return make(kind, item_ND)
+
+
+def test_recall_on_planted_clusters(kind: str, index: Index, item_ND: Floats) -> None:
+    truth = truth_of(planted(100, seed=1), item_ND)
+    assert recall(index, truth, item_ND) >= FLOOR[kind]
+
+
+def test_recall_does_not_fall_with_the_knob(index: Index, item_ND: Floats) -> None:
+    truth = truth_of(planted(100, seed=1), item_ND)
+    found = [recall(index, truth, item_ND, setting) for setting in index.settings()]
+    assert all(later >= earlier - 0.02 for earlier, later in itertools.pairwise(found))
+
+
+def test_an_item_finds_itself_first(kind: str, index: Index, item_ND: Floats) -> None:
+    _, rows = index.search(item_ND[:200], 1)
+    assert (rows[:, 0] == np.arange(200)).mean() >= (0.6 if kind == "ivfpq" else 1.0)
+
+
+def test_save_and_load_answer_alike(index: Index, item_ND: Floats) -> None:
+    again = type(index).load(index.save(), index.parameters)
+    for one, other in zip(
+        index.search(item_ND[:50], 10), again.search(item_ND[:50], 10), strict=True
+    ):
+        assert np.array_equal(one, other)
+
+
+def test_the_size_is_as_estimated(index: Index, item_ND: Floats) -> None:
+    size = len(index.save())
+    estimate = type(index).estimate(*item_ND.shape, index.parameters)
+    assert abs(size - estimate) <= 0.1 * size + 4096
+
+
+def test_scores_fall_and_rows_are_distinct(index: Index, item_ND: Floats) -> None:
+    scores, rows = index.search(item_ND[:50], 20)
+    assert scores.dtype == np.float32
+    assert rows.dtype == np.int64
+    assert (np.diff(scores, axis=1) <= 0).all()
+    assert all(len(set(row)) == 20 for row in rows.tolist())
+
+
+def test_scores_are_inner_products(kind: str, index: Index, item_ND: Floats) -> None:
+    scores, rows = index.search(item_ND[:50], 5)
+    exact = np.einsum("bkd,bd->bk", item_ND[rows], item_ND[:50])
+    assert np.abs(scores - exact).max() <= (0.25 if kind == "ivfpq" else 1e-5)
+
+
+@pytest.mark.parametrize("items", [1, 2, 7, 60, 300])
+def test_more_answers_than_items(kind: str, items: int) -> None:
+    item_ND = planted(items)
+    scores, rows = make(kind, item_ND).search(item_ND[:1], items + 5)
+    assert sorted(rows[0, :items].tolist()) == list(range(items))
+    assert rows[0, items:].tolist() == [-1] * 5
+    assert np.isneginf(scores[0, items:]).all()
+
+
+def test_no_queries(index: Index) -> None:
+    scores, rows = index.search(np.empty((0, 16), np.float32), 3)
+    assert scores.shape == rows.shape == (0, 3)
+
+
+@pytest.mark.parametrize("dim", [1, 3, 17])
+def test_odd_dimensions(kind: str, dim: int) -> None:
+    item_ND = planted(500, dim=dim)
+    _, rows = make(kind, item_ND).search(item_ND[:10], 3)
+    assert (rows >= 0).all()
+
+
+def test_lengths_matter(kind: str) -> None:
+    """An inner product prefers the longer of two that point alike; biases work so."""
+    item_ND = planted(400)
+    item_ND[7] = 3 * item_ND[8]
+    _, rows = make(kind, item_ND).search(item_ND[8:9], 1)
+    assert rows.tolist() == [[7]]
+
+
+def test_the_same_bytes_on_one_and_two_threads(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ivfpq, "_SMALL", 0)
+    item_ND, digests = planted(1000, dim=4), set()
+    for count in (1, 2, 2):
+        with threads(count):
+            digests.add(hashlib.sha256(make(kind, item_ND).save()).hexdigest())
+    assert len(digests) == 1
+
+
+def test_equal_items_come_by_lower_row(kind: str) -> None:
+    item_ND = np.ones((50, 4), np.float32)
+    _, rows = make(kind, item_ND).search(item_ND[:1], 50)
+    assert rows[0].tolist() == list(range(50))
+
+
+def test_vectors_of_zero(kind: str) -> None:
+    item_ND = planted(300)
+    item_ND[:10] = 0
+    scores, rows = make(kind, item_ND).search(np.zeros((1, 16), np.float32), 5)
+    assert (rows >= 0).all()
+    assert np.isfinite(scores).all()
+
+
+def test_few_items_get_few_lists() -> None:
+    plan = INDEXES["ivfpq"].plan
+    assert plan(30, 8, IndexConfig()) == {"lists": 1, "probes": 1, "segments": 4}
+    assert plan(1_000_000, 64, IndexConfig()) == {"lists": 4000, "probes": 1000, "segments": 32}
+    asked = IndexConfig.model_validate({"ivfpq": {"lists": 100, "probes": 200, "segments": 3}})
+    assert plan(390, 8, asked) == {"lists": 10, "probes": 10, "segments": 3}
+
+
+def test_more_segments_than_coordinates() -> None:
+    asked = IndexConfig.model_validate({"ivfpq": {"segments": 9}})
+    with pytest.raises(ConfigError, match=r"index\.ivfpq\.segments: 9 segments of 8"):
+        INDEXES["ivfpq"].plan(100, 8, asked)
+
+
+def test_an_unknown_kind_is_named_with_those_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"no index 'annoy'; allowed: flat, hnsw, ivfpq"):
+        kind_of("annoy")
+
+
+def test_threads_are_put_back() -> None:
+    import faiss
+
+    before = faiss.omp_get_max_threads()
+    with threads(1):
+        assert faiss.omp_get_max_threads() == 1
+        with threads(0):
+            assert faiss.omp_get_max_threads() == 1
+    assert faiss.omp_get_max_threads() == before
