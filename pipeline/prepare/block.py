@@ -19,7 +19,7 @@ MAX_RAW = 4096  # bytes kept of a bad line
 class Split:
     """A part of a raw file: bytes [start, end) of text, row groups [start, end) of Parquet.
 
-    `end` is -1 for a whole file. `name` is how rejects call the file.
+    `end` is -1 for a whole file. `name` is how rejects call the file, `bytes` the split's size.
     """
 
     number: int
@@ -27,6 +27,7 @@ class Split:
     name: str
     start: int
     end: int
+    bytes: int
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,13 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyspark
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.connect.session import SparkSession as ConnectSession
@@ -38,7 +37,7 @@ __all__ = [
     "report",
     "software",
     "spread",
-    "task_rows",
+    "tasks_for",
     "together",
 ]
 
@@ -53,6 +52,7 @@ REPORT_ARROW = pa.schema(
         ("counts", pa.string()),
     ]
 )
+TASK_BYTES = 8 << 20  # of files, compressed, that a task reads
 Batches = Iterator[pa.RecordBatch]
 
 
@@ -97,10 +97,17 @@ def software(session: SparkSession) -> dict[str, str]:
     return {"spark": session.version, "pyspark": pyspark.__version__, "pyarrow": pa.__version__}
 
 
-def spread(session: SparkSession, rows: pa.Table, key: str) -> DataFrame:
+def tasks_for(size: int, most: int) -> int:
+    """How many tasks work on `size` bytes that come in `most` pieces, each task some pieces.
+
+    A task of Python costs Spark a tenth of a second, however little it does.
+    """
+    return max(1, min(most, -(-size // TASK_BYTES)))
+
+
+def spread(session: SparkSession, rows: pa.Table, key: str, tasks: int) -> DataFrame:
     """A small table as a frame with its rows spread over tasks by a hash of `key`."""
-    frame = session.createDataFrame(rows)
-    return frame.repartition(max(1, rows.num_rows), key)
+    return session.createDataFrame(rows).repartition(tasks, key)
 
 
 def collect(frame: DataFrame) -> pa.Table:
@@ -155,14 +162,14 @@ def together(batches: Batches, schema: pa.Schema) -> pa.Table:
 
 
 def by_key(table: pa.Table, key: str) -> Iterator[tuple[int, pa.Table]]:
-    """The rows of each value of an integer column, which is left out, by rising value.
-
-    A task of a hash-partitioned frame holds few values, often one.
-    """
-    values = np.sort(pc.unique(table[key]).to_numpy())
-    for value in values.tolist():
-        rows = table if len(values) == 1 else table.filter(pc.equal(table[key], value))
-        yield value, rows.drop_columns([key])
+    """The rows of each value of an integer column, which is left out, by rising value."""
+    keys, table = table[key].to_numpy(), table.drop_columns([key])
+    values, sizes = np.unique(keys, return_counts=True)
+    order = np.argsort(keys, kind="stable") if len(values) > 1 else None
+    end = 0
+    for value, size in zip(values.tolist(), sizes.tolist(), strict=True):
+        start, end = end, end + size
+        yield value, table if order is None else table.take(pa.array(order[start:end]))
 
 
 def _sail() -> Iterator[SparkSession]:
@@ -204,6 +211,7 @@ def _local_spark() -> Iterator[SparkSession]:
         "spark.ui.showConsoleProgress": "false",
         "spark.driver.memory": "4g",
         "spark.driver.host": "127.0.0.1",
+        "spark.sql.shuffle.partitions": str(4 * (os.cpu_count() or 1)),
         "spark.log.level": "ERROR",
     }
     builder = SparkSession.builder.master("local[*]").appName("embedmill")
@@ -231,8 +239,3 @@ def _translated(error: Exception) -> EmbedmillError:
 def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
-
-
-def task_rows(values: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """Descriptions of tasks as a table for `spread`."""
-    return pa.Table.from_pylist([dict(v) for v in values], schema=schema)

@@ -34,6 +34,7 @@ from pipeline.prepare.engine import (
     report,
     software,
     spread,
+    tasks_for,
     together,
 )
 from pipeline.storage import Storage
@@ -74,12 +75,12 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
     splits = sources.plan(config)
     if not splits:
         raise InputError("the log is empty", where=", ".join(config.paths))
-    parsed = mapped(
-        spread(session, sources.task_table(splits), "number"), partial(_parse, task), _SHUFFLED
-    )
+    size = sum(split.bytes for split in splits)
+    readers = spread(session, sources.task_table(splits), "number", tasks_for(size, len(splits)))
+    parsed = mapped(readers, partial(_parse, task), _SHUFFLED)
     buckets = parsed.selectExpr(
         "*", f"cast(pmod(xxhash64(user), {task.partitions}) as int) as bucket"
-    ).repartition(task.partitions, "bucket")
+    ).repartition(tasks_for(size, task.partitions), "bucket")
     done = gather(mapped(buckets, partial(_settle, task), REPORT))
     counters = _counters(done.counts)
     progress.update(counters["rows_in"], counters["rows_in"], "rows")

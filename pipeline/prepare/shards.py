@@ -32,6 +32,7 @@ from pipeline.prepare.engine import (
     mapped,
     report,
     software,
+    tasks_for,
     together,
 )
 from pipeline.prepare.stored import frame
@@ -81,9 +82,9 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
     partitions = run.config.run.partitions
     joined = _joined(session, run, events, vocab)
     task = _Task(out.storage, cuts_of(run.config.shards, joined), run.config.shards)
-    done = gather(
-        mapped(joined.repartition(partitions, "partition"), partial(_write, task), REPORT)
-    )
+    tasks = tasks_for(sum(f.bytes for f in events.files("data")), partitions)
+    shuffled = joined.repartition(tasks, "partition")
+    done = gather(mapped(shuffled, partial(_write, task), REPORT))
     kept = sum(done.counts[name] for name in NAMES)
     if kept != vocab.counters["events_kept"]:
         raise ContractError(

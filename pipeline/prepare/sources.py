@@ -26,6 +26,7 @@ SPLITS = pa.schema(
         ("name", pa.string()),
         ("start", pa.int64()),
         ("end", pa.int64()),
+        ("bytes", pa.int64()),
     ]
 )
 
@@ -76,8 +77,10 @@ def plan(config: EventsConfig) -> list[Split]:
     cut = SOURCES[config.format].cut
     splits: list[Split] = []
     for name, source in _named(config.paths):
-        for start, end in cut(source, shape):
-            splits.append(Split(len(splits), source.url, name, start, end))
+        pieces = cut(source, shape)
+        for start, end in pieces:
+            size = source.bytes // len(pieces)
+            splits.append(Split(len(splits), source.url, name, start, end, size))
     return splits
 
 
@@ -98,7 +101,7 @@ def open_split(split: Split, shape: Layout) -> Iterator[Block]:
 def items_splits(config: ItemsConfig) -> list[Split]:
     """The metadata files, each whole."""
     named = _named(config.paths)
-    return [Split(n, source.url, name, 0, -1) for n, (name, source) in enumerate(named)]
+    return [Split(n, s.url, name, 0, -1, s.bytes) for n, (name, s) in enumerate(named)]
 
 
 def task_table(splits: list[Split]) -> pa.Table:

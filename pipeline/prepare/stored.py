@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 
 from pipeline.errors import CorruptArtifactError
-from pipeline.prepare.engine import Batches, mapped, spread
+from pipeline.prepare.engine import Batches, mapped, spread, tasks_for
 from pipeline.storage import Storage
 from schemas.manifest import FileEntry
 
@@ -45,7 +45,8 @@ def frame(
     paths = pa.table({"path": pa.array([f.path for f in files], pa.string())})
     ddl = ", ".join(f"`{f.name}` {_NAMES[str(f.type)]}" for f in schema)
     reader = _Reader(storage, tuple(schema.names))
-    return mapped(spread(session, paths, "path"), partial(_read, reader), ddl)
+    tasks = tasks_for(sum(f.bytes for f in files), len(files))
+    return mapped(spread(session, paths, "path", tasks), partial(_read, reader), ddl)
 
 
 def _read(reader: _Reader, batches: Batches) -> Batches:

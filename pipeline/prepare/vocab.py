@@ -14,7 +14,7 @@ from pipeline.artifact import Run, Writer
 from pipeline.errors import InputError
 from pipeline.log import Progress
 from pipeline.prepare.counts import SIDES, Counts, count, discard
-from pipeline.prepare.engine import software
+from pipeline.prepare.engine import software, tasks_for
 from pipeline.prepare.ranking import write_ranked
 from pipeline.prepare.stored import frame
 
@@ -57,7 +57,8 @@ def _rounds(
     """Counts of all events, then of those whose ids the round before kept, until all are."""
     config = run.config.vocab
     minimum = (config.min_user_count, config.min_item_count)
-    buckets = len(run.artifact("events").files("data"))
+    files = run.artifact("events").files("data")
+    buckets = tasks_for(sum(f.bytes for f in files), len(files))
     rounds: list[Counts] = []
     left = pairs
     while not rounds or not rounds[-1].stable:
