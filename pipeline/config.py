@@ -186,9 +186,13 @@ class TrainConfig(_Section):
     schedule: str = Field("constant", description="a name in pipeline.train.optim.SCHEDULES")
     warmup_steps: int = Field(0, ge=0)
     l2: float = Field(0.0, ge=0, description="on the rows of a batch")
+    bias: bool = Field(False, description="softmax: items have a bias; ratings always have")
     init_scale: float = Field(0.0, ge=0, description="standard deviation; 0 for dim ** -0.5")
     metric: str = Field("", description="chosen on validation; empty: ndcg@10, or rmse for ratings")
     patience: int = Field(5, ge=0, description="epochs without improvement; 0 never stops early")
+    refit: bool = Field(
+        False, description="then train anew on train and validation events, to the best epoch"
+    )
     valid_users: int = Field(10000, ge=1, description="at most so many in validation")
     workers: int = Field(2, ge=1, json_schema_extra=_ELSEWHERE)
     threads: int = Field(1, ge=1, json_schema_extra=_ELSEWHERE, description="torch, per worker")

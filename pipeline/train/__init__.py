@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pipeline.train.collectives import Group, StoppedError
-from pipeline.train.loop import Outcome, Task, work
+from pipeline.train.loop import Outcome, work
 from pipeline.train.stage import build, check, commit, discard_checkpoints
+from pipeline.train.trainer import Task
 
 __all__ = [
     "Group",

@@ -15,7 +15,7 @@ from pipeline.artifact import Artifact
 from pipeline.train.collectives import Group
 from pipeline.train.plan import Layout, StepPlan, generator
 
-__all__ = ["Epoch", "Events", "item_counts", "mean_weight", "read_events"]
+__all__ = ["Epoch", "Events", "item_counts", "joined", "mean_weight", "read_events"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,11 @@ class Events:
 
     def __len__(self) -> int:
         return len(self.user_E)
+
+    def none(self) -> Events:
+        """No events of the same partitions."""
+        sizes = tuple(0 for _ in self.sizes)
+        return Events(self.user_E[:0], self.item_E[:0], self.weight_E[:0], sizes)
 
 
 def read_events(shards: Artifact, split: str, layout: Layout) -> Events:
@@ -47,6 +52,21 @@ def read_events(shards: Artifact, split: str, layout: Layout) -> Events:
         torch.cat([empty.float(), *weights]),
         tuple(len(part) for part in users),
     )
+
+
+def joined(first: Events, second: Events) -> Events:
+    """Events of both, partition by partition."""
+    columns = []
+    for one, other in (
+        (first.user_E, second.user_E),
+        (first.item_E, second.item_E),
+        (first.weight_E, second.weight_E),
+    ):
+        ones = torch.split(one, list(first.sizes))
+        others = torch.split(other, list(second.sizes))
+        columns.append(torch.cat([p for pair in zip(ones, others, strict=True) for p in pair]))
+    sizes = tuple(a + b for a, b in zip(first.sizes, second.sizes, strict=True))
+    return Events(columns[0], columns[1], columns[2], sizes)
 
 
 @dataclass(frozen=True)

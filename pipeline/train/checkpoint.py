@@ -47,7 +47,8 @@ class Cursor:
     """How far training is: `epoch` epochs and `step` steps of the next one are done.
 
     `loss` is the sum of that epoch's batch losses so far, times their sizes. `history` has
-    one entry per finished epoch, `best_epoch` counts from 1 (0: none yet).
+    one entry per finished epoch, `best_epoch` counts from 1 (0: none yet). In a refit,
+    `refit` has the train loss of each of its epochs; before, it is None.
     """
 
     epoch: int = 0
@@ -56,11 +57,13 @@ class Cursor:
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     best_slot: str = ""
+    refit: list[float] | None = None
 
     @property
     def slot(self) -> str:
         """Name of the folder of this cursor's checkpoint."""
-        return f"{self.epoch:05d}-{self.step:07d}"
+        phase = "epoch" if self.refit is None else "refit"
+        return f"{phase}-{self.epoch:05d}-{self.step:07d}"
 
 
 @dataclass

@@ -11,15 +11,18 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 __all__ = ["LOSSES", "LossSettings", "Objective", "Step", "StepLoss"]
 
 
 @dataclass(frozen=True)
 class LossSettings:
-    """What a loss takes from the config; `mean` is the train mean of the ratings."""
+    """What a loss takes from the config.
 
+    `biased`: the last column of a row is its bias; `mean`: train mean of the ratings.
+    """
+
+    biased: bool = False
     similarity: str = "dot"
     temperature: float = 1.0
     l2: float = 0.0
@@ -59,8 +62,8 @@ class StepLoss:
 class Objective:
     """A loss and what training must know of it.
 
-    `metrics` can choose the best epoch, the first by default; `rising` says whether more is
-    better.
+    `biased`: it cannot do without biases; `negatives`: it ranks against them. `metrics` can
+    choose the best epoch, the first by default; `rising` says whether more is better.
     """
 
     loss: Callable[[Step, LossSettings], StepLoss]
@@ -74,51 +77,90 @@ def sampled_softmax(step: Step, settings: LossSettings) -> StepLoss:
     """Cross-entropy of the positive against itself and the negatives (Jean et al. 2015).
 
     A negative that is the positive is left out. With cosine similarity, vectors are scaled to
-    length one first. L2 falls on the user's and the positive's row of each event.
+    length one first. Where items have a bias it is added to the similarity, before the
+    temperature; the user's is not used. L2 falls on the user's and the positive's row of each
+    event. The gradients are worked out by hand: with softmax P, d loss / d logit = P - 1 for
+    the positive and P for a negative.
     """
-    user_UD = step.user_UD.detach().requires_grad_()
-    item_VD = step.item_VD.detach().requires_grad_()
-    if settings.similarity == "cosine":
-        scaled_UD, scaled_VD = _scaled(user_UD), _scaled(item_VD)
-    else:
-        scaled_UD, scaled_VD = user_UD, item_VD
-    rows_BD = scaled_UD[step.user_B]
-    positive_B = (rows_BD * scaled_VD[step.positive_B]).sum(1) / settings.temperature
-    negative_BK = rows_BD @ scaled_VD[step.negative_K].T / settings.temperature
-    negative_BK = negative_BK - step.log_expected_K
-    hit_BK = step.positive_B[:, None] == step.negative_K
-    negative_BK = negative_BK.masked_fill(hit_BK, -torch.inf)
-    total_B = torch.logsumexp(torch.cat([positive_B[:, None], negative_BK], 1), 1)
-    loss_B = total_B - positive_B + settings.l2 * _squares(user_UD, item_VD, step)
-    loss = (loss_B * step.weight_B).double().sum() / step.size
-    return StepLoss(loss.detach(), *torch.autograd.grad(loss, (user_UD, item_VD)))
+    end = step.item_VD.shape[1] - int(settings.biased)
+    cosine = settings.similarity == "cosine"
+    user_UD, user_U = _scaled(step.user_UD[:, :end], cosine)
+    item_VD, item_V = _scaled(step.item_VD[:, :end], cosine)
+    user_BD, negative_KD = user_UD[step.user_B], item_VD[step.negative_K]
+    positive_BD = item_VD[step.positive_B]
+    offset_K, positive_B = -step.log_expected_K, (user_BD * positive_BD).sum(1)
+    if settings.biased:
+        offset_K = offset_K + step.item_VD[step.negative_K, end] / settings.temperature
+        positive_B = positive_B + step.item_VD[step.positive_B, end]
+    positive_B = positive_B / settings.temperature
+    logit_BK = torch.addmm(offset_K, user_BD, negative_KD.T, alpha=1 / settings.temperature)
+    logit_BK.masked_fill_(step.positive_B[:, None] == step.negative_K, -torch.inf)
+    total_B = torch.logaddexp(torch.logsumexp(logit_BK, 1), positive_B)
+
+    share_B = step.weight_B / step.size
+    scale_B = share_B / settings.temperature
+    slope_BK = logit_BK.sub_(total_B[:, None]).exp_().mul_(scale_B[:, None])
+    slope_B = torch.expm1(positive_B - total_B) * scale_B
+    slope_BD = torch.addmm(slope_B[:, None] * positive_BD, slope_BK, negative_KD)
+    pushed_UD = torch.zeros_like(step.user_UD)
+    pushed_VD = torch.zeros_like(step.item_VD)
+    pushed_UD[:, :end].index_add_(0, step.user_B, slope_BD)
+    pushed_VD[:, :end].index_add_(0, step.positive_B, slope_B[:, None] * user_BD)
+    pushed_VD[:, :end].index_add_(0, step.negative_K, slope_BK.T @ user_BD)
+    if settings.biased:
+        pushed_VD[:, end].index_add_(0, step.positive_B, slope_B)
+        pushed_VD[:, end].index_add_(0, step.negative_K, slope_BK.sum(0))
+    _unscale(pushed_UD[:, :end], user_UD, user_U)
+    _unscale(pushed_VD[:, :end], item_VD, item_V)
+    loss_B = (total_B - positive_B).double() * share_B
+    decay = _decay(step, share_B * settings.l2, pushed_UD, pushed_VD) if settings.l2 else 0.0
+    return StepLoss(loss_B.sum() + decay, pushed_UD, pushed_VD)
 
 
 def rating(step: Step, settings: LossSettings) -> StepLoss:
     """Squared error of mean + user bias + item bias + inner product (Koren et al. 2009)."""
-    user_UD = step.user_UD.detach().requires_grad_()
-    item_VD = step.item_VD.detach().requires_grad_()
-    user_BD, item_BD = user_UD[step.user_B], item_VD[step.positive_B]
+    user_BD, item_BD = step.user_UD[step.user_B], step.item_VD[step.positive_B]
     inner_B = (user_BD[:, :-1] * item_BD[:, :-1]).sum(1)
     error_B = settings.mean + user_BD[:, -1] + item_BD[:, -1] + inner_B - step.target_B
+    share_B = step.weight_B / step.size
+    slope_B1 = (2 * share_B * error_B)[:, None]
+    pushed_UD = torch.zeros_like(step.user_UD)
+    pushed_VD = torch.zeros_like(step.item_VD)
+    ones_B1 = torch.ones_like(slope_B1)
+    pushed_UD.index_add_(0, step.user_B, slope_B1 * torch.cat([item_BD[:, :-1], ones_B1], 1))
+    pushed_VD.index_add_(0, step.positive_B, slope_B1 * torch.cat([user_BD[:, :-1], ones_B1], 1))
     # In double: the square of a large error leaves the range of a float.
-    loss_B = error_B.double().square() + settings.l2 * _squares(user_UD, item_VD, step)
-    loss = (loss_B * step.weight_B).sum() / step.size
-    return StepLoss(loss.detach(), *torch.autograd.grad(loss, (user_UD, item_VD)))
+    loss = (error_B.double().square() * share_B).sum()
+    decay = _decay(step, share_B * settings.l2, pushed_UD, pushed_VD) if settings.l2 else 0.0
+    return StepLoss(loss + decay, pushed_UD, pushed_VD)
 
 
-def _scaled(rows_ND: Tensor) -> Tensor:
-    """Rows of length one; the zero row stays zero, with a finite gradient."""
-    return rows_ND * torch.rsqrt(rows_ND.square().sum(1, keepdim=True) + 1e-12)
+def _scaled(rows_ND: Tensor, cosine: bool) -> tuple[Tensor, Tensor | None]:
+    """Rows of length one and what they were multiplied by; the zero row stays zero."""
+    if not cosine:
+        return rows_ND, None
+    scale_N1 = torch.rsqrt(rows_ND.square().sum(1, keepdim=True) + 1e-12)
+    return rows_ND * scale_N1, scale_N1
 
 
-def _squares(user_UD: Tensor, item_VD: Tensor, step: Step) -> Tensor:
-    """Squared lengths of the user's and the positive's row of each event, [B]."""
-    user_U = user_UD.double().square().sum(1)
-    item_V = item_VD.double().square().sum(1)
-    return functional.embedding(step.user_B, user_U[:, None]).squeeze(1) + functional.embedding(
-        step.positive_B, item_V[:, None]
-    ).squeeze(1)
+def _unscale(pushed_ND: Tensor, scaled_ND: Tensor, scale_N1: Tensor | None) -> None:
+    """Turn gradients by scaled rows into gradients by the rows themselves, in place."""
+    if scale_N1 is not None:
+        along_N1 = (pushed_ND * scaled_ND).sum(1, keepdim=True)
+        pushed_ND.sub_(along_N1 * scaled_ND).mul_(scale_N1)
+
+
+def _decay(step: Step, share_B: Tensor, pushed_UD: Tensor, pushed_VD: Tensor) -> Tensor:
+    """L2 on each event's user and positive row: adds its gradients, returns its loss."""
+    loss = torch.zeros((), dtype=torch.float64, device=share_B.device)
+    for rows_ND, index_B, pushed_ND in (
+        (step.user_UD, step.user_B, pushed_UD),
+        (step.item_VD, step.positive_B, pushed_VD),
+    ):
+        share_N = share_B.new_zeros(len(rows_ND)).index_add_(0, index_B, share_B)
+        pushed_ND.add_(2 * share_N[:, None] * rows_ND)
+        loss = loss + (rows_ND.double().square().sum(1) * share_N).sum()
+    return loss
 
 
 LOSSES: dict[str, Objective] = {

@@ -16,6 +16,7 @@ from torch.nn import functional
 from pipeline.score import RowLists, metric_sums, top_k
 from pipeline.train.batches import Events
 from pipeline.train.collectives import Group
+from pipeline.train.losses import LossSettings
 from pipeline.train.plan import Layout, generator
 from pipeline.train.tables import ShardedEmbedding
 
@@ -72,16 +73,17 @@ def validation(
 
 
 def rank(
-    chosen: Validation, users: ShardedEmbedding, items: ShardedEmbedding, *, cosine: bool
+    chosen: Validation, users: ShardedEmbedding, items: ShardedEmbedding, settings: LossSettings
 ) -> dict[str, float]:
     """Means over the validation users of recall, NDCG, MRR and hit rate at 10.
 
     Seen items are masked; the items come by blocks, so memory does not grow with them.
     """
     user_BD = users.weight.detach()[users.local(chosen.user_B.to(users.group.device))].cpu()
-    if cosine:
-        user_BD = functional.normalize(user_BD)
-    _, rows_Bk = top_k(user_BD, _blocks(items, cosine), CUT, chosen.seen)
+    user_BD = _ready(user_BD, settings)
+    if settings.biased:
+        user_BD[:, -1] = 1.0
+    _, rows_Bk = top_k(user_BD, _blocks(items, settings), CUT, chosen.seen)
     sums = metric_sums(rows_Bk, chosen.relevant, [CUT])
     names = sorted(sums)
     totals = torch.tensor([sums[n] for n in names], dtype=torch.float64)
@@ -112,11 +114,18 @@ def rate(
     return {"rmse": math.sqrt(squared / number), "mae": absolute / number}
 
 
-def _blocks(items: ShardedEmbedding, cosine: bool) -> Iterator[tuple[int, Tensor]]:
+def _blocks(items: ShardedEmbedding, settings: LossSettings) -> Iterator[tuple[int, Tensor]]:
     for start in range(0, items.rows, _BLOCK):
         rows = torch.arange(start, min(start + _BLOCK, items.rows), device=items.group.device)
-        item_ND = items.fetch(rows)[0].cpu()
-        yield start, functional.normalize(item_ND) if cosine else item_ND
+        yield start, _ready(items.fetch(rows)[0].cpu(), settings)
+
+
+def _ready(rows_ND: Tensor, settings: LossSettings) -> Tensor:
+    """Rows whose inner products rank as the loss does."""
+    if settings.similarity != "cosine":
+        return rows_ND
+    end = rows_ND.shape[1] - int(settings.biased)
+    return torch.cat([functional.normalize(rows_ND[:, :end]), rows_ND[:, end:]], 1)
 
 
 def _pair(events: Events) -> Tensor:

@@ -10,9 +10,10 @@ from pipeline.errors import ConfigError, TrainingError
 from pipeline.log import Progress
 from pipeline.train import checkpoint
 from pipeline.train.collectives import Group
-from pipeline.train.loop import Outcome, Task, work
+from pipeline.train.loop import Outcome, work
 from pipeline.train.losses import LOSSES
 from pipeline.train.optim import OPTIMIZERS, SCHEDULES
+from pipeline.train.trainer import Task, has_bias
 
 __all__ = ["build", "check", "commit", "discard_checkpoints"]
 
@@ -38,6 +39,12 @@ def check(run: Run, progress: Progress) -> None:
                 f"'{config.metric}' cannot choose an epoch: there are no validation events",
                 where="train.metric",
                 todo="Raise shards.valid, or leave train.metric empty to keep the last epoch",
+            )
+        if config.refit:
+            raise ConfigError(
+                "there are no validation events to refit on",
+                where="train.refit",
+                todo="Raise shards.valid, or set train.refit = false",
             )
         progress.note("no validation events: the last epoch is kept")
 
@@ -75,13 +82,14 @@ def commit(run: Run, out: Writer, outcome: Outcome) -> None:
         "objective": config.objective,
         "similarity": config.similarity if LOSSES[config.objective].negatives else "dot",
         "dim": config.dim,
-        "bias": LOSSES[config.objective].biased,
+        "bias": has_bias(config),
         "mean": outcome.mean,
         "users": outcome.users,
         "items": outcome.items,
         "partitions": run.config.run.partitions,
         "best_epoch": outcome.best_epoch,
         "metric": outcome.metric,
+        "refit": outcome.refit,
     }
     out.write_json("model.json", model)
     out.write_json("history.json", outcome.history)
@@ -90,6 +98,7 @@ def commit(run: Run, out: Writer, outcome: Outcome) -> None:
         "steps": outcome.steps,
         "pairs": outcome.pairs,
         "best_epoch": outcome.best_epoch,
+        "refit_epochs": len(outcome.refit),
         "users": outcome.users,
         "items": outcome.items,
     }

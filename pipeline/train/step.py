@@ -1,0 +1,84 @@
+"""One global step: sample, look up, lose, exchange, update.
+
+Legend: B events here, U distinct users, V distinct items, K negatives, D columns.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from pipeline.train.losses import Step
+from pipeline.train.optim import OPTIMIZERS, Update
+from pipeline.train.tables import Route
+from pipeline.train.trainer import Trainer
+
+__all__ = ["take_step"]
+
+
+def take_step(trainer: Trainer, step: int, batch_B: Tensor) -> float:
+    """Take the step, changing both tables; returns the mean loss of the global batch.
+
+    Args:
+        trainer: the training.
+        step: of the cursor's epoch.
+        batch_B: which of this worker's events.
+
+    Raises:
+        NotFiniteError: the loss or a gradient is not finite, at any worker.
+    """
+    users, items = trainer.users, trainer.items
+    local_U, part, route = _looked_up(trainer, step, batch_B)
+    result = trainer.objective.loss(part, trainer.settings)
+    # One number tells all workers of a NaN or infinity anywhere: it spreads through a sum.
+    check = result.user_UD.abs().sum().double() + result.item_VD.abs().sum().double()
+    total, finite = trainer.group.sum(torch.stack([result.loss.double(), check])).tolist()
+    if not (math.isfinite(total) and math.isfinite(finite)):
+        raise trainer.diverged(f"step {step + 1} of {trainer.plan.steps}")
+    count, rate = trainer.cursor.epoch * trainer.plan.steps + step + 1, trainer.rate(step)
+    update = OPTIMIZERS[trainer.config.optimizer].update
+    local_G, item_GD = items.rows.push(route, result.item_VD)
+    for table, local, gradient in ((users, local_U, result.user_UD), (items, local_G, item_GD)):
+        update(table.weight, table.state, table.columns, Update(local, gradient, rate, count))
+    return float(total)
+
+
+def _looked_up(trainer: Trainer, step: int, batch_B: Tensor) -> tuple[Tensor, Step, Route]:
+    """The step's distinct rows: users from here, items from their owners."""
+    group, events, users = trainer.group, trainer.events, trainer.users
+    sizes = trainer.plan.batch_sizes(step)
+    item_B, weight_B = events.item_E[batch_B], events.weight_E[batch_B]
+    candidate_K = _candidates(trainer, step, item_B, sizes)
+    log_expected_K = torch.zeros(len(candidate_K))
+    if trainer.config.logq and len(candidate_K):
+        log_expected_K = trainer.sampler.log_expected(candidate_K, sum(sizes))
+    rows_V, index = torch.unique(torch.cat([item_B, candidate_K]), return_inverse=True)
+    item_VD, route = trainer.items.rows.fetch(rows_V.to(group.device))
+    user_B = users.rows.local(events.user_E[batch_B].to(group.device))
+    local_U, user_index_B = torch.unique(user_B, return_inverse=True)
+    # A softmax takes an event as one vote, whatever its weight, and one of weight 0 as none.
+    counted_B = (weight_B > 0).float() if trainer.objective.negatives else torch.ones(len(item_B))
+    part = Step(
+        user_UD=users.weight[local_U],
+        item_VD=item_VD,
+        user_B=user_index_B,
+        positive_B=index[: len(item_B)].to(group.device),
+        negative_K=index[len(item_B) :].to(group.device),
+        log_expected_K=log_expected_K.to(group.device),
+        weight_B=counted_B.to(group.device),
+        target_B=weight_B.to(group.device),
+        size=sum(sizes),
+    )
+    return local_U, part, route
+
+
+def _candidates(trainer: Trainer, step: int, item_B: Tensor, sizes: list[int]) -> Tensor:
+    """Negatives of the whole global batch, the same at every worker, int64 [K]."""
+    drawn_K = trainer.sampler.draw(trainer.cursor.epoch * trainer.plan.steps + step)
+    if not trainer.sampler.in_batch:
+        return drawn_K
+    own_B = item_B.to(trainer.group.device)
+    every = trainer.group.by_partition_rows(own_B, trainer.layout, sizes)
+    return torch.cat([drawn_K, every.cpu()])

@@ -1,0 +1,202 @@
+"""A training in memory: events, tables, optimizer state, and how far it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from pipeline.artifact import Run, Writer
+from pipeline.config import TrainConfig
+from pipeline.errors import NotFiniteError
+from pipeline.train import metrics
+from pipeline.train.batches import Events, item_counts, joined, mean_weight, read_events
+from pipeline.train.checkpoint import Cursor, Identity
+from pipeline.train.collectives import Group
+from pipeline.train.losses import LOSSES, LossSettings, Objective
+from pipeline.train.negatives import NegativeSampler, sampler
+from pipeline.train.optim import OPTIMIZERS, SCHEDULES
+from pipeline.train.plan import Layout, StepPlan
+from pipeline.train.tables import ShardedEmbedding, initial_weight
+
+__all__ = ["Table", "Task", "Trainer", "has_bias", "prepared"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every worker is told."""
+
+    run: Run
+    identity: Identity
+
+    @staticmethod
+    def of(run: Run, out: Writer) -> Task:
+        """The task of building `out`."""
+        inputs = {entry.stage: entry.content for entry in out.inputs}
+        return Task(run, Identity(out.fingerprint, out.config, inputs))
+
+
+@dataclass
+class Table:
+    """One table's rows and optimizer state; `columns` are scaled each on its own."""
+
+    rows: ShardedEmbedding
+    state: dict[str, Tensor]
+    columns: tuple[slice, ...]
+
+    @property
+    def weight(self) -> Tensor:
+        """The rows held here, [L, width], outside autograd."""
+        return self.rows.weight.detach()
+
+    def tensors(self, partition: int) -> dict[str, Tensor]:
+        """One partition's rows and state."""
+        span = self.rows.span(partition)
+        every = {"weight": self.weight, **self.state}
+        return {name: tensor[span].cpu().clone() for name, tensor in every.items()}
+
+    def load(self, partition: int, tensors: dict[str, Tensor]) -> None:
+        """Put one partition's rows and state back."""
+        span = self.rows.span(partition)
+        for name, tensor in {"weight": self.weight, **self.state}.items():
+            tensor[span] = tensors[name].to(tensor.device)
+
+    def published(self, partition: int) -> dict[str, Tensor]:
+        """One partition as it leaves training: "weight" [n, D] and "bias" [n], if any."""
+        rows = self.weight[self.rows.span(partition)].cpu()
+        tensors = {"weight": rows[:, self.columns[0]].contiguous().clone()}
+        if len(self.columns) > 1:
+            tensors["bias"] = rows[:, -1].contiguous().clone()
+        return tensors
+
+
+@dataclass
+class Trainer:
+    """All that a step needs; `cursor` is the only field that is replaced as training goes on."""
+
+    config: TrainConfig
+    seed: int
+    group: Group
+    layout: Layout
+    plan: StepPlan
+    objective: Objective
+    settings: LossSettings
+    events: Events
+    chosen: metrics.Validation
+    sampler: NegativeSampler
+    users: Table
+    items: Table
+    cursor: Cursor
+
+    @property
+    def metric(self) -> str:
+        """What chooses the best epoch."""
+        return self.config.metric or self.objective.metrics[0]
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of this phase, unless it stops early."""
+        return self.cursor.best_epoch if self.cursor.refit is not None else self.config.epochs
+
+    def finished(self) -> bool:
+        """Whether all epochs are done, or `patience` of them without improvement."""
+        cursor, patience = self.cursor, self.config.patience
+        waited = cursor.epoch - cursor.best_epoch
+        early = bool(patience and self.chosen.users and cursor.best_epoch and waited >= patience)
+        return cursor.step == 0 and (cursor.epoch >= self.epochs or early)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step of the current epoch."""
+        config, steps = self.config, self.plan.steps
+        at, warm = self.cursor.epoch * steps + step, config.warmup_steps
+        if at < warm:
+            return config.learning_rate * (at + 1) / warm
+        done = (at - warm) / max(1, config.epochs * steps - warm)
+        return config.learning_rate * SCHEDULES[config.schedule](done)
+
+    def tensors(self, partition: int) -> dict[str, Tensor]:
+        """One partition of both tables, for a checkpoint."""
+        return {
+            f"{name}.{key}": tensor
+            for name, table in (("users", self.users), ("items", self.items))
+            for key, tensor in table.tensors(partition).items()
+        }
+
+    def load(self, parts: dict[int, dict[str, Tensor]]) -> None:
+        """Put the owned partitions of both tables back."""
+        for partition, tensors in parts.items():
+            for name, table in (("users", self.users), ("items", self.items)):
+                start = f"{name}."
+                own = {k.removeprefix(start): t for k, t in tensors.items() if k.startswith(start)}
+                table.load(partition, own)
+
+    def diverged(self, where: str) -> NotFiniteError:
+        """The error for a value that is not finite."""
+        todo = f"Lower train.learning_rate (it is {self.config.learning_rate:g})"
+        if self.objective.negatives:
+            todo += f" or raise train.temperature (it is {self.config.temperature:g})"
+        return NotFiniteError(
+            f"the loss or a gradient is not finite in epoch {self.cursor.epoch + 1}, {where}",
+            where="train",
+            todo=todo,
+        )
+
+
+def has_bias(config: TrainConfig) -> bool:
+    """Whether users and items have biases."""
+    return LOSSES[config.objective].biased or config.bias
+
+
+def prepared(task: Task, group: Group, cursor: Cursor) -> Trainer:
+    """Read the owned partitions and make tables for the phase that the cursor is in.
+
+    While the best epoch is sought, validation events are held back; a refit trains on them too.
+    """
+    run, config = task.run, task.run.config.train
+    layout = Layout(run.config.run.partitions, group.world, group.rank)
+    seed, objective = run.config.run.seed, LOSSES[config.objective]
+    with group.agreed():
+        shards, vocab = run.artifact("shards"), run.artifact("vocab")
+        train, valid = (read_events(shards, split, layout) for split in ("train", "valid"))
+    if cursor.refit is not None:
+        train, valid = joined(train, valid), valid.none()
+    sizes = torch.tensor(train.sizes, device=group.device)
+    settings = LossSettings(has_bias(config), config.similarity, config.temperature, config.l2)
+    if objective.biased:
+        settings = replace(settings, mean=mean_weight(train, layout, group))
+    return Trainer(
+        config=config,
+        seed=seed,
+        group=group,
+        layout=layout,
+        plan=StepPlan(tuple(group.by_partition(sizes, layout).tolist()), config.batch_size),
+        objective=objective,
+        settings=settings,
+        events=train,
+        chosen=metrics.validation(train, valid, layout, group, limit=config.valid_users, seed=seed),
+        sampler=sampler(
+            item_counts(train, vocab.counters["items"], group),
+            number=config.negatives if objective.negatives else 0,
+            power=config.negatives_power,
+            in_batch=config.in_batch and objective.negatives,
+            seed=seed,
+        ),
+        users=_table("users", vocab.counters["users"], config, layout, group, seed),
+        items=_table("items", vocab.counters["items"], config, layout, group, seed),
+        cursor=cursor,
+    )
+
+
+def _table(
+    name: str, rows: int, config: TrainConfig, layout: Layout, group: Group, seed: int
+) -> Table:
+    scale, biased = config.init_scale or config.dim**-0.5, has_bias(config)
+    weight_LD = initial_weight(name, rows, config.dim + biased, layout, seed=seed, scale=scale)
+    columns: tuple[slice, ...] = (slice(0, config.dim),)
+    if biased:
+        weight_LD[:, config.dim] = 0.0
+        columns = (*columns, slice(config.dim, config.dim + 1))
+    weight_LD = weight_LD.to(group.device)
+    state = OPTIMIZERS[config.optimizer].state(weight_LD, columns)
+    return Table(ShardedEmbedding(weight_LD, rows, layout, group), state, columns)
