@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from pipeline.report.build import build
+from pipeline.report.stage import build
 
 __all__ = ["build"]
