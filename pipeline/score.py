@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.errors import NotFiniteError
 
-__all__ = ["METRICS", "RowLists", "hits", "metric_sums", "top_k"]
+__all__ = ["METRICS", "RowLists", "hit_sums", "hits", "metric_sums", "top_k"]
 
 METRICS = ("recall", "ndcg", "mrr", "hit_rate")
 
@@ -181,10 +181,22 @@ def metric_sums(rows_Bk: Tensor, relevant: RowLists, ks: Sequence[int]) -> dict[
     Returns:
         "recall@10" and so on for each cut, float64 sums.
     """
-    hit_Bk = hits(rows_Bk, relevant).double()
-    width = rows_Bk.shape[1]
-    count_B = relevant.lengths.double()
-    ranks = torch.arange(1, max(width, *ks) + 1, dtype=torch.float64, device=rows_Bk.device)
+    return hit_sums(hits(rows_Bk, relevant), relevant.lengths, ks)
+
+
+def hit_sums(hit_Bk: Tensor, count_B: Tensor, ks: Sequence[int]) -> dict[str, float]:
+    """`metric_sums` of hits that are known already.
+
+    Args:
+        hit_Bk: bool [B, k] in order of rank; see `hits`.
+        count_B: int64 [B], how many items each user's list has.
+        ks: cuts.
+
+    Returns:
+        as `metric_sums`.
+    """
+    hit_Bk, width = hit_Bk.double(), hit_Bk.shape[1]
+    ranks = torch.arange(1, max(width, *ks) + 1, dtype=torch.float64, device=hit_Bk.device)
     discount = 1.0 / torch.log2(ranks + 1)
     ideal = torch.cat((discount.new_zeros(1), discount.cumsum(0)))
     sums: dict[str, float] = {}
@@ -192,7 +204,7 @@ def metric_sums(rows_Bk: Tensor, relevant: RowLists, ks: Sequence[int]) -> dict[
         hit = hit_Bk[:, :k]
         cut = min(k, width)
         found_B = hit.sum(1)
-        best_B = ideal[relevant.lengths.clamp(max=k)]
+        best_B = ideal[count_B.clamp(max=k)]
         sums[f"recall@{k}"] = float((found_B / count_B.clamp(min=1)).sum())
         gain_B = (hit * discount[:cut]).sum(1)
         sums[f"ndcg@{k}"] = float((gain_B / best_B.clamp(min=1e-300)).sum())

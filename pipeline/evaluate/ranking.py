@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.score import METRICS, RowLists, hits, metric_sums
+from pipeline.score import METRICS, RowLists, hit_sums, hits
 
 __all__ = ["Popularity", "Slices", "Tally"]
 
@@ -92,9 +92,9 @@ class Tally:
 
     def add(self, rows_BK: Tensor, relevant: RowLists, ks: Sequence[int] = ()) -> None:
         """Count answers int64 [B, K]; `ks` are the cuts that they are good for, all if empty."""
-        for name, value in metric_sums(rows_BK, relevant, ks or self.ks).items():
-            self.sums[name] += value
         hit_BK = hits(rows_BK, relevant)
+        for name, value in hit_sums(hit_BK, relevant.lengths, ks or self.ks).items():
+            self.sums[name] += value
         for k in ks or self.ks:
             rows = rows_BK[:, :k]
             self.answered[k][rows[rows >= 0]] = True

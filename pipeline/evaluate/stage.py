@@ -20,6 +20,7 @@ Legend: B users of a batch, U users of a group, D coordinates.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -45,6 +46,13 @@ Rows = NDArray[np.int64]
 
 # An item table up to this many bytes is read once; a larger one for every batch of users.
 _HELD = 2 << 30
+# Scores below which one thread is faster than several (a few seconds' work).
+_SMALL = 1 << 30
+
+# users: evaluated; nothing_left: all their test items were seen before; events: of test.
+_COUNTED = (
+    "users", "nothing_left", "cold_users", "cold_events", "repeats", "test_pairs", "events",
+)  # fmt: skip
 
 
 class Recommender(Protocol):
@@ -74,23 +82,16 @@ def build(
     log = read_log(shards, spec.items)
     board = _Board.of(config, log.counts, _Items.of(export), open_index(index))
     errors = Errors() if spec.objective == "rating" else None
-    users, total = Vectors.of(export, "users"), shards.counters["test"]
-    counters = dict.fromkeys(("users", "cold_users", "cold_events", "repeats", "nothing_left"), 0)
-    counters["test_pairs"] = done = 0
-    for group in groups(shards):
-        user_UD = users.gather(group.users)
-        asked = board.add(group, user_UD)
-        if errors is not None:
-            base_U = spec.mean + _biases(export, spec, group.users)
-            errors.add(group, predict(group, user_UD, base_U, Vectors.of(export, "items")), log)
-        counters["users"] += asked
-        counters["nothing_left"] += len(group.users) - asked
-        counters["cold_users"] += group.cold_users
-        counters["cold_events"] += group.cold_events
-        counters["repeats"] += group.repeats
-        counters["test_pairs"] += len(group.relevant.rows)
-        done += len(group.test.user) + group.cold_events
-        progress.update(done, total, "test events")
+    total = shards.counters["test"]
+    counters = dict.fromkeys(_COUNTED, 0)
+    with _threads(min(total, spec.users) * spec.items):
+        for group in groups(shards):
+            user_UD = Vectors.of(export, "users").gather(group.users)
+            asked = board.add(group, user_UD)
+            if errors is not None:
+                errors.add(group, _ratings(export, spec, group, user_UD), log)
+            _count(counters, group, asked)
+            progress.update(counters["events"], total, "test events")
     metrics = board.metrics(counters["users"]) | _of_index(index)
     metrics |= errors.means() if errors is not None else {}
     out.write_json("metrics.json", metrics | {k: counters[k] for k in ("users", "cold_users")})
@@ -185,6 +186,33 @@ class _Board:
             for s, name in enumerate(self.parts.names)
             if self.parts.items[s] or name != self.parts.names[-1]
         ]
+
+
+def _count(counters: dict[str, int], group: Group, asked: int) -> None:
+    counters["events"] += len(group.test.user) + group.cold_events
+    counters["users"] += asked
+    counters["nothing_left"] += len(group.users) - asked
+    counters["cold_users"] += group.cold_users
+    counters["cold_events"] += group.cold_events
+    counters["repeats"] += group.repeats
+    counters["test_pairs"] += len(group.relevant.rows)
+
+
+@contextlib.contextmanager
+def _threads(pairs: int) -> Iterator[None]:
+    """One thread for a small job: threads that spin for each other cost more than they give."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if pairs < _SMALL else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _ratings(export: Artifact, spec: Spec, group: Group, user_UD: Floats) -> NDArray[np.float64]:
+    """Predicted ratings of the group's test events, float64 [M]."""
+    base_U = spec.mean + _biases(export, spec, group.users)
+    return predict(group, user_UD, base_U, Vectors.of(export, "items"))
 
 
 def _biases(export: Artifact, spec: Spec, rows: Rows) -> NDArray[np.float64]:
