@@ -186,6 +186,9 @@ class TrainConfig(_Section):
     schedule: str = Field("constant", description="a name in pipeline.train.optim.SCHEDULES")
     warmup_steps: int = Field(0, ge=0)
     l2: float = Field(0.0, ge=0, description="on the rows of a batch")
+    weight_power: float = Field(
+        0.0, ge=0, le=4, description="softmax: an event counts weight to this power; 0: once"
+    )
     bias: bool = Field(False, description="softmax: items have a bias; ratings always have")
     init_scale: float = Field(0.0, ge=0, description="standard deviation; 0 for dim ** -0.5")
     metric: str = Field("", description="chosen on validation; empty: ndcg@10, or rmse for ratings")

@@ -6,7 +6,7 @@ Legend: E events here, B events of a step here, I items of the catalogue, S step
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from pipeline.artifact import Artifact
 from pipeline.train.collectives import Group
 from pipeline.train.plan import Layout, StepPlan, generator
 
-__all__ = ["Epoch", "Events", "item_counts", "joined", "mean_weight", "read_events"]
+__all__ = ["Epoch", "Events", "item_counts", "joined", "mean_weight", "read_events", "votes"]
 
 
 @dataclass(frozen=True)
@@ -111,3 +111,16 @@ def mean_weight(events: Events, layout: Layout, group: Group) -> float:
     sizes = torch.tensor(events.sizes, dtype=torch.float64)
     total = group.by_partition(sizes[:, None].to(group.device), layout)
     return math.fsum(sums.flatten().tolist()) / max(1.0, math.fsum(total.flatten().tolist()))
+
+
+def votes(events: Events, power: float, layout: Layout, group: Group) -> Tensor:
+    """How much each event counts: its weight to a power, over the mean of all workers.
+
+    An event of weight 0 or less does not count, whatever the power.
+
+    Returns:
+        float32 [E].
+    """
+    counted_E = torch.where(events.weight_E > 0, events.weight_E.clamp(min=0) ** power, 0.0)
+    mean = mean_weight(replace(events, weight_E=counted_E), layout, group)
+    return counted_E / mean if mean > 0 else counted_E

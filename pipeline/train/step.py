@@ -49,7 +49,7 @@ def _looked_up(trainer: Trainer, step: int, batch_B: Tensor) -> tuple[Tensor, St
     """The step's distinct rows: users from here, items from their owners."""
     group, events, users = trainer.group, trainer.events, trainer.users
     sizes = trainer.plan.batch_sizes(step)
-    item_B, weight_B = events.item_E[batch_B], events.weight_E[batch_B]
+    item_B = events.item_E[batch_B]
     candidate_K = _candidates(trainer, step, item_B, sizes)
     log_expected_K = torch.zeros(len(candidate_K))
     if trainer.config.logq and len(candidate_K):
@@ -58,8 +58,6 @@ def _looked_up(trainer: Trainer, step: int, batch_B: Tensor) -> tuple[Tensor, St
     item_VD, route = trainer.items.rows.fetch(rows_V.to(group.device))
     user_B = users.rows.local(events.user_E[batch_B].to(group.device))
     local_U, user_index_B = torch.unique(user_B, return_inverse=True)
-    # A softmax takes an event as one vote, whatever its weight, and one of weight 0 as none.
-    counted_B = (weight_B > 0).float() if trainer.objective.negatives else torch.ones(len(item_B))
     part = Step(
         user_UD=users.weight[local_U],
         item_VD=item_VD,
@@ -67,8 +65,8 @@ def _looked_up(trainer: Trainer, step: int, batch_B: Tensor) -> tuple[Tensor, St
         positive_B=index[: len(item_B)].to(group.device),
         negative_K=index[len(item_B) :].to(group.device),
         log_expected_K=log_expected_K.to(group.device),
-        weight_B=counted_B.to(group.device),
-        target_B=weight_B.to(group.device),
+        weight_B=trainer.votes_E[batch_B].to(group.device),
+        target_B=events.weight_E[batch_B].to(group.device),
         size=sum(sizes),
     )
     return local_U, part, route

@@ -11,7 +11,7 @@ from pipeline.artifact import Run, Writer
 from pipeline.config import TrainConfig
 from pipeline.errors import NotFiniteError
 from pipeline.train import metrics
-from pipeline.train.batches import Events, item_counts, joined, mean_weight, read_events
+from pipeline.train.batches import Events, item_counts, joined, mean_weight, read_events, votes
 from pipeline.train.checkpoint import Cursor, Identity
 from pipeline.train.collectives import Group
 from pipeline.train.losses import LOSSES, LossSettings, Objective
@@ -83,6 +83,7 @@ class Trainer:
     objective: Objective
     settings: LossSettings
     events: Events
+    votes_E: Tensor
     chosen: metrics.Validation
     sampler: NegativeSampler
     users: Table
@@ -174,6 +175,7 @@ def prepared(task: Task, group: Group, cursor: Cursor) -> Trainer:
         objective=objective,
         settings=settings,
         events=train,
+        votes_E=_votes(train, config, layout, group),
         chosen=metrics.validation(train, valid, layout, group, limit=config.valid_users, seed=seed),
         sampler=sampler(
             item_counts(train, vocab.counters["items"], group),
@@ -186,6 +188,12 @@ def prepared(task: Task, group: Group, cursor: Cursor) -> Trainer:
         items=_table("items", vocab.counters["items"], config, layout, group, seed),
         cursor=cursor,
     )
+
+
+def _votes(events: Events, config: TrainConfig, layout: Layout, group: Group) -> Tensor:
+    if not LOSSES[config.objective].negatives:
+        return torch.ones_like(events.weight_E)
+    return votes(events, config.weight_power, layout, group)
 
 
 def _table(
