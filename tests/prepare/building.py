@@ -1,0 +1,56 @@
+"""Data stages built in tests, and what they wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import SparkSession
+from worlds import laid
+
+from pipeline.artifact import Run
+from pipeline.config import parse
+from pipeline.log import Quiet
+from pipeline.prepare import events, shards, vocab
+
+DATA_STAGES = ("events", "vocab", "shards")
+Tree = dict[str, Any]
+
+
+def tree(root: Path | str, paths: Any, **sections: Mapping[str, Any]) -> Tree:
+    """A run over a log with columns user_id, item_id, time, rating."""
+    start: Tree = {
+        "run": {"name": "tiny", "root": str(root), "partitions": 4},
+        "events": {"paths": paths, "time": "time", "weight": "rating"},
+        "train": {"launcher": "inline", "workers": 1},
+    }
+    return laid(start, **sections)
+
+
+def build(session: SparkSession, config: Tree, last: str = "shards") -> Run:
+    """The data stages up to `last`."""
+    run = Run(parse(config))
+    for stage in DATA_STAGES[: DATA_STAGES.index(last) + 1]:
+        out = run.writer(stage, events.stamps(run) if stage == "events" else None)
+        {"events": events, "vocab": vocab, "shards": shards}[stage].build(
+            session, run, out, Quiet()
+        )
+    return run
+
+
+def hashes(run: Run, stage: str, folder: str = "") -> dict[str, str]:
+    """sha256 by path."""
+    return {f.path: f.sha256 for f in run.artifact(stage).files(folder)}
+
+
+def rows(run: Run, stage: str, folder: str) -> list[dict[str, Any]]:
+    """All rows below a folder, in order of files."""
+    return run.artifact(stage).read_tables(folder).to_pylist()  # type: ignore[no-any-return]
+
+
+def written(path: Path, lines: list[str]) -> Path:
+    """A TSV with the header of `tree`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(["user_id\titem_id\ttime\trating", *lines]) + "\n", encoding="utf-8")
+    return path

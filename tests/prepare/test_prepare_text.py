@@ -1,0 +1,218 @@
+"""Delimited text, JSON lines and Parquet: one file in, records and rejects out."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import InputError
+from pipeline.prepare import columnar, delimited, jsonlines, text
+from pipeline.prepare.block import Block, Layout, Split
+from pipeline.storage import find_sources
+
+Found = tuple[dict[str, list[str]], list[int], dict[int, tuple[str, bytes]]]
+
+
+def layout(**changes: object) -> Layout:
+    start = {
+        "format": "csv",
+        "separator": ",",
+        "quote": '"',
+        "encoding": "utf-8",
+        "header": True,
+        "names": (),
+        "wanted": (),
+    }
+    return Layout(**{**start, **changes})  # type: ignore[arg-type]
+
+
+def read(path: Path, data: bytes, shape: Layout, parser: object = delimited) -> Found:
+    """Columns, line numbers, and rejects by line, in order of lines."""
+    path.write_bytes(data)
+    columns: dict[str, list[str]] = {}
+    lines: list[int] = []
+    rejects: dict[int, tuple[str, bytes]] = {}
+    source = find_sources(str(path))[0]
+    for start, end in parser.cut(source, shape):  # type: ignore[attr-defined]
+        split = Split(0, source.url, path.name, start, end, source.bytes)
+        for block in parser.blocks(split, shape):  # type: ignore[attr-defined]
+            _gather(block, columns, lines, rejects)
+    order = np.argsort(lines, kind="stable")
+    sorted_columns = {n: [values[k] for k in order] for n, values in columns.items()}
+    return sorted_columns, [lines[k] for k in order], rejects
+
+
+def _gather(
+    block: Block,
+    columns: dict[str, list[str]],
+    lines: list[int],
+    rejects: dict[int, tuple[str, bytes]],
+) -> None:
+    for name, values in block.columns.items():
+        columns.setdefault(name, []).extend(values.to_pylist())
+    lines.extend(block.lines.tolist())
+    bad = block.rejects
+    for line, reason, raw in zip(bad.lines, bad.reasons, bad.raw, strict=True):
+        rejects[line] = (reason, raw)
+
+
+def test_plain_lines(tmp_path: Path) -> None:
+    columns, lines, rejects = read(tmp_path / "a", b"u,i\n1,2\n3\n4,5,6\n7,8", layout())
+    assert columns == {"u": ["1", "7"], "i": ["2", "8"]}
+    assert lines == [2, 5]
+    assert rejects == {3: ("columns", b"3"), 4: ("columns", b"4,5,6")}
+
+
+def test_crlf_and_a_byte_order_mark(tmp_path: Path) -> None:
+    data = codecs.BOM_UTF8 + b"u,i\r\n1,2\r\n\r\n3,4\r\n\r\n\r\n"
+    columns, lines, rejects = read(tmp_path / "a", data, layout())
+    assert columns == {"u": ["1", "3"], "i": ["2", "4"]}
+    assert lines == [2, 4]
+    assert rejects == {3: ("columns", b"")}  # blank lines at the end are none
+
+
+def test_quotes_tabs_separators_and_newlines_in_a_field(tmp_path: Path) -> None:
+    data = b'u,i\n"a,b","say ""hi"""\nplain,x\n"two\nlines","tab\there"\n"",z\n'
+    columns, lines, rejects = read(tmp_path / "a", data, layout())
+    assert columns == {
+        "u": ["a,b", "plain", "two\nlines", ""],
+        "i": ['say "hi"', "x", "tab\there", "z"],
+    }
+    assert lines == [2, 3, 4, 6]
+    assert rejects == {}
+
+
+def test_an_unclosed_quote_spoils_only_its_line(tmp_path: Path) -> None:
+    data = b'u,i\n1,2\n"3,4\n5,6\n7,"8"\n"9"x,1\n5" disk,2\n'
+    columns, lines, rejects = read(tmp_path / "a", data, layout())
+    assert columns == {"u": ["1", "5", "7", '5" disk'], "i": ["2", "6", "8", "2"]}
+    assert lines == [2, 4, 5, 7]
+    assert rejects == {3: ("quote", b'"3,4'), 6: ("quote", b'"9"x,1')}
+
+
+def test_a_quoted_record_across_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = b'u,i\n1,2\n"a\nb\nc",d\n3,4\n"open,5\n6,7\n'
+    whole = read(tmp_path / "a", data, layout())
+    assert whole[0] == {"u": ["1", "a\nb\nc", "3", "6"], "i": ["2", "d", "4", "7"]}
+    assert whole[2] == {7: ("quote", b'"open,5')}
+    for size in range(1, 12):
+        monkeypatch.setattr(text, "_READ", size)
+        assert read(tmp_path / "a", data, layout()) == whole
+
+
+def test_a_separator_of_two_characters_and_no_header(tmp_path: Path) -> None:
+    shape = layout(separator="::", quote="", header=False, names=("u", "i"), wanted=("i",))
+    columns, lines, rejects = read(tmp_path / "a", b'1::"2\n3:4\n', shape)
+    assert columns == {"i": ['"2']}
+    assert lines == [1]
+    assert rejects == {2: ("columns", b"3:4")}
+
+
+def test_latin_1_is_read_where_it_is_named_and_rejected_where_not(tmp_path: Path) -> None:
+    data = "u,i\ncafé,1\nok,2\n".encode("latin-1")
+    named = read(tmp_path / "a", data, layout(encoding="iso8859-1"))
+    assert named[0] == {"u": ["café", "ok"], "i": ["1", "2"]}
+    columns, lines, rejects = read(tmp_path / "a", data, layout())
+    assert columns == {"u": ["ok"], "i": ["2"]}
+    assert lines == [3]
+    assert rejects == {2: ("encoding", b"caf\xe9,1")}
+
+
+def test_utf_16(tmp_path: Path) -> None:
+    data = "u,i\nčaj,Ċ\n".encode("utf-16")  # U+010A holds the byte of a newline
+    assert read(tmp_path / "a", data, layout(encoding="utf-16"))[0] == {"u": ["čaj"], "i": ["Ċ"]}
+    with pytest.raises(InputError, match="is not utf-16"):
+        read(tmp_path / "a", data[:-1], layout(encoding="utf-16"))
+
+
+def test_an_undecodable_line_in_a_quoted_chunk(tmp_path: Path) -> None:
+    columns, _, rejects = read(tmp_path / "a", b'u,i\n"a",1\n\xff"b",2\n"c",3\n', layout())
+    assert columns == {"u": ["a", "c"], "i": ["1", "3"]}
+    assert rejects == {3: ("encoding", b'\xff"b",2')}
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"u;i\n1;2\n", r"has no column 'u'; it has 'u;i'\. Is the separator ','\?"),
+        (b"a,b\n1,2\n", "has no column 'u'; it has 'a', 'b'. Check the column names"),
+        (b"u,i,u\n1,2,3\n", "has 2 columns 'u'"),
+    ],
+)
+def test_a_header_without_the_columns(tmp_path: Path, data: bytes, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read(tmp_path / "a", data, layout(wanted=("u", "i")))
+
+
+@pytest.mark.parametrize("ending", ["gz", "zst"])
+def test_compressed_files(tmp_path: Path, ending: str) -> None:
+    pack = {"gz": gzip.compress, "zst": zstandard.compress}[ending]
+    packed = pack(b"u,i\n1,2\n") + pack(b"3,4\n")  # members one after the other
+    path = tmp_path / f"a.{ending}"
+    assert read(path, packed, layout())[0] == {"u": ["1", "3"], "i": ["2", "4"]}
+    with pytest.raises(InputError, match="compression is damaged"):
+        read(path, packed[:-3], layout())
+    with pytest.raises(InputError, match="compression is damaged"):
+        read(path, b"this is not compressed", layout())
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    data = (
+        b'{"u": "a", "i": 1, "x": {}}\n[1]\n{"u": 2.5}\nnot json\n\n'
+        b'{"u": "\\ud800", "i": true}\n{"u": "\xc3\xa9", "i": "\\u00e9"}\n'
+    )
+    columns, lines, rejects = read(
+        tmp_path / "a", data, layout(format="jsonl", wanted=("u", "i")), jsonlines
+    )
+    assert columns == {"u": ["a", "2.5", None, "é"], "i": ["1", None, None, "é"]}
+    assert lines == [1, 3, 6, 7]
+    assert rejects == {2: ("json", b"[1]"), 4: ("json", b"not json"), 5: ("json", b"")}
+
+
+def test_parquet_is_read_by_row_group(tmp_path: Path) -> None:
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"u": ["a", "b", "c"], "i": [1, 2, 3]}), sink, row_group_size=2)
+    shape = layout(format="parquet", wanted=("u", "i"))
+    source_columns, lines, _ = read(tmp_path / "a", sink.getvalue(), shape, columnar)
+    assert source_columns == {"u": ["a", "b", "c"], "i": [1, 2, 3]}
+    assert lines == [1, 2, 3]
+    source = find_sources(str(tmp_path / "a"))[0]
+    assert columnar.cut(source, shape) == [(0, 1), (1, 2)]
+    block = next(columnar.blocks(Split(0, source.url, "a", 1, 2, 1), shape))
+    assert block.raw(np.array([0])).to_pylist() == [b'{"u": "c", "i": 3}']
+    with pytest.raises(InputError, match="has no column 'x'; it has 'u', 'i'"):
+        columnar.cut(source, layout(wanted=("x",)))
+
+
+def test_a_file_that_is_no_parquet(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no Parquet file"):
+        read(tmp_path / "a", b"u,i\n", layout(format="parquet"), columnar)
+
+
+FIELDS = st.text(st.sampled_from('ab,"\n\té '), max_size=6)
+
+
+@given(st.lists(st.tuples(FIELDS, FIELDS), min_size=1, max_size=8), st.integers(1, 40))
+def test_what_pythons_csv_writes_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, records: list[tuple[str, str]], size: int
+) -> None:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows([("u", "i"), *records])
+    path = tmp_path_factory.mktemp("csv") / "a"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text, "_READ", size)
+        columns, _, rejects = read(path, out.getvalue().encode(), layout())
+    found = list(zip(columns["u"], columns["i"], strict=True))
+    assert found == records
+    assert rejects == {}
