@@ -141,7 +141,8 @@ _CLASSES: dict[str, type[EmbedmillError]] = {
     )
 }
 
-_IN_TRACEBACK = re.compile(r"pipeline\.errors\.(\w+): (.+)")
+# Engines may wrap it: "RuntimeError: External error: InputError: no such file".
+_IN_TRACEBACK = re.compile(rf"\b({'|'.join(_CLASSES)}): (.+)")
 
 
 def _rebuild(name: str, what: str, where: str, todo: str) -> EmbedmillError:
@@ -155,6 +156,5 @@ def from_text(text: str) -> EmbedmillError | None:
     """
     found = None
     for match in _IN_TRACEBACK.finditer(text):
-        if match[1] in _CLASSES:
-            found = _CLASSES[match[1]](match[2].strip())
+        found = _CLASSES[match[1]](match[2].strip())
     return found

@@ -12,12 +12,14 @@ from pipeline.artifact import Writer
 from pipeline.config import ItemsConfig
 from pipeline.errors import InputError
 from pipeline.prepare import sources
-from pipeline.prepare.block import Block
+from pipeline.prepare.block import Block, Split
 from pipeline.prepare.clean import as_text
 from schemas.tables import ITEMS_META
 
 __all__ = ["fields_of", "write"]
 
+_LINE_BITS = 40
+_NUMBERED = pa.schema([pa.field(f.name, f.type) for f in ITEMS_META] + [("n", pa.int64())])
 _FIELD = re.compile(r"\{([^{}]+)\}")
 
 
@@ -32,11 +34,11 @@ def write(config: ItemsConfig, out: Writer) -> dict[str, int]:
     shape, tables, rejected = sources.layout(config), [], 0
     for split in sources.items_splits(config):
         for block in sources.open_split(split, shape):
-            table = _table(block, config, split.name)
+            table = _table(block, config, split)
             known = pc.fill_null(pc.not_equal(table["item"], ""), False)
             tables.append(table.filter(known))
             rejected += len(block.rejects.lines) + block.rows - tables[-1].num_rows
-    everything = pa.concat_tables(tables) if tables else ITEMS_META.empty_table()
+    everything = pa.concat_tables(tables) if tables else _NUMBERED.empty_table()
     kept = _first_of_each(everything)
     out.write_table("items.parquet", kept)
     repeated = everything.num_rows - kept.num_rows
@@ -49,18 +51,17 @@ def fields_of(template: str) -> list[str]:
     return _FIELD.findall(template)
 
 
-def _table(block: Block, config: ItemsConfig, where: str) -> pa.Table:
+def _table(block: Block, config: ItemsConfig, split: Split) -> pa.Table:
+    """Columns of ITEMS_META and `n`, which rises with file and line."""
     for name in (config.item, *fields_of(config.title), config.categories):
         if name and name not in block.columns:
             shown = ", ".join(repr(n[:40]) for n in block.columns)
-            raise InputError(f"has no column '{name}'; it has {shown}", where=where)
+            raise InputError(f"has no column '{name}'; it has {shown}", where=split.name)
     ids = as_text(block.columns[config.item], config.item)
     titles = pa.array(_titles(block, config.title), pa.string())
     categories = pa.array(_categories(block, config), ITEMS_META.field("categories").type)
-    return pa.Table.from_arrays(
-        [ids, titles, categories],
-        schema=pa.schema([pa.field(f.name, f.type) for f in ITEMS_META]),
-    )
+    order = pa.array((split.number << _LINE_BITS) + block.lines)
+    return pa.Table.from_arrays([ids, titles, categories, order], schema=_NUMBERED)
 
 
 def _titles(block: Block, template: str) -> Iterator[str]:
@@ -84,7 +85,9 @@ def _categories(block: Block, config: ItemsConfig) -> Iterator[list[str]]:
 
 
 def _first_of_each(table: pa.Table) -> pa.Table:
-    numbered = table.append_column("n", pa.array(range(table.num_rows), pa.int64()))
-    firsts = numbered.group_by("item", use_threads=False).aggregate([("n", "min")])
-    kept = table.take(firsts["n_min"]).sort_by("item").combine_chunks()
+    ordered = table.sort_by([("item", "ascending"), ("n", "ascending")])
+    ids = ordered["item"].combine_chunks()
+    new = pc.not_equal(ids.slice(1), ids.slice(0, max(0, len(ids) - 1)))
+    firsts = pa.concat_arrays([pa.array([True] * min(1, len(ids))), new])
+    kept = ordered.filter(firsts).combine_chunks()
     return pa.Table.from_arrays([kept[n] for n in ITEMS_META.names], schema=ITEMS_META)

@@ -86,7 +86,7 @@ def plan(config: EventsConfig) -> list[Split]:
 
 def stamp(config: EventsConfig) -> dict[str, str]:
     """A stamp per raw file, metadata included, by name: for the fingerprint of `events`."""
-    named = list(_named(config.paths))
+    named = _named(config.paths)
     if config.items:
         named += [(f"items/{name}", source) for name, source in _named(config.items.paths)]
     found = stamps([source for _, source in named])
@@ -117,22 +117,32 @@ def _wanted(config: EventsConfig | ItemsConfig) -> tuple[str, ...]:
     return tuple(dict.fromkeys(n for n in named if n))
 
 
-def _named(patterns: tuple[str, ...]) -> Iterator[tuple[str, Source]]:
+def _named(patterns: tuple[str, ...]) -> list[tuple[str, Source]]:
     """Files with a name that does not depend on the machine: relative to the pattern's folder.
 
     Where two patterns give one name, the later is told apart by the pattern's number.
+
+    Raises:
+        InputError: two patterns name the same file.
     """
-    seen: dict[str, str] = {}
+    named: dict[str, Source] = {}
+    urls: set[str] = set()
     for number, pattern in enumerate(patterns):
         sources = find_sources(resolve(pattern))
-        folder = os.path.commonpath([os.path.dirname(s.url) for s in sources])
+        folder = _folder([source.url for source in sources])
         for source in sources:
-            name = source.url[len(folder) :].lstrip("/")
-            if seen.setdefault(name, source.url) != source.url:
-                name = f"{number}/{name}"
-            elif any(seen[n] == source.url for n in seen if n != name):
-                raise InputError(f"two paths name the file '{source.url}'", where="events.paths")
-            yield name, source
+            if source.url in urls:
+                raise InputError("named by two paths", where=source.url)
+            urls.add(source.url)
+            name = source.url[len(folder) :]
+            named[f"{number}/{name}" if name in named else name] = source
+    return list(named.items())
+
+
+def _folder(urls: list[str]) -> str:
+    """The deepest folder that holds all files, with a slash at its end."""
+    shared = os.path.commonprefix([url.split("/")[:-1] for url in urls])
+    return "/".join([*shared, ""])
 
 
 SOURCES: dict[str, Format] = {
