@@ -17,7 +17,10 @@ def atlas(data: Mapping[str, Any], labels: int) -> str:
     """The map of items with its legend, search box and read-out."""
     found = data["map"]
     points, names, (first, second) = found["points"], found["categories"], found["variance"]
-    shown = f"the {count(len(points))} most frequent items"
+    every = len(points) == data["counters"]["vocab"]["items"]
+    shown = (
+        f"{'all' if every else 'the'} {count(len(points))} {'' if every else 'most frequent '}items"
+    )
     if len(points) < 2:
         return section("map", "A map of the items", "One item makes no map.", "")
     intro = (
@@ -30,8 +33,8 @@ def atlas(data: Mapping[str, Any], labels: int) -> str:
     small = [[p["title"][:200], p["count"], " · ".join(p["categories"])[:120]] for p in points]
     script = f'<script type="application/json" id="items">{embedded_json(small)}</script>'
     search = (
-        '<label class="find">Find an item <input type="search" id="find" autocomplete="off" '
-        'placeholder="part of a title"></label>'
+        '<label class="find"><span>Find an item</span> <input type="search" id="find" '
+        'autocomplete="off" placeholder="Find an item"></label>'
     )
     live = '<p class="readout" id="readout" role="status" aria-live="polite"></p>'
     drawn = svg.item_map(points, labels, said)

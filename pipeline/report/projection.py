@@ -126,8 +126,9 @@ def place_labels(
 ) -> list[Label]:
     """Labels of the most frequent items that fit on the map without overlap.
 
-    Greedy by frequency: each point tries eight places around it, and goes without a label
-    where all are taken. Points move apart as the map widens while text keeps its size, along
+    Greedy by frequency: each point tries eight places around it, first clear of the other
+    frequent points too, then of labels alone, and goes without a label where all are taken.
+    Points move apart as the map widens while text keeps its size, along
     straight lines: what is free at both ends of `widths` is free between them.
 
     Args:
@@ -137,19 +138,20 @@ def place_labels(
         most: so many labels at most.
         longest: characters of a label; longer titles are cut.
     """
-    taken = [tuple(_point_box(p, w, height) for w in widths) for p in points[:most]]
+    dots = [tuple(_point_box(p, w, height) for w in widths) for p in points[:most]]
+    taken: list[tuple[Box, ...]] = []
     labels: list[Label] = []
     for i, point in enumerate(points[: 4 * most]):
         if len(labels) >= most:
             break
         text = shorten(point["title"], longest)
-        for dx, dy, anchor in _PLACES:
-            label = Label(i, dx, dy, anchor, text)
-            boxes = tuple(_label_box(point, label, w, height) for w in widths)
-            if _free(boxes, taken, widths, height):
-                labels.append(label)
-                taken.append(boxes)
-                break
+        tried = [Label(i, dx, dy, anchor, text) for dx, dy, anchor in _PLACES]
+        boxed = [(one, tuple(_label_box(point, one, w, height) for w in widths)) for one in tried]
+        free = [pair for pair in boxed if _free(pair[1], taken, widths, height)]
+        clear = [pair for pair in free if _free(pair[1], dots, widths, height)]
+        for label, boxes in (clear or free)[:1]:
+            labels.append(label)
+            taken.append(boxes)
     return labels
 
 

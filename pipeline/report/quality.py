@@ -33,7 +33,8 @@ def training(data: Mapping[str, Any]) -> str:
         and not key.endswith(".users")
         and any(isinstance(row.get(key), int | float) for row in history)
     ]
-    names.sort(key=lambda name: name != chosen)
+    # What decided first, then recall before the others.
+    names.sort(key=lambda name: (name != chosen, not name.startswith("recall@")))
     figures = []
     for name in ["train_loss", *names[:2]]:
         points = [
@@ -149,7 +150,12 @@ def slices(data: Mapping[str, Any]) -> str:
             ours, popular = one.get(f"recall@{k}"), one.get(f"popularity.recall@{k}")
             row += [f"<b>{figure(ours, 3)}</b>", figure(popular, 3)]
         rows.append(row)
-    head = ["Slice", f'<span class="key">{metric_name(key)}</span>', "Items", "Test pairs"]
+    head = [
+        "Slice",
+        f'<span class="key">{metric_name(key)}, popularity as a tick</span>',
+        "Items",
+        "Test pairs",
+    ]
     head += [name for k in ks for name in (f"Recall@{k}", "Popularity")]
     return section(
         "slices",
@@ -165,12 +171,12 @@ def index(data: Mapping[str, Any], times: Mapping[str, Any]) -> str:
     spec, recall, latency = data["index"]["spec"], data["index"]["recall"], times["latency"]
     kind = str(spec.get("kind", "?"))
     rows, drawn = [], []
-    for point in latency.get("points", []):
-        label = str(point.get("parameter") or kind)
-        chosen = bool(recall.get("knob")) and point.get("setting") == recall.get("setting")
-        used = " <b>in use</b>" if chosen else ""
+    for point in latency.get("curve", []):
+        knob, value, chosen = point.get("parameter"), point.get("value"), point.get("chosen")
+        label = f"{knob} = {value}" if value else str(knob or kind)
+        used = " <b>in use</b>" if chosen and value else ""
         rows.append([escape(label) + used, *_setting(point)])
-        short = str(point.get("setting") or kind)
+        short = str(value or knob or kind)
         drawn.append((point["ms_per_query"], point["recall@10"], short, "best" if chosen else ""))
     exact = latency.get("exact")
     if exact and kind != "flat":
@@ -178,7 +184,7 @@ def index(data: Mapping[str, Any], times: Mapping[str, Any]) -> str:
         drawn.append((exact["ms_per_query"], 1.0, "exact", "exact"))
     chart = (
         f"<figure><figcaption>Recall@10 against milliseconds per query, by "
-        f"{escape(recall.get('knob') or 'kind')}</figcaption>"
+        f"<code>{escape(recall.get('knob') or 'kind')}</code></figcaption>"
         f"{svg.tradeoff(drawn, ('ms per query', 'recall@10'))}</figure>"
         if len(drawn) > 1
         else ""

@@ -29,6 +29,7 @@ _MEANING = {
     "repeats_test": "test events whose item the user already has in train",
     "cold_items_test": "items of test that never occur in train",
     "cold_users_test": "users of test without train events",
+    "users_not_held_out": "users with too few events for anything to be held out",
     "users_without_train": "users without train events",
     "items_without_train": "items without train events; they stay in the catalogue",
     "cold_users": "users of test without train events, left out: they have no vector",

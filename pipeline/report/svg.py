@@ -68,9 +68,8 @@ def tradeoff(points: Sequence[tuple[float, float, str, str]], names: tuple[str, 
     """Points (x, y, label, kind) of recall against latency.
 
     `kind` is "best" for the setting in use, "exact" for exact search, which stands beside
-    the line that joins the others, and "" otherwise.
+    the line that joins the others in their order, and "" otherwise.
     """
-    points = sorted(points)
     xs, ys = [p[0] for p in points], [p[1] for p in points]
     rows, columns = ticks(min(ys), max(ys), 4), ticks(0.0, max(xs), 5)
     place = _Scale(columns[0], columns[-1], rows[0], rows[-1])
@@ -101,7 +100,8 @@ def _point_names(place: _Scale, points: Sequence[tuple[float, float, str, str]])
         if any(abs(at[0] - a) < 9 and abs(at[1] - b) < 12 for a, b in taken):
             continue
         taken.append(at)
-        anchor, dx, dy = ("middle", 0, -10) if kind == "exact" else ("start", 8, 16)
+        side = ("end", -8, 16) if at[0] > 80 else ("start", 8, 16)
+        anchor, dx, dy = ("middle", 0, -10) if kind == "exact" else side
         parts.append(
             f'<text class="tick" x="{at[0]:.2f}%" y="{at[1]:.2f}%" dx="{dx}" dy="{dy}" '
             f'text-anchor="{anchor}">{escape(label)}</text>'

@@ -204,8 +204,9 @@ class ReportWorld:
         out.write_json("recall.json", recall | {"knob": "ef_search", "setting": 128})
         points = [
             {
-                "setting": ef,
-                "parameter": f"ef_search={ef}",
+                "parameter": "ef_search",
+                "value": ef,
+                "chosen": ef == 128,
                 "recall@10": 1 - 0.3 / (1 + ef / 12) ** 2,
                 "ms_per_query": 0.02 + ef / 900,
                 "ms_p99": 0.4,
@@ -214,7 +215,7 @@ class ReportWorld:
             for ef in (16, 32, 64, 128, 256)
         ]
         exact = {"ms_per_query": 0.21, "ms_p99": 0.4, "bytes": 430_000}
-        latency = {"knob": "ef_search", "exact": exact, "points": points}
+        latency = {"exact": exact, "curve": points}
         out.write_json("latency.json", latency, volatile=True)
         out.commit(
             {"items_in": self.items, "indexed": self.items, "queries": 50},
