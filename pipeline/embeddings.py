@@ -33,7 +33,8 @@ class Spec:
     """`export/spec.json`: what the vectors are.
 
     `dim` counts their coordinates, `model_dim` those of the model (one fewer where there
-    are biases). A rating is `mean` + user bias + inner product.
+    are biases). A rating is `mean` + user bias + inner product. `fitted` are the splits that
+    the final vectors were fitted to: train, and valid too after a refit.
     """
 
     objective: str
@@ -45,11 +46,13 @@ class Spec:
     users: int
     items: int
     metric: str = "inner_product"
+    fitted: tuple[str, ...] = ("train",)
 
     @staticmethod
     def of(export: Artifact) -> Spec:
         """The spec of an export artifact."""
-        return Spec(**export.read_json("spec.json"))
+        said = export.read_json("spec.json")
+        return Spec(**{**said, "fitted": tuple(said["fitted"])})
 
     def as_json(self) -> dict[str, Any]:
         """What is stored."""

@@ -115,6 +115,7 @@ def _spec(model: dict[str, Any], vocab: Artifact) -> Spec:
         mean=float(model["mean"]),
         users=model["users"],
         items=model["items"],
+        fitted=("train", "valid") if model.get("refit") else ("train",),
     )
 
 

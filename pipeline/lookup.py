@@ -50,9 +50,9 @@ def recommend(run: Run, user: str, k: int = 10, *, exclude_seen: bool = True) ->
     users = Vectors.of(export, "users")
     row = users.find(user)
     splits = _items_of(run.artifact("shards"), row)
-    if not len(splits["train"]):
+    if not any(len(splits[split]) for split in spec.fitted):
         raise InputError(
-            f"user {_quoted(user)} has no events in train, so no vector was learned for it",
+            f"all events of user {_quoted(user)} are held out, so no vector was learned for it",
             where=run.storage.root,
         )
     met = np.concatenate(list(splits.values())) if exclude_seen else np.empty(0, np.int64)

@@ -107,6 +107,22 @@ def test_a_rating_is_mean_and_user_bias_and_inner_product(tmp_path: Path) -> Non
     assert said == pytest.approx(want, abs=1e-5)
 
 
+def test_a_cosine_with_biases_is_their_sum(tmp_path: Path) -> None:
+    world = dataclasses.replace(rating_world(), model={"similarity": "cosine"})
+    assert world.item_bias is not None
+    art = exported(world, tmp_path)
+    said = Vectors.of(art, "users").load()[4] @ Vectors.of(art, "items").load()[2]
+    one, other = world.user_ND[4], world.item_ND[2]
+    cosine = one @ other / (np.linalg.norm(one) * np.linalg.norm(other))
+    assert said == pytest.approx(cosine + world.item_bias[2], abs=1e-6)
+
+
+def test_the_spec_says_what_the_vectors_were_fitted_to(tmp_path: Path) -> None:
+    assert Spec.of(exported(clusters(), tmp_path / "a")).fitted == ("train",)
+    world = dataclasses.replace(clusters(), model={"refit": [0.5, 0.4]})
+    assert Spec.of(exported(world, tmp_path / "b")).fitted == ("train", "valid")
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_vector_that_is_not_finite_stops_the_stage(tmp_path: Path, bad: float) -> None:
     world = clusters(users=9, items=7)

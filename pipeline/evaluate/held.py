@@ -5,7 +5,7 @@ Legend: U known users of a group, M test events of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,14 +26,14 @@ _EVENTS = 1 << 22
 
 @dataclass(frozen=True)
 class Log:
-    """What train says of the items: events and sum of weights of each, float64 and int64."""
+    """What the model was fitted to, by item: events int64 [N] and their weights float64 [N]."""
 
     counts: Rows
     weights: Floats
 
     @property
     def mean(self) -> float:
-        """Mean weight of a train event; 0 without any."""
+        """Mean weight of an event; 0 without any."""
         return float(self.weights.sum() / max(1, self.counts.sum()))
 
 
@@ -48,27 +48,27 @@ class Events:
 
 @dataclass(frozen=True)
 class Group:
-    """Users with test events whom training knows, and what is hidden from and asked of them.
+    """Users with test events whom the model knows, and what is hidden from and asked of them.
 
     `seen` are the items of train and valid; `relevant` those of test that are not seen.
-    `cold_users` have test events and no train event: they have no vector of their own.
-    `repeats` are pairs of test that were seen before.
+    `fitted` are the events that the model was fitted to. `cold_users` have test events and
+    none of those: they have no vector of their own. `repeats` are pairs of test seen before.
     """
 
     users: Rows
     seen: RowLists
     relevant: RowLists
-    train: Events
+    fitted: Events
     test: Events
     cold_users: int
     cold_events: int
     repeats: int
 
 
-def read_log(shards: Artifact, items: int) -> Log:
-    """Item counts and weights of the train split, over all partitions."""
+def read_log(shards: Artifact, items: int, fitted: Sequence[str]) -> Log:
+    """Item counts and weights of the splits `fitted`, over all partitions."""
     counts, weights = np.zeros(items, np.int64), np.zeros(items)
-    for entry in shards.files("train"):
+    for entry in (file for split in fitted for file in shards.files(split)):
         table = shards.read_table(entry.path, ["item_row", "weight"])
         rows = table["item_row"].to_numpy()
         counts += np.bincount(rows, minlength=items)
@@ -76,8 +76,13 @@ def read_log(shards: Artifact, items: int) -> Log:
     return Log(counts, weights)
 
 
-def groups(shards: Artifact) -> Iterator[Group]:
-    """All users of the test split, in groups of bounded size, in order of partition."""
+def groups(shards: Artifact, fitted: Sequence[str]) -> Iterator[Group]:
+    """All users of the test split, in groups of bounded size, in order of partition.
+
+    Args:
+        shards: the artifact.
+        fitted: the splits that the model was fitted to.
+    """
     names: list[str] = []
     events = 0
     for entry in shards.files("train"):
@@ -86,24 +91,20 @@ def groups(shards: Artifact) -> Iterator[Group]:
             f.rows or 0 for s in ("train", "valid", "test") for f in shards.files(f"{s}/{name}")
         )
         if names and events + size > _EVENTS:
-            yield _group(shards, names)
+            yield _group(shards, names, fitted)
             names, events = [], 0
         names.append(name)
         events += size
     if names:
-        yield _group(shards, names)
+        yield _group(shards, names, fitted)
 
 
-def _group(shards: Artifact, names: list[str]) -> Group:
-    test_user, test_item, test_weight = _read(shards, "test", names)
-    train_user, train_item, train_weight = _read(shards, "train", names)
-    valid_user, valid_item, _ = _read(shards, "valid", names)
-    asked = np.unique(test_user)
-    known = np.isin(asked, np.unique(train_user))
+def _group(shards: Artifact, names: list[str], fitted: Sequence[str]) -> Group:
+    read = {split: _read(shards, split, names) for split in ("train", "valid", "test")}
+    asked = np.unique(read["test"][0])
+    known = np.isin(asked, np.concatenate([np.unique(read[split][0]) for split in fitted]))
     users = asked[known]
-    train = _of(users, train_user, train_item, train_weight)
-    valid = _of(users, valid_user, valid_item, np.zeros(len(valid_item)))
-    test = _of(users, test_user, test_item, test_weight)
+    train, valid, test = (_of(users, *read[split]) for split in ("train", "valid", "test"))
     seen = _lists((train, valid), len(users))
     wanted = _lists((test,), len(users))
     width = max((int(r.max()) for r in (seen.rows, wanted.rows) if r.numel()), default=0) + 1
@@ -113,10 +114,10 @@ def _group(shards: Artifact, names: list[str]) -> Group:
         users=users,
         seen=seen,
         relevant=relevant,
-        train=train,
+        fitted=_joined([{"train": train, "valid": valid}[split] for split in fitted]),
         test=test,
         cold_users=int((~known).sum()),
-        cold_events=len(test_user) - len(test.user),
+        cold_events=len(read["test"][0]) - len(test.user),
         repeats=int((~fresh).sum()),
     )
 
@@ -136,6 +137,14 @@ def _of(users: Rows, user: Rows, item: Rows, weight: Floats) -> Events:
     place[place == len(users)] = 0
     ours = users[place] == user if len(users) else np.zeros(len(user), bool)
     return Events(place[ours], item[ours], weight[ours])
+
+
+def _joined(parts: Sequence[Events]) -> Events:
+    user, item, weight = (
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("user", "item", "weight")
+    )
+    return Events(user, item, weight)
 
 
 def _lists(events: tuple[Events, ...], count: int) -> RowLists:

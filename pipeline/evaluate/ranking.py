@@ -21,7 +21,7 @@ Rows = NDArray[np.int64]
 
 
 class Popularity:
-    """Recommends the items with most train events, equal ones by lower row."""
+    """Recommends the items with most events, equal ones by lower row."""
 
     def __init__(self, count_N: Rows) -> None:
         self.order_N = torch.from_numpy(np.lexsort((np.arange(len(count_N)), -count_N)))
@@ -46,8 +46,8 @@ class Popularity:
 class Slices:
     """Items from the most to the least popular, cut into parts of equal train events.
 
-    `of_item` is the slice of each item, int64 [N]; items that train never saw are in a slice
-    of their own, the last.
+    `of_item` is the slice of each item, int64 [N]; items that the model was never fitted to
+    are in a slice of their own, the last.
     """
 
     names: tuple[str, ...]
@@ -57,7 +57,7 @@ class Slices:
 
     @staticmethod
     def cut(count_N: Rows, slices: int) -> Slices:
-        """Slices by train counts."""
+        """Slices by how many events the model was fitted to."""
         order_N = np.lexsort((np.arange(len(count_N)), -count_N))
         before_N = np.cumsum(count_N[order_N]) - count_N[order_N]
         total = max(1, int(count_N.sum()))
@@ -71,7 +71,7 @@ class Slices:
         )
         which = torch.from_numpy(of_item)
         return Slices(
-            (*names, "never in train"),
+            (*names, "never trained on"),
             which,
             torch.bincount(which, minlength=slices + 1),
             torch.bincount(which, torch.from_numpy(count_N).double(), slices + 1).long(),

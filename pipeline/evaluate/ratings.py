@@ -15,8 +15,8 @@ __all__ = ["BASELINES", "Errors", "predict"]
 
 Doubles = NDArray[np.float64]
 
-# Means over train: of all events, of the item's, of the user's. An item that train never
-# saw gets the mean of all.
+# Means over what the model was fitted to: of all events, of the item's, of the user's. An
+# item without any gets the mean of all.
 BASELINES = ("mean_baseline", "item_mean_baseline", "user_mean_baseline")
 
 _CHUNK = 1 << 16
@@ -36,12 +36,12 @@ class Errors:
         Args:
             group: the events.
             rating_M: what the model predicts, float64 [M]; not clipped to any scale.
-            log: item counts of train, for the baselines.
+            log: what the model was fitted to, for the baselines.
         """
         test = group.test
         item_N = np.where(log.counts > 0, log.weights / np.maximum(log.counts, 1), log.mean)
-        count_U = np.bincount(group.train.user, minlength=len(group.users))
-        sum_U = np.bincount(group.train.user, group.train.weight, len(group.users))
+        count_U = np.bincount(group.fitted.user, minlength=len(group.users))
+        sum_U = np.bincount(group.fitted.user, group.fitted.weight, len(group.users))
         user_U = sum_U / np.maximum(count_U, 1)
         said = {
             "": rating_M,

@@ -1,10 +1,11 @@
 """The evaluate stage: exact and through the index, on test, over the full catalogue.
 
 Rules. A user's train and valid items are masked; test items among them (repeats) are not
-asked for. Users without a test item left, and users that train does not know, are left out
-and counted. Items that train never saw stay in the catalogue. Popularity and the index
-answer for the same users under the same masks; the index is asked anew for each k, as
-`embedmill recommend` asks it. Ratings are not clipped to a scale.
+asked for. Users without a test item left, and users without an event that the model was
+fitted to, are left out and counted. Items without such an event stay in the catalogue.
+Popularity (counted over the events that the model was fitted to) and the index answer for
+the same users under the same masks; the index is asked anew for each k, as `embedmill
+recommend` asks it. Ratings are not clipped to a scale.
 
 Files:
 
@@ -79,13 +80,13 @@ def build(
     check_gates(run.config)
     shards, export, index = (run.artifact(s) for s in ("shards", "export", "index"))
     spec, config = Spec.of(export), run.config.evaluate
-    log = read_log(shards, spec.items)
+    log = read_log(shards, spec.items, spec.fitted)
     board = _Board.of(config, log.counts, _Items.of(export), open_index(index))
     errors = Errors() if spec.objective == "rating" else None
     total = shards.counters["test"]
     counters = dict.fromkeys(_COUNTED, 0)
     with _threads(min(total, spec.users) * spec.items):
-        for group in groups(shards):
+        for group in groups(shards, spec.fitted):
             user_UD = Vectors.of(export, "users").gather(group.users)
             asked = board.add(group, user_UD)
             if errors is not None:

@@ -129,7 +129,7 @@ def test_slices_add_up_and_hold_equal_train_events(tmp_path: Path) -> None:
     scores = Vectors.of(export, "users").load() @ Vectors.of(export, "items").load().T
     oracle = Oracle(world, scores)
     slices = art.read_json("slices.json")
-    assert [s["slice"] for s in slices] == ["head", "middle", "tail", "never in train"]
+    assert [s["slice"] for s in slices] == ["head", "middle", "tail", "never trained on"]
     assert sum(s["items"] for s in slices) == 37
     assert sum(s["train_events"] for s in slices) == 160
     assert slices[-1]["train_events"] == 0
@@ -178,6 +178,23 @@ def test_all_events_of_a_user_held_out(tmp_path: Path) -> None:
     assert art.counters["cold_users"] == 1
     assert art.counters["cold_events"] == 1
     assert art.counters["users"] == 39
+
+
+def test_after_a_refit_the_baselines_know_validation_too(tmp_path: Path) -> None:
+    """User 7 has validation events only; item 0, validated by eight users, leads for others."""
+    world = clusters(users=40, items=30)
+    splits = dict(world.splits)
+    splits["train"] = [(u, 10 + u % 5, 1.0) for u in range(40) if u != 7]
+    splits["valid"] = [(u, 0, 1.0) for u in range(0, 40, 2)] + [(7, 1, 1.0)]
+    splits["test"] = [(u, 0, 1.0) for u in range(1, 40, 2)]
+    world = dataclasses.replace(world, splits=splits)
+    _, before = evaluated(world, tmp_path / "a")
+    world = dataclasses.replace(world, model={"refit": [0.5]})
+    _, after = evaluated(world, tmp_path / "b")
+    assert before.counters["cold_users"] == 1
+    assert after.counters["cold_users"] == 0
+    assert before.read_json("metrics.json")["popularity.recall@1"] == 0.0
+    assert after.read_json("metrics.json")["popularity.recall@1"] == 1.0
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

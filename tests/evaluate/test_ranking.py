@@ -38,8 +38,8 @@ def test_popularity_is_top_k_of_counts(seed: int, n: int, k: int) -> None:
 def test_slices_by_hand() -> None:
     cut = Slices.cut(np.array([1, 6, 1, 3, 1, 0]), 3)
     # Twelve events: the item with 6, then (from the sixth on) 3 and 1, then the last.
-    assert cut.names == ("head", "middle", "tail", "never in train")
+    assert cut.names == ("head", "middle", "tail", "never trained on")
     assert cut.of_item.tolist() == [2, 0, 2, 1, 2, 3]
     assert cut.items.tolist() == [1, 1, 3, 1]
     assert cut.train_events.tolist() == [6, 3, 3, 0]
-    assert Slices.cut(np.array([1, 1]), 2).names == ("1 of 2", "2 of 2", "never in train")
+    assert Slices.cut(np.array([1, 1]), 2).names == ("1 of 2", "2 of 2", "never trained on")
