@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import codecs
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import pyarrow as pa
@@ -141,7 +141,9 @@ def _named(patterns: tuple[str, ...]) -> list[tuple[str, Source]]:
 
 def _folder(urls: list[str]) -> str:
     """The deepest folder that holds all files, with a slash at its end."""
-    shared = os.path.commonprefix([url.split("/")[:-1] for url in urls])
+    # Not os.path.commonpath: it takes the second slash of a URL away.
+    parts = zip(*(url.split("/")[:-1] for url in urls), strict=False)
+    shared = [names[0] for names in takewhile(lambda names: len(set(names)) == 1, parts)]
     return "/".join([*shared, ""])
 
 

@@ -42,7 +42,8 @@ def frame(
         files: which files.
         schema: the columns to read, with their types.
     """
-    paths = pa.table({"path": pa.array([f.path for f in files], pa.string())})
+    named = [f.path for f in files] or [""]  # Spark Connect knows no table without rows
+    paths = pa.table({"path": pa.array(named, pa.string())})
     ddl = ", ".join(f"`{f.name}` {_NAMES[str(f.type)]}" for f in schema)
     reader = _Reader(storage, tuple(schema.names))
     tasks = tasks_for(sum(f.bytes for f in files), len(files))
@@ -51,7 +52,7 @@ def frame(
 
 def _read(reader: _Reader, batches: Batches) -> Batches:
     for batch in batches:
-        for path in batch.column(0).to_pylist():
+        for path in filter(None, batch.column(0).to_pylist()):
             yield from _read_file(reader, path)
 
 
