@@ -86,18 +86,13 @@ def bullet(value: float | None, popularity: float | None, most: float) -> str:
 def headline(data: Mapping[str, Any], times: Mapping[str, Any]) -> str:
     """Tiles of the metrics that matter most, and the gates."""
     metrics, k = data["metrics"], data["ks"][0]
-    tiles = []
     if "rmse" in metrics:
-        tiles += [_error_tile(metrics, "rmse"), _error_tile(metrics, "mae")]
-    tiles += [_tile(metrics, f"{name}@{k}") for name in ("recall", "ndcg")]
-    if "rmse" not in metrics:
-        tiles.append(
-            _plain_tile(
-                "Index recall@10",
-                figure(metrics.get("index.recall@10"), 3),
-                "neighbours of exact search that the index finds",
-            )
-        )
+        tiles = [_error_tile(metrics, "rmse"), _error_tile(metrics, "mae")]
+        tiles.append(_tile(metrics, f"recall@{k}"))
+    else:
+        found = figure(metrics.get("index.recall@10"), 3)
+        tiles = [_tile(metrics, f"{name}@{k}") for name in ("recall", "ndcg")]
+        tiles.append(_plain_tile("Index recall@10", found, "of what exact search finds"))
     total = sum(stage["seconds"] for stage in times["stages"])
     tiles.append(_plain_tile("The whole line", wording.seconds(total), "from raw log to metrics"))
     return (

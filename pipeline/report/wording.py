@@ -24,6 +24,7 @@ _LONGEST_TITLE = 160
 # C0 controls other than tab and newline have no place in HTML: show their pictures.
 _CONTROLS = {c: 0x2400 + c for c in range(32) if c not in (9, 10)} | {127: 0x2421}
 _ABSENT = "–"
+_JOIN = "\N{NO-BREAK SPACE}"  # a number and its unit stay together
 
 
 def escape(text: object) -> str:
@@ -75,13 +76,13 @@ def seconds(value: float | None) -> str:
     if value is None:
         return _ABSENT
     if value < 1:
-        return f"{value * 1000:.0f} ms"
+        return f"{value * 1000:.0f}{_JOIN}ms"
     if value < 100:
-        return f"{value:.1f} s"
+        return f"{value:.1f}{_JOIN}s"
     whole = round(value)
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+        return f"{whole // 60}{_JOIN}min {whole % 60}{_JOIN}s"
+    return f"{whole // 3600}{_JOIN}h {whole % 3600 // 60}{_JOIN}min"
 
 
 def size(value: float | None) -> str:
@@ -91,6 +92,6 @@ def size(value: float | None) -> str:
     amount = float(value)
     for unit in ("bytes", "kB", "MB", "GB"):
         if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
+            return f"{amount:.{0 if unit == 'bytes' else 1}f}{_JOIN}{unit}"
         amount /= 1000
-    return f"{amount:.1f} TB"
+    return f"{amount:.1f}{_JOIN}TB"

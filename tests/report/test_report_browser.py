@@ -87,6 +87,23 @@ def test_nothing_reaches_past_the_edge_of_the_screen(
     assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
+@pytest.mark.parametrize("width", [320, 1280])
+def test_numbers_stay_on_one_line_within_their_column(visit: Any, width: int) -> None:
+    page = visit("rating", width).page
+    spilling = page.evaluate(
+        """() => [...document.querySelectorAll("article em, td.n, .big")]
+          .filter((e) => {
+            const text = document.createRange();
+            text.selectNodeContents(e);
+            const lines = new Set([...text.getClientRects()].map((box) => Math.round(box.bottom)));
+            return lines.size > 1 || e.scrollWidth > e.clientWidth + 1;
+          })
+          .map((e) => e.textContent)"""
+    )
+    assert page.locator("article em").count() > 10
+    assert spilling == []
+
+
 def test_light_and_dark_are_two_pages(visit: Any) -> None:
     papers = {
         visit(color_scheme=scheme).page.evaluate("getComputedStyle(document.body).backgroundColor")
