@@ -1,0 +1,25 @@
+"""A `kill -9` of the driver in the middle of each stage changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from kill_stages import kill_each
+from worlds import PlantedWorld, config_tree, laid
+
+from pipeline.config import parse, to_toml
+from schemas.stages import STAGES
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(900)
+def test_kill_in_every_stage(tmp_path: Path) -> None:
+    log = PlantedWorld().write(tmp_path / "log.tsv")
+    train = {"launcher": "ray", "workers": 2, "epochs": 30, "checkpoint_steps": 5, "patience": 0}
+    path = tmp_path / "run.toml"
+    path.write_text(to_toml(parse(laid(config_tree(tmp_path, log), train=train))))
+    kills, calm, killed = kill_each(path, tmp_path / "runs")
+    assert [kill.stage for kill in kills] == list(STAGES)
+    assert any(kill.in_time for kill in kills)
+    assert killed == calm
