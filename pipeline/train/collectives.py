@@ -19,6 +19,9 @@ __all__ = ["Group", "StoppedError"]
 class StoppedError(TrainingError):
     """Another worker failed, and says why; this one stops with it."""
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return StoppedError, (self.what,)
+
 
 @dataclass(frozen=True)
 class Group:

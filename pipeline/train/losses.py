@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 __all__ = ["LOSSES", "LossSettings", "Objective", "Step", "StepLoss"]
 
@@ -95,12 +96,14 @@ def sampled_softmax(step: Step, settings: LossSettings) -> StepLoss:
     positive_B = positive_B / settings.temperature
     logit_BK = torch.addmm(offset_K, user_BD, negative_KD.T, alpha=1 / settings.temperature)
     logit_BK.masked_fill_(step.positive_B[:, None] == step.negative_K, -torch.inf)
-    total_B = torch.logaddexp(torch.logsumexp(logit_BK, 1), positive_B)
+    # log(1 + exp(x)) keeps the digits that a difference of two logarithms would lose.
+    loss_B = functional.softplus(torch.logsumexp(logit_BK, 1) - positive_B)
+    total_B = positive_B + loss_B
 
     share_B = step.weight_B / step.size
     scale_B = share_B / settings.temperature
     slope_BK = logit_BK.sub_(total_B[:, None]).exp_().mul_(scale_B[:, None])
-    slope_B = torch.expm1(positive_B - total_B) * scale_B
+    slope_B = torch.expm1(-loss_B) * scale_B
     slope_BD = torch.addmm(slope_B[:, None] * positive_BD, slope_BK, negative_KD)
     pushed_UD = torch.zeros_like(step.user_UD)
     pushed_VD = torch.zeros_like(step.item_VD)
@@ -112,9 +115,9 @@ def sampled_softmax(step: Step, settings: LossSettings) -> StepLoss:
         pushed_VD[:, end].index_add_(0, step.negative_K, slope_BK.sum(0))
     _unscale(pushed_UD[:, :end], user_UD, user_U)
     _unscale(pushed_VD[:, :end], item_VD, item_V)
-    loss_B = (total_B - positive_B).double() * share_B
+    loss = (loss_B.double() * share_B).sum()
     decay = _decay(step, share_B * settings.l2, pushed_UD, pushed_VD) if settings.l2 else 0.0
-    return StepLoss(loss_B.sum() + decay, pushed_UD, pushed_VD)
+    return StepLoss(loss + decay, pushed_UD, pushed_VD)
 
 
 def rating(step: Step, settings: LossSettings) -> StepLoss:

@@ -162,7 +162,7 @@ def prepared(task: Task, group: Group, cursor: Cursor) -> Trainer:
         train, valid = (read_events(shards, split, layout) for split in ("train", "valid"))
     if cursor.refit is not None:
         train, valid = joined(train, valid), valid.none()
-    sizes = torch.tensor(train.sizes, device=group.device)
+    sizes = torch.tensor(train.sizes, dtype=torch.int64, device=group.device)
     settings = LossSettings(has_bias(config), config.similarity, config.temperature, config.l2)
     if objective.biased:
         settings = replace(settings, mean=mean_weight(train, layout, group))

@@ -1,0 +1,59 @@
+"""Starts a function on several ranks of a gloo group, without Ray."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+Work = Callable[..., Any]
+
+
+def run_ranks(work: Work, world: int, folder: Path, *args: Any) -> list[Any]:
+    """What `work(*args)` returns or raises on each of `world` ranks.
+
+    A rank that dies without a word answers with its exit code.
+    """
+    context = mp.get_context("spawn")
+    store = folder / f"store-{os.urandom(4).hex()}"
+    started = []
+    for rank in range(world):
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(
+            target=_rank, args=(work, rank, world, str(store), theirs, args), daemon=True
+        )
+        process.start()
+        theirs.close()
+        started.append((process, ours))
+    answers = []
+    for process, ours in started:
+        try:
+            answers.append(ours.recv() if ours.poll(240) else "no answer")
+        except EOFError:
+            process.join(60)
+            answers.append(process.exitcode)
+    for process, _ in started:
+        process.join(10)
+        if process.is_alive():
+            process.kill()
+    return answers
+
+
+def _rank(
+    work: Work, rank: int, world: int, store: str, answer: Connection, args: tuple[Any, ...]
+) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    try:
+        answer.send(work(*args))
+    except Exception as error:
+        error.add_note(traceback.format_exc())
+        answer.send(error)
+    dist.destroy_process_group()

@@ -1,0 +1,219 @@
+"""Every loss keeps the same promises; each is also worked out by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.train.losses import LOSSES, LossSettings, Step, StepLoss
+from pipeline.train.negatives import sampler
+
+SETTINGS = {
+    "softmax cosine": ("softmax", LossSettings(similarity="cosine", temperature=0.5)),
+    "softmax dot": ("softmax", LossSettings(similarity="dot", temperature=2.0)),
+    "softmax cosine bias": (
+        "softmax",
+        LossSettings(biased=True, similarity="cosine", temperature=0.5, l2=0.01),
+    ),
+    "softmax dot bias": ("softmax", LossSettings(biased=True, temperature=1.0, l2=0.1)),
+    "rating": ("rating", LossSettings(biased=True, mean=3.5, l2=0.1)),
+}
+cases = pytest.mark.parametrize("case", SETTINGS)
+
+
+def a_step(seed: int = 0, scale: float = 1.0) -> Step:
+    """Three events of two users; negatives are items 2, 3, and item 0, a hit for some."""
+    source = torch.Generator().manual_seed(seed)
+    return Step(
+        user_UD=torch.randn(2, 4, generator=source) * scale,
+        item_VD=torch.randn(4, 4, generator=source) * scale,
+        user_B=torch.tensor([0, 1, 1]),
+        positive_B=torch.tensor([0, 1, 0]),
+        negative_K=torch.tensor([2, 3, 0]),
+        log_expected_K=torch.tensor([0.1, -0.2, 0.3]),
+        weight_B=torch.tensor([1.0, 0.5, 2.0]),
+        target_B=torch.tensor([4.0, 1.0, 5.0]),
+        size=5,
+    )
+
+
+def lost(case: str, step: Step) -> StepLoss:
+    name, settings = SETTINGS[case]
+    return LOSSES[name].loss(step, settings)
+
+
+def rank_score(case: str, step: Step, item: int) -> Tensor:
+    """Score of an item for user 0, as ranking and rating take it."""
+    name, settings = SETTINGS[case]
+    end = step.user_UD.shape[1] - int(settings.biased)
+    user, one = step.user_UD[0, :end], step.item_VD[item, :end]
+    if settings.similarity == "cosine" and name == "softmax":
+        user, one = user / user.norm(), one / one.norm()
+    bias = step.item_VD[item, end] if settings.biased else torch.tensor(0.0)
+    if name == "rating":
+        bias = bias + step.user_UD[0, end]
+    return user @ one + bias
+
+
+def test_every_loss_is_tried() -> None:
+    assert {name for name, _ in SETTINGS.values()} == set(LOSSES)
+
+
+@cases
+def test_gradients_are_those_of_the_loss(case: str) -> None:
+    step = a_step()
+    floats = {k: v for k, v in vars(step).items() if torch.is_tensor(v) and v.is_floating_point()}
+    doubled = replace(step, **{k: v.double() for k, v in floats.items()})
+    result = lost(case, doubled)
+    small = 1e-6
+    for name in ("user_UD", "item_VD"):
+        numeric = torch.zeros_like(getattr(doubled, name))
+        for at in range(numeric.numel()):
+            for sign in (1, -1):
+                moved = getattr(doubled, name).clone()
+                moved.view(-1)[at] += sign * small
+                there = lost(case, replace(doubled, **{name: moved})).loss
+                numeric.view(-1)[at] += sign * float(there) / (2 * small)
+        torch.testing.assert_close(getattr(result, name), numeric, rtol=1e-5, atol=1e-7)
+
+
+@cases
+@pytest.mark.parametrize("scale", [1e9, -1e9, 0.0])
+def test_is_finite_for_huge_and_zero_vectors(case: str, scale: float) -> None:
+    step = a_step()
+    huge = replace(
+        step,
+        user_UD=torch.full_like(step.user_UD, 1e9 if scale else 0.0),
+        item_VD=torch.full_like(step.item_VD, scale),
+    )
+    result = lost(case, huge)
+    assert math.isfinite(float(result.loss))
+    assert result.user_UD.isfinite().all()
+    assert result.item_VD.isfinite().all()
+
+
+@cases
+def test_a_step_against_the_gradient_raises_the_right_score(case: str) -> None:
+    step = replace(
+        a_step(), user_B=torch.tensor([0]), positive_B=torch.tensor([0]),
+        weight_B=torch.ones(1), target_B=torch.tensor([50.0]), size=1,
+    )  # fmt: skip
+    result = lost(case, step)
+    after = replace(
+        step,
+        user_UD=step.user_UD - 1e-2 * result.user_UD,
+        item_VD=step.item_VD - 1e-2 * result.item_VD,
+    )
+    assert rank_score(case, after, 0) > rank_score(case, step, 0)
+    if LOSSES[SETTINGS[case][0]].negatives:
+        only_items = replace(after, user_UD=step.user_UD)
+        for wrong in (2, 3):
+            assert rank_score(case, only_items, wrong) < rank_score(case, step, wrong)
+    else:
+        low = replace(step, target_B=torch.tensor([-50.0]))
+        pushed = lost(case, low)
+        down = replace(low, item_VD=low.item_VD - 1e-2 * pushed.item_VD)
+        assert rank_score(case, down, 0) < rank_score(case, low, 0)
+
+
+@cases
+def test_weight_zero_gives_no_gradient(case: str) -> None:
+    result = lost(case, replace(a_step(), weight_B=torch.zeros(3)))
+    assert float(result.loss) == 0
+    assert not result.user_UD.any()
+    assert not result.item_VD.any()
+
+
+@cases
+def test_losses_of_parts_add_up(case: str) -> None:
+    """Two workers' parts of one global batch come to what one worker would see."""
+    step = a_step()
+    whole = lost(case, step)
+    parts = [
+        lost(case, replace(step, **{k: getattr(step, k)[cut] for k in
+                                    ("user_B", "positive_B", "weight_B", "target_B")}))
+        for cut in (slice(0, 1), slice(1, 3))
+    ]  # fmt: skip
+    torch.testing.assert_close(sum(p.loss for p in parts), whole.loss)
+    torch.testing.assert_close(parts[0].user_UD + parts[1].user_UD, whole.user_UD)
+    torch.testing.assert_close(parts[0].item_VD + parts[1].item_VD, whole.item_VD)
+
+
+def by_hand(temperature: float, similarity: str, bias: bool) -> float:
+    """One event: user (3, 4), right item (1, 0), wrong ones (0, 2) and the right one again."""
+    width = 3 if bias else 2
+    user, items = torch.zeros(1, width), torch.zeros(2, width)
+    user[0, :2] = torch.tensor([3.0, 4.0])
+    items[:, :2] = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    if bias:
+        user[0, 2], items[:, 2] = 100.0, torch.tensor([0.25, -0.5])
+    step = Step(
+        user, items, torch.tensor([0]), torch.tensor([0]), torch.tensor([1, 0]),
+        torch.tensor([math.log(2.0), 0.0]), torch.ones(1), torch.ones(1), 1,
+    )  # fmt: skip
+    settings = LossSettings(bias, similarity, temperature)
+    return float(LOSSES["softmax"].loss(step, settings).loss)
+
+
+def test_softmax_by_hand() -> None:
+    # Scores 3 and 8, of which the second is corrected by log 2; the hit is left out.
+    assert by_hand(1.0, "dot", bias=False) == pytest.approx(math.log(1 + math.exp(5) / 2))
+    # Cosines .6 and .8 at temperature .1.
+    assert by_hand(0.1, "cosine", bias=False) == pytest.approx(math.log(1 + math.exp(2) / 2))
+    # Biases .25 and -.5 join the cosines; the user's plays no part.
+    assert by_hand(0.1, "cosine", bias=True) == pytest.approx(math.log(1 + math.exp(-5.5) / 2))
+
+
+def test_rating_by_hand() -> None:
+    step = Step(
+        torch.tensor([[1.0, 2.0, 0.5]]), torch.tensor([[3.0, -1.0, 0.25]]),
+        torch.tensor([0]), torch.tensor([0]), torch.empty(0, dtype=torch.int64), torch.empty(0),
+        torch.ones(1), torch.tensor([4.0]), 2,
+    )  # fmt: skip
+    result = LOSSES["rating"].loss(step, LossSettings(biased=True, mean=3.0, l2=0.1))
+    # 3 + .5 + .25 + 1 = 4.75 for 4; squares 5.25 and 10.0625; half of a batch of two.
+    assert float(result.loss) == pytest.approx((0.75**2 + 0.1 * (5.25 + 10.0625)) / 2)
+    expected = [0.75 * 3 + 0.1 * 1, 0.75 * -1 + 0.1 * 2, 0.75 + 0.1 * 0.5]
+    assert result.user_UD[0].tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("power", "in_batch"), [(0.0, False), (0.75, False), (0.5, True)])
+def test_logq_makes_the_sampled_sum_that_of_the_catalogue(power: float, in_batch: bool) -> None:
+    """The mean over draws of sum exp(score - log expected) is the sum over all items."""
+    items, number, batch, draws = 12, 6, 4, 4000
+    count_I = torch.arange(1, items + 1)
+    score_I = torch.linspace(-1, 1.5, items)
+    drawer = sampler(count_I, number=number, power=power, in_batch=in_batch, seed=5)
+    source, total = torch.Generator().manual_seed(2), 0.0
+    for step in range(draws):
+        rows = drawer.draw(step)
+        if in_batch:
+            taken = torch.multinomial(count_I.double(), batch, True, generator=source)
+            rows = torch.cat([rows, taken])
+        total += float((score_I[rows] - drawer.log_expected(rows, batch)).exp().sum()) / draws
+    assert total == pytest.approx(float(score_I.exp().sum()), rel=0.02)
+
+
+def test_sampled_gradient_is_that_of_the_full_softmax_on_average() -> None:
+    items, user = 30, torch.tensor([[0.3, -0.2, 0.5]])
+    item_ID = torch.randn(items, 3, generator=torch.Generator().manual_seed(1))
+    settings = LossSettings(temperature=1.0)
+
+    def gradient(negative_K: Tensor, log_expected_K: Tensor) -> Tensor:
+        step = Step(
+            user, item_ID, torch.tensor([0]), torch.tensor([4]), negative_K, log_expected_K,
+            torch.ones(1), torch.ones(1), 1,
+        )  # fmt: skip
+        return LOSSES["softmax"].loss(step, settings).user_UD[0]
+
+    exact = gradient(torch.arange(items), torch.zeros(items))
+    drawer = sampler(torch.arange(1, items + 1), number=400, power=1.0, in_batch=False, seed=9)
+    drawn = [drawer.draw(step) for step in range(300)]
+    mean = torch.stack([gradient(rows, drawer.log_expected(rows, 1)) for rows in drawn]).mean(0)
+    plain = torch.stack([gradient(rows, torch.zeros(len(rows))) for rows in drawn]).mean(0)
+    assert float((mean - exact).norm()) < 0.02 * float(exact.norm())
+    assert float((plain - exact).norm()) > 0.05 * float(exact.norm())
