@@ -28,8 +28,8 @@ JOBS: dict[str, Job] = {
     "shards": Job(shards.build),
     "train": Job(train.build),
     "export": Job(export.build),
-    "index": Job(index.build),
-    "evaluate": Job(evaluate.build),
+    "index": Job(index.build, check=index.check),
+    "evaluate": Job(evaluate.build, check=evaluate.check),
     "report": Job(report.build),
 }
 
@@ -55,10 +55,15 @@ def run_line(
         GateError: the line is whole, and a gate failed: nothing is published.
     """
     terminal = terminal or Terminal()
+    chosen = stages(first, last)
+    for stage in chosen:
+        check = JOBS[stage].check
+        if check is not None:
+            check(run.config)
     save_config(run)
     if rebuild and first != "events":
         discard_from(run, first)
-    for stage in stages(first, last):
+    for stage in chosen:
         run_stage(run, stage, JOBS[stage], terminal, rebuild=rebuild)
     if last == "report":
         check_gates(run)

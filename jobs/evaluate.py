@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from jobs.launch import Job, main_of
 from pipeline import evaluate
 from pipeline.artifact import Run, Writer
+from pipeline.config import Config
 from pipeline.index import open_index
 from pipeline.log import Progress
 
-__all__ = ["build", "main"]
+__all__ = ["build", "check", "main"]
 
 
 def build(run: Run, out: Writer, progress: Progress) -> None:
@@ -19,9 +20,14 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
     evaluate.build(run, out, progress, open_index)
 
 
+def check(config: Config) -> None:
+    """Raise ConfigError where a gate names a metric that the run will not have."""
+    evaluate.check_gates(config)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """`jobs/evaluate.py CONFIG`."""
-    return main_of("evaluate", Job(build), argv)
+    return main_of("evaluate", Job(build, check=check), argv)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from jobs.launch import Job, main_of
 from pipeline import index
 from pipeline.artifact import Run, Writer
+from pipeline.config import Config
 from pipeline.log import Progress
 
-__all__ = ["build", "main"]
+__all__ = ["build", "check", "main"]
 
 
 def build(run: Run, out: Writer, progress: Progress) -> None:
@@ -18,9 +19,14 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
     index.build(run, out, progress)
 
 
+def check(config: Config) -> None:
+    """Raise ConfigError where `index.kind` is no index."""
+    index.kind_of(config.index.kind)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """`jobs/index.py CONFIG`."""
-    return main_of("index", Job(build), argv)
+    return main_of("index", Job(build, check=check), argv)
 
 
 if __name__ == "__main__":

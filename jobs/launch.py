@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from pipeline.artifact import Artifact, Run, Writer, save_config
-from pipeline.config import load
+from pipeline.config import Config, load
 from pipeline.errors import ArtifactError, EmbedmillError, MachineError
 from pipeline.log import Progress
 from pipeline.terminal import Terminal
@@ -28,10 +28,15 @@ BUG = 70
 
 @dataclass(frozen=True)
 class Job:
-    """How a stage is run: `build` does the work, `sources` stamps the raw files it reads."""
+    """How a stage is run.
+
+    `build` does the work, `sources` stamps the raw files it reads, `check` raises ConfigError
+    for what can be known to fail before anything has run.
+    """
 
     build: Callable[[Run, Writer, Progress], None]
     sources: Callable[[Run], Mapping[str, Any]] | None = None
+    check: Callable[[Config], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,41 @@
+"""What is known to fail is refused before anything runs or is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from worlds import PlantedWorld, config
+
+from jobs.all import run_line
+from pipeline.artifact import Run
+from pipeline.errors import ConfigError
+from pipeline.terminal import Terminal
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"index": {"kind": "annoy"}}, "index.kind: no index 'annoy'; allowed: flat, hnsw, ivfpq"),
+        (
+            {"evaluate": {"ks": [10], "gates": {"least": {"recall@5": 0.1}}}},
+            "evaluate.gates.least: no metric 'recall@5'; did you mean 'recall@10'",
+        ),
+    ],
+)
+def test_the_line_does_not_start(tmp_path: Path, sections: Mapping[str, Any], message: str) -> None:
+    log = PlantedWorld().write(tmp_path / "log.tsv")
+    run = Run(config(tmp_path / "runs", log, **sections))
+    with pytest.raises(ConfigError) as stop:
+        run_line(run, terminal=Terminal(quiet=True))
+    assert message in str(stop.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_stage_that_is_not_asked_for_is_not_checked(tmp_path: Path) -> None:
+    log = PlantedWorld().write(tmp_path / "log.tsv")
+    run = Run(config(tmp_path / "runs", log, index={"kind": "annoy"}))
+    run_line(run, last="events", terminal=Terminal(quiet=True))
+    assert run.manifest("events") is not None
