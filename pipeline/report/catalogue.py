@@ -37,7 +37,7 @@ def atlas(data: Mapping[str, Any], labels: int) -> str:
         'autocomplete="off" placeholder="Find an item"></label>'
     )
     live = '<p class="readout" id="readout" role="status" aria-live="polite"></p>'
-    drawn = svg.item_map(points, labels, said)
+    drawn = svg.item_map(points, labels)
     return section(
         "map",
         "A map of the items",

@@ -109,8 +109,11 @@ def _point_names(place: _Scale, points: Sequence[tuple[float, float, str, str]])
     return parts
 
 
-def item_map(points: Sequence[dict[str, Any]], labels: int, said: str) -> str:
-    """The map: one circle per item, its labels once for each range of widths."""
+def item_map(points: Sequence[dict[str, Any]], labels: int) -> str:
+    """The map: one circle per item, its labels once for each range of widths.
+
+    It is hidden from screen readers: its frame is read out, and each item gone to by keys.
+    """
     greatest = max((p["count"] for p in points), default=1)
     circles = []
     # Rare items first, so that the frequent ones lie on top of them.
@@ -123,7 +126,7 @@ def item_map(points: Sequence[dict[str, Any]], labels: int, said: str) -> str:
             f'cy="{(1 - p["y"]) * 100:.2f}%" r="{radius:.1f}"/>'
         )
     return (
-        f'<div class="map-box"><svg class="map" role="img" aria-label="{escape(said)}" '
+        '<div class="map-box"><svg class="map" aria-hidden="true" '
         f'width="100%" height="100%"><g class="items">{"".join(circles)}</g>'
         f"{_map_labels(points, labels)}"
         '<circle class="ring" r="9" display="none"/></svg></div>'
