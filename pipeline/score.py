@@ -5,7 +5,7 @@ Legend: B users, K the length of the answer, N items of a block, D coordinates.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,12 +13,14 @@ from torch import Tensor
 
 from pipeline.errors import NotFiniteError
 
-__all__ = ["METRICS", "RowLists", "hit_sums", "hits", "metric_sums", "top_k"]
+__all__ = ["METRICS", "RowLists", "hit_sums", "hits", "metric_sums", "top_k", "widths"]
 
 METRICS = ("recall", "ndcg", "mrr", "hit_rate")
 
 # Scores held at once: 64 MiB of float32, whatever the catalogue.
 _SCORES = 1 << 24
+# Answers held at once where seen items are struck out of a ranking.
+_ANSWERS = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,23 @@ def _exact_row(score_N: Tensor, k: int, least: Tensor) -> tuple[Tensor, Tensor]:
     column = torch.cat((above, equal))
     score, order = score_N[column].sort(descending=True, stable=True)
     return score, column[order]
+
+
+def widths(k: int, seen: RowLists, items: int) -> Iterator[tuple[Tensor, int]]:
+    """How many of a ranking's first answers hold k that a user has not seen.
+
+    That is k and as many as the user has seen, rounded up to a power of two so that users
+    can be asked for together, and at most the catalogue.
+
+    Yields:
+        users int64 [C] and their width; C * width is bounded.
+    """
+    exponent_B = torch.log2((k + seen.lengths).double()).ceil().long()
+    for exponent in torch.unique(exponent_B).tolist():
+        width = min(1 << exponent, items)
+        users = (exponent_B == exponent).nonzero()[:, 0]
+        for chosen in users.split(max(1, _ANSWERS // max(1, width))):
+            yield chosen, width
 
 
 def hits(rows_Bk: Tensor, relevant: RowLists) -> Tensor:

@@ -37,6 +37,7 @@ class Planted:
     user_bias: Floats | None = None
     item_bias: Floats | None = None
     titles: list[str] = field(default_factory=list)
+    vocab_rows: int = 1 << 20
 
     def store(self, root: Path | str, **sections: Any) -> Run:
         """Write events, vocab, shards and train."""
@@ -71,7 +72,10 @@ class Planted:
                 for pair in pairs:
                     counts[int(pair[place])] += 1
             columns = {"row": range(len(ids)), "id": ids, "count": counts}
-            out.write_table(f"{side}/part-00000.parquet", pa.table(columns, schema=VOCAB))
+            table = pa.table(columns, schema=VOCAB)
+            for first in range(0, len(ids), self.vocab_rows):
+                path = f"{side}/part-{first // self.vocab_rows:05d}.parquet"
+                out.write_table(path, table.slice(first, self.vocab_rows))
         out.commit({
             "events_in": total, "events_kept": total, "events_dropped": 0,
             "users": len(self.users), "items": len(self.items),

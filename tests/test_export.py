@@ -199,6 +199,26 @@ def test_any_partitions_and_ranges_give_the_same_vectors(
         assert np.array_equal(np.load(art.open("users.npy"), allow_pickle=False), world.user_ND)
 
 
+def test_a_vocabulary_of_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "_VOCAB_RANGE", 4)
+    monkeypatch.setattr(export, "RANGE", 2)
+    monkeypatch.setattr(reading, "RANGE", 2)
+    world = dataclasses.replace(clusters(users=9, items=7), vocab_rows=4)
+    art = exported(world, tmp_path)
+    assert art.read_tables("users")["id"].to_pylist() == world.users
+    assert art.read_tables("items")["id"].to_pylist() == world.items
+
+
+def test_a_vocabulary_out_of_order(tmp_path: Path) -> None:
+    world = clusters(users=9, items=7)
+    run = world.store(tmp_path)
+    path = run.artifact("vocab").storage.local_path("items/part-00000.parquet")
+    table = pa.parquet.read_table(path)
+    pa.parquet.write_table(table.take([1, 0, 2, 3, 4, 5, 6]), path)
+    with pytest.raises(ContractError, match="rows are not dense and in order"):
+        rebuilt(run)
+
+
 def test_npy_has_its_ids_beside_it(tmp_path: Path) -> None:
     art = exported(clusters(users=9, items=7), tmp_path)
     matrix = np.load(art.storage.local_path("items.npy"), mmap_mode="r", allow_pickle=False)

@@ -112,6 +112,15 @@ def test_row_lists() -> None:
     assert empty.lengths.tolist() == [0, 0]
 
 
+def test_widths_hold_what_a_user_has_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = lists([], [0, 1, 2], [], list(range(90)))
+    found = [(users.tolist(), width) for users, width in score.widths(5, seen, 100)]
+    assert found == [([0, 1, 2], 8), ([3], 100)]
+    monkeypatch.setattr(score, "_ANSWERS", 16)
+    found = [(users.tolist(), width) for users, width in score.widths(5, seen, 100)]
+    assert found == [([0, 1], 8), ([2], 8), ([3], 100)]
+
+
 def test_hits_never_match_padding_or_another_user() -> None:
     rows_Bk = torch.tensor([[3, -1], [3, 2], [9, 0]])
     assert hits(rows_Bk, lists([2], [3], [0])).tolist() == [

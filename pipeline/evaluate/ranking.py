@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.score import METRICS, RowLists, hit_sums, hits
+from pipeline.score import METRICS, RowLists, hit_sums, hits, widths
 
 __all__ = ["Popularity", "Slices", "Tally"]
 
@@ -30,16 +30,21 @@ class Popularity:
 
     def top(self, k: int, seen: RowLists) -> Tensor:
         """The k most popular items outside each list, int64 [B, k], -1 where none is left."""
-        lengths = seen.lengths
-        most = int(lengths.max()) if lengths.numel() else 0
-        width = min(len(self.order_N), k + most)
-        struck_BK = torch.zeros(len(lengths), width, dtype=torch.bool)
+        found_BK = torch.full((len(seen.lengths), k), -1, dtype=torch.int64)
+        for chosen, width in widths(k, seen, len(self.order_N)):
+            rows_CK = self._within(width, k, seen.select(chosen))
+            found_BK[chosen, : rows_CK.shape[1]] = rows_CK
+        return found_BK
+
+    def _within(self, width: int, k: int, seen: RowLists) -> Tensor:
+        """The answers of users who find theirs among the `width` most popular items."""
+        struck_BK = torch.zeros(len(seen.lengths), width, dtype=torch.bool)
         place = self.place_N[seen.rows]
         near = place < width
         struck_BK[seen.users()[near], place[near]] = True
+        # Stable: what is left keeps its order.
         order_BK = struck_BK.to(torch.uint8).argsort(dim=1, stable=True)[:, :k]
-        rows_BK = self.order_N[order_BK].masked_fill(struck_BK.gather(1, order_BK), -1)
-        return torch.nn.functional.pad(rows_BK, (0, k - rows_BK.shape[1]), value=-1)
+        return self.order_N[order_BK].masked_fill(struck_BK.gather(1, order_BK), -1)
 
 
 @dataclass(frozen=True)

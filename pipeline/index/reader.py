@@ -14,7 +14,7 @@ import torch
 from pipeline.artifact import Artifact
 from pipeline.index.contract import Floats, Index, Rows
 from pipeline.index.kinds import kind_of
-from pipeline.score import RowLists, hits
+from pipeline.score import RowLists, hits, widths
 
 __all__ = ["IndexReader", "open_index"]
 
@@ -47,12 +47,10 @@ class IndexReader:
         """
         score_Bk = np.full((len(query_BD), k), -np.inf, np.float32)
         row_Bk = np.full((len(query_BD), k), -1, np.int64)
-        wanted_B = k + seen.lengths.numpy()
-        width_B = np.minimum(2 ** np.ceil(np.log2(wanted_B)).astype(np.int64), self.items)
-        for width in np.unique(width_B):
-            at = np.flatnonzero(width_B == width)
-            score_CK, row_CK = self.index.search(query_BD[at], int(width))
-            struck = hits(torch.from_numpy(row_CK), seen.select(torch.from_numpy(at))).numpy()
+        for chosen, width in widths(k, seen, self.items):
+            at = chosen.numpy()
+            score_CK, row_CK = self.index.search(query_BD[at], width)
+            struck = hits(torch.from_numpy(row_CK), seen.select(chosen)).numpy()
             struck |= row_CK < 0
             # Stable: what is left keeps its order.
             order = np.argsort(struck, axis=1, kind="stable")[:, :k]

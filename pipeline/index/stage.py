@@ -25,9 +25,8 @@ import pyarrow as pa
 from pipeline.artifact import Run, Writer
 from pipeline.embeddings import Spec, Vectors
 from pipeline.index.contract import Floats, Index, threads
-from pipeline.index.flat import Flat
 from pipeline.index.kinds import kind_of
-from pipeline.index.measure import K, Truth, choose_users, latency, recall, truth_of
+from pipeline.index.measure import K, Truth, choose_users, exact_latency, latency, recall, truth_of
 from pipeline.log import Progress
 
 __all__ = ["build"]
@@ -66,7 +65,7 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
         source, rows = choose_users(shards, config.queries, run.config.run.seed)
         truth = truth_of(Vectors.of(export, "users").gather(rows), item_ND)
         points = _curve(index, truth, item_ND, progress)
-        exact = latency(Flat.build(item_ND, {}, 0), truth)
+        exact = exact_latency(item_ND, truth)
     chosen = points[0]
     out.write_json("recall.json", _recall_json(index, truth, source, points))
     curve = [_point_json(index, p, size) for p in sorted(points, key=lambda p: p.setting)]
