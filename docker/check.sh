@@ -25,7 +25,7 @@ stop() {
         kill -TERM "$pid" 2>/dev/null || true
     done
     for pid in "${pids[@]}"; do
-        for _ in $(seq 300); do
+        for _ in $(seq 120); do
             kill -0 "$pid" 2>/dev/null || break
             sleep 0.1
         done
