@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
@@ -52,6 +54,7 @@ REPORT_ARROW = pa.schema(
         ("counts", pa.string()),
     ]
 )
+_CONNECT_PORT = 15002
 TASK_BYTES = 8 << 20  # of files, compressed, that a task reads
 Batches = Iterator[pa.RecordBatch]
 
@@ -186,6 +189,7 @@ def _sail() -> Iterator[SparkSession]:
 
 
 def _connect(url: str) -> Iterator[SparkSession]:
+    _reach(url)
     try:
         session = ConnectSession.builder.remote(url).create()
         session.conf.set("spark.sql.session.timeZone", "UTC")
@@ -197,6 +201,20 @@ def _connect(url: str) -> Iterator[SparkSession]:
         yield cast(SparkSession, session)
     finally:
         session.stop()
+
+
+def _reach(url: str) -> None:
+    """Raise MachineError when nobody listens: the client would try again for ten minutes."""
+    parts = urlsplit(url.split(";")[0])
+    try:
+        address = (parts.hostname or "localhost", parts.port or _CONNECT_PORT)
+        socket.create_connection(address, timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise MachineError(
+            f"no Spark Connect server answers: {error}",
+            where=url,
+            todo="Start it, or use run.engine = 'sail'",
+        ) from None
 
 
 def _local_spark() -> Iterator[SparkSession]:
