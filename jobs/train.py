@@ -92,6 +92,7 @@ class _Sender:
 def _work(config: dict[str, Any]) -> train.Outcome | None:
     """A worker. Errors of ours are told and not raised: Ray would start the workers again."""
     task, mailbox = config["task"], config["mailbox"]
+    threading.Thread(target=_end_with_ray, args=(os.getppid(),), daemon=True).start()
     settings = task.run.config.train
     torch.set_num_threads(settings.threads)
     try:
@@ -101,6 +102,16 @@ def _work(config: dict[str, Any]) -> train.Outcome | None:
     except EmbedmillError as error:
         ray.get(mailbox.fail.remote(error))
         return None
+
+
+def _end_with_ray(parent: int) -> None:
+    """End this worker when its Ray is gone, as after a `kill -9` of the driver.
+
+    Ray ends it too, but late: until then it would write checkpoints beside its successor's.
+    """
+    while os.getppid() == parent:
+        time.sleep(_EVERY)
+    os._exit(1)
 
 
 def _fit(task: train.Task, folder: str, progress: Progress) -> train.Outcome:
