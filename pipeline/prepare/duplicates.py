@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config import EventsConfig
+from pipeline.prepare.ordering import order_by
 from schemas.tables import EVENTS
 
 __all__ = ["settle"]
@@ -35,7 +36,7 @@ def settle(table: pa.Table, config: EventsConfig) -> pa.Table:
     time = _time(table["time"])
     weight = table["weight"].to_numpy()
     pair = user_codes * max(1, len(item)) + item_codes
-    order = _order(pair, time, weight, split_codes)
+    order = order_by(pair, time, weight, split_codes)
     pair, time, weight = pair[order], time[order], weight[order]
     if config.merge_by != "none" and len(order):
         starts = _starts(pair, time if config.merge_by == "event" else None)
@@ -71,18 +72,6 @@ def _ranked(column: pa.ChunkedArray) -> tuple[pa.Array, Ints]:
 def _time(column: pa.ChunkedArray) -> Ints:
     """Times; all 0 where the log has none."""
     return column.fill_null(0).to_numpy()  # type: ignore[no-any-return]
-
-
-def _order(pair: Ints, time: Ints, weight: Floats, split: Ints) -> Ints:
-    """Positions in order of (pair, time, weight, split); only ties need all four."""
-    order = np.argsort(pair)
-    ordered = pair[order]
-    same = ordered[1:] == ordered[:-1]
-    if same.any():
-        tied = np.append(same, False) | np.append(False, same)
-        rows = order[tied]
-        order[tied] = rows[np.lexsort((split[rows], weight[rows], time[rows], pair[rows]))]
-    return order
 
 
 def _starts(pair: Ints, time: Ints | None) -> Ints:

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -41,6 +42,7 @@ __all__ = [
     "spread",
     "tasks_for",
     "together",
+    "turn",
 ]
 
 # What a task hands back: a file that it wrote (path empty: none) and counts as JSON.
@@ -54,6 +56,7 @@ REPORT_ARROW = pa.schema(
         ("counts", pa.string()),
     ]
 )
+_TURNS = threading.BoundedSemaphore(os.cpu_count() or 1)
 _CONNECT_PORT = 15002
 TASK_BYTES = 8 << 20  # of files, compressed, that a task reads
 Batches = Iterator[pa.RecordBatch]
@@ -162,6 +165,16 @@ def together(batches: Batches, schema: pa.Schema) -> pa.Table:
     kept = [b for b in batches if b.num_rows]
     table = pa.Table.from_batches(kept) if kept else schema.empty_table()
     return table.combine_chunks()
+
+
+@contextmanager
+def turn() -> Iterator[None]:
+    """Wait for a core. Sail runs all tasks of a stage at once, in threads of this process:
+    were they all to sort at once, memory would grow with the number of tasks. Never yield
+    from inside: whoever reads the rows may wait for a turn too.
+    """
+    with _TURNS:
+        yield
 
 
 def by_key(table: pa.Table, key: str) -> Iterator[tuple[int, pa.Table]]:

@@ -36,6 +36,7 @@ from pipeline.prepare.engine import (
     spread,
     tasks_for,
     together,
+    turn,
 )
 from pipeline.storage import Storage
 from schemas.tables import EVENTS, REJECTS
@@ -171,9 +172,14 @@ def _settle(task: _Task, batches: Batches) -> Batches:
     for text in table["note"].drop_null().to_pylist():
         yield pa.RecordBatch.from_pylist([json.loads(text)], schema=REPORT_ARROW)
     table = table.filter(pc.invert(noted)).drop_columns(["note"])
-    for bucket, rows in by_key(table, "bucket"):
-        settled = settle(rows, task.rules.config)
-        path = f"data/part-{bucket:05d}.parquet"
-        entry = write_parquet(task.storage, "events", path, settled)
-        merged = rows.num_rows - settled.num_rows
-        yield report(entry, {"events": settled.num_rows, "merged": merged})
+    with turn():
+        reports = [_write(task, bucket, rows) for bucket, rows in by_key(table, "bucket")]
+    yield from reports
+
+
+def _write(task: _Task, bucket: int, rows: pa.Table) -> pa.RecordBatch:
+    settled = settle(rows, task.rules.config)
+    path = f"data/part-{bucket:05d}.parquet"
+    entry = write_parquet(task.storage, "events", path, settled)
+    merged = rows.num_rows - settled.num_rows
+    return report(entry, {"events": settled.num_rows, "merged": merged})

@@ -34,7 +34,9 @@ from pipeline.prepare.engine import (
     software,
     tasks_for,
     together,
+    turn,
 )
+from pipeline.prepare.ordering import order_by
 from pipeline.prepare.stored import frame
 from pipeline.storage import Storage
 from schemas.tables import EVENTS, SHARD
@@ -126,24 +128,34 @@ def _rows(session: SparkSession, vocab: Artifact, folder: str) -> DataFrame:
 
 
 def _write(task: _Task, batches: Batches) -> Batches:
-    for number, rows in by_key(together(batches, _JOINED), "partition"):
-        events = split.Events(
-            user=rows["user_row"].to_numpy(),
-            item=rows["item_row"].to_numpy(),
-            time=rows["time"].fill_null(0).to_numpy(),
-            hash=rows["hash"].to_numpy(),
-            given=_given(rows["split"], task.config),
-        )
-        codes = split.SPLITS[task.cuts.kind](events, task.cuts)
-        split.check(task.cuts.kind, events.user, events.time, codes)
-        counts = _counts(events, codes, task.cuts)
-        order = np.lexsort((events.time, events.item, events.user, events.hash))
-        for code, name in enumerate(NAMES):
-            table = _shard(rows.take(pa.array(order[codes[order] == code])))
-            path = f"{name}/part-{number:05d}.parquet"
-            entry = write_parquet(task.storage, "shards", path, table)
-            yield report(entry, {name: table.num_rows})
-        yield report(None, counts)
+    table = together(batches, _JOINED)
+    with turn():
+        reports = [
+            one
+            for number, rows in by_key(table, "partition")
+            for one in _write_partition(task, number, rows)
+        ]
+    yield from reports
+
+
+def _write_partition(task: _Task, number: int, rows: pa.Table) -> Batches:
+    """The three files of a partition."""
+    events = split.Events(
+        user=rows["user_row"].to_numpy(),
+        item=rows["item_row"].to_numpy(),
+        time=rows["time"].fill_null(0).to_numpy(),
+        hash=rows["hash"].to_numpy(),
+        given=_given(rows["split"], task.config),
+    )
+    codes = split.SPLITS[task.cuts.kind](events, task.cuts)
+    split.check(task.cuts.kind, events.user, events.time, codes)
+    order = order_by(events.hash, events.user, events.item, events.time)
+    for code, name in enumerate(NAMES):
+        table = _shard(rows.take(pa.array(order[codes[order] == code])))
+        path = f"{name}/part-{number:05d}.parquet"
+        entry = write_parquet(task.storage, "shards", path, table)
+        yield report(entry, {name: table.num_rows})
+    yield report(None, _counts(events, codes, task.cuts))
 
 
 def _shard(rows: pa.Table) -> pa.Table:
