@@ -277,3 +277,15 @@ def test_a_killed_stage_is_built_again_with_the_same_bytes(
     for stage in ("events", "vocab", "shards"):
         assert again.artifact(stage).manifest.content == whole.artifact(stage).manifest.content
         assert list(again.artifact(stage).verify()) == []
+
+
+def test_bytes_of_bad_records_beside_quoted_ones(tmp_path: Path, sail: SparkSession) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text(
+        'user_id,item_id,time,rating\n"a",i,x,1\nb,i,y,1\n"c",i,3,1\n"d\nd",i,z,1\ne,i,5,1\n'
+    )
+    settings = {"format": "csv", "max_rejects": 0.9}
+    run = build(sail, tree(tmp_path, str(log), events=settings), "events")
+    found = [(r["line"], r["raw"]) for r in rows(run, "events", "rejects")]
+    assert found == [(2, b'"a",i,x,1'), (3, b"b,i,y,1"), (5, b'"d\nd",i,z,1')]
+    assert sorted(r["user"] for r in rows(run, "events", "data")) == ["c", "e"]
