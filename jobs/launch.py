@@ -31,12 +31,14 @@ class Job:
     """How a stage is run.
 
     `build` does the work, `sources` stamps the raw files it reads, `check` raises ConfigError
-    for what can be known to fail before anything has run.
+    for what can be known to fail before anything has run. `forget` drops, before a rebuild,
+    what an unfinished attempt left to go on from.
     """
 
     build: Callable[[Run, Writer, Progress], None]
     sources: Callable[[Run], Mapping[str, Any]] | None = None
     check: Callable[[Config], None] | None = None
+    forget: Callable[[Run], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ def run_stage(run: Run, stage: str, job: Job, terminal: Terminal, *, rebuild: bo
         artifact = run.artifact(stage)
         terminal.skipped(stage, artifact)
         return Outcome(artifact, built=False)
+    if rebuild and job.forget:
+        job.forget(run)
     out = run.writer(stage, sources)
     with terminal.stage(stage) as progress:
         job.build(run, out, progress)

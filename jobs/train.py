@@ -13,6 +13,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 import threading
@@ -34,7 +35,7 @@ from pipeline.config import TrainConfig
 from pipeline.errors import EmbedmillError, MachineError, TrainingError, from_text
 from pipeline.log import Progress
 
-__all__ = ["build", "main"]
+__all__ = ["build", "forget", "main"]
 
 _EVERY = 0.2  # seconds between two looks at the workers
 
@@ -67,9 +68,14 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
     train.commit(run, out, outcome)
 
 
+def forget(run: Run) -> None:
+    """Drop the checkpoints of a training that was stopped half-way."""
+    train.discard_checkpoints(run)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The job's command line; returns the exit code."""
-    return main_of("train", Job(build), argv)
+    return main_of("train", Job(build, forget=forget), argv)
 
 
 class _Sender:
@@ -215,6 +221,7 @@ def _start(address: str, folder: str, config: TrainConfig) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address:
+            _knock(address)
             ray.init(address=address, **quiet)
             return
         ray.init(
@@ -224,13 +231,20 @@ def _start(address: str, folder: str, config: TrainConfig) -> None:
             _temp_dir=folder,
             **quiet,
         )
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises all kinds here, its own and gRPC's among them
         what = f"Ray at {address} cannot be reached" if address else "Ray does not start"
         raise MachineError(
             f"{what}: {error}",
             where="train",
             todo="Check RAY_ADDRESS" if address else "Or set train.launcher = 'inline'",
         ) from error
+
+
+def _knock(address: str) -> None:
+    """Raise OSError unless something listens: Ray's own client would end the process."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit() and "//" not in host:
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _check_size(config: TrainConfig) -> None:

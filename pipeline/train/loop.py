@@ -83,7 +83,9 @@ def _epoch(trainer: Trainer, checkpoints: Checkpoints, progress: Progress) -> No
     order = Epoch.drawn(trainer.events, plan, trainer.layout, trainer.seed, trainer.cursor.epoch)
     sizes = [sum(plan.batch_sizes(step)) for step in range(plan.steps)]
     done = trainer.cursor.epoch * plan.events + sum(sizes[: trainer.cursor.step])
-    total = trainer.epochs * plan.events
+    # A refit goes on counting after the epochs that sought the best one.
+    before = len(trainer.cursor.history) * plan.events if trainer.cursor.refit is not None else 0
+    done, total = before + done, before + trainer.epochs * plan.events
     for step in range(trainer.cursor.step, plan.steps):
         loss = take_step(trainer, step, order.batch(step))
         cursor = trainer.cursor
