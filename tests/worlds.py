@@ -57,9 +57,7 @@ class PlantedWorld:
     def write_items(self, path: Path) -> Path:
         """Item metadata as TSV: id, title, genres."""
         lines = ["item_id\ttitle\tgenres"]
-        lines += [
-            f"i{i}\tItem {i}\tcluster-{i % self.clusters}|all" for i in range(self.items)
-        ]
+        lines += [f"i{i}\tItem {i}\tcluster-{i % self.clusters}|all" for i in range(self.items)]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return path
 

@@ -19,6 +19,8 @@ from schemas.manifest import FileEntry
 
 __all__ = ["Outcome", "work"]
 
+_SHOWN = ("ndcg@10", "recall@10", "rmse", "mae")  # in the line of an epoch: 80 columns
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -142,11 +144,14 @@ def _where(cursor: Cursor) -> str:
 
 def _line(cursor: Cursor, epochs: int) -> str:
     if cursor.refit is not None:
-        return f"refit epoch {cursor.epoch}/{epochs} train_loss={cursor.refit[-1]:.4f}"
-    skipped = ("epoch", "learning_rate")
-    facts = [f"{k}={v:.4f}" for k, v in cursor.history[-1].items() if k not in skipped]
-    best = " best" if cursor.best_epoch == cursor.epoch else ""
-    return f"epoch {cursor.epoch}/{epochs} {' '.join(facts)}{best}"
+        return f"refit epoch {cursor.epoch}/{epochs} · loss {cursor.refit[-1]:.4f}"
+    entry = cursor.history[-1]
+    facts = [f"{k} {entry[k]:.4f}" for k in _SHOWN if k in entry]
+    best = " · best" if cursor.best_epoch == cursor.epoch else ""
+    return (
+        " · ".join([f"epoch {cursor.epoch}/{epochs}", f"loss {entry['train_loss']:.4f}", *facts])
+        + best
+    )
 
 
 def _published(trainer: Trainer, task: Task) -> Outcome:
