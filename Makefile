@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 .PHONY: demo test check bench clean help
 
 demo: .venv/.ready
-	$(BIN)/embedmill demo
+	$(BIN)/embedmill run examples/movielens-100k.toml
 
 test: .venv/.ready-dev
 	$(BIN)/python -m coverage erase
