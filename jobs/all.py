@@ -46,12 +46,14 @@ def run_line(
 
     Args:
         run: the run.
-        first: the stage to begin with; those before it must have finished.
+        first: the stage to begin with; those before it must have finished with this config.
         last: the stage to end with.
         rebuild: build stale stages anew; with `first`, build it and what follows anew.
         terminal: where progress is shown.
 
     Raises:
+        MissingArtifactError: a stage before `first` has not finished.
+        StaleArtifactError: one has, with another config; or a later one has, and not `rebuild`.
         GateError: the line is whole, and a gate failed: nothing is published.
     """
     terminal = terminal or Terminal()
@@ -60,6 +62,9 @@ def run_line(
         check = JOBS[stage].check
         if check is not None:
             check(run.config)
+    for stage in stages("events", first)[:-1]:
+        # Compared with the raw files that it was built from: they may be gone by now.
+        run.up_to_date(stage, run.artifact(stage).manifest.sources)
     save_config(run)
     if rebuild and first != "events":
         discard_from(run, first)

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline import __version__
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, GateError
 
 __all__ = ["app", "main"]
 
@@ -91,11 +91,15 @@ def run(
     from jobs.all import run_line
 
     one, terminal = Run(config), Terminal(quiet=quiet)
+    below: GateError | None = None
     try:
         run_line(one, first=first, last=last, rebuild=rebuild, terminal=terminal)
-    finally:
-        if last == "report" and not quiet and one.manifest("report") is not None:
-            _close(one)
+    except GateError as error:
+        below = error  # the run is whole, and its figures say why
+    if last == "report" and not quiet:
+        _close(one)
+    if below is not None:
+        raise below
 
 
 @app.command()

@@ -125,6 +125,33 @@ def test_a_run_below_its_gates_is_complete_but_not_published(line: Run, tmp_path
     assert published(str(tmp_path)) == before
 
 
+def test_a_part_is_not_built_on_stages_of_another_config(line: Run, tmp_path: Path) -> None:
+    shutil.copytree(line.storage.root, tmp_path / "tiny")
+    tree = line.config.model_dump()
+    tree["run"]["root"] = str(tmp_path)
+    tree["train"]["dim"] = 4
+    run = Run(parse(tree))
+    with pytest.raises(StaleArtifactError, match=r"train\.dim was 8, is now 4"):
+        run_line(run, first="evaluate", terminal=Terminal(quiet=True))
+    assert published(str(tmp_path)) is None
+    assert open_run(str(tmp_path / "tiny")).config.train.dim == 8
+
+
+def test_the_closing_table_is_of_this_command(line: Run, tmp_path: Path, embedmill: Cli) -> None:
+    shutil.copytree(line.storage.root, tmp_path / "tiny")
+    path = tmp_path / "run.toml"
+    path.write_text(to_toml(line.config))
+    again = ["run", path, "--set", f"run.root={tmp_path}"]
+    code, out, _ = embedmill(again)
+    assert (code, "\npublished, " in out) == (0, True)
+    code, out, err = embedmill([*again, "--set", "report.labels=7"])
+    assert (code, "report.labels was 25, is now 7" in err) == (4, True)
+    assert "published" not in out
+    floor = "evaluate.gates.least={'recall@5' = 0.999999}"
+    code, out, _ = embedmill([*again, "--rebuild", "--set", floor])
+    assert (code, "NOT published: a gate failed" in out) == (6, True)
+
+
 def test_the_line_in_memory(tmp_path: Path) -> None:
     config = world_config(tmp_path, f"memory://{uuid.uuid4().hex}", train={"epochs": 1})
     run = Run(parse(laid(config.model_dump(), evaluate={"gates": {}})))
