@@ -40,6 +40,7 @@ __all__ = [
     "Writer",
     "open_run",
     "parquet_bytes",
+    "parsing",
     "publish",
     "published",
     "save_config",
@@ -110,8 +111,12 @@ class Artifact:
         return json.loads(self.read(path))
 
     def read_table(self, path: str, columns: list[str] | None = None) -> pa.Table:
-        """A Parquet file."""
-        with self.open(path) as raw:
+        """A Parquet file.
+
+        Raises:
+            CorruptArtifactError: it is missing or cannot be parsed.
+        """
+        with self.open(path) as raw, parsing(self.storage.url(path)):
             return pq.read_table(raw, columns=columns)
 
     def read_tables(self, folder: str, columns: list[str] | None = None) -> pa.Table:
@@ -392,6 +397,23 @@ def parquet_bytes(table: pa.Table) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table.replace_schema_metadata(None), sink, compression="zstd")
     return sink.getvalue()
+
+
+@contextlib.contextmanager
+def parsing(where: str) -> Iterator[None]:
+    """Around reading Parquet: what cannot be parsed was damaged after it was written.
+
+    Raises:
+        CorruptArtifactError: naming the file, `where`.
+    """
+    try:
+        yield
+    except pa.ArrowException as error:
+        raise _corrupt(where) from error
+    except OSError as error:
+        if error.errno is not None:
+            raise  # the system's; Arrow's have no number
+        raise _corrupt(where) from error
 
 
 def write_parquet(storage: Storage, stage: str, path: str, table: pa.Table) -> FileEntry:

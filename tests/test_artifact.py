@@ -110,10 +110,12 @@ def test_up_to_date_and_stale(run: Run) -> None:
         run.up_to_date("vocab")
 
 
-def test_the_number_of_workers_makes_nothing_stale(run: Run) -> None:
+def test_where_and_how_fast_make_nothing_stale(run: Run) -> None:
     events(run)
     elsewhere = Run(config(run.config.run.root, "log.tsv", run={"engine": "spark"}))
     assert elsewhere.up_to_date("events")
+    many = {"workers": 3, "launcher": "ray", "threads": 2, "checkpoint_steps": 5}
+    assert Run(config("runs", "log.tsv", train=many)).fields("train") == run.fields("train")
 
 
 @pytest.mark.parametrize("field", ["rows_in", "events", "rejected"])
@@ -189,6 +191,14 @@ def test_verify_names_a_flipped_byte(run: Run, place: int) -> None:
     ]
     with pytest.raises(CorruptArtifactError, match=r"part-00000\.parquet: is damaged"):
         done.read("data/part-00000.parquet")
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1", b"no Parquet at all"])
+def test_parquet_that_cannot_be_parsed_is_damaged(run: Run, damage: bytes) -> None:
+    done = events(run)
+    done.storage.write("data/part-00000.parquet", damage)
+    with pytest.raises(CorruptArtifactError, match=r"part-00000\.parquet: is damaged"):
+        done.read_table("data/part-00000.parquet")
 
 
 def test_verify_names_a_cut_and_a_missing_file(run: Run) -> None:

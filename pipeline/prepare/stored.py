@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 
+from pipeline.artifact import parsing
 from pipeline.errors import CorruptArtifactError
 from pipeline.prepare.engine import Batches, mapped, spread, tasks_for
 from pipeline.storage import Storage
@@ -58,7 +59,7 @@ def _read(reader: _Reader, batches: Batches) -> Batches:
 
 def _read_file(reader: _Reader, path: str) -> Batches:
     try:
-        with reader.storage.open(path) as raw:
+        with reader.storage.open(path) as raw, parsing(reader.storage.url(path)):
             file = pq.ParquetFile(raw)
             yield from file.iter_batches(_BATCH, columns=list(reader.columns), use_threads=False)
     except FileNotFoundError:
