@@ -201,7 +201,11 @@ def entries_of(
 
 def discard(storage: Storage) -> None:
     """Remove all checkpoints of a train artifact; its pointer goes last."""
-    pointer = _pointer(storage)
+    try:
+        pointer = _pointer(storage)
+    except CorruptArtifactError:
+        pointer = None  # it names no slots that can be trusted
+        storage.remove(_POINTER)
     if pointer is None:
         return
     for slot in {pointer["slot"], pointer["best"], *pointer["superseded"]} - {""}:

@@ -181,6 +181,12 @@ def test_a_damaged_checkpoint_is_noticed(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(CorruptArtifactError, match=r"part-00002\.safetensors"):
         train.build(run, run.writer("train"), Quiet())
+    run.storage.write("train/checkpoints/latest.json", b"{")
+    with pytest.raises(CorruptArtifactError, match=r"latest\.json.*--rebuild"):
+        train.build(run, run.writer("train"), Quiet())
+    train.discard_checkpoints(run)
+    train.build(run, run.writer("train"), Quiet())
+    assert run.up_to_date("train")
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
