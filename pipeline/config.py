@@ -49,6 +49,9 @@ __all__ = [
 # Says where or how fast something runs, never what comes out: left out of fingerprints.
 _ELSEWHERE: dict[str, Any] = {"shapes_artifact": False}
 
+# user:password@ of a URL, and parameters such as Spark Connect's ;token=
+_SECRET = re.compile(r"://[^/@]*:[^/@]+@|[;?&](token|password|secret)=", re.IGNORECASE)
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
@@ -308,6 +311,23 @@ class Config(_Section):
                 "run.root: memory:// lives in one process; "
                 "use it with train.launcher = 'inline' and train.workers = 1"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _secrets(self) -> Config:
+        items = self.events.items.paths if self.events.items else ()
+        for key, urls in (
+            ("run.root", (self.run.root,)),
+            ("run.engine", (self.run.engine,)),
+            ("events.paths", self.events.paths),
+            ("events.items.paths", items),
+        ):
+            if any(_SECRET.search(url) for url in urls):
+                raise ValueError(
+                    f"{key}: holds a password or token, and the config is stored and shown with "
+                    "the run; give it in the environment (Spark Connect: "
+                    "SPARK_CONNECT_AUTHENTICATE_TOKEN) or in fsspec's own configuration"
+                )
         return self
 
 

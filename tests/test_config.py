@@ -67,6 +67,26 @@ def test_errors_name_the_key_and_what_is_allowed(sections: dict[str, object], sa
         config.parse(laid(TREE, **sections))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("key", "sections"),
+    [
+        ("run.root", {"run": {"root": "sftp://me:hunter2@host/runs"}}),
+        ("run.engine", {"run": {"engine": "sc://host:15002/;use_ssl=true;token=hunter2"}}),
+        ("events.paths", {"events": {"paths": ["a.tsv", "ftp://me:hunter2@host/b.tsv"]}}),
+        ("events.items.paths", {"events": {"items": {"paths": "https://me:hunter2@host/i.tsv"}}}),
+    ],
+)
+def test_secrets_have_no_place_in_a_config(key: str, sections: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=f"{key}: holds a password or token") as stop:
+        config.parse(laid(TREE, **sections))  # type: ignore[arg-type]
+    assert "hunter2" not in str(stop.value)
+
+
+@pytest.mark.parametrize("path", ["s3://bucket/a@b:c/*.tsv", "a:b@c.tsv", "sftp://me@host:22/x"])
+def test_urls_without_secrets_pass(path: str) -> None:
+    assert config.parse(laid(TREE, events={"paths": path})).events.paths == (path,)
+
+
 def test_all_errors_are_said_at_once() -> None:
     with pytest.raises(ConfigError, match=r"train\.dim.*train\.epochs"):
         config.parse(laid(TREE, train={"dim": 0, "epochs": 0}))
