@@ -178,6 +178,8 @@ def test_the_same_content_twice_is_no_conflict(run: Run) -> None:
     again.write_table("data/part-00000.parquet", events_table(["a", "b"]))
     again.write_json("times.json", {"at": "x"}, volatile=True)
     assert again.commit(COUNTERS).manifest.content == first.manifest.content
+    assert list(run.artifact("events").verify()) == []
+    assert run.artifact("events").read_json("times.json") == {"at": "x"}
 
 
 @pytest.mark.parametrize("place", [0, 100, -1])
