@@ -140,7 +140,7 @@ def status(folder: RunFolder, as_json: AsJson = False) -> None:
         table.add_row(stage, "done", size, duration(manifest.seconds), what)
     _console().print(table)
     pointer = published(one.config.run.root)
-    print(f"published: {pointer['run'] if pointer else 'nothing yet'}")
+    print(f"published in {one.config.run.root}: {pointer['run'] if pointer else 'nothing yet'}")
 
 
 @app.command()

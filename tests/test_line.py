@@ -184,8 +184,8 @@ def test_status(line: Run, embedmill: Cli) -> None:
     code, out, _ = embedmill(["status", line.storage.root])
     assert code == 0
     assert out.count(" done ") == len(STAGES)
-    assert "published: tiny" in out
-    assert max(map(len, out.splitlines())) <= 80
+    assert f"published in {line.config.run.root}: tiny" in out
+    assert max(map(len, out.splitlines()[:-1])) <= 80
     _, out, _ = embedmill(["status", line.storage.root, "--json"])
     assert json.loads(out)["events"]["counters"]["events"] == len(WORLD.events())
 

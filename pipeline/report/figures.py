@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-import pyarrow.parquet as pq
 
 from pipeline.artifact import Artifact, Run
 from pipeline.config import stage_fields, to_toml
@@ -114,11 +113,10 @@ def _rejected(events: Artifact) -> Iterator[tuple[str, tuple[str, int, bytes]]]:
     for entry in events.files("rejects"):
         if not entry.rows:
             continue
-        with events.open(entry.path) as raw:
-            for batch in pq.ParquetFile(raw).iter_batches():
-                columns = batch.to_pydict()
-                for i, reason in enumerate(columns["reason"]):
-                    yield reason, (columns["file"][i], columns["line"][i], columns["raw"][i])
+        for batch in events.batches(entry.path):
+            columns = batch.to_pydict()
+            for i, reason in enumerate(columns["reason"]):
+                yield reason, (columns["file"][i], columns["line"][i], columns["raw"][i])
 
 
 def _readable(raw: bytes) -> str:

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from pipeline.artifact import Artifact, Run
 from pipeline.embeddings import Spec
@@ -64,10 +63,9 @@ class Catalogue:
         columns = ["id", "count", *(["vector"] if vectors else [])]
         columns += ["bias"] if self.has_bias else []
         for entry in self.export.files("items"):
-            with self.export.open(entry.path) as raw:
-                for batch in pq.ParquetFile(raw).iter_batches(_BLOCK_ROWS, columns=columns):
-                    yield self._block(start, batch)
-                    start += batch.num_rows
+            for batch in self.export.batches(entry.path, _BLOCK_ROWS, columns):
+                yield self._block(start, batch)
+                start += batch.num_rows
 
     def _block(self, start: int, batch: pa.RecordBatch) -> Block:
         vectors = np.empty((batch.num_rows, 0), np.float32)
@@ -111,15 +109,16 @@ class Catalogue:
 
     def _metadata_batches(self) -> Iterator[pa.RecordBatch]:
         if self.events.has("items.parquet"):
-            with self.events.open("items.parquet") as raw:
-                yield from pq.ParquetFile(raw).iter_batches(_BLOCK_ROWS)
+            yield from self.events.batches("items.parquet", _BLOCK_ROWS)
 
 
 def open_catalogue(run: Run) -> Catalogue:
     """The items of a run whose `export` has finished."""
     export = run.artifact("export")
     spec = Spec.of(export)
-    return Catalogue(export, run.artifact("events"), spec.model_dim, spec.bias)
+    # Best and worst are for ratings: a softmax's bias says how frequent an item is.
+    rated = spec.bias and spec.objective == "rating"
+    return Catalogue(export, run.artifact("events"), spec.model_dim, rated)
 
 
 def neighbours(catalogue: Catalogue, asked: Sequence[str]) -> dict[str, Any]:

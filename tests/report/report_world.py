@@ -44,6 +44,7 @@ class ReportWorld:
     clusters: int = 4
     dim: int = 8
     rating: bool = False
+    softmax_bias: bool = False
     metadata: bool = True
     categories: bool = True
     validation: bool = True
@@ -86,6 +87,11 @@ class ReportWorld:
         for i in range(self.items):
             found[i, i % self.clusters % self.dim] += 1
         return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+
+    @property
+    def biased(self) -> bool:
+        """Whether items have a bias."""
+        return self.rating or self.softmax_bias
 
     def biases(self) -> np.ndarray[Any, Any]:
         """[items], rising with the row from -1 to 1."""
@@ -150,7 +156,7 @@ class ReportWorld:
         model = {
             "objective": "rating" if self.rating else "softmax",
             "similarity": "dot" if self.rating else "cosine",
-            "dim": self.dim, "bias": self.rating, "mean": 3.5, "users": 1, "items": self.items,
+            "dim": self.dim, "bias": self.biased, "mean": 3.5, "users": 1, "items": self.items,
             "partitions": 2, "best_epoch": 9, "metric": metric,
         }  # fmt: skip
         history = []
@@ -170,19 +176,19 @@ class ReportWorld:
 
     def _export(self, out: Writer) -> None:
         vectors, bias = self.vectors(), self.biases()
-        if self.rating:
+        if self.biased:
             vectors = np.concatenate([vectors, bias[:, None]], axis=1)
         dim = vectors.shape[1]
         flat = pa.array(vectors.reshape(-1), pa.float32())
         rows = list(range(self.items))
-        schema = embeddings(dim, bias=self.rating)
+        schema = embeddings(dim, bias=self.biased)
         columns = [
             pa.array(rows, pa.int64()),
             pa.array([f"i{i}" for i in rows], pa.string()),
             pa.array([self.count(i) for i in rows], pa.int64()),
             pa.FixedSizeListArray.from_arrays(flat, type=schema.field("vector").type),
         ]
-        if self.rating:
+        if self.biased:
             columns.append(pa.array(bias))
         table = pa.table(columns, schema=schema)
         # Two files, so that reading by range is put to the test.
@@ -193,7 +199,7 @@ class ReportWorld:
         spec = Spec(
             objective="rating" if self.rating else "softmax",
             similarity="dot" if self.rating else "cosine", dim=dim, model_dim=self.dim,
-            bias=self.rating, mean=3.5, users=0, items=self.items,
+            bias=self.biased, mean=3.5, users=0, items=self.items,
         )  # fmt: skip
         out.write_json("spec.json", spec.as_json())
         out.commit({"users_in": 0, "users": 0, "items_in": self.items, "items": self.items})

@@ -108,6 +108,11 @@ def test_models_without_biases_have_no_extremes(tmp_path: Path) -> None:
     assert extremes(open_catalogue(ReportWorld().write(tmp_path))) is None
 
 
+def test_the_bias_of_a_softmax_is_no_judgement(tmp_path: Path) -> None:
+    """It follows how frequent an item is: neither best nor worst."""
+    assert extremes(open_catalogue(ReportWorld(softmax_bias=True).write(tmp_path))) is None
+
+
 def test_only_the_files_of_the_most_frequent_items_are_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
