@@ -119,6 +119,13 @@ class Artifact:
         with self.open(path) as raw, parsing(self.storage.url(path)):
             return pq.read_table(raw, columns=columns)
 
+    def batches(
+        self, path: str, rows: int = 1 << 16, columns: list[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """A Parquet file in pieces of at most `rows`; raises as `read_table`."""
+        with self.open(path) as raw, parsing(self.storage.url(path)):
+            yield from pq.ParquetFile(raw).iter_batches(rows, columns=columns)
+
     def read_tables(self, folder: str, columns: list[str] | None = None) -> pa.Table:
         """All Parquet files below `folder`, in order of path, as one table."""
         tables = [self.read_table(f.path, columns) for f in self.files(folder)]

@@ -201,6 +201,8 @@ def test_parquet_that_cannot_be_parsed_is_damaged(run: Run, damage: bytes) -> No
     done.storage.write("data/part-00000.parquet", damage)
     with pytest.raises(CorruptArtifactError, match=r"part-00000\.parquet: is damaged"):
         done.read_table("data/part-00000.parquet")
+    with pytest.raises(CorruptArtifactError, match=r"part-00000\.parquet: is damaged"):
+        list(done.batches("data/part-00000.parquet"))
 
 
 def test_verify_names_a_cut_and_a_missing_file(run: Run) -> None:

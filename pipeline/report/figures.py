@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-
 from pipeline.artifact import Artifact, Run
 from pipeline.config import stage_fields, to_toml
 from schemas.manifest import digest
