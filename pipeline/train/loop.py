@@ -108,6 +108,10 @@ def _closed(trainer: Trainer) -> Cursor:
     cursor, epoch = trainer.cursor, trainer.cursor.epoch + 1
     loss = cursor.loss / trainer.plan.events
     after = replace(cursor, epoch=epoch, step=0, loss=0.0)
+    # The last update may have overflowed at one worker; the others must not wait for it.
+    tables = (trainer.users.weight, trainer.items.weight)
+    if trainer.group.max(int(not all(bool(table.isfinite().all()) for table in tables))):
+        raise trainer.diverged("after its last step")
     if cursor.refit is not None:
         after = replace(after, refit=[*cursor.refit, loss])
         return replace(after, best_slot=after.slot)

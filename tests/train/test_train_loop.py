@@ -26,6 +26,9 @@ from pipeline.errors import (
     TrainingError,
 )
 from pipeline.log import Quiet
+from pipeline.train.checkpoint import Cursor
+from pipeline.train.loop import _closed as closed
+from pipeline.train.trainer import prepared
 
 SOFTMAX = {
     "epochs": 4, "dim": 6, "batch_size": 50, "negatives": 8, "in_batch": True,
@@ -202,6 +205,22 @@ def test_all_ranks_stop_at_a_loss_that_is_not_finite(tmp_path: Path) -> None:
     run = run_of(tmp_path, "rating", learning_rate=1e30)
     answers = run_ranks(train_rank, 2, tmp_path, run, 0)
     assert [type(a) for a in answers] == [NotFiniteError, NotFiniteError]
+
+
+def overflowed(run: Run) -> None:
+    """A row of rank 1 leaves the range of a float in the last update of an epoch."""
+    group = train.Group.joined()
+    trainer = prepared(train.Task.of(run, run.writer("train")), group, Cursor())
+    if group.rank == 1:
+        trainer.users.weight[0] = torch.inf
+    closed(trainer)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_all_ranks_stop_at_a_row_that_is_not_finite(objective: str, tmp_path: Path) -> None:
+    answers = run_ranks(overflowed, 2, tmp_path, run_of(tmp_path, objective))
+    assert [type(a) for a in answers] == [NotFiniteError, NotFiniteError], answers
+    assert "in epoch 1, after its last step" in str(answers[0])
 
 
 def full_disk(run: Run) -> train.Outcome:
