@@ -269,9 +269,14 @@ def _print_items(one: Any, found: list[Any], as_json: bool) -> None:
     if titles:
         table.add_column("title", overflow="fold")
     for rank, hit in enumerate(found, 1):
-        cells = [str(rank), f"{hit.score:.3f}", hit.item]
-        table.add_row(*cells, *([titles.get(hit.item, "")] if titles else []))
+        cells = [hit.item, *([titles.get(hit.item, "")] if titles else [])]
+        table.add_row(str(rank), f"{hit.score:.3f}", *(Text(_on_a_line(cell)) for cell in cells))
     _console().print(table)
+
+
+def _on_a_line(text: str) -> str:
+    """Newlines, tabs and the like as their escapes: an id may hold any."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _titles(one: Any, items: set[str]) -> dict[str, str]:
@@ -288,7 +293,10 @@ def _close(one: Any) -> None:
     flat, page = _metrics(one), one.artifact("report")
     console = _console()
     console.print()
-    console.print(_beside(flat, one.config.evaluate.ks))
+    if f"recall@{one.config.evaluate.ks[0]}" in flat:
+        console.print(_beside(flat, one.config.evaluate.ks))
+    elif "rmse" not in flat:
+        console.print("No user with test events: nothing was measured on test.")
     for name in ("rmse", "mae"):
         if name in flat:
             plain = flat.get(f"{name}.mean_baseline")
@@ -299,8 +307,8 @@ def _close(one: Any) -> None:
         speed = f", {milliseconds:.2f} ms a query" if isinstance(milliseconds, float) else ""
         console.print(f"index     finds {flat['index.recall@10']:.1%} of the exact ten{speed}")
     for item in page.read_json("data.json")["neighbours"]["of"][:3]:
-        near = " · ".join(_name(n) for n in item["near"][:5])
-        console.print(Text(f"{_name(item)} is near {near}"))
+        if near := " · ".join(_name(n) for n in item["near"][:5]):
+            console.print(Text(f"{_name(item)} is near {near}"))
     passed = all(gate["passed"] for gate in one.artifact("evaluate").read_json("gates.json"))
     said = "published" if passed else "NOT published: a gate failed"
     console.print(f"{said}, {flat['seconds.total']:.0f} s in all")
@@ -331,7 +339,7 @@ def _beside(flat: dict[str, float | int | str], ks: Sequence[int]) -> Table:
 
 
 def _name(item: dict[str, Any]) -> str:
-    return str(item.get("title") or item["id"])
+    return _on_a_line(str(item.get("title") or item["id"]))
 
 
 if __name__ == "__main__":

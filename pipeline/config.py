@@ -5,6 +5,7 @@ Unknown keys are refused; errors carry the key's full path and what is allowed.
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import re
 import tomllib
@@ -388,11 +389,17 @@ def _lay(tree: dict[str, Any], one: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()  # a bare word is a string
+    if isinstance(value, _TIMES):
+        value = text.strip()  # and so is a date: run.name=2026-11-22
     for key in keys[:-1]:
         tree = tree.setdefault(key, {})
         if not isinstance(tree, dict):
             raise ConfigError(f"'{key}' in '{path}' is not a section", where="--set")
     tree[keys[-1]] = value
+
+
+# TOML has them; no key takes them.
+_TIMES = (datetime.date, datetime.time)
 
 
 def _explain(error: ValidationError) -> str:
@@ -407,6 +414,8 @@ def _explain(error: ValidationError) -> str:
         elif one["type"] == "value_error":
             text = one["msg"].removeprefix("Value error, ")
             parts.append(f"{path}.{text}" if path else text)
+        elif one["type"] == "string_type" and isinstance(one["input"], (int, float, *_TIMES)):
+            parts.append(f'{path}: a string is needed; write it in quotes: "{one["input"]}"')
         else:
             message = one["msg"][0].lower() + one["msg"][1:]
             parts.append(f"{path}: {message}, got {one['input']!r}")

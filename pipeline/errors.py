@@ -55,7 +55,7 @@ class EmbedmillError(Exception):
         return _rebuild, (type(self).__name__, self.what, self.where, self.todo)
 
     def __str__(self) -> str:
-        where = f"{self.where}: " if self.where else ""
+        where = f"{self.where.removeprefix('file://')}: " if self.where else ""
         todo = f". {self.todo}" if self.todo else ""
         # One line, so that the sentence survives a remote traceback (see `from_text`).
         what = self.what.rstrip(".") if todo else self.what

@@ -243,16 +243,19 @@ def find_sources(pattern: str) -> list[Source]:
     pattern = os.path.expanduser(pattern)
     fs, name = Storage._fs(pattern)
     with _explained(pattern):
+        lacking = "no such file"
         if glob.has_magic(pattern) and not fs.exists(name):
+            lacking = "no file is named like this"
             names = [n for n in fs.glob(name) if fs.isfile(n)]
         elif fs.isdir(name):
+            lacking = "no files in this folder"
             names = [n for n in fs.find(name) if not _hidden(n, name)]
         else:
             names = [name] if fs.exists(name) else []
         found = [_source(fs, n) for n in names]
     if not found:
         raise InputError(
-            "no such file", where=f"events.paths '{pattern}'", todo="Check the path in the config"
+            lacking, where=f"events.paths '{pattern}'", todo="Check the path in the config"
         )
     return sorted(found, key=lambda s: s.url)
 

@@ -92,6 +92,13 @@ def test_all_errors_are_said_at_once() -> None:
         config.parse(laid(TREE, train={"dim": 0, "epochs": 0}))
 
 
+def test_a_date_is_a_string(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.toml", config.to_toml(config.parse(TREE)))
+    assert config.load(path, ["run.name=2026-11-22"]).run.name == "2026-11-22"
+    with pytest.raises(ConfigError, match='run.name: a string is needed; .* in quotes: "2026"'):
+        config.load(path, ["run.name=2026"])
+
+
 @pytest.mark.parametrize("bad", ["train.epochs", "=3", "epochs=3", "train..epochs=3"])
 def test_a_set_that_is_none(tmp_path: Path, bad: str) -> None:
     path = write(tmp_path / "a.toml", config.to_toml(config.parse(TREE)))

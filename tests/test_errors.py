@@ -12,6 +12,7 @@ from pipeline.errors import EmbedmillError, RejectsError
 def test_a_sentence_says_where_what_and_what_to_do() -> None:
     error = EmbedmillError("the disk is full", where="/data", todo="Free some space")
     assert str(error) == "/data: the disk is full. Free some space"
+    assert str(EmbedmillError("is empty", where="file:///log.csv")) == "/log.csv: is empty"
 
 
 @pytest.mark.parametrize("name", [n for n in errors.__all__ if n[0].isupper()])

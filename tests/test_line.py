@@ -251,6 +251,23 @@ def test_an_unknown_id(line: Run, embedmill: Cli, words: list[str]) -> None:
     assert err.count("\n") == 1
 
 
+def test_a_log_without_test_events_and_with_an_id_of_two_lines(
+    tmp_path: Path, embedmill: Cli
+) -> None:
+    """One event a user: all are trained on, nothing is held out."""
+    log = tmp_path / "log.csv"
+    log.write_text('user_id,item_id,time,rating\nu1,"[b]\ni",1600000000,5\nu2,i2,1600000000,5\n')
+    config = world_config(tmp_path, tmp_path / "runs", events={"format": "csv", "paths": str(log)})
+    path = tmp_path / "run.toml"
+    path.write_text(to_toml(parse(laid(config.model_dump(), evaluate={"gates": {}}))))
+    code, out, err = embedmill(["run", path])
+    assert (code, err) == (0, "")
+    assert "nothing was measured on test" in out
+    assert "popularity" not in out
+    code, out, _ = embedmill(["recommend", tmp_path / "runs" / "tiny", "--user", "u2"])
+    assert (code, "[b]\\ni" in out) == (0, True)
+
+
 def test_config_prints_the_resolved_run(line: Run, tmp_path: Path, embedmill: Cli) -> None:
     path = tmp_path / "run.toml"
     path.write_text(to_toml(line.config))

@@ -112,10 +112,17 @@ def test_sources_by_file_folder_and_glob(tmp_path: Path) -> None:
         assert raw.read() == b"c.txt"
 
 
-@pytest.mark.parametrize("pattern", ["absent.tsv", "*.absent", "empty"])
-def test_no_source(tmp_path: Path, pattern: str) -> None:
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        ("absent.tsv", "no such file"),
+        ("*.absent", "no file is named like this"),
+        ("empty", "no files in this folder"),
+    ],
+)
+def test_no_source(tmp_path: Path, pattern: str, said: str) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match=said):
         find_sources(f"{tmp_path}/{pattern}")
 
 

@@ -55,9 +55,15 @@ def header_of(chunk: Chunk, layout: Layout, where: str) -> tuple[str, ...]:
     """The column names in the first line of a file.
 
     Raises:
-        InputError: a wanted column is not there, or there twice.
+        InputError: a wanted column is not there, or there twice, or the file is no such text.
     """
     line = chunk.lines[0].as_py()
+    if 0 in chunk.bad or "\0" in line:
+        raise InputError(
+            f"its first line is no text in {layout.encoding}",
+            where=where,
+            todo="Check events.format and events.encoding",
+        )
     names = tuple(_fields(line, layout) or ())
     check_names(names, layout, where)
     return names

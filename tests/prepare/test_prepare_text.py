@@ -148,6 +148,8 @@ def test_an_undecodable_line_in_a_quoted_chunk(tmp_path: Path) -> None:
         (b"u;i\n1;2\n", r"has no column 'u'; it has 'u;i'\. Is the separator ','\?"),
         (b"a,b\n1,2\n", "has no column 'u'; it has 'a', 'b'. Check the column names"),
         (b"u,i,u\n1,2,3\n", "has 2 columns 'u'"),
+        ("u,i\n1,2\n".encode("utf-16"), "no text in utf-8. Check events.format and events.enc"),
+        (b"PAR1\0\1\n", "its first line is no text in utf-8"),
     ],
 )
 def test_a_header_without_the_columns(tmp_path: Path, data: bytes, message: str) -> None:
