@@ -67,8 +67,15 @@ def time_tree(folder: Path, root: Path | str) -> Tree:
     return tree(root, str(folder / "log.parquet"), events=events, shards=shards)
 
 
+def random_tree(folder: Path, root: Path | str) -> Tree:
+    """A log without times: the hash that splits and orders its events is of nulls too."""
+    events = {"time": "", "max_rejects": 0.05}
+    shards = {"split": "random", "valid": 0.2, "test": 0.2}
+    return tree(root, messy(folder), events=events, shards=shards)
+
+
 @pytest.mark.spark
-@pytest.mark.parametrize("make", [last_tree, time_tree])
+@pytest.mark.parametrize("make", [last_tree, time_tree, random_tree])
 def test_sail_and_spark_give_the_same_artifacts(
     tmp_path: Path, sail: SparkSession, spark: SparkSession, make: Any
 ) -> None:
@@ -82,6 +89,13 @@ def test_sail_and_spark_give_the_same_artifacts(
         assert hashes(one, stage) == hashes(two, stage)
         assert ours.manifest.content == theirs.manifest.content
     assert one.artifact("shards").counters["test"] > 0
+
+
+@pytest.mark.spark
+def test_a_spark_that_runs_already_is_used_and_left_running(spark: SparkSession) -> None:
+    with open_session("spark") as session:
+        assert session is spark
+    assert spark.range(3).count() == 3
 
 
 def test_a_root_in_memory(tmp_path: Path, sail: SparkSession) -> None:
