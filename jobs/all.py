@@ -15,7 +15,7 @@ from typing import Any
 
 from jobs import evaluate, events, export, index, report, shards, train, vocab
 from jobs.launch import Job, discard_from, exit_code, run_stage
-from pipeline.artifact import Run, publish, save_config
+from pipeline.artifact import Run, is_published, publish, save_config
 from pipeline.config import load
 from pipeline.errors import ConfigError, GateError
 from pipeline.terminal import Terminal
@@ -68,11 +68,14 @@ def run_line(
     save_config(run)
     if rebuild and first != "events":
         discard_from(run, first)
-    for stage in chosen:
-        run_stage(run, stage, JOBS[stage], terminal, rebuild=rebuild)
+    built = [
+        run_stage(run, stage, JOBS[stage], terminal, rebuild=rebuild).built for stage in chosen
+    ]
     if last == "report":
         check_gates(run)
-        publish(run)
+        # Looking at an old run again does not take the pointer from a newer one.
+        if any(built) or not is_published(run):
+            publish(run)
 
 
 def stages(first: str, last: str) -> list[str]:

@@ -38,6 +38,7 @@ __all__ = [
     "Artifact",
     "Run",
     "Writer",
+    "is_published",
     "open_run",
     "parquet_bytes",
     "parsing",
@@ -117,14 +118,15 @@ class Artifact:
             CorruptArtifactError: it is missing or cannot be parsed.
         """
         with self.open(path) as raw, parsing(self.storage.url(path)):
-            return pq.read_table(raw, columns=columns)
+            return pq.read_table(raw, columns=columns, page_checksum_verification=True)
 
     def batches(
         self, path: str, rows: int = 1 << 16, columns: list[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
         """A Parquet file in pieces of at most `rows`; raises as `read_table`."""
         with self.open(path) as raw, parsing(self.storage.url(path)):
-            yield from pq.ParquetFile(raw).iter_batches(rows, columns=columns)
+            file = pq.ParquetFile(raw, page_checksum_verification=True)
+            yield from file.iter_batches(rows, columns=columns)
 
     def read_tables(self, folder: str, columns: list[str] | None = None) -> pa.Table:
         """All Parquet files below `folder`, in order of path, as one table."""
@@ -367,6 +369,13 @@ def publish(run: Run) -> None:
     Storage(run.config.run.root).write(PUBLISHED, json.dumps(value, indent=1).encode() + b"\n")
 
 
+def is_published(run: Run) -> bool:
+    """Whether the pointer names this very run, or one that was published after it was built."""
+    pointer = published(run.config.run.root)
+    built = run.artifact("report").manifest.created
+    return pointer is not None and str(pointer.get("published", "")) >= built
+
+
 def published(root: str) -> dict[str, Any] | None:
     """What `<root>/published.json` says, or None where nothing was published."""
     try:
@@ -403,10 +412,12 @@ def save_config(run: Run) -> None:
 def parquet_bytes(table: pa.Table) -> bytes:
     """A table as Parquet, the same bytes for the same rows on any engine.
 
-    Key-value metadata is stripped: Spark believes a schema that it finds there.
+    Key-value metadata is stripped: Spark believes a schema that it finds there. Pages carry
+    checksums, so that a flipped byte is noticed by whoever reads, not by `verify` alone.
     """
     sink = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata(None), sink, compression="zstd")
+    plain = table.replace_schema_metadata(None)
+    pq.write_table(plain, sink, compression="zstd", write_page_checksum=True)
     return sink.getvalue()
 
 

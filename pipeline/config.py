@@ -162,6 +162,12 @@ class ShardsConfig(_Section):
         if self.split == "last":
             if self.valid != int(self.valid) or self.test != int(self.test):
                 raise ValueError("valid, test: whole numbers of events for split = 'last'")
+        elif self.split == "given":
+            if self.valid >= 1:
+                raise ValueError(
+                    "valid: a share of the train events below 1, for split = 'given'; "
+                    "it is used where the column names no validation"
+                )
         elif self.valid + self.test >= 1 and not (self.valid_from and self.test_from):
             raise ValueError(
                 f"valid, test: shares that leave some to train, together below 1, "

@@ -205,6 +205,16 @@ def test_parquet_that_cannot_be_parsed_is_damaged(run: Run, damage: bytes) -> No
         list(done.batches("data/part-00000.parquet"))
 
 
+def test_a_flipped_byte_is_noticed_by_whoever_reads(run: Run) -> None:
+    done = events(run)
+    data = bytearray(done.storage.read("data/part-00000.parquet"))
+    place = data.index(b"PAR1") + 60  # within the pages, before the footer
+    data[place] ^= 1
+    done.storage.write("data/part-00000.parquet", bytes(data))
+    with pytest.raises(CorruptArtifactError):
+        done.read_tables("data")
+
+
 def test_verify_names_a_cut_and_a_missing_file(run: Run) -> None:
     done = events(run)
     whole = done.storage.read("times.json")

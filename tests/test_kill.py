@@ -21,5 +21,8 @@ def test_kill_in_every_stage(tmp_path: Path) -> None:
     path.write_text(to_toml(parse(laid(config_tree(tmp_path, log), train=train))))
     kills, calm, killed = kill_each(path, tmp_path / "runs")
     assert [kill.stage for kill in kills] == list(STAGES)
-    assert any(kill.in_time for kill in kills)
+    # Short stages may end first on a busy machine; training must have been in the middle.
+    in_time = {kill.stage for kill in kills if kill.in_time}
+    assert "train" in in_time
+    assert len(in_time) >= 4
     assert killed == calm

@@ -88,6 +88,22 @@ def test_a_whole_line_is_published(line: Run) -> None:
     assert pointer["stages"]["report"] == line.artifact("report").manifest.content
 
 
+def test_an_old_run_does_not_take_the_pointer_from_a_newer_one(line: Run, tmp_path: Path) -> None:
+    shutil.copytree(line.storage.root, tmp_path / "tiny")
+    tree = line.config.model_dump()
+    tree["run"]["root"] = str(tmp_path)
+    run, terminal = Run(parse(tree)), Terminal(quiet=True)
+    # Killed between the report and the pointer: the same command publishes.
+    run_line(run, terminal=terminal)
+    pointer = published(str(tmp_path))
+    assert pointer is not None
+    assert pointer["run"] == "tiny"
+    newer = pointer | {"run": "newer", "published": "2999-01-01T00:00:00+00:00"}
+    (tmp_path / "published.json").write_text(json.dumps(newer))
+    run_line(run, terminal=terminal)
+    assert published(str(tmp_path)) == newer
+
+
 def test_the_same_command_again_costs_nothing(
     line: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -60,7 +60,7 @@ def _read(reader: _Reader, batches: Batches) -> Batches:
 def _read_file(reader: _Reader, path: str) -> Batches:
     try:
         with reader.storage.open(path) as raw, parsing(reader.storage.url(path)):
-            file = pq.ParquetFile(raw)
+            file = pq.ParquetFile(raw, page_checksum_verification=True)
             yield from file.iter_batches(_BATCH, columns=list(reader.columns), use_threads=False)
     except FileNotFoundError:
         raise CorruptArtifactError(
