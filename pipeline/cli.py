@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 import typer.exceptions
 from rich.console import Console
 from rich.table import Table
@@ -23,8 +24,22 @@ from pipeline.errors import ConfigError, GateError
 
 __all__ = ["app", "main"]
 
+
+class _StoppedError(Exception):
+    """Carries a KeyboardInterrupt past Typer, which would return from it as from success."""
+
+
+class _Commands(typer.core.TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            raise _StoppedError from stop
+
+
 app = typer.Typer(
     name="embedmill",
+    cls=_Commands,
     help="From raw interaction logs to embeddings and a verified nearest-neighbour index.",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -230,8 +245,8 @@ def _invoke() -> None:
     """Run the app; Ctrl-C comes out as itself, usage errors exit 2 with one sentence."""
     try:
         app(standalone_mode=False)
-    except typer.Abort as abort:
-        raise (abort.__cause__ or KeyboardInterrupt()) from None
+    except _StoppedError as stopped:
+        raise (stopped.__cause__ or KeyboardInterrupt()) from None
     except typer.exceptions.TyperException as error:
         raise ConfigError(error.format_message(), todo="See `embedmill --help`") from None
 

@@ -95,7 +95,7 @@ def test_all_errors_are_said_at_once() -> None:
 def test_a_date_is_a_string(tmp_path: Path) -> None:
     path = write(tmp_path / "a.toml", config.to_toml(config.parse(TREE)))
     assert config.load(path, ["run.name=2026-11-22"]).run.name == "2026-11-22"
-    with pytest.raises(ConfigError, match='run.name: a string is needed; .* in quotes: "2026"'):
+    with pytest.raises(ConfigError, match=r'run\.name: a string is needed; .* in quotes: "2026"'):
         config.load(path, ["run.name=2026"])
 
 

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -56,6 +56,9 @@ REPORT_ARROW = pa.schema(
         ("counts", pa.string()),
     ]
 )
+_TASKS = threading.Condition()
+_tasks_running = 0  # of Sail's, in threads of this process
+_TASKS_END = 10.0  # seconds
 _TURNS = threading.BoundedSemaphore(os.cpu_count() or 1)
 _CONNECT_PORT = 15002
 TASK_BYTES = 8 << 20  # of files, compressed, that a task reads
@@ -88,14 +91,20 @@ def open_session(engine: str, root: str = "") -> Iterator[SparkSession]:
             "run.root: memory:// lives in one process, tasks of Apache Spark run in others",
             todo="Use run.engine = 'sail' or a root that all processes see",
         )
-    if submitted:
-        yield SparkSession.builder.getOrCreate()
-    elif engine == "sail":
-        yield from _sail()
-    elif engine == "spark":
-        yield from _local_spark()
-    else:
-        yield from _connect(engine)
+    try:
+        if submitted:
+            yield SparkSession.builder.getOrCreate()
+        elif engine == "sail":
+            yield from _sail()
+        elif engine == "spark":
+            yield from _local_spark()
+        else:
+            yield from _connect(engine)
+    except Exception as error:
+        stop = _interrupt_behind(error)
+        if stop is None:
+            raise
+        raise stop from None
 
 
 def software(session: SparkSession) -> dict[str, str]:
@@ -157,7 +166,28 @@ def gather(frame: DataFrame) -> Done:
 
 def mapped(frame: DataFrame, task: Callable[[Batches], Batches], schema: str) -> DataFrame:
     """`mapInArrow`, typed."""
-    return frame.mapInArrow(cast(Any, task), schema)
+    return frame.mapInArrow(cast(Any, _Counted(task)), schema)
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """A task that is known to run, so that this process does not end below it."""
+
+    task: Callable[[Batches], Batches]
+
+    def __call__(self, batches: Batches) -> Batches:
+        _count(1)
+        try:
+            yield from self.task(batches)
+        finally:
+            _count(-1)
+
+
+def _count(more: int) -> None:
+    global _tasks_running
+    with _TASKS:
+        _tasks_running += more
+        _TASKS.notify_all()
 
 
 def together(batches: Batches, schema: pa.Schema) -> pa.Table:
@@ -196,15 +226,22 @@ def _sail() -> Iterator[SparkSession]:
     server.start(background=True)
     try:
         _, port = server.listening_address
-        yield from _connect(f"sc://127.0.0.1:{port}")
+        yield from _connect(f"sc://127.0.0.1:{port}", patient=False)
     finally:
         server.stop()
+        # After an error tasks may still run; Python aborts when it ends below such threads.
+        with _TASKS:
+            _TASKS.wait_for(lambda: _tasks_running <= 0, _TASKS_END)
 
 
-def _connect(url: str) -> Iterator[SparkSession]:
+def _connect(url: str, *, patient: bool = True) -> Iterator[SparkSession]:
+    """A session of a server; a patient one calls again, for minutes, when it does not answer."""
     _reach(url)
     try:
         session = ConnectSession.builder.remote(url).create()
+        if not patient:
+            # Sail stops at Ctrl-C by itself. To ask it again would keep the process for minutes.
+            session.client.set_retry_policies([])
         session.conf.set("spark.sql.session.timeZone", "UTC")
     except Exception as error:
         raise MachineError(
@@ -213,7 +250,8 @@ def _connect(url: str) -> Iterator[SparkSession]:
     try:
         yield cast(SparkSession, session)
     finally:
-        session.stop()
+        with suppress(Exception):  # the server may be gone, and the work is done or has failed
+            session.stop()
 
 
 def _reach(url: str) -> None:
@@ -260,6 +298,16 @@ def _local_spark() -> Iterator[SparkSession]:
         yield session
     finally:
         session.stop()
+
+
+def _interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The Ctrl-C that an error came up in the wake of, or None.
+
+    Spark Connect's client asks the server to stop the query, and fails where it is gone.
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _translated(error: Exception) -> EmbedmillError:

@@ -1,0 +1,65 @@
+"""Ctrl-C and SIGTERM: the command ends soon, says how to go on, and its exit code tells."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from worlds import config_tree, laid
+
+from pipeline.config import parse, to_toml
+
+EVENTS = 200_000  # so many that a data stage lasts
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("interrupt")
+    log = folder / "log.tsv"
+    rows = (f"u{n % 5003}\ti{n % 211}\t{1_600_000_000 + n}\t1\n" for n in range(EVENTS))
+    log.write_text("user_id\titem_id\ttime\trating\n" + "".join(rows))
+    path = folder / "run.toml"
+    tree = laid(config_tree(folder, log), train={"epochs": 1000, "patience": 0})
+    path.write_text(to_toml(parse(tree)))
+    return path
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    ("stage", "number", "code"),
+    [
+        ("events", signal.SIGINT, 130),
+        ("events", signal.SIGTERM, 143),
+        ("train", signal.SIGINT, 130),
+        ("train", signal.SIGTERM, 143),
+    ],
+)
+def test_a_signal_ends_the_command(
+    config: Path, stage: str, number: signal.Signals, code: int
+) -> None:
+    # A shell's background jobs ignore SIGINT, and so would we: ask for what a terminal has.
+    command = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from pipeline.cli import main; main()"
+    )
+    name = f"run.name={stage}-{code}"
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", command, "run", str(config), "--set", name],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.split() == [stage, "started"]:
+                break
+        time.sleep(0.5)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=45)
+    assert process.returncode == code
+    said = "embedmill: interrupted; finished stages are kept, run the same command again to go on"
+    assert err.strip() == said
