@@ -37,7 +37,7 @@ JOBS: dict[str, Job] = {
 def run_line(
     run: Run,
     *,
-    first: str = "events",
+    first: str | None = None,
     last: str = "report",
     rebuild: bool = False,
     terminal: Terminal | None = None,
@@ -46,7 +46,8 @@ def run_line(
 
     Args:
         run: the run.
-        first: the stage to begin with; those before it must have finished with this config.
+        first: the stage to begin with, None for all; those before it must have finished with
+            this config.
         last: the stage to end with.
         rebuild: build stale stages anew; with `first`, build it and what follows anew.
         terminal: where progress is shown.
@@ -57,16 +58,16 @@ def run_line(
         GateError: the line is whole, and a gate failed: nothing is published.
     """
     terminal = terminal or Terminal()
-    chosen = stages(first, last)
+    chosen = stages(first or "events", last)
     for stage in chosen:
         check = JOBS[stage].check
         if check is not None:
             check(run.config)
-    for stage in stages("events", first)[:-1]:
+    for stage in stages("events", chosen[0])[:-1]:
         # Compared with the raw files that it was built from: they may be gone by now.
         run.up_to_date(stage, run.artifact(stage).manifest.sources)
     save_config(run)
-    if rebuild and first != "events":
+    if rebuild and first is not None:
         discard_from(run, first)
     built = [
         run_stage(run, stage, JOBS[stage], terminal, rebuild=rebuild).built for stage in chosen
@@ -113,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="jobs/all.py", description="Run the whole line.")
     parser.add_argument("config", help="the run's TOML")
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
-    parser.add_argument("--from", dest="first", default="events", metavar="STAGE")
+    parser.add_argument("--from", dest="first", metavar="STAGE")
     parser.add_argument("--to", dest="last", default="report", metavar="STAGE")
     parser.add_argument("--rebuild", action="store_true", help="build anew where stale")
     args = parser.parse_args(argv)

@@ -81,7 +81,7 @@ def _options(
 def run(
     file: ConfigFile,
     sets: Sets = None,
-    first: Annotated[str, typer.Option("--from", metavar="STAGE", help="begin here")] = "events",
+    first: Annotated[str | None, typer.Option("--from", metavar="STAGE", help="begin here")] = None,
     last: Annotated[str, typer.Option("--to", metavar="STAGE", help="end here")] = "report",
     engine: Annotated[str | None, typer.Option(help="sail, spark or sc://host:port")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="training workers")] = None,

@@ -234,6 +234,25 @@ def test_verify_names_a_flipped_byte(line: Run, tmp_path: Path, embedmill: Cli) 
     assert "shards/train/part-00002.parquet differs from its sha256" in err
 
 
+@pytest.mark.parametrize(
+    ("stage", "path"),
+    [("events", "events/data/part-00000.parquet"), ("export", "export/items.npy")],
+)
+def test_a_damaged_file_is_built_anew_from_its_stage(
+    line: Run, tmp_path: Path, embedmill: Cli, stage: str, path: str
+) -> None:
+    root = shutil.copytree(line.storage.root, tmp_path / "tiny")
+    whole = (root / path).read_bytes()
+    (root / path).write_bytes(whole[:-9] + b"x" + whole[-8:])
+    assert embedmill(["verify", str(root)])[0] == 4
+    config = tmp_path / "run.toml"
+    config.write_text(to_toml(line.config))
+    again = ["run", str(config), "--set", f"run.root={tmp_path}", "--from", stage, "--rebuild"]
+    assert embedmill(again)[0] == 0
+    assert embedmill(["verify", str(root)])[0] == 0
+    assert (root / path).read_bytes() == whole
+
+
 def test_recommend_stays_in_the_users_cluster(line: Run, embedmill: Cli) -> None:
     code, out, _ = embedmill(["recommend", line.storage.root, "--user", "u5", "-k", "2", "--json"])
     found = json.loads(out)
@@ -276,11 +295,11 @@ def test_a_log_without_test_events_and_with_an_id_of_two_lines(
     config = world_config(tmp_path, tmp_path / "runs", events={"format": "csv", "paths": str(log)})
     path = tmp_path / "run.toml"
     path.write_text(to_toml(parse(laid(config.model_dump(), evaluate={"gates": {}}))))
-    code, out, err = embedmill(["run", path])
+    code, out, err = embedmill(["run", str(path)])
     assert (code, err) == (0, "")
     assert "nothing was measured on test" in out
     assert "popularity" not in out
-    code, out, _ = embedmill(["recommend", tmp_path / "runs" / "tiny", "--user", "u2"])
+    code, out, _ = embedmill(["recommend", f"{tmp_path}/runs/tiny", "--user", "u2"])
     assert (code, "[b]\\ni" in out) == (0, True)
 
 
