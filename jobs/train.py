@@ -13,6 +13,7 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -218,6 +219,7 @@ def _cluster(config: TrainConfig) -> Iterator[str]:
 
 
 def _start(address: str, folder: str, config: TrainConfig) -> None:
+    before = signal.getsignal(signal.SIGTERM)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address:
@@ -238,6 +240,10 @@ def _start(address: str, folder: str, config: TrainConfig) -> None:
             where="train",
             todo="Check RAY_ADDRESS" if address else "Or set train.launcher = 'inline'",
         ) from error
+    finally:
+        # Ray takes SIGTERM, to print a stack and abort; we want to leave as at Ctrl-C.
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _knock(address: str) -> None:
