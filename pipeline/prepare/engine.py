@@ -25,6 +25,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.connect.session import SparkSession as ConnectSession
 
 from pipeline.errors import ConfigError, EmbedmillError, MachineError, from_text
+from pipeline.log import Progress
 from schemas.manifest import FileEntry
 
 __all__ = [
@@ -58,6 +59,8 @@ REPORT_ARROW = pa.schema(
 )
 _TASKS = threading.Condition()
 _tasks_running = 0  # of Sail's, in threads of this process
+_rows_read = 0  # by them, since this process began
+_LOOK = 0.2  # seconds between two looks at it
 _TASKS_END = 10.0  # seconds
 _TURNS = threading.BoundedSemaphore(os.cpu_count() or 1)
 _CONNECT_PORT = 15002
@@ -164,9 +167,34 @@ def gather(frame: DataFrame) -> Done:
     return done
 
 
-def mapped(frame: DataFrame, task: Callable[[Batches], Batches], schema: str) -> DataFrame:
-    """`mapInArrow`, typed."""
-    return frame.mapInArrow(cast(Any, _Counted(task)), schema)
+def mapped(
+    frame: DataFrame, task: Callable[[Batches], Batches], schema: str, *, reads: bool = False
+) -> DataFrame:
+    """`mapInArrow`, typed. Rows of a task that `reads` a log or artifact count as progress."""
+    return frame.mapInArrow(cast(Any, _Counted(task, reads)), schema)
+
+
+@contextmanager
+def watched(progress: Progress, unit: str) -> Iterator[None]:
+    """Tell how many rows the tasks have read while the block waits for the engine.
+
+    The embedded engine's tasks run in this process and are counted as they go; those of
+    another engine are out of sight, and nothing is told.
+    """
+    ended, before = threading.Event(), _rows_read
+
+    def tell() -> None:
+        while not ended.wait(_LOOK):
+            if _rows_read > before:
+                progress.update(_rows_read - before, None, unit)
+
+    teller = threading.Thread(target=tell, name="progress", daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join()
 
 
 @dataclass(frozen=True)
@@ -174,19 +202,24 @@ class _Counted:
     """A task that is known to run, so that this process does not end below it."""
 
     task: Callable[[Batches], Batches]
+    reads: bool
 
     def __call__(self, batches: Batches) -> Batches:
         _count(1)
         try:
-            yield from self.task(batches)
+            for batch in self.task(batches):
+                if self.reads:
+                    _count(0, batch.num_rows)
+                yield batch
         finally:
             _count(-1)
 
 
-def _count(more: int) -> None:
-    global _tasks_running
+def _count(tasks: int, rows: int = 0) -> None:
+    global _rows_read, _tasks_running
     with _TASKS:
-        _tasks_running += more
+        _tasks_running += tasks
+        _rows_read += rows
         _TASKS.notify_all()
 
 

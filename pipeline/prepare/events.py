@@ -37,6 +37,7 @@ from pipeline.prepare.engine import (
     tasks_for,
     together,
     turn,
+    watched,
 )
 from pipeline.storage import Storage
 from schemas.tables import EVENTS, REJECTS
@@ -78,11 +79,12 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
         raise InputError("the log is empty", where=", ".join(config.paths))
     size = sum(split.bytes for split in splits)
     readers = spread(session, sources.task_table(splits), "number", tasks_for(size, len(splits)))
-    parsed = mapped(readers, partial(_parse, task), _SHUFFLED)
+    parsed = mapped(readers, partial(_parse, task), _SHUFFLED, reads=True)
     buckets = parsed.selectExpr(
         "*", f"cast(pmod(xxhash64(user), {task.partitions}) as int) as bucket"
     ).repartition(tasks_for(size, task.partitions), "bucket")
-    done = gather(mapped(buckets, partial(_settle, task), REPORT))
+    with watched(progress, "rows"):
+        done = gather(mapped(buckets, partial(_settle, task), REPORT))
     counters = _counters(done.counts)
     progress.update(counters["rows_in"], counters["rows_in"], "rows")
     _check(counters, config.max_rejects, ", ".join(config.paths))

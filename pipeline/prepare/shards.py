@@ -35,6 +35,7 @@ from pipeline.prepare.engine import (
     tasks_for,
     together,
     turn,
+    watched,
 )
 from pipeline.prepare.ordering import order_by
 from pipeline.prepare.stored import frame
@@ -83,10 +84,11 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
     events, vocab = run.artifact("events"), run.artifact("vocab")
     partitions = run.config.run.partitions
     joined = _joined(session, run, events, vocab)
-    task = _Task(out.storage, cuts_of(run.config.shards, joined), run.config.shards)
     tasks = tasks_for(sum(f.bytes for f in events.files("data")), partitions)
-    shuffled = joined.repartition(tasks, "partition")
-    done = gather(mapped(shuffled, partial(_write, task), REPORT))
+    with watched(progress, "rows read"):
+        task = _Task(out.storage, cuts_of(run.config.shards, joined), run.config.shards)
+        shuffled = joined.repartition(tasks, "partition")
+        done = gather(mapped(shuffled, partial(_write, task), REPORT))
     kept = sum(done.counts[name] for name in NAMES)
     if kept != vocab.counters["events_kept"]:
         raise ContractError(

@@ -48,7 +48,7 @@ def frame(
     ddl = ", ".join(f"`{f.name}` {_NAMES[str(f.type)]}" for f in schema)
     reader = _Reader(storage, tuple(schema.names))
     tasks = tasks_for(sum(f.bytes for f in files), len(files))
-    return mapped(spread(session, paths, "path", tasks), partial(_read, reader), ddl)
+    return mapped(spread(session, paths, "path", tasks), partial(_read, reader), ddl, reads=True)
 
 
 def _read(reader: _Reader, batches: Batches) -> Batches:

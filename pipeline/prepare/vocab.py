@@ -14,7 +14,7 @@ from pipeline.artifact import Run, Writer
 from pipeline.errors import InputError
 from pipeline.log import Progress
 from pipeline.prepare.counts import SIDES, Counts, count, discard
-from pipeline.prepare.engine import software, tasks_for
+from pipeline.prepare.engine import software, tasks_for, watched
 from pipeline.prepare.ranking import write_ranked
 from pipeline.prepare.stored import frame
 
@@ -31,11 +31,12 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
     """
     events = run.artifact("events")
     pairs = frame(session, events.storage, events.files("data"), _PAIRS)
-    rounds = _rounds(session, run, out, pairs, progress)
-    first, last = rounds[0], rounds[-1]
-    for side in SIDES:
-        files = write_ranked(last.of(session, side), last.kept[side], out.storage, side)
-        out.add(files)
+    with watched(progress, "rows read"):
+        rounds = _rounds(session, run, out, pairs, progress)
+        first, last = rounds[0], rounds[-1]
+        for side in SIDES:
+            files = write_ranked(last.of(session, side), last.kept[side], out.storage, side)
+            out.add(files)
     for one in rounds:
         discard(one)
     total = events.counters["events"]
