@@ -30,25 +30,27 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
-    ("stage", "number", "code"),
+    ("stage", "number", "code", "launcher"),
     [
-        ("events", signal.SIGINT, 130),
-        ("events", signal.SIGTERM, 143),
-        ("train", signal.SIGINT, 130),
-        ("train", signal.SIGTERM, 143),
+        ("events", signal.SIGINT, 130, "inline"),
+        ("events", signal.SIGTERM, 143, "inline"),
+        ("train", signal.SIGINT, 130, "inline"),
+        ("train", signal.SIGTERM, 143, "inline"),
+        pytest.param("train", signal.SIGTERM, 143, "ray", marks=pytest.mark.ray),
     ],
 )
 def test_a_signal_ends_the_command(
-    config: Path, stage: str, number: signal.Signals, code: int
+    config: Path, stage: str, number: signal.Signals, code: int, launcher: str
 ) -> None:
     # A shell's background jobs ignore SIGINT, and so would we: ask for what a terminal has.
     command = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "from pipeline.cli import main; main()"
     )
-    name = f"run.name={stage}-{code}"
+    sets = [f"run.name={stage}-{code}-{launcher}", f"train.launcher={launcher}"]
+    words = [word for one in sets for word in ("--set", one)]
     with subprocess.Popen(
-        [sys.executable, "-u", "-c", command, "run", str(config), "--set", name],
+        [sys.executable, "-u", "-c", command, "run", str(config), *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -57,7 +59,7 @@ def test_a_signal_ends_the_command(
         for line in process.stdout:
             if line.split() == [stage, "started"]:
                 break
-        time.sleep(0.5)
+        time.sleep(0.5 if launcher == "inline" else 8.0)  # Ray takes a while to start
         process.send_signal(number)
         _, err = process.communicate(timeout=45)
     assert process.returncode == code
