@@ -127,7 +127,6 @@ def exit_code(work: Callable[[], None]) -> int:
 
 
 def _up_to_date(run: Run, stage: str, sources: Mapping[str, Any], *, rebuild: bool) -> bool:
-
     try:
         return run.up_to_date(stage, sources)
     except ArtifactError:

@@ -289,14 +289,19 @@ class Run:
         Raises:
             MissingArtifactError: it has not finished.
         """
-        manifest = self.manifest(stage)
-        if manifest is None:
+        found = self.find(stage)
+        if found is None:
             raise MissingArtifactError(
                 f"stage '{stage}' has not finished",
                 where=self.storage.root,
                 todo=f"Run `embedmill run` on its config first, up to '{stage}'",
             )
-        return Artifact(stage, self.storage.at(stage), manifest)
+        return found
+
+    def find(self, stage: str) -> Artifact | None:
+        """The stage's artifact, or None where it has not finished."""
+        manifest = self.manifest(stage)
+        return None if manifest is None else Artifact(stage, self.storage.at(stage), manifest)
 
     def fields(self, stage: str) -> dict[str, Any]:
         """Flat config fields that shape the stage's artifact."""

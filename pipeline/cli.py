@@ -133,12 +133,10 @@ def status(folder: RunFolder, as_json: AsJson = False) -> None:
     from schemas.stages import STAGES
 
     one = open_run(folder)
-    manifests = {stage: one.manifest(stage) for stage in STAGES}
+    found = {stage: one.find(stage) for stage in STAGES}
     if as_json:
-        said = {
-            stage: None if m is None else m.model_dump(include={"content", "counters", "seconds"})
-            for stage, m in manifests.items()
-        }
+        shown = {"content", "counters", "seconds"}
+        said = {stage: a and a.manifest.model_dump(include=shown) for stage, a in found.items()}
         print(json.dumps(said))
         return
     table = Table(box=None, pad_edge=False)
@@ -146,13 +144,13 @@ def status(folder: RunFolder, as_json: AsJson = False) -> None:
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     table.add_column("time", justify="right")
     table.add_column("what")
-    for stage, manifest in manifests.items():
-        if manifest is None:
+    for stage, artifact in found.items():
+        if artifact is None:
             table.add_row(stage, "not yet")
             continue
-        size = si(sum(f.bytes for f in manifest.files)) + "B"
-        what = summary(one.artifact(stage))
-        table.add_row(stage, "done", size, duration(manifest.seconds), what)
+        size = si(sum(f.bytes for f in artifact.manifest.files)) + "B"
+        seconds = duration(artifact.manifest.seconds)
+        table.add_row(stage, "done", size, seconds, summary(artifact))
     _console().print(table)
     pointer = published(one.config.run.root)
     print(f"published in {one.config.run.root}: {pointer['run'] if pointer else 'nothing yet'}")
@@ -167,10 +165,10 @@ def verify(folder: RunFolder) -> None:
 
     one, wrong = open_run(folder), []
     for stage in STAGES:
-        if one.manifest(stage) is None:
+        artifact = one.find(stage)
+        if artifact is None:
             print(f"{stage:<9} not yet")
             continue
-        artifact = one.artifact(stage)
         found = [f"{stage}/{path} {what}" for path, what in artifact.verify()]
         wrong += found
         files = artifact.manifest.files
