@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -24,6 +27,8 @@ __all__ = ["Job", "Outcome", "exit_code", "main_of", "run_stage"]
 INTERRUPTED = 130
 TERMINATED = 143
 BUG = 70
+
+_AGAIN = 0.05  # seconds
 
 
 @dataclass(frozen=True)
@@ -143,8 +148,24 @@ def _terminable() -> Iterator[None]:
     def stop(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt("terminated")
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before, hook = signal.signal(signal.SIGTERM, stop), sys.unraisablehook
+    sys.unraisablehook = partial(_again, hook)
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         signal.signal(signal.SIGTERM, before)
+
+
+def _again(otherwise: Callable[[Any], object], lost: Any) -> None:
+    """Send a signal once more whose exception was lost.
+
+    Python runs a handler wherever the main thread happens to be, and drops what it raises
+    in a finaliser or a weak reference's callback: the job would go on as if never asked to end.
+    """
+    if not isinstance(lost.exc_value, KeyboardInterrupt):
+        otherwise(lost)
+        return
+    number = signal.SIGTERM if lost.exc_value.args else signal.SIGINT
+    # From a thread and a little later: a handler that ran here would be lost as well.
+    threading.Timer(_AGAIN, os.kill, (os.getpid(), number)).start()

@@ -55,6 +55,28 @@ def test_a_bug_shows_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     assert "this is a bug" in text
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_that_comes_in_a_finaliser_is_not_lost(
+    number: signal.Signals, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Signalled:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), number)
+            for _ in range(1000):  # the handler runs in here
+                pass
+
+    def work() -> None:
+        Signalled()
+        time.sleep(30)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert exit_code(work) == code
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "interrupted; finished stages are kept" in capsys.readouterr().err
+
+
 def test_sigterm_ends_like_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
     def work() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
