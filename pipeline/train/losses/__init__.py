@@ -1,0 +1,22 @@
+"""Losses: functions of the distinct rows of a step that return a loss and its gradients."""
+
+from __future__ import annotations
+
+from pipeline.train.losses.contract import LossSettings, Objective, Step, StepLoss
+from pipeline.train.losses.rating import rating
+from pipeline.train.losses.softmax import sampled_softmax
+
+__all__ = ["LOSSES", "LossSettings", "Objective", "Step", "StepLoss"]
+
+LOSSES: dict[str, Objective] = {
+    "softmax": Objective(
+        sampled_softmax,
+        biased=False,
+        negatives=True,
+        metrics=("ndcg@10", "recall@10", "hit_rate@10", "mrr@10"),
+        rising=True,
+    ),
+    "rating": Objective(
+        rating, biased=True, negatives=False, metrics=("rmse", "mae"), rising=False
+    ),
+}

@@ -1,0 +1,42 @@
+"""What the losses share: rows scaled to length one, gradients scaled back, L2.
+
+Legend: B events here, U distinct users, V distinct items, K negatives, D columns (of a
+biased objective the last one is the bias).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pipeline.train.losses.contract import Step
+
+__all__ = ["decay", "scaled", "unscale"]
+
+
+def scaled(rows_ND: Tensor, cosine: bool) -> tuple[Tensor, Tensor | None]:
+    """Rows of length one and what they were multiplied by; the zero row stays zero."""
+    if not cosine:
+        return rows_ND, None
+    scale_N1 = torch.rsqrt(rows_ND.square().sum(1, keepdim=True) + 1e-12)
+    return rows_ND * scale_N1, scale_N1
+
+
+def unscale(pushed_ND: Tensor, scaled_ND: Tensor, scale_N1: Tensor | None) -> None:
+    """Turn gradients by scaled rows into gradients by the rows themselves, in place."""
+    if scale_N1 is not None:
+        along_N1 = (pushed_ND * scaled_ND).sum(1, keepdim=True)
+        pushed_ND.sub_(along_N1 * scaled_ND).mul_(scale_N1)
+
+
+def decay(step: Step, share_B: Tensor, pushed_UD: Tensor, pushed_VD: Tensor) -> Tensor:
+    """L2 on each event's user and positive row: adds its gradients, returns its loss."""
+    loss = torch.zeros((), dtype=torch.float64, device=share_B.device)
+    for rows_ND, index_B, pushed_ND in (
+        (step.user_UD, step.user_B, pushed_UD),
+        (step.item_VD, step.positive_B, pushed_VD),
+    ):
+        share_N = share_B.new_zeros(len(rows_ND)).index_add_(0, index_B, share_B)
+        pushed_ND.add_(2 * share_N[:, None] * rows_ND)
+        loss = loss + (rows_ND.double().square().sum(1) * share_N).sum()
+    return loss
