@@ -217,6 +217,12 @@ class TrainConfig(_Section):
         0, ge=0, json_schema_extra=_ELSEWHERE, description="0: at the end of each epoch"
     )
     max_failures: int = Field(3, ge=0, json_schema_extra=_ELSEWHERE)
+    log_steps: int = Field(
+        0,
+        ge=0,
+        json_schema_extra=_ELSEWHERE,
+        description="steps per line of train/log.jsonl; 0: at least 10, for a thousand lines",
+    )
 
 
 class ExportConfig(_Section):

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from pipeline.errors import EmbedmillError, TrainingError
+from pipeline.train.clock import Clock
 from pipeline.train.plan import Layout
 
 __all__ = ["Group", "StoppedError"]
@@ -25,11 +26,15 @@ class StoppedError(TrainingError):
 
 @dataclass(frozen=True)
 class Group:
-    """The workers that train together; `device` is where their tensors live."""
+    """The workers that train together; `device` is where their tensors live.
+
+    `clock` is this worker's: its exchanges are "exchange", and callers name their own phases.
+    """
 
     rank: int = 0
     world: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    clock: Clock = field(default_factory=Clock, compare=False)
 
     @staticmethod
     def joined(device: str = "cpu") -> Group:
@@ -41,26 +46,29 @@ class Group:
     def sum(self, values: Tensor) -> Tensor:
         """Sum over workers, in place."""
         if self.world > 1:
-            dist.all_reduce(values)
+            with self.clock("exchange"):
+                dist.all_reduce(values)
         return values
 
     def max(self, value: int) -> int:
         """Greatest of the workers' values."""
         if self.world == 1:
             return value
-        tensor = torch.tensor([value], device=self.device)
-        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
-        return int(tensor.item())
+        with self.clock("exchange"):
+            tensor = torch.tensor([value], device=self.device)
+            dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+            return int(tensor.item())
 
     def swap_counts(self, counts: list[int]) -> list[int]:
         """Send one number to each worker; returns the number each sent here."""
         if self.world == 1:
             return list(counts)
-        given = torch.tensor(counts, device=self.device)
-        taken = torch.empty_like(given)
-        dist.all_to_all_single(taken, given)
-        taken_list: list[int] = taken.tolist()
-        return taken_list
+        with self.clock("exchange"):
+            given = torch.tensor(counts, device=self.device)
+            taken = torch.empty_like(given)
+            dist.all_to_all_single(taken, given)
+            taken_list: list[int] = taken.tolist()
+            return taken_list
 
     def swap(self, values: Tensor, give: list[int], take: list[int]) -> Tensor:
         """All-to-all of rows: `give[w]` rows go to worker w, `take[w]` come from it.
@@ -75,9 +83,10 @@ class Group:
         """
         if self.world == 1:
             return values
-        taken = values.new_empty((sum(take), *values.shape[1:]))
-        dist.all_to_all_single(taken, values.contiguous(), take, give)
-        return taken
+        with self.clock("exchange"):
+            taken = values.new_empty((sum(take), *values.shape[1:]))
+            dist.all_to_all_single(taken, values.contiguous(), take, give)
+            return taken
 
     def gather(self, values: Tensor, sizes: list[int]) -> Tensor:
         """Rows of all workers in order of rank; `sizes[w]` is what worker w has."""

@@ -14,6 +14,7 @@ from pipeline.train.checkpoint import Checkpoints, Cursor, entries_of
 from pipeline.train.collectives import Group
 from pipeline.train.plan import Layout, rows_in
 from pipeline.train.step import take_step
+from pipeline.train.steplog import StepLog
 from pipeline.train.trainer import Table, Task, Trainer, prepared
 from schemas.manifest import FileEntry
 
@@ -56,51 +57,71 @@ def work(task: Task, group: Group, progress: Progress) -> Outcome:
         CorruptArtifactError: a checkpoint or shard is damaged.
     """
     layout = Layout(task.run.config.run.partitions, group.world, group.rank)
-    checkpoints = Checkpoints(task.run.storage.at("train"), task.identity, layout, group)
+    storage = task.run.storage.at("train")
+    checkpoints = Checkpoints(storage, task.identity, layout, group)
+    log = StepLog(storage, group)
     found = checkpoints.find()
+    log.start(found)
     trainer = prepared(task, group, found or Cursor())
     if found is not None:
         trainer.load(checkpoints.read(found.slot))
         if group.rank == 0:
             progress.note(f"resumed at {_where(found)}, step {found.step + 1}")
-    _phase(trainer, checkpoints, progress)
+    _phase(trainer, checkpoints, log, progress)
     if trainer.config.refit and not trainer.cursor.refit:
         sought = trainer.cursor
         again = Cursor(refit=[], history=sought.history, best_epoch=sought.best_epoch)
         trainer = prepared(task, group, again)
-        _phase(trainer, checkpoints, progress)
+        _phase(trainer, checkpoints, log, progress)
     if trainer.cursor.best_slot != trainer.cursor.slot:
         trainer.load(checkpoints.read(trainer.cursor.best_slot))
-    return _published(trainer, task)
+    outcome = _published(trainer, task)
+    log.end(trainer.cursor)
+    return outcome
 
 
-def _phase(trainer: Trainer, checkpoints: Checkpoints, progress: Progress) -> None:
+def _phase(trainer: Trainer, checkpoints: Checkpoints, log: StepLog, progress: Progress) -> None:
     while not trainer.finished():
-        _epoch(trainer, checkpoints, progress)
+        _epoch(trainer, checkpoints, log, progress)
 
 
-def _epoch(trainer: Trainer, checkpoints: Checkpoints, progress: Progress) -> None:
+def _epoch(trainer: Trainer, checkpoints: Checkpoints, log: StepLog, progress: Progress) -> None:
     """From the cursor to the end of its epoch, validated and stored."""
-    plan, every = trainer.plan, trainer.config.checkpoint_steps
-    order = Epoch.drawn(trainer.events, plan, trainer.layout, trainer.seed, trainer.cursor.epoch)
+    plan, every, clock = trainer.plan, trainer.config.checkpoint_steps, trainer.group.clock
+    with clock("wait"):
+        epoch = trainer.cursor.epoch
+        order = Epoch.drawn(trainer.events, plan, trainer.layout, trainer.seed, epoch)
     sizes = [sum(plan.batch_sizes(step)) for step in range(plan.steps)]
     done = trainer.cursor.epoch * plan.events + sum(sizes[: trainer.cursor.step])
     # A refit goes on counting after the epochs that sought the best one.
     before = len(trainer.cursor.history) * plan.events if trainer.cursor.refit is not None else 0
     done, total = before + done, before + trainer.epochs * plan.events
     for step in range(trainer.cursor.step, plan.steps):
-        loss = take_step(trainer, step, order.batch(step))
+        with clock("wait"):
+            batch_B = order.batch(step)
+        loss = take_step(trainer, step, batch_B)
         cursor = trainer.cursor
         trainer.cursor = replace(cursor, step=step + 1, loss=cursor.loss + loss * sizes[step])
         done += sizes[step]
         if trainer.group.rank == 0:
             progress.update(done, total, "pairs", loss=loss, epoch=cursor.epoch + 1)
+        log.step(trainer, loss, sizes[step])
         if every and (step + 1) % every == 0 and step + 1 < plan.steps:
-            checkpoints.write(trainer.cursor, trainer.tensors)
-    trainer.cursor = _closed(trainer)
-    checkpoints.write(trainer.cursor, trainer.tensors)
+            _store(trainer, checkpoints, log)
+    with clock("validate"):
+        trainer.cursor = _closed(trainer)
+    log.epoch(trainer.cursor)
+    _store(trainer, checkpoints, log)
     if trainer.group.rank == 0:
         progress.note(_line(trainer.cursor, trainer.epochs))
+
+
+def _store(trainer: Trainer, checkpoints: Checkpoints, log: StepLog) -> None:
+    """A checkpoint, and before it the log up to there: a resume goes on with both."""
+    log.close(trainer)
+    with trainer.group.clock("checkpoint"):
+        log.save()
+        checkpoints.write(trainer.cursor, trainer.tensors)
 
 
 def _closed(trainer: Trainer) -> Cursor:

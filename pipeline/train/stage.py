@@ -8,7 +8,7 @@ from pipeline.artifact import Run, Writer
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.log import Progress
-from pipeline.train import checkpoint
+from pipeline.train import checkpoint, steplog
 from pipeline.train.collectives import Group
 from pipeline.train.loop import Outcome, work
 from pipeline.train.losses import LOSSES
@@ -78,6 +78,7 @@ def commit(run: Run, out: Writer, outcome: Outcome) -> None:
     """Seal what the workers wrote, and remove the checkpoints."""
     config = run.config.train
     out.add(outcome.files)
+    out.write(steplog.FILE, out.storage.read(steplog.FILE), volatile=True)
     model = {
         "objective": config.objective,
         "similarity": config.similarity if LOSSES[config.objective].negatives else "dot",

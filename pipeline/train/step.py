@@ -29,9 +29,11 @@ def take_step(trainer: Trainer, step: int, batch_B: Tensor) -> float:
     Raises:
         NotFiniteError: the loss or a gradient is not finite, at any worker.
     """
-    users, items = trainer.users, trainer.items
-    local_U, part, route = _looked_up(trainer, step, batch_B)
-    result = trainer.objective.loss(part, trainer.settings)
+    users, items, clock = trainer.users, trainer.items, trainer.group.clock
+    with clock("lookup"):
+        local_U, part, route = _looked_up(trainer, step, batch_B)
+    with clock("loss"):
+        result = trainer.objective.loss(part, trainer.settings)
     # One number tells all workers of a NaN or infinity anywhere: it spreads through a sum.
     check = result.user_UD.abs().sum().double() + result.item_VD.abs().sum().double()
     total, finite = trainer.group.sum(torch.stack([result.loss.double(), check])).tolist()
@@ -39,9 +41,10 @@ def take_step(trainer: Trainer, step: int, batch_B: Tensor) -> float:
         raise trainer.diverged(f"step {step + 1} of {trainer.plan.steps}")
     count, rate = trainer.cursor.epoch * trainer.plan.steps + step + 1, trainer.rate(step)
     update = OPTIMIZERS[trainer.config.optimizer].update
-    local_G, item_GD = items.rows.push(route, result.item_VD)
-    for table, local, gradient in ((users, local_U, result.user_UD), (items, local_G, item_GD)):
-        update(table.weight, table.state, table.columns, Update(local, gradient, rate, count))
+    with clock("update"):
+        local_G, item_GD = items.rows.push(route, result.item_VD)
+        for table, local, gradient in ((users, local_U, result.user_UD), (items, local_G, item_GD)):
+            update(table.weight, table.state, table.columns, Update(local, gradient, rate, count))
     return float(total)
 
 
