@@ -34,6 +34,7 @@ __all__ = [
     "ExportConfig",
     "GatesConfig",
     "HnswConfig",
+    "IalsConfig",
     "IndexConfig",
     "ItemsConfig",
     "IvfPqConfig",
@@ -176,12 +177,32 @@ class ShardsConfig(_Section):
         return self
 
 
-class TrainConfig(_Section):
-    """Training: objective, optimizer, schedule."""
+class IalsConfig(_Section):
+    """For train.objective = 'ials': implicit alternating least squares, an epoch a sweep."""
 
-    objective: str = Field("softmax", description="a name in pipeline.train.losses.LOSSES")
+    regularization: float = Field(
+        0.003, gt=0, description="of a row, times (its pairs + unobserved pairs' weight) to a power"
+    )
+    regularization_power: float = Field(
+        1.0, ge=0, le=2, description="that power: 0 for all rows alike, 1 by frequency"
+    )
+    unobserved_weight: float = Field(
+        0.1, gt=0, description="of a pair without events; one with events has their weight"
+    )
+    block: int = Field(0, ge=0, description="dimensions solved for together; 0: all of them")
+    cg_steps: int = Field(3, ge=1, le=1000, description="of conjugate gradients, in each block")
+
+
+class TrainConfig(_Section):
+    """Training: objective, optimizer, schedule.
+
+    'ials' has no steps of events: it uses neither batch_size, similarity, negatives and their
+    keys, optimizer, learning_rate, schedule, warmup_steps, l2 nor bias.
+    """
+
+    objective: str = Field("softmax", description="a name in pipeline.train.objectives.OBJECTIVES")
     dim: int = Field(64, ge=1, le=4096)
-    epochs: int = Field(20, ge=1)
+    epochs: int = Field(20, ge=1, description="ials: sweeps over users and items")
     batch_size: int = Field(2048, ge=1, description="events of a global step, over all workers")
     similarity: Literal["cosine", "dot"] = "cosine"
     temperature: float = Field(0.1, gt=0, description="for softmax")
@@ -197,10 +218,12 @@ class TrainConfig(_Section):
     warmup_steps: int = Field(0, ge=0)
     l2: float = Field(0.0, ge=0, description="on the rows of a batch")
     weight_power: float = Field(
-        0.0, ge=0, le=4, description="softmax: an event counts weight to this power; 0: once"
+        0.0, ge=0, le=4, description="not rating: an event counts weight to this power; 0: once"
     )
     bias: bool = Field(False, description="softmax: items have a bias; ratings always have")
-    init_scale: float = Field(0.0, ge=0, description="standard deviation; 0 for dim ** -0.5")
+    init_scale: float = Field(
+        0.0, ge=0, description="standard deviation; 0 for dim ** -0.5 (ials: a tenth of it)"
+    )
     metric: str = Field("", description="chosen on validation; empty: ndcg@10, or rmse for ratings")
     patience: int = Field(5, ge=0, description="epochs without improvement; 0 never stops early")
     refit: bool = Field(
@@ -223,6 +246,13 @@ class TrainConfig(_Section):
         json_schema_extra=_ELSEWHERE,
         description="steps per line of train/log.jsonl; 0: at least 10, for a thousand lines",
     )
+    ials: IalsConfig = IalsConfig()
+
+    @model_validator(mode="after")
+    def _blocks(self) -> TrainConfig:
+        if self.ials.block > self.dim:
+            raise ValueError(f"ials.block: at most train.dim (it is {self.dim}), or 0 for all")
+        return self
 
 
 class ExportConfig(_Section):

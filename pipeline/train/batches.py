@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.artifact import Artifact
 from pipeline.train.collectives import Group
-from pipeline.train.plan import Layout, StepPlan, generator
+from pipeline.train.plan import Layout, Plan, generator
 
 __all__ = ["Epoch", "Events", "item_counts", "joined", "mean_weight", "read_events", "votes"]
 
@@ -77,7 +77,7 @@ class Epoch:
     ends: list[int]
 
     @staticmethod
-    def drawn(events: Events, plan: StepPlan, layout: Layout, seed: int, epoch: int) -> Epoch:
+    def drawn(events: Events, plan: Plan, layout: Layout, seed: int, epoch: int) -> Epoch:
         """Shuffle every partition by itself, then lay the slices of a step side by side."""
         orders, steps, start = [], [], 0
         for partition, size in zip(layout.owned, events.sizes, strict=True):

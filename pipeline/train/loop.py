@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from safetensors.torch import save as save_tensors
@@ -15,7 +16,7 @@ from pipeline.train.collectives import Group
 from pipeline.train.plan import Layout, rows_in
 from pipeline.train.step import take_step
 from pipeline.train.steplog import StepLog
-from pipeline.train.trainer import Table, Task, Trainer, prepared
+from pipeline.train.trainer import Table, Task, Trainer, plan_of, prepared
 from schemas.manifest import FileEntry
 
 __all__ = ["Outcome", "work"]
@@ -89,17 +90,16 @@ def _epoch(trainer: Trainer, checkpoints: Checkpoints, log: StepLog, progress: P
     """From the cursor to the end of its epoch, validated and stored."""
     plan, every, clock = trainer.plan, trainer.config.checkpoint_steps, trainer.group.clock
     with clock("wait"):
-        epoch = trainer.cursor.epoch
-        order = Epoch.drawn(trainer.events, plan, trainer.layout, trainer.seed, epoch)
+        take = _taking(trainer)
     sizes = [sum(plan.batch_sizes(step)) for step in range(plan.steps)]
     done = trainer.cursor.epoch * plan.events + sum(sizes[: trainer.cursor.step])
     # A refit goes on counting after the epochs that sought the best one.
     before = len(trainer.cursor.history) * plan.events if trainer.cursor.refit is not None else 0
     done, total = before + done, before + trainer.epochs * plan.events
     for step in range(trainer.cursor.step, plan.steps):
-        with clock("wait"):
-            batch_B = order.batch(step)
-        loss = take_step(trainer, step, batch_B)
+        loss = take(step)
+        if not math.isfinite(loss):
+            raise trainer.diverged(f"step {step + 1} of {plan.steps}")
         cursor = trainer.cursor
         trainer.cursor = replace(cursor, step=step + 1, loss=cursor.loss + loss * sizes[step])
         done += sizes[step]
@@ -114,6 +114,21 @@ def _epoch(trainer: Trainer, checkpoints: Checkpoints, log: StepLog, progress: P
     _store(trainer, checkpoints, log)
     if trainer.group.rank == 0:
         progress.note(_line(trainer.cursor, trainer.epochs))
+
+
+def _taking(trainer: Trainer) -> Callable[[int], float]:
+    """What takes a step of the cursor's epoch, and returns its mean loss over all workers."""
+    if trainer.sweep is not None:
+        return trainer.sweep.take
+    epoch, clock = trainer.cursor.epoch, trainer.group.clock
+    order = Epoch.drawn(trainer.events, trainer.plan, trainer.layout, trainer.seed, epoch)
+
+    def take(step: int) -> float:
+        with clock("wait"):
+            batch_B = order.batch(step)
+        return take_step(trainer, step, batch_B)
+
+    return take
 
 
 def _store(trainer: Trainer, checkpoints: Checkpoints, log: StepLog) -> None:
@@ -149,7 +164,7 @@ def _closed(trainer: Trainer) -> Cursor:
 
 def _validated(trainer: Trainer) -> dict[str, float]:
     users, items, settings = trainer.users.rows, trainer.items.rows, trainer.settings
-    if not trainer.objective.negatives:
+    if not trainer.objective.ranking:
         return metrics.rate(trainer.chosen, users, items, mean=settings.mean)
     return metrics.rank(trainer.chosen, users, items, settings)
 
@@ -160,7 +175,7 @@ def _improved(trainer: Trainer, measured: dict[str, float]) -> bool:
     if not measured or not cursor.best_epoch:
         return True
     now, best = measured[trainer.metric], cursor.history[cursor.best_epoch - 1][trainer.metric]
-    return now > best if trainer.objective.rising else now < best
+    return now > best if trainer.objective.ranking else now < best
 
 
 def _where(cursor: Cursor) -> str:
@@ -184,7 +199,7 @@ def _published(trainer: Trainer, task: Task) -> Outcome:
     cursor = trainer.cursor
     shards = task.run.artifact("shards").counters
     epochs, refits = len(cursor.history), len(cursor.refit or [])
-    sought = -(-shards["train"] // trainer.config.batch_size)
+    sought = plan_of((shards["train"],), trainer.config).steps
     steps = epochs * sought + refits * trainer.plan.steps
     tables = {"users": trainer.users, "items": trainer.items}
     return Outcome(
@@ -192,7 +207,7 @@ def _published(trainer: Trainer, task: Task) -> Outcome:
         history=cursor.history,
         refit=cursor.refit or [],
         best_epoch=cursor.best_epoch,
-        metric=trainer.metric if len(cursor.history[0]) > 3 else "",
+        metric=trainer.metric if trainer.metric in cursor.history[0] else "",
         mean=trainer.settings.mean,
         users=trainer.users.rows.rows,
         items=trainer.items.rows.rows,

@@ -10,11 +10,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["Layout", "StepPlan", "generator", "rows_in", "seed_of"]
+__all__ = ["Layout", "Plan", "StepPlan", "generator", "rows_in", "seed_of"]
 
 
 def seed_of(*parts: int | str) -> int:
@@ -65,6 +66,21 @@ class Layout:
             offsets[partition] = start
             start += rows_in(partition, self.partitions, rows)
         return offsets
+
+
+class Plan(Protocol):
+    """Steps of an epoch, the same for any number of workers."""
+
+    @property
+    def events(self) -> int:
+        """Train events of an epoch."""
+
+    @property
+    def steps(self) -> int:
+        """Global steps of an epoch."""
+
+    def batch_sizes(self, step: int) -> list[int]:
+        """Events of each partition that the step stands for."""
 
 
 @dataclass(frozen=True)

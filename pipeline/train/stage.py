@@ -11,9 +11,9 @@ from pipeline.log import Progress
 from pipeline.train import checkpoint, steplog
 from pipeline.train.collectives import Group
 from pipeline.train.loop import Outcome, work
-from pipeline.train.losses import LOSSES
+from pipeline.train.objectives import OBJECTIVES, has_bias, similarity_of
 from pipeline.train.optim import OPTIMIZERS, SCHEDULES
-from pipeline.train.trainer import Task, has_bias
+from pipeline.train.trainer import Task
 
 __all__ = ["build", "check", "commit", "discard_checkpoints"]
 
@@ -51,7 +51,7 @@ def check(run: Run, progress: Progress) -> None:
 
 def _check_names(config: TrainConfig) -> None:
     for key, value, allowed in (
-        ("objective", config.objective, list(LOSSES)),
+        ("objective", config.objective, list(OBJECTIVES)),
         ("optimizer", config.optimizer, list(OPTIMIZERS)),
         ("schedule", config.schedule, list(SCHEDULES)),
     ):
@@ -59,7 +59,7 @@ def _check_names(config: TrainConfig) -> None:
             raise ConfigError(
                 f"unknown {key} '{value}'; allowed: {', '.join(allowed)}", where=f"train.{key}"
             )
-    objective = LOSSES[config.objective]
+    objective = OBJECTIVES[config.objective]
     if config.metric and config.metric not in objective.metrics:
         raise ConfigError(
             f"'{config.metric}' is not measured for objective '{config.objective}'; "
@@ -81,7 +81,7 @@ def commit(run: Run, out: Writer, outcome: Outcome) -> None:
     out.write(steplog.FILE, out.storage.read(steplog.FILE), volatile=True)
     model = {
         "objective": config.objective,
-        "similarity": config.similarity if LOSSES[config.objective].negatives else "dot",
+        "similarity": similarity_of(config),
         "dim": config.dim,
         "bias": has_bias(config),
         "mean": outcome.mean,

@@ -30,6 +30,7 @@ def take_step(trainer: Trainer, step: int, batch_B: Tensor) -> float:
         NotFiniteError: the loss or a gradient is not finite, at any worker.
     """
     users, items, clock = trainer.users, trainer.items, trainer.group.clock
+    assert trainer.objective.loss is not None  # such an objective has a sweep
     with clock("lookup"):
         local_U, part, route = _looked_up(trainer, step, batch_B)
     with clock("loss"):

@@ -10,17 +10,18 @@ from torch import Tensor
 from pipeline.artifact import Run, Writer
 from pipeline.config import TrainConfig
 from pipeline.errors import NotFiniteError
-from pipeline.train import metrics
+from pipeline.train import als, metrics
 from pipeline.train.batches import Events, item_counts, joined, mean_weight, read_events, votes
 from pipeline.train.checkpoint import Cursor, Identity
 from pipeline.train.collectives import Group
-from pipeline.train.losses import LOSSES, LossSettings, Objective
+from pipeline.train.losses import LossSettings, Objective
 from pipeline.train.negatives import NegativeSampler, sampler
+from pipeline.train.objectives import OBJECTIVES, has_bias, similarity_of
 from pipeline.train.optim import OPTIMIZERS, SCHEDULES
-from pipeline.train.plan import Layout, StepPlan
+from pipeline.train.plan import Layout, Plan, StepPlan
 from pipeline.train.tables import ShardedEmbedding, initial_weight
 
-__all__ = ["Table", "Task", "Trainer", "has_bias", "prepared"]
+__all__ = ["Table", "Task", "Trainer", "plan_of", "prepared"]
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Trainer:
     seed: int
     group: Group
     layout: Layout
-    plan: StepPlan
+    plan: Plan
     objective: Objective
     settings: LossSettings
     events: Events
@@ -88,6 +89,7 @@ class Trainer:
     sampler: NegativeSampler
     users: Table
     items: Table
+    sweep: als.Sweep | None
     cursor: Cursor
 
     @property
@@ -108,7 +110,9 @@ class Trainer:
         return cursor.step == 0 and (cursor.epoch >= self.epochs or early)
 
     def rate(self, step: int) -> float:
-        """The learning rate of a step of the current epoch."""
+        """The learning rate of a step of the current epoch; 0 where rows are solved for."""
+        if self.sweep is not None:
+            return 0.0
         config, steps = self.config, self.plan.steps
         at, warm = self.cursor.epoch * steps + step, config.warmup_steps
         if at < warm:
@@ -134,9 +138,12 @@ class Trainer:
 
     def diverged(self, where: str) -> NotFiniteError:
         """The error for a value that is not finite."""
-        todo = f"Lower train.learning_rate (it is {self.config.learning_rate:g})"
+        config = self.config
+        todo = f"Lower train.learning_rate (it is {config.learning_rate:g})"
         if self.objective.negatives:
-            todo += f" or raise train.temperature (it is {self.config.temperature:g})"
+            todo += f" or raise train.temperature (it is {config.temperature:g})"
+        if self.sweep is not None:
+            todo = f"Raise train.ials.regularization (it is {config.ials.regularization:g})"
         return NotFiniteError(
             f"the loss or a gradient is not finite in epoch {self.cursor.epoch + 1}, {where}",
             where="train",
@@ -144,9 +151,11 @@ class Trainer:
         )
 
 
-def has_bias(config: TrainConfig) -> bool:
-    """Whether users and items have biases."""
-    return LOSSES[config.objective].biased or config.bias
+def plan_of(sizes: tuple[int, ...], config: TrainConfig) -> Plan:
+    """The steps of an epoch over `sizes` train events by partition."""
+    if OBJECTIVES[config.objective].loss is None:
+        return als.SweepPlan(sizes, config.dim)
+    return StepPlan(sizes, config.batch_size)
 
 
 def prepared(task: Task, group: Group, cursor: Cursor) -> Trainer:
@@ -156,26 +165,33 @@ def prepared(task: Task, group: Group, cursor: Cursor) -> Trainer:
     """
     run, config = task.run, task.run.config.train
     layout = Layout(run.config.run.partitions, group.world, group.rank)
-    seed, objective = run.config.run.seed, LOSSES[config.objective]
+    seed, objective = run.config.run.seed, OBJECTIVES[config.objective]
     with group.agreed():
         shards, vocab = run.artifact("shards"), run.artifact("vocab")
         train, valid = (read_events(shards, split, layout) for split in ("train", "valid"))
     if cursor.refit is not None:
         train, valid = joined(train, valid), valid.none()
     sizes = torch.tensor(train.sizes, dtype=torch.int64, device=group.device)
-    settings = LossSettings(has_bias(config), config.similarity, config.temperature, config.l2)
-    if objective.biased:
+    plan = plan_of(tuple(group.by_partition(sizes, layout).tolist()), config)
+    settings = LossSettings(has_bias(config), similarity_of(config), config.temperature, config.l2)
+    if not objective.ranking:
         settings = replace(settings, mean=mean_weight(train, layout, group))
+    votes_E = _votes(train, config, layout, group)
+    users = _table("users", vocab.counters["users"], config, layout, group, seed)
+    items = _table("items", vocab.counters["items"], config, layout, group, seed)
+    sweep = None
+    if isinstance(plan, als.SweepPlan):
+        sweep = als.prepared(users.rows, items.rows, train, votes_E, config.ials, plan)
     return Trainer(
         config=config,
         seed=seed,
         group=group,
         layout=layout,
-        plan=StepPlan(tuple(group.by_partition(sizes, layout).tolist()), config.batch_size),
+        plan=plan,
         objective=objective,
         settings=settings,
         events=train,
-        votes_E=_votes(train, config, layout, group),
+        votes_E=votes_E,
         chosen=metrics.validation(train, valid, layout, group, limit=config.valid_users, seed=seed),
         sampler=sampler(
             item_counts(train, vocab.counters["items"], group),
@@ -184,14 +200,15 @@ def prepared(task: Task, group: Group, cursor: Cursor) -> Trainer:
             in_batch=config.in_batch and objective.negatives,
             seed=seed,
         ),
-        users=_table("users", vocab.counters["users"], config, layout, group, seed),
-        items=_table("items", vocab.counters["items"], config, layout, group, seed),
+        users=users,
+        items=items,
+        sweep=sweep,
         cursor=cursor,
     )
 
 
 def _votes(events: Events, config: TrainConfig, layout: Layout, group: Group) -> Tensor:
-    if not LOSSES[config.objective].negatives:
+    if not OBJECTIVES[config.objective].ranking:
         return torch.ones_like(events.weight_E)
     return votes(events, config.weight_power, layout, group)
 
@@ -199,12 +216,15 @@ def _votes(events: Events, config: TrainConfig, layout: Layout, group: Group) ->
 def _table(
     name: str, rows: int, config: TrainConfig, layout: Layout, group: Group, seed: int
 ) -> Table:
-    scale, biased = config.init_scale or config.dim**-0.5, has_bias(config)
+    solved = OBJECTIVES[config.objective].loss is None
+    # iALS begins near zero: Rendle et al. 2021, arXiv 2110.14037, section 4.
+    scale = config.init_scale or (0.1 if solved else 1.0) * config.dim**-0.5
+    biased = has_bias(config)
     weight_LD = initial_weight(name, rows, config.dim + biased, layout, seed=seed, scale=scale)
     columns: tuple[slice, ...] = (slice(0, config.dim),)
     if biased:
         weight_LD[:, config.dim] = 0.0
         columns = (*columns, slice(config.dim, config.dim + 1))
     weight_LD = weight_LD.to(group.device)
-    state = OPTIMIZERS[config.optimizer].state(weight_LD, columns)
+    state = {} if solved else OPTIMIZERS[config.optimizer].state(weight_LD, columns)
     return Table(ShardedEmbedding(weight_LD, rows, layout, group), state, columns)

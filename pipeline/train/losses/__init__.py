@@ -9,14 +9,6 @@ from pipeline.train.losses.softmax import sampled_softmax
 __all__ = ["LOSSES", "LossSettings", "Objective", "Step", "StepLoss"]
 
 LOSSES: dict[str, Objective] = {
-    "softmax": Objective(
-        sampled_softmax,
-        biased=False,
-        negatives=True,
-        metrics=("ndcg@10", "recall@10", "hit_rate@10", "mrr@10"),
-        rising=True,
-    ),
-    "rating": Objective(
-        rating, biased=True, negatives=False, metrics=("rmse", "mae"), rising=False
-    ),
+    "softmax": Objective(sampled_softmax, ranking=True, negatives=True),
+    "rating": Objective(rating, ranking=False, negatives=False, biased=True, similarity="dot"),
 }

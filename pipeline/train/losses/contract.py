@@ -59,14 +59,23 @@ class StepLoss:
 
 @dataclass(frozen=True)
 class Objective:
-    """A loss and what training must know of it.
+    """What is trained for.
 
-    `biased`: it cannot do without biases; `negatives`: it ranks against them. `metrics` can
-    choose the best epoch, the first by default; `rising` says whether more is better.
+    `loss` is what steps lower, None where rows are solved for (`pipeline.train.als`).
+    `ranking`: validated by ranking the catalogue, otherwise by rating. `negatives`: it needs
+    them. `biased`: whether there are biases, None where the config says; `similarity`: the
+    only one that it knows, None where the config says.
     """
 
-    loss: Callable[[Step, LossSettings], StepLoss]
-    biased: bool
+    loss: Callable[[Step, LossSettings], StepLoss] | None
+    ranking: bool
     negatives: bool
-    metrics: tuple[str, ...]
-    rising: bool
+    biased: bool | None = None
+    similarity: str | None = None
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Those that can choose the best epoch, the first by default."""
+        if self.ranking:
+            return ("ndcg@10", "recall@10", "hit_rate@10", "mrr@10")
+        return ("rmse", "mae")

@@ -1,0 +1,7 @@
+"""Implicit alternating least squares (iALS): rows are solved for, one side at a time."""
+
+from __future__ import annotations
+
+from pipeline.train.als.sweep import Sweep, SweepPlan, prepared
+
+__all__ = ["Sweep", "SweepPlan", "prepared"]
