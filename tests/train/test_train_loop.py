@@ -39,7 +39,11 @@ RATING = {
     "epochs": 3, "dim": 4, "batch_size": 64, "objective": "rating", "optimizer": "adam",
     "learning_rate": 0.01, "l2": 0.02, "schedule": "cosine",
 }  # fmt: skip
-OBJECTIVES = {"softmax": SOFTMAX, "rating": RATING}
+IALS = {
+    "epochs": 4, "dim": 6, "objective": "ials", "weight_power": 1.0, "refit": True, "patience": 3,
+    "ials": {"block": 4, "cg_steps": 2},
+}  # fmt: skip
+OBJECTIVES = {"softmax": SOFTMAX, "rating": RATING, "ials": IALS}
 
 
 class KilledError(Exception):
@@ -118,20 +122,30 @@ def test_one_two_and_three_workers_train_the_same_tables(objective: str, tmp_pat
 
 @pytest.mark.parametrize(
     ("objective", "step"),
-    [("softmax", 1), ("softmax", 10), ("softmax", 40), ("rating", 9), ("rating", 14)],
+    [
+        ("softmax", 1),
+        ("softmax", 10),
+        ("softmax", 40),
+        ("rating", 9),
+        ("rating", 14),
+        ("ials", 1),
+        ("ials", 4),
+        ("ials", 9),
+    ],
 )
 def test_stopped_and_gone_on_ends_in_the_same_bytes(
     objective: str, step: int, tmp_path: Path
 ) -> None:
     calm = run_of(tmp_path / "calm", objective)
     train.build(calm, calm.writer("train"), Quiet())
-    run = run_of(tmp_path / "killed", objective, checkpoint_steps=4)
+    every = 1 if objective == "ials" else 4
+    run = run_of(tmp_path / "killed", objective, checkpoint_steps=every)
     with pytest.raises(KilledError):
         train.build(run, run.writer("train"), KillAt(step))
     assert run.manifest("train") is None
     notes = Notes()
     train.build(run, run.writer("train"), notes)
-    assert any("resumed" in text for text in notes.texts) == (step > 4)
+    assert any("resumed" in text for text in notes.texts) == (step > every)
     assert run.manifest("train").content == calm.manifest("train").content  # type: ignore[union-attr]
     left = sorted(p.name for p in (tmp_path / "killed/tiny/train/checkpoints").rglob("*.*"))
     assert left == []
@@ -192,13 +206,35 @@ def test_a_damaged_checkpoint_is_noticed(tmp_path: Path) -> None:
     assert run.up_to_date("train")
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", ["softmax", "rating"])
 def test_a_loss_that_is_not_finite_publishes_nothing(objective: str, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"similarity": "dot", "learning_rate": 1e30, "bias": False}
     run = run_of(tmp_path, objective, **changes)
     with pytest.raises(NotFiniteError, match=r"epoch 1, step \d+ of \d+.*Lower train\.learning_"):
         train.build(run, run.writer("train"), Quiet())
     assert run.manifest("train") is None
+
+
+def test_a_sweep_that_is_not_finite_publishes_nothing(tmp_path: Path) -> None:
+    run = run_of(tmp_path, "ials", init_scale=1e30)
+    said = r"epoch 1, step 1 of 2.*Raise train\.ials\.regularization"
+    with pytest.raises(NotFiniteError, match=said):
+        train.build(run, run.writer("train"), Quiet())
+    assert run.manifest("train") is None
+
+
+def test_a_sweep_killed_between_its_halves_goes_on_with_other_workers(tmp_path: Path) -> None:
+    calm = run_of(tmp_path / "calm", "ials")
+    train.build(calm, calm.writer("train"), Quiet())
+    run = run_of(tmp_path / "killed", "ials", checkpoint_steps=1)
+    assert run_ranks(train_rank, 2, tmp_path, run, 4, True)[0] == 9
+    cursor = json.loads(run.storage.read("train/checkpoints/latest.json"))["slot"]
+    assert cursor == "epoch-00001-0000001"
+    answers = run_ranks(train_rank, 3, tmp_path, run, 0)
+    assert isinstance(answers[0], train.Outcome), answers[0]
+    expected = tables(calm)
+    for name, got in tables(run).items():
+        torch.testing.assert_close(got, expected[name], rtol=1e-3, atol=1e-4)
 
 
 def test_all_ranks_stop_at_a_loss_that_is_not_finite(tmp_path: Path) -> None:
