@@ -15,9 +15,9 @@ from typing import Any
 
 from jobs import evaluate, events, export, index, report, shards, train, vocab
 from jobs.launch import Job, discard_from, exit_code, run_stage
-from pipeline.artifact import Run, is_published, publish, save_config
 from pipeline.config import load
 from pipeline.errors import ConfigError, GateError
+from pipeline.run import Run, is_published, publish, save_config
 from pipeline.terminal import Terminal
 
 __all__ = ["JOBS", "main", "run_line"]

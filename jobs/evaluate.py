@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from jobs.launch import Job, main_of
 from pipeline import evaluate
-from pipeline.artifact import Run, Writer
+from pipeline.artifact import Writer
 from pipeline.config import Config
 from pipeline.index import open_index
 from pipeline.log import Progress
+from pipeline.run import Run
 
 __all__ = ["build", "check", "main"]
 

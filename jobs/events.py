@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobs.launch import Job, main_of
-from pipeline.artifact import Run, Writer
+from pipeline.artifact import Writer
 from pipeline.log import Progress
 from pipeline.prepare import events
 from pipeline.prepare.engine import open_session
+from pipeline.run import Run
 
 __all__ = ["build", "main", "sources"]
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from jobs.launch import Job, main_of
 from pipeline import export
-from pipeline.artifact import Run, Writer
+from pipeline.artifact import Writer
 from pipeline.log import Progress
+from pipeline.run import Run
 
 __all__ = ["build", "main"]
 

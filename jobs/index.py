@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from jobs.launch import Job, main_of
 from pipeline import index
-from pipeline.artifact import Run, Writer
+from pipeline.artifact import Writer
 from pipeline.config import Config
 from pipeline.log import Progress
+from pipeline.run import Run
 
 __all__ = ["build", "check", "main"]
 

@@ -15,10 +15,11 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
-from pipeline.artifact import Artifact, Run, Writer, save_config
+from pipeline.artifact import Artifact, Writer
 from pipeline.config import Config, load
 from pipeline.errors import ArtifactError, EmbedmillError, MachineError
 from pipeline.log import Progress
+from pipeline.run import Run, save_config
 from pipeline.terminal import Terminal
 from schemas.stages import STAGES
 

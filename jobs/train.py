@@ -31,10 +31,11 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from jobs.launch import Job, main_of
 from jobs.mailbox import Mail, Mailbox
 from pipeline import train
-from pipeline.artifact import Run, Writer
+from pipeline.artifact import Writer
 from pipeline.config import TrainConfig
 from pipeline.errors import EmbedmillError, MachineError, TrainingError, from_text
 from pipeline.log import Progress
+from pipeline.run import Run
 
 __all__ = ["build", "forget", "main"]
 

@@ -6,10 +6,11 @@ import sys
 from collections.abc import Sequence
 
 from jobs.launch import Job, main_of
-from pipeline.artifact import Run, Writer
+from pipeline.artifact import Writer
 from pipeline.log import Progress
 from pipeline.prepare import vocab
 from pipeline.prepare.engine import open_session
+from pipeline.run import Run
 
 __all__ = ["build", "main"]
 

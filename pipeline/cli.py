@@ -94,8 +94,8 @@ def run(
     again after an interruption goes on where it stopped. --rebuild builds stale stages
     anew; with --from it builds that stage and all that follow anew.
     """
-    from pipeline.artifact import Run
     from pipeline.config import load
+    from pipeline.run import Run
     from pipeline.terminal import Terminal
 
     overrides = list(sets or [])
@@ -128,7 +128,7 @@ def config(file: ConfigFile, sets: Sets = None) -> None:
 @app.command()
 def status(folder: RunFolder, as_json: AsJson = False) -> None:
     """Show which stages have finished, with rows, bytes and seconds."""
-    from pipeline.artifact import open_run, published
+    from pipeline.run import open_run, published
     from pipeline.terminal import duration, si, summary
     from schemas.stages import STAGES
 
@@ -159,8 +159,8 @@ def status(folder: RunFolder, as_json: AsJson = False) -> None:
 @app.command()
 def verify(folder: RunFolder) -> None:
     """Re-read every file of a run and compare it with the manifests."""
-    from pipeline.artifact import open_run
     from pipeline.errors import CorruptArtifactError
+    from pipeline.run import open_run
     from schemas.stages import STAGES
 
     one, wrong = open_run(folder), []
@@ -187,7 +187,7 @@ def verify(folder: RunFolder) -> None:
 @app.command()
 def metrics(folder: RunFolder, as_json: AsJson = False) -> None:
     """Print what `evaluate` measured, and the seconds of every stage."""
-    from pipeline.artifact import open_run
+    from pipeline.run import open_run
 
     flat = _metrics(open_run(folder))
     if as_json:
@@ -211,7 +211,7 @@ def recommend(
 ) -> None:
     """Print the best items for a user, without those already seen."""
     from pipeline import lookup
-    from pipeline.artifact import open_run
+    from pipeline.run import open_run
 
     one = open_run(folder)
     _print_items(one, lookup.recommend(one, user, k), as_json)
@@ -226,7 +226,7 @@ def neighbors(
 ) -> None:
     """Print the items nearest to an item, by cosine."""
     from pipeline import lookup
-    from pipeline.artifact import open_run
+    from pipeline.run import open_run
 
     one = open_run(folder)
     _print_items(one, lookup.neighbors(one, item, k), as_json)

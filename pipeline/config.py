@@ -5,10 +5,8 @@ Unknown keys are refused; errors carry the key's full path and what is allowed.
 
 from __future__ import annotations
 
-import datetime
 import difflib
 import re
-import tomllib
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +24,7 @@ from pydantic import (
 )
 
 from pipeline.errors import ConfigError
+from pipeline.toml import TIMES, emit, lay, read
 
 __all__ = [
     "Config",
@@ -380,9 +379,9 @@ def load(path: str | Path, sets: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: no such file, not TOML, an unknown key, a value out of bounds.
     """
-    tree = _read(Path(path))
+    tree = read(Path(path))
     for one in sets:
-        _lay(tree, one)
+        lay(tree, one)
     return parse(tree, where=str(path))
 
 
@@ -406,42 +405,7 @@ def stage_fields(config: Config, keys: Sequence[str]) -> dict[str, Any]:
 
 def to_toml(config: Config) -> str:
     """The resolved run as TOML that `load` reads back to an equal config."""
-    lines: list[str] = []
-    _emit(config.model_dump(mode="python"), "", lines)
-    return "\n".join(lines).strip() + "\n"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError("no such file", where=str(path)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot be read: {error}", where=str(path)) from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"not TOML: {error}", where=str(path)) from None
-
-
-def _lay(tree: dict[str, Any], one: str) -> None:
-    path, equals, text = one.partition("=")
-    keys = path.strip().split(".")
-    if not equals or not all(keys) or len(keys) < 2:
-        raise ConfigError(f"'{one}' is not section.key=value", where="--set")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()  # a bare word is a string
-    if isinstance(value, _TIMES):
-        value = text.strip()  # and so is a date: run.name=2026-11-22
-    for key in keys[:-1]:
-        tree = tree.setdefault(key, {})
-        if not isinstance(tree, dict):
-            raise ConfigError(f"'{key}' in '{path}' is not a section", where="--set")
-    tree[keys[-1]] = value
-
-
-# TOML has them; no key takes them.
-_TIMES = (datetime.date, datetime.time)
+    return emit(config.model_dump(mode="python"))
 
 
 def _explain(error: ValidationError) -> str:
@@ -456,7 +420,7 @@ def _explain(error: ValidationError) -> str:
         elif one["type"] == "value_error":
             text = one["msg"].removeprefix("Value error, ")
             parts.append(f"{path}.{text}" if path else text)
-        elif one["type"] == "string_type" and isinstance(one["input"], (int, float, *_TIMES)):
+        elif one["type"] == "string_type" and isinstance(one["input"], (int, float, *TIMES)):
             parts.append(f'{path}: a string is needed; write it in quotes: "{one["input"]}"')
         else:
             message = one["msg"][0].lower() + one["msg"][1:]
@@ -493,33 +457,3 @@ def _flatten(model: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", list(value) if isinstance(value, tuple) else value
-
-
-_BARE = re.compile(r"^[A-Za-z0-9_-]+$")
-
-
-def _emit(table: Mapping[str, Any], prefix: str, lines: list[str]) -> None:
-    scalars = {k: v for k, v in table.items() if not isinstance(v, Mapping) and v is not None}
-    if prefix and (scalars or not table):
-        lines.append(f"\n[{prefix}]")
-    lines += [f"{_key(k)} = {_value(v)}" for k, v in scalars.items()]
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            _emit(value, f"{prefix}.{_key(key)}" if prefix else _key(key), lines)
-
-
-def _key(key: str) -> str:
-    return key if _BARE.match(key) else _value(key)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        escaped = "".join(
-            c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in value
-        )
-        return f'"{escaped}"'
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(_value(v) for v in value)}]"
-    return repr(value)

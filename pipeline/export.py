@@ -22,10 +22,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.artifact import Artifact, Run, Writer, entry_of
+from pipeline.artifact import Artifact, Writer, entry_of
 from pipeline.embeddings import RANGE, Spec, part_path
 from pipeline.errors import ContractError, NotFiniteError
 from pipeline.log import Progress
+from pipeline.run import Run
 from pipeline.storage import HashingFile
 from schemas.tables import embeddings
 

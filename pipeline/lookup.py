@@ -15,10 +15,11 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
-from pipeline.artifact import Artifact, Run
+from pipeline.artifact import Artifact
 from pipeline.embeddings import Spec, Vectors
 from pipeline.errors import InputError
 from pipeline.index import open_index
+from pipeline.run import Run
 from pipeline.score import RowLists, top_k
 
 __all__ = ["Hit", "neighbors", "recommend"]

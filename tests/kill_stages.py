@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.artifact import open_run
+from pipeline.run import open_run
 from schemas.stages import STAGES
 
 NAME = "run"  # in both roots: the report tells it

@@ -16,7 +16,7 @@ import pyarrow as pa
 import safetensors.numpy
 from worlds import config
 
-from pipeline.artifact import Run
+from pipeline.run import Run
 from schemas.tables import EVENTS, ITEMS_META, SHARD, VOCAB
 
 Floats = npt.NDArray[np.float32]

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from worlds import config
 
-from pipeline import artifact
-from pipeline.artifact import Artifact, Run
+import pipeline.run
+from pipeline.artifact import Artifact
 from pipeline.errors import (
     ArtifactError,
     ContractError,
@@ -20,6 +20,7 @@ from pipeline.errors import (
     MissingArtifactError,
     StaleArtifactError,
 )
+from pipeline.run import Run, open_run, publish, published, save_config
 from pipeline.storage import Storage
 from schemas.tables import EVENTS, VOCAB
 
@@ -245,33 +246,33 @@ def test_a_damaged_manifest(run: Run, change: bytes) -> None:
 
 
 def test_open_run_reads_the_stored_config(run: Run) -> None:
-    artifact.save_config(run)
-    again = artifact.open_run(run.storage.root + "/")
+    save_config(run)
+    again = open_run(run.storage.root + "/")
     assert again.config == run.config
     with pytest.raises(MissingArtifactError, match="no run here"):
-        artifact.open_run(run.config.run.root)
+        open_run(run.config.run.root)
 
 
 def test_a_moved_run_is_read_where_it_stands(tmp_path: Path) -> None:
     one = Run(config(tmp_path / "runs", "log.tsv"))
-    artifact.save_config(one)
+    save_config(one)
     events(one)
     (tmp_path / "runs" / "tiny").rename(tmp_path / "elsewhere")
-    again = artifact.open_run(str(tmp_path / "elsewhere"))
+    again = open_run(str(tmp_path / "elsewhere"))
     assert again.artifact("events").counters["events"] == 2
 
 
 def test_published_points_at_a_whole_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     root = run.config.run.root
-    assert artifact.published(root) is None
+    assert published(root) is None
     events(run)
     with pytest.raises(MissingArtifactError):
-        artifact.publish(run)
-    assert artifact.published(root) is None
+        publish(run)
+    assert published(root) is None
     vocab(run)
-    monkeypatch.setattr(artifact, "STAGES", {"events": None, "vocab": None})
-    artifact.publish(run)
-    pointer = artifact.published(root)
+    monkeypatch.setattr(pipeline.run, "STAGES", {"events": None, "vocab": None})
+    publish(run)
+    pointer = published(root)
     assert pointer is not None
     assert pointer["run"] == "tiny"
     assert pointer["stages"]["vocab"] == run.artifact("vocab").manifest.content

@@ -10,8 +10,8 @@ import pytest
 from worlds import PlantedWorld, config
 
 from jobs.all import run_line
-from pipeline.artifact import Run
 from pipeline.errors import ConfigError
+from pipeline.run import Run
 from pipeline.terminal import Terminal
 
 

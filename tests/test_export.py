@@ -19,7 +19,7 @@ from planted import Planted, clusters
 
 from pipeline import embeddings as reading
 from pipeline import export
-from pipeline.artifact import Artifact, Run
+from pipeline.artifact import Artifact
 from pipeline.embeddings import Spec, Vectors
 from pipeline.errors import (
     ContractError,
@@ -28,6 +28,7 @@ from pipeline.errors import (
     NotFiniteError,
 )
 from pipeline.log import Quiet
+from pipeline.run import Run
 from schemas.tables import embeddings
 
 RATING = {"objective": "rating", "similarity": "dot", "mean": 3.5}

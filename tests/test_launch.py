@@ -10,9 +10,10 @@ import pytest
 from worlds import config
 
 from jobs.launch import Job, exit_code, run_stage
-from pipeline.artifact import Run, Writer
+from pipeline.artifact import Writer
 from pipeline.errors import ConfigError, GateError, MachineError, StaleArtifactError, TrainingError
 from pipeline.log import Progress
+from pipeline.run import Run
 from pipeline.terminal import Terminal
 
 NONE = {"rows_in": 0, "events": 0, "rejected": 0, "merged": 0}

@@ -12,8 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 GROUND = {
-    "artifact", "config", "contracts", "datasets", "embeddings", "errors", "log", "score",
-    "storage", "terminal",
+    "artifact", "config", "contracts", "datasets", "embeddings", "errors", "log", "parquet",
+    "run", "score", "storage", "terminal", "toml",
 }  # fmt: skip
 ROOMS = {"prepare", "train", "export", "index", "evaluate", "report", "lookup"}
 # Engine → modules (by prefix) that may import it.

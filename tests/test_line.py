@@ -15,9 +15,9 @@ from worlds import PlantedWorld, config_tree, laid
 
 from jobs.all import run_line
 from pipeline import cli, contracts
-from pipeline.artifact import Run, open_run, published
 from pipeline.config import Config, parse, to_toml
 from pipeline.errors import GateError, StaleArtifactError
+from pipeline.run import Run, open_run, published
 from pipeline.terminal import Terminal
 from schemas.stages import STAGES
 

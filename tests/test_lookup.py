@@ -13,9 +13,9 @@ from planted import Planted, clusters
 from jobs import export as export_job
 from jobs import index as index_job
 from pipeline import lookup
-from pipeline.artifact import Run
 from pipeline.errors import InputError, MissingArtifactError
 from pipeline.log import Quiet
+from pipeline.run import Run
 
 
 def finished(world: Planted, root: Path | str, **sections: Any) -> Run:

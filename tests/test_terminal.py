@@ -5,7 +5,7 @@ import io
 import pytest
 from worlds import config
 
-from pipeline.artifact import Run
+from pipeline.run import Run
 from pipeline.terminal import Terminal, duration, progress_line, si
 
 

@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.artifact import Artifact, Run, Writer
+from pipeline.artifact import Artifact, Writer
 from pipeline.config import EvaluateConfig
 from pipeline.embeddings import Spec, Vectors
 from pipeline.evaluate.gates import check_gates, judge
@@ -38,6 +38,7 @@ from pipeline.evaluate.held import Group, groups, read_log
 from pipeline.evaluate.ranking import Popularity, Slices, Tally
 from pipeline.evaluate.ratings import Errors, predict
 from pipeline.log import Progress
+from pipeline.run import Run
 from pipeline.score import RowLists, top_k
 
 __all__ = ["Recommender", "build"]

@@ -22,12 +22,13 @@ import faiss
 import numpy as np
 import pyarrow as pa
 
-from pipeline.artifact import Run, Writer
+from pipeline.artifact import Writer
 from pipeline.embeddings import Spec, Vectors
 from pipeline.index.contract import Floats, Index, threads
 from pipeline.index.kinds import kind_of
 from pipeline.index.measure import K, Truth, choose_users, exact_latency, latency, recall, truth_of
 from pipeline.log import Progress
+from pipeline.run import Run
 
 __all__ = ["build"]
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
-from pipeline.artifact import parquet_bytes
+from pipeline.parquet import parquet_bytes
 from pipeline.prepare.engine import REPORT, Batches, by_key, gather, mapped, report, together
 from pipeline.prepare.stored import frame
 from pipeline.storage import Storage

@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
-from pipeline.artifact import Run, Writer, write_parquet
+from pipeline.artifact import Writer
 from pipeline.errors import InputError, RejectsError
 from pipeline.log import Progress
+from pipeline.parquet import write_parquet
 from pipeline.prepare import items, sources
 from pipeline.prepare.block import MAX_RAW, Layout, Rejects, Split
 from pipeline.prepare.clean import REASONS, Rules, clean, rules
@@ -39,6 +40,7 @@ from pipeline.prepare.engine import (
     turn,
     watched,
 )
+from pipeline.run import Run
 from pipeline.storage import Storage
 from schemas.tables import EVENTS, REJECTS
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
-from pipeline.artifact import write_parquet
+from pipeline.parquet import write_parquet
 from pipeline.prepare.engine import (
     REPORT,
     Batches,

@@ -17,10 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
-from pipeline.artifact import Artifact, Run, Writer, write_parquet
+from pipeline.artifact import Artifact, Writer
 from pipeline.config import ShardsConfig
 from pipeline.errors import ContractError
 from pipeline.log import Progress
+from pipeline.parquet import write_parquet
 from pipeline.prepare import split
 from pipeline.prepare.cuts import cuts_of
 from pipeline.prepare.engine import (
@@ -39,6 +40,7 @@ from pipeline.prepare.engine import (
 )
 from pipeline.prepare.ordering import order_by
 from pipeline.prepare.stored import frame
+from pipeline.run import Run
 from pipeline.storage import Storage
 from schemas.tables import EVENTS, SHARD
 

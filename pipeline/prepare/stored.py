@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 
-from pipeline.artifact import parsing
-from pipeline.errors import CorruptArtifactError
+from pipeline.parquet import parquet_batches
 from pipeline.prepare.engine import Batches, mapped, spread, tasks_for
 from pipeline.storage import Storage
 from schemas.manifest import FileEntry
@@ -54,15 +52,4 @@ def frame(
 def _read(reader: _Reader, batches: Batches) -> Batches:
     for batch in batches:
         for path in filter(None, batch.column(0).to_pylist()):
-            yield from _read_file(reader, path)
-
-
-def _read_file(reader: _Reader, path: str) -> Batches:
-    try:
-        with reader.storage.open(path) as raw, parsing(reader.storage.url(path)):
-            file = pq.ParquetFile(raw, page_checksum_verification=True)
-            yield from file.iter_batches(_BATCH, columns=list(reader.columns), use_threads=False)
-    except FileNotFoundError:
-        raise CorruptArtifactError(
-            "is named in the manifest but missing", where=reader.storage.url(path)
-        ) from None
+            yield from parquet_batches(reader.storage, path, rows=_BATCH, columns=reader.columns)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
-from pipeline.artifact import Run, Writer
+from pipeline.artifact import Writer
 from pipeline.errors import InputError
 from pipeline.log import Progress
 from pipeline.prepare.counts import SIDES, Counts, count, discard
 from pipeline.prepare.engine import software, tasks_for, watched
 from pipeline.prepare.ranking import write_ranked
 from pipeline.prepare.stored import frame
+from pipeline.run import Run
 
 __all__ = ["build"]
 

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from pipeline.artifact import Artifact, Run
+from pipeline.artifact import Artifact
 from pipeline.config import stage_fields, to_toml
+from pipeline.run import Run
 from schemas.manifest import digest
 from schemas.stages import STAGES
 

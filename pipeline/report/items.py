@@ -14,8 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.artifact import Artifact, Run
+from pipeline.artifact import Artifact
 from pipeline.embeddings import Spec
+from pipeline.run import Run
 
 __all__ = [
     "NEIGHBOURS",

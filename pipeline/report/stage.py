@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.artifact import Run, Writer
+from pipeline.artifact import Writer
 from pipeline.log import Progress
 from pipeline.report import figures, items, page, projection
+from pipeline.run import Run
 
 __all__ = ["build"]
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from pipeline.artifact import Run, Writer
+from pipeline.artifact import Writer
 from pipeline.config import TrainConfig
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.log import Progress
+from pipeline.run import Run
 from pipeline.train import checkpoint, steplog
 from pipeline.train.collectives import Group
 from pipeline.train.loop import Outcome, work

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from pipeline.artifact import Run, Writer
+from pipeline.artifact import Writer
 from pipeline.config import TrainConfig
 from pipeline.errors import NotFiniteError
+from pipeline.run import Run
 from pipeline.train import als, metrics
 from pipeline.train.batches import Events, item_counts, joined, mean_weight, read_events, votes
 from pipeline.train.checkpoint import Cursor, Identity

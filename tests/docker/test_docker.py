@@ -13,8 +13,8 @@ import pytest
 import worlds
 import yaml
 
-from pipeline.artifact import open_run
 from pipeline.config import to_toml
+from pipeline.run import open_run
 from schemas.stages import STAGES
 
 ROOT = Path(__file__).parents[2]

@@ -14,11 +14,12 @@ from planted import Pairs, Planted, clusters
 from jobs import evaluate as evaluate_job
 from jobs import export as export_job
 from jobs import index as index_job
-from pipeline.artifact import Artifact, Run
+from pipeline.artifact import Artifact
 from pipeline.embeddings import Vectors
 from pipeline.errors import ConfigError
 from pipeline.evaluate import held, stage
 from pipeline.log import Quiet
+from pipeline.run import Run
 
 KS = [1, 5, 10, 100]
 

@@ -13,13 +13,14 @@ from planted import Planted, clusters
 
 from jobs import export as export_job
 from jobs import index as index_job
-from pipeline.artifact import Artifact, Run
+from pipeline.artifact import Artifact
 from pipeline.embeddings import Vectors
 from pipeline.errors import ConfigError, CorruptArtifactError
 from pipeline.index import INDEXES, open_index
 from pipeline.index.flat import Flat
 from pipeline.index.measure import choose_users, recall, truth_of
 from pipeline.log import Quiet
+from pipeline.run import Run
 from pipeline.score import RowLists
 
 

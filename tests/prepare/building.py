@@ -9,10 +9,10 @@ from typing import Any
 from pyspark.sql import SparkSession
 from worlds import laid
 
-from pipeline.artifact import Run
 from pipeline.config import parse
 from pipeline.log import Quiet
 from pipeline.prepare import events, shards, vocab
+from pipeline.run import Run
 
 DATA_STAGES = ("events", "vocab", "shards")
 Tree = dict[str, Any]

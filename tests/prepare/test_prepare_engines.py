@@ -18,10 +18,10 @@ import pytest
 from building import DATA_STAGES, Tree, build, hashes, rows, tree, written
 from pyspark.sql import SparkSession
 
-from pipeline.artifact import open_run
 from pipeline.config import parse, to_toml
 from pipeline.errors import ConfigError, EmbedmillError, MachineError
 from pipeline.prepare.engine import open_session
+from pipeline.run import open_run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

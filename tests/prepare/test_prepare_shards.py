@@ -11,9 +11,9 @@ from building import Tree, build, rows, tree, written
 from pyspark.sql import SparkSession
 from worlds import PlantedWorld
 
-from pipeline.artifact import Run
 from pipeline.errors import ConfigError, InputError
 from pipeline.prepare import cuts
+from pipeline.run import Run
 
 NAMES = ("train", "valid", "test")
 Event = tuple[str, str, int, float]

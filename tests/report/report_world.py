@@ -17,10 +17,11 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline import report
-from pipeline.artifact import Run, Writer
+from pipeline.artifact import Writer
 from pipeline.config import parse
 from pipeline.embeddings import Spec
 from pipeline.log import Quiet
+from pipeline.run import Run
 from schemas.tables import EVENTS, ITEMS_META, REJECTS, SHARD, VOCAB, embeddings
 
 HOSTILE = (

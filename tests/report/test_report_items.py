@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from report_world import ReportWorld
 
-from pipeline.artifact import Run
 from pipeline.report import items
 from pipeline.report.items import (
     EXTREMES,
@@ -18,6 +17,7 @@ from pipeline.report.items import (
     neighbours,
     open_catalogue,
 )
+from pipeline.run import Run
 
 Built = Callable[..., Run]
 
@@ -118,12 +118,12 @@ def test_only_the_files_of_the_most_frequent_items_are_opened(
 ) -> None:
     catalogue = open_catalogue(ReportWorld().write(tmp_path))
     opened: list[str] = []
-    real = type(catalogue.export).open
+    real = type(catalogue.export.storage).open
 
     def noting(self: Any, path: str) -> Any:
         opened.append(path)
         return real(self, path)
 
-    monkeypatch.setattr(type(catalogue.export), "open", noting)
+    monkeypatch.setattr(type(catalogue.export.storage), "open", noting)
     assert sum(len(block.ids) for block in catalogue.first(10)) == 10
     assert opened == ["items/part-00000.parquet"]

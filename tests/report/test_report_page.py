@@ -10,10 +10,10 @@ import pytest
 from report_world import HOSTILE, ReportWorld, build, report_data
 
 from pipeline import report
-from pipeline.artifact import Run
 from pipeline.errors import MissingArtifactError
 from pipeline.log import Quiet
 from pipeline.report import figures
+from pipeline.run import Run
 
 Built = Callable[..., Run]
 VOID = {"meta", "link", "input", "br", "img"}

@@ -15,9 +15,9 @@ from typing import Any
 from stored import planted
 
 import jobs.train
-from pipeline.artifact import Run
 from pipeline.errors import EmbedmillError
 from pipeline.log import Quiet
+from pipeline.run import Run
 
 
 class Lines(Quiet):

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from worlds import PlantedWorld, config
 
-from pipeline.artifact import Run, Writer
+from pipeline.artifact import Writer
+from pipeline.run import Run
 from schemas.tables import EVENTS, SHARD, VOCAB
 
 Rows = npt.NDArray[np.int64]

@@ -16,7 +16,6 @@ from stored import arrays_of, planted, store
 from worlds import PlantedWorld, config
 
 from pipeline import train
-from pipeline.artifact import Run
 from pipeline.errors import (
     ConfigError,
     CorruptArtifactError,
@@ -26,6 +25,7 @@ from pipeline.errors import (
     TrainingError,
 )
 from pipeline.log import Quiet
+from pipeline.run import Run
 from pipeline.train.checkpoint import Cursor
 from pipeline.train.loop import _closed as closed
 from pipeline.train.trainer import prepared

@@ -20,8 +20,8 @@ from ranks import run_ranks
 from stored import planted
 
 from pipeline import train
-from pipeline.artifact import Run
 from pipeline.log import Quiet
+from pipeline.run import Run
 
 pytestmark = pytest.mark.ray
 

@@ -12,8 +12,8 @@ from ranks import run_ranks
 from stored import planted
 
 from pipeline import train
-from pipeline.artifact import Run
 from pipeline.log import Quiet
+from pipeline.run import Run
 from pipeline.train.clock import PHASES, Clock
 
 STEPS = 9  # of an epoch: 360 train events in batches of 40
