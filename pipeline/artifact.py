@@ -88,6 +88,16 @@ class Artifact:
             raise damaged(self.storage.url(path))
         return data
 
+    def check(self, path: str) -> None:
+        """Compare a file with its sha256, a piece at a time.
+
+        Raises:
+            CorruptArtifactError: it differs, or is missing.
+        """
+        self.open(path).close()
+        if any(self._wrong(entry) for entry in self.manifest.files if entry.path == path):
+            raise _corrupt(self.storage.url(path))
+
     def read_json(self, path: str) -> Any:
         """A JSON file, checked against its sha256."""
         return json.loads(self.read(path))

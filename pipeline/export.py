@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -180,7 +181,9 @@ class _Table:
         tensors = {}
         for p in range(partitions):
             path = f"{side}/part-{p:05d}.safetensors"
-            found = _tensors(path, train.read(path), train.url(path))
+            train.check(path)
+            with train.open(path) as raw:
+                found = _tensors(path, raw, train.url(path))
             held = len(range(p, count, partitions))
             for name, width in widths.items():
                 tensor = found.get(name)
@@ -209,13 +212,16 @@ class _Table:
         return np.frombuffer(data, "<f4").reshape(stop - start, tensor.width)
 
 
-def _tensors(path: str, data: bytes, where: str) -> dict[str, _Tensor]:
+def _tensors(path: str, raw: BinaryIO, where: str) -> dict[str, _Tensor]:
     """Float32 tensors of a safetensors file (format: length, JSON header, bytes)."""
     found = {}
-    (length,) = struct.unpack_from("<Q", data) if len(data) >= 8 else (_HEADER_LIMIT,)
-    if length >= _HEADER_LIMIT or 8 + length > len(data):
+    size = raw.seek(0, os.SEEK_END)
+    raw.seek(0)
+    first = raw.read(8)
+    (length,) = struct.unpack("<Q", first) if len(first) == 8 else (_HEADER_LIMIT,)
+    if length >= _HEADER_LIMIT or 8 + length > size:
         raise ContractError("not a safetensors file", where=where)
-    header = json.loads(data[8 : 8 + length])
+    header = json.loads(raw.read(length))
     header.pop("__metadata__", None)
     for name, about in header.items():
         rows, *rest = about["shape"] or [0]
@@ -223,7 +229,7 @@ def _tensors(path: str, data: bytes, where: str) -> dict[str, _Tensor]:
         begin, end = about["data_offsets"]
         if about["dtype"] != "F32" or end - begin != rows * width * 4:
             continue
-        if 8 + length + end <= len(data):
+        if 8 + length + end <= size:
             found[name] = _Tensor(path, 8 + length + begin, rows, width)
     return found
 

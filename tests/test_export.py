@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import subprocess
 import sys
@@ -169,13 +170,13 @@ def test_a_model_that_does_not_fit(tmp_path: Path, change: dict[str, Any], messa
 @pytest.mark.parametrize("data", [b"", b"short", b"\xff" * 64])
 def test_what_is_no_table_file(data: bytes) -> None:
     with pytest.raises(ContractError, match="not a safetensors file"):
-        export._tensors("x", data, "x")
+        export._tensors("x", io.BytesIO(data), "x")
 
 
 def test_a_table_file_that_ends_too_soon_has_no_tensor() -> None:
     data = safetensors.numpy.save({"weight": np.zeros((3, 2), np.float32)})
-    assert export._tensors("x", data, "x")["weight"].rows == 3
-    assert export._tensors("x", data[:-1], "x") == {}
+    assert export._tensors("x", io.BytesIO(data), "x")["weight"].rows == 3
+    assert export._tensors("x", io.BytesIO(data[:-1]), "x") == {}
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])

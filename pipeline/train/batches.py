@@ -1,26 +1,38 @@
 """Train events of a worker's partitions, and the batches that the plan takes from them.
 
-Legend: E events here, B events of a step here, I items of the catalogue, S steps of an epoch.
+Events are most of what is held beside the tables: 8 bytes each where rows fit into 32 bits
+and all weights are alike, 12 otherwise, and 4 for the order of an epoch.
+
+Legend: E events here, B events of a step here, I items of the catalogue, S steps of an epoch,
+N events of one partition.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.artifact import Artifact
+from pipeline.errors import ContractError
 from pipeline.train.collectives import Group
 from pipeline.train.plan import Layout, Plan, generator
 
-__all__ = ["Epoch", "Events", "item_counts", "joined", "mean_weight", "read_events", "votes"]
+__all__ = ["Epoch", "Events", "Votes", "item_counts", "mean_weight", "read_events", "votes"]
 
 
 @dataclass(frozen=True)
 class Events:
-    """Events of the owned partitions, one after the other; `sizes` by owned partition."""
+    """Events of the owned partitions, one after the other; `sizes` by owned partition.
+
+    `user_E` and `item_E` are int32 where all rows fit, else int64; `weight_E` is float32, and
+    one number seen E times (stride 0) where all weights are alike.
+    """
 
     user_E: Tensor
     item_E: Tensor
@@ -35,38 +47,74 @@ class Events:
         sizes = tuple(0 for _ in self.sizes)
         return Events(self.user_E[:0], self.item_E[:0], self.weight_E[:0], sizes)
 
+    def parts(self) -> Iterator[Events]:
+        """The events of each owned partition, as views."""
+        for stop, size in zip(accumulate(self.sizes), self.sizes, strict=True):
+            yield self.where(slice(stop - size, stop))
 
-def read_events(shards: Artifact, split: str, layout: Layout) -> Events:
-    """Read one split of the owned partitions, in the order of the files."""
-    users, items, weights = [], [], []
-    for partition in layout.owned:
-        path = f"{split}/part-{partition:05d}.parquet"
+    def where(self, kept: Tensor | slice) -> Events:
+        """Some of the events, as of one partition; `kept` is a mask or a slice."""
+        user_N = self.user_E[kept]
+        return Events(user_N, self.item_E[kept], self.weight_E[kept], (len(user_N),))
+
+
+def integers(count: int) -> torch.dtype:
+    """The smallest kind of integer that counts to `count`."""
+    return torch.int32 if count < 2**31 else torch.int64
+
+
+def read_events(
+    shards: Artifact, splits: Sequence[str], layout: Layout, rows: tuple[int, int]
+) -> Events:
+    """Read the owned partitions, one split after the other in each, in the order of the files.
+
+    Args:
+        shards: the artifact.
+        splits: which splits.
+        layout: which partitions.
+        rows: users and items.
+
+    Raises:
+        ContractError: a file has other rows than its manifest says.
+    """
+    held = {entry.path: entry.rows or 0 for entry in shards.files()}
+    paths = [[f"{split}/part-{p:05d}.parquet" for split in splits] for p in layout.owned]
+    sizes = tuple(sum(held.get(path, 0) for path in part) for part in paths)
+    user_E, item_E = (torch.empty(sum(sizes), dtype=integers(max(rows))) for _ in rows)
+    weights, at = _Weights(sum(sizes)), 0
+    for path in (path for part in paths for path in part):
         table = shards.read_table(path, ["user_row", "item_row", "weight"])
-        users.append(torch.from_numpy(table["user_row"].to_numpy().copy()))
-        items.append(torch.from_numpy(table["item_row"].to_numpy().copy()))
-        weights.append(torch.from_numpy(table["weight"].to_numpy().copy()))
-    empty = torch.empty(0, dtype=torch.int64)
-    return Events(
-        torch.cat([empty, *users]),
-        torch.cat([empty, *items]),
-        torch.cat([empty.float(), *weights]),
-        tuple(len(part) for part in users),
-    )
+        if table.num_rows != held[path]:
+            raise ContractError(
+                f"has {table.num_rows:,} rows, the manifest says {held[path]:,}",
+                where=shards.url(path),
+            )
+        part = slice(at, at + table.num_rows)
+        user_E.numpy()[part] = table["user_row"].to_numpy()
+        item_E.numpy()[part] = table["item_row"].to_numpy()
+        weights.put(part, table["weight"].to_numpy())
+        at = part.stop
+    return Events(user_E, item_E, weights.weight_E, sizes)
 
 
-def joined(first: Events, second: Events) -> Events:
-    """Events of both, partition by partition."""
-    columns = []
-    for one, other in (
-        (first.user_E, second.user_E),
-        (first.item_E, second.item_E),
-        (first.weight_E, second.weight_E),
-    ):
-        ones = torch.split(one, list(first.sizes))
-        others = torch.split(other, list(second.sizes))
-        columns.append(torch.cat([p for pair in zip(ones, others, strict=True) for p in pair]))
-    sizes = tuple(a + b for a, b in zip(first.sizes, second.sizes, strict=True))
-    return Events(columns[0], columns[1], columns[2], sizes)
+class _Weights:
+    """Weights as they come: one number for as long as they are alike, then one for each."""
+
+    def __init__(self, size: int) -> None:
+        self.weight_E = torch.ones(1).expand(size)
+        self._began = False
+
+    def put(self, part: slice, weight_N: np.ndarray) -> None:
+        """Take in the weights of the events `part`."""
+        if not len(weight_N):
+            return
+        if not self._began:
+            self.weight_E = torch.tensor([float(weight_N[0])]).expand(len(self.weight_E))
+            self._began = True
+        if self.weight_E.stride(0) == 0 and (weight_N != float(self.weight_E[0])).any():
+            self.weight_E = self.weight_E.contiguous()
+        if self.weight_E.stride(0):
+            self.weight_E.numpy()[part] = weight_N
 
 
 @dataclass(frozen=True)
@@ -79,48 +127,72 @@ class Epoch:
     @staticmethod
     def drawn(events: Events, plan: Plan, layout: Layout, seed: int, epoch: int) -> Epoch:
         """Shuffle every partition by itself, then lay the slices of a step side by side."""
-        orders, steps, start = [], [], 0
+        counts_S = torch.zeros(plan.steps, dtype=torch.int64)
+        for size in events.sizes:
+            counts_S += _bounds(size, plan.steps).diff()
+        ends_S = torch.cat([counts_S.new_zeros(1), counts_S.cumsum(0)])
+        kind = integers(len(events))
+        order_E, place_S, start = torch.empty(len(events), dtype=kind), ends_S[:-1].clone(), 0
         for partition, size in zip(layout.owned, events.sizes, strict=True):
-            source = generator(seed, "epoch", epoch, partition)
-            orders.append(torch.randperm(size, generator=source) + start)
-            bounds = torch.arange(plan.steps + 1) * size // plan.steps
-            steps.append(torch.arange(plan.steps).repeat_interleave(bounds.diff()))
+            source, bounds_S = generator(seed, "epoch", epoch, partition), _bounds(size, plan.steps)
+            share_S = bounds_S.diff()
+            # Where the partition's n-th event goes: into its step, after the lower partitions.
+            place_N = (place_S - bounds_S[:-1]).repeat_interleave(share_S) + torch.arange(size)
+            order_E[place_N] = torch.randperm(size, generator=source, dtype=kind) + start
+            place_S += share_S
             start += size
-        empty = torch.empty(0, dtype=torch.int64)
-        step_E = torch.cat([empty, *steps])
-        order_E = torch.cat([empty, *orders])[torch.argsort(step_E, stable=True)]
-        counts = torch.bincount(step_E, minlength=plan.steps)
-        return Epoch(order_E, [0, *counts.cumsum(0).tolist()])
+        return Epoch(order_E, ends_S.tolist())
 
     def batch(self, step: int) -> Tensor:
         """Which events the step takes, by rising partition, int64 [B]."""
-        return self.order_E[self.ends[step] : self.ends[step + 1]]
+        return self.order_E[self.ends[step] : self.ends[step + 1]].long()
+
+
+def _bounds(size: int, steps: int) -> Tensor:
+    """Where the slices of a partition of `size` begin and end, int64 [S + 1]."""
+    return torch.arange(steps + 1) * size // max(1, steps)
 
 
 def item_counts(events: Events, items: int, group: Group) -> Tensor:
     """Train events of every item over all workers, int64 [I]."""
-    counts_I = torch.bincount(events.item_E, minlength=items)
+    counts_I = torch.zeros(items, dtype=torch.int64)
+    for part in events.parts():
+        counts_I += torch.bincount(part.item_E, minlength=items)
     return group.sum(counts_I.to(group.device)).cpu()
 
 
 def mean_weight(events: Events, layout: Layout, group: Group) -> float:
     """Mean weight over all workers, the same to the last bit for any number of them."""
-    parts = torch.split(events.weight_E.double(), list(events.sizes)) if events.sizes else ()
-    own = torch.tensor([float(part.sum()) for part in parts], dtype=torch.float64)
-    sums = group.by_partition(own[:, None].to(group.device), layout)
-    sizes = torch.tensor(events.sizes, dtype=torch.float64)
-    total = group.by_partition(sizes[:, None].to(group.device), layout)
-    return math.fsum(sums.flatten().tolist()) / max(1.0, math.fsum(total.flatten().tolist()))
+    return _mean([part.weight_E for part in events.parts()], layout, group)
 
 
-def votes(events: Events, power: float, layout: Layout, group: Group) -> Tensor:
-    """How much each event counts: its weight to a power, over the mean of all workers.
+@dataclass(frozen=True)
+class Votes:
+    """How much each event counts: its weight to `power` over `mean`; None: once, whatever it says.
 
     An event of weight 0 or less does not count, whatever the power.
-
-    Returns:
-        float32 [E].
     """
-    counted_E = torch.where(events.weight_E > 0, events.weight_E.clamp(min=0) ** power, 0.0)
-    mean = mean_weight(replace(events, weight_E=counted_E), layout, group)
-    return counted_E / mean if mean > 0 else counted_E
+
+    power: float | None = None
+    mean: float = 1.0
+
+    def of(self, weight_B: Tensor) -> Tensor:
+        """Votes of events by their weights, float32 [B]."""
+        if self.power is None:
+            return torch.ones_like(weight_B)
+        return torch.where(weight_B > 0, weight_B.clamp(min=0) ** self.power / self.mean, 0.0)
+
+
+def votes(events: Events, power: float, layout: Layout, group: Group) -> Votes:
+    """Votes whose mean over the events of all workers is 1 (or 0, where none counts)."""
+    plain = Votes(power)
+    mean = _mean((plain.of(part.weight_E) for part in events.parts()), layout, group)
+    return Votes(power, mean if mean > 0 else 1.0)
+
+
+def _mean(parts: Iterable[Tensor], layout: Layout, group: Group) -> float:
+    """Mean of values that come by owned partition, one partition at a time."""
+    own = [(float(part_N.double().sum()), float(len(part_N))) for part_N in parts]
+    sums = torch.tensor(own, dtype=torch.float64).reshape(len(own), 2).to(group.device)
+    every = group.by_partition(sums, layout).tolist()
+    return math.fsum(one for one, _ in every) / max(1.0, math.fsum(number for _, number in every))

@@ -93,18 +93,19 @@ class Checkpoints:
         self.latest, self.superseded = pointer["slot"], pointer["superseded"]
         return Cursor(**manifest["cursor"])
 
-    def read(self, slot: str) -> dict[int, dict[str, Tensor]]:
-        """Tensors of the owned partitions, each file checked against its sha256."""
+    def read(self, slot: str, load: Callable[[int, dict[str, Tensor]], None]) -> None:
+        """Hand each owned partition's tensors to `load`; files are checked against their sha256.
+
+        One partition is held at a time.
+        """
         with self.group.agreed():
             manifest = self._manifest(slot)
-            parts = {}
             for partition in self.layout.owned:
                 path = _part(slot, partition)
                 data = _present(self.storage, path)
                 if hashlib.sha256(data).hexdigest() != manifest["files"][path]:
                     raise _damaged(self.storage.url(path))
-                parts[partition] = load_tensors(data)
-        return parts
+                load(partition, load_tensors(data))
 
     def write(self, cursor: Cursor, tensors: Callable[[int], dict[str, Tensor]]) -> None:
         """Store what `tensors` gives for each owned partition, and make it the latest.

@@ -65,7 +65,7 @@ def work(task: Task, group: Group, progress: Progress) -> Outcome:
     log.start(found)
     trainer = prepared(task, group, found or Cursor())
     if found is not None:
-        trainer.load(checkpoints.read(found.slot))
+        checkpoints.read(found.slot, trainer.load)
         if group.rank == 0:
             progress.note(f"resumed at {_where(found)}, step {found.step + 1}")
     _phase(trainer, checkpoints, log, progress)
@@ -75,7 +75,7 @@ def work(task: Task, group: Group, progress: Progress) -> Outcome:
         trainer = prepared(task, group, again)
         _phase(trainer, checkpoints, log, progress)
     if trainer.cursor.best_slot != trainer.cursor.slot:
-        trainer.load(checkpoints.read(trainer.cursor.best_slot))
+        checkpoints.read(trainer.cursor.best_slot, trainer.load)
     outcome = _published(trainer, task)
     log.end(trainer.cursor)
     return outcome
@@ -145,8 +145,7 @@ def _closed(trainer: Trainer) -> Cursor:
     loss = cursor.loss / trainer.plan.events
     after = replace(cursor, epoch=epoch, step=0, loss=0.0)
     # The last update may have overflowed at one worker; the others must not wait for it.
-    tables = (trainer.users.weight, trainer.items.weight)
-    if trainer.group.max(int(not all(bool(table.isfinite().all()) for table in tables))):
+    if trainer.group.max(int(not (trainer.users.finite() and trainer.items.finite()))):
         raise trainer.diverged("after its last step")
     if cursor.refit is not None:
         after = replace(after, refit=[*cursor.refit, loss])

@@ -46,28 +46,31 @@ def validation(
 ) -> Validation:
     """Choose the users to validate on, the same for any number of workers.
 
+    It goes by partition: a whole split may be most of the memory there is.
+
     Every partition gives at most its share of `limit`, drawn by the seed. A validation item
     that the user has in train is not to be found again; users with none left are not ranked.
     """
-    fresh = ~torch.isin(_pair(valid), _pair(train))
-    drawn = [torch.empty(0, dtype=torch.int64)]
-    for partition in layout.owned:
-        own = fresh & (valid.user_E % layout.partitions == partition)
-        users = torch.unique(valid.user_E[own])
+    drawn, seen, relevant, kept = [train.user_E[:0].long()], [], [], []
+    for partition, known, held in zip(layout.owned, train.parts(), valid.parts(), strict=True):
+        fresh = ~torch.isin(_pair(held), _pair(known))
+        users = torch.unique(held.user_E[fresh]).long()
         share = (partition + 1) * limit // layout.partitions - (
             partition * limit // layout.partitions
         )
         order = torch.randperm(len(users), generator=generator(seed, "valid", partition))
         drawn.append(users[order[:share]])
+        chosen = _of_users(held, drawn[-1], layout)
+        seen.append(known.where(_of_users(known, drawn[-1], layout)))
+        relevant.append(held.where(fresh & chosen))
+        kept.append(held.where(chosen))
     user_B = torch.cat(drawn).sort().values
-    kept = torch.isin(valid.user_E, user_B)
-    events = Events(valid.user_E[kept], valid.item_E[kept], valid.weight_E[kept], ())
     number = torch.tensor([len(user_B)], device=group.device)
     return Validation(
         user_B,
-        _lists(train, torch.isin(train.user_E, user_B), user_B),
-        _lists(valid, fresh & kept, user_B),
-        events,
+        _lists(seen, user_B),
+        _lists(relevant, user_B),
+        _joined(kept),
         int(group.sum(number).item()),
     )
 
@@ -130,9 +133,25 @@ def _ready(rows_ND: Tensor, settings: LossSettings) -> Tensor:
 
 def _pair(events: Events) -> Tensor:
     # Rows are dense, so both fit into one number.
-    return (events.user_E << 32) + events.item_E
+    return (events.user_E.long() << 32) + events.item_E
 
 
-def _lists(events: Events, kept: Tensor, user_B: Tensor) -> RowLists:
-    index_M = torch.searchsorted(user_B, events.user_E[kept])
-    return RowLists.of(index_M, events.item_E[kept], len(user_B))
+def _of_users(events: Events, users: Tensor, layout: Layout) -> Tensor:
+    """Which events of one partition are of these of its users."""
+    place_M = events.user_E // layout.partitions
+    flags = torch.zeros(int(place_M.max()) + 1 if len(place_M) else 0, dtype=torch.bool)
+    place_U = users // layout.partitions
+    flags[place_U[place_U < len(flags)]] = True
+    return flags[place_M]
+
+
+def _joined(parts: list[Events]) -> Events:
+    columns = [(part.user_E.long(), part.item_E.long(), part.weight_E) for part in parts]
+    nothing = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64), torch.empty(0)
+    user_M, item_M, weight_M = (torch.cat(c) for c in zip(nothing, *columns, strict=True))
+    return Events(user_M, item_M, weight_M, ())
+
+
+def _lists(parts: list[Events], user_B: Tensor) -> RowLists:
+    events = _joined(parts)
+    return RowLists.of(torch.searchsorted(user_B, events.user_E), events.item_E, len(user_B))

@@ -53,14 +53,14 @@ def _looked_up(trainer: Trainer, step: int, batch_B: Tensor) -> tuple[Tensor, St
     """The step's distinct rows: users from here, items from their owners."""
     group, events, users = trainer.group, trainer.events, trainer.users
     sizes = trainer.plan.batch_sizes(step)
-    item_B = events.item_E[batch_B]
+    item_B, weight_B = events.item_E[batch_B].long(), events.weight_E[batch_B]
     candidate_K = _candidates(trainer, step, item_B, sizes)
     log_expected_K = torch.zeros(len(candidate_K))
     if trainer.config.logq and len(candidate_K):
         log_expected_K = trainer.sampler.log_expected(candidate_K, sum(sizes))
     rows_V, index = torch.unique(torch.cat([item_B, candidate_K]), return_inverse=True)
     item_VD, route = trainer.items.rows.fetch(rows_V.to(group.device))
-    user_B = users.rows.local(events.user_E[batch_B].to(group.device))
+    user_B = users.rows.local(events.user_E[batch_B].long().to(group.device))
     local_U, user_index_B = torch.unique(user_B, return_inverse=True)
     part = Step(
         user_UD=users.weight[local_U],
@@ -69,8 +69,8 @@ def _looked_up(trainer: Trainer, step: int, batch_B: Tensor) -> tuple[Tensor, St
         positive_B=index[: len(item_B)].to(group.device),
         negative_K=index[len(item_B) :].to(group.device),
         log_expected_K=log_expected_K.to(group.device),
-        weight_B=trainer.votes_E[batch_B].to(group.device),
-        target_B=events.weight_E[batch_B].to(group.device),
+        weight_B=trainer.votes.of(weight_B).to(group.device),
+        target_B=weight_B.to(group.device),
         size=sum(sizes),
     )
     return local_U, part, route

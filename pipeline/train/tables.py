@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from pipeline.train.collectives import Group
 from pipeline.train.plan import Layout, generator, rows_in
 
-__all__ = ["Route", "ShardedEmbedding", "initial_weight"]
+__all__ = ["Route", "ShardedEmbedding", "draw_normal", "initial_weight"]
+
+_BLOCK = 1 << 14  # rows drawn together, a multiple of sixteen
 
 
 @dataclass(frozen=True)
@@ -142,9 +144,23 @@ def initial_weight(
     Returns:
         float32 [L, width].
     """
-    parts = [torch.empty((0, width))]
+    weight_LD, start = torch.empty((layout.local_rows(rows), width)), 0
     for partition in layout.owned:
         size = rows_in(partition, layout.partitions, rows)
         source = generator(seed, "init", table, partition)
-        parts.append(torch.randn((size, width), generator=source) * scale)
-    return torch.cat(parts)
+        draw_normal(weight_LD[start : start + size], source, scale)
+        start += size
+    return weight_LD
+
+
+def draw_normal(rows_ND: Tensor, source: torch.Generator, scale: float) -> None:
+    """Fill rows with what one draw over all of them would give, a block at a time.
+
+    torch draws normal numbers by sixteens and draws an odd rest anew: blocks have a multiple
+    of sixteen rows, and the last one takes the rest in.
+    """
+    blocks = max(1, len(rows_ND) // _BLOCK)
+    for at in range(blocks):
+        stop = (at + 1) * _BLOCK if at + 1 < blocks else len(rows_ND)
+        part_ND = rows_ND[at * _BLOCK : stop]
+        part_ND.copy_(torch.randn(part_ND.shape, generator=source) * scale)

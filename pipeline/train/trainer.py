@@ -12,7 +12,7 @@ from pipeline.config import TrainConfig
 from pipeline.errors import NotFiniteError
 from pipeline.run import Run
 from pipeline.train import als, metrics
-from pipeline.train.batches import Events, item_counts, joined, mean_weight, read_events, votes
+from pipeline.train.batches import Events, Votes, item_counts, mean_weight, read_events, votes
 from pipeline.train.checkpoint import Cursor, Identity
 from pipeline.train.collectives import Group
 from pipeline.train.losses import LossSettings, Objective
@@ -23,6 +23,8 @@ from pipeline.train.plan import Layout, Plan, StepPlan
 from pipeline.train.tables import ShardedEmbedding, initial_weight
 
 __all__ = ["Table", "Task", "Trainer", "plan_of", "prepared"]
+
+_BLOCK = 1 << 16  # rows looked at together
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ class Table:
     def weight(self) -> Tensor:
         """The rows held here, [L, width], outside autograd."""
         return self.rows.weight.detach()
+
+    def finite(self) -> bool:
+        """Whether all rows held here are finite; looks at a block at a time."""
+        blocks = torch.split(self.weight, _BLOCK)
+        return all(bool(block_ND.isfinite().all()) for block_ND in blocks)
 
     def tensors(self, partition: int) -> dict[str, Tensor]:
         """One partition's rows and state."""
@@ -85,7 +92,7 @@ class Trainer:
     objective: Objective
     settings: LossSettings
     events: Events
-    votes_E: Tensor
+    votes: Votes
     chosen: metrics.Validation
     sampler: NegativeSampler
     users: Table
@@ -129,13 +136,12 @@ class Trainer:
             for key, tensor in table.tensors(partition).items()
         }
 
-    def load(self, parts: dict[int, dict[str, Tensor]]) -> None:
-        """Put the owned partitions of both tables back."""
-        for partition, tensors in parts.items():
-            for name, table in (("users", self.users), ("items", self.items)):
-                start = f"{name}."
-                own = {k.removeprefix(start): t for k, t in tensors.items() if k.startswith(start)}
-                table.load(partition, own)
+    def load(self, partition: int, tensors: dict[str, Tensor]) -> None:
+        """Put an owned partition of both tables back."""
+        for name, table in (("users", self.users), ("items", self.items)):
+            start = f"{name}."
+            own = {k.removeprefix(start): t for k, t in tensors.items() if k.startswith(start)}
+            table.load(partition, own)
 
     def diverged(self, where: str) -> NotFiniteError:
         """The error for a value that is not finite."""
@@ -169,19 +175,23 @@ def prepared(task: Task, group: Group, cursor: Cursor) -> Trainer:
     seed, objective = run.config.run.seed, OBJECTIVES[config.objective]
     with group.agreed():
         shards, vocab = run.artifact("shards"), run.artifact("vocab")
-        train, valid = (read_events(shards, split, layout) for split in ("train", "valid"))
-    if cursor.refit is not None:
-        train, valid = joined(train, valid), valid.none()
+        rows = vocab.counters["users"], vocab.counters["items"]
+        fitted: tuple[str, ...] = ("train",)
+        held: tuple[str, ...] = ("valid",)
+        if cursor.refit is not None:
+            fitted, held = ("train", "valid"), ()
+        train, valid = (read_events(shards, splits, layout, rows) for splits in (fitted, held))
     sizes = torch.tensor(train.sizes, dtype=torch.int64, device=group.device)
     plan = plan_of(tuple(group.by_partition(sizes, layout).tolist()), config)
     settings = LossSettings(has_bias(config), similarity_of(config), config.temperature, config.l2)
     if not objective.ranking:
         settings = replace(settings, mean=mean_weight(train, layout, group))
-    votes_E = _votes(train, config, layout, group)
+    counted = _votes(train, config, layout, group)
     users = _table("users", vocab.counters["users"], config, layout, group, seed)
     items = _table("items", vocab.counters["items"], config, layout, group, seed)
     sweep = None
     if isinstance(plan, als.SweepPlan):
+        votes_E = counted.of(train.weight_E)
         sweep = als.prepared(users.rows, items.rows, train, votes_E, config.ials, plan)
     return Trainer(
         config=config,
@@ -192,7 +202,7 @@ def prepared(task: Task, group: Group, cursor: Cursor) -> Trainer:
         objective=objective,
         settings=settings,
         events=train,
-        votes_E=votes_E,
+        votes=counted,
         chosen=metrics.validation(train, valid, layout, group, limit=config.valid_users, seed=seed),
         sampler=sampler(
             item_counts(train, vocab.counters["items"], group),
@@ -208,9 +218,9 @@ def prepared(task: Task, group: Group, cursor: Cursor) -> Trainer:
     )
 
 
-def _votes(events: Events, config: TrainConfig, layout: Layout, group: Group) -> Tensor:
+def _votes(events: Events, config: TrainConfig, layout: Layout, group: Group) -> Votes:
     if not OBJECTIVES[config.objective].ranking:
-        return torch.ones_like(events.weight_E)
+        return Votes()
     return votes(events, config.weight_power, layout, group)
 
 
