@@ -96,7 +96,7 @@ class Artifact:
         """
         self.open(path).close()
         if any(self._wrong(entry) for entry in self.manifest.files if entry.path == path):
-            raise _corrupt(self.storage.url(path))
+            raise damaged(self.storage.url(path))
 
     def read_json(self, path: str) -> Any:
         """A JSON file, checked against its sha256."""

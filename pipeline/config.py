@@ -37,6 +37,7 @@ __all__ = [
     "IndexConfig",
     "ItemsConfig",
     "IvfPqConfig",
+    "PairsConfig",
     "ReportConfig",
     "RunConfig",
     "ShardsConfig",
@@ -143,6 +144,29 @@ class VocabConfig(_Section):
     min_item_count: int = Field(1, ge=1)
 
 
+class PairsConfig(_Section):
+    """Pairs of items from users' sessions, for item2vec; without this section there are none."""
+
+    window: int = Field(
+        5, ge=0, le=4096, description="items to each side of an item; 0: its whole session"
+    )
+    window_minutes: float = Field(
+        0, ge=0, description="a pair is at most so far apart in time; 0: any time"
+    )
+    session_gap_minutes: float = Field(
+        0, ge=0, description="a longer pause ends a session; 0: a user's history is one session"
+    )
+    max_session: int = Field(
+        1000, ge=2, le=4096, description="longer sessions are cut into equal pieces, and counted"
+    )
+    subsample: float = Field(
+        0, ge=0, le=1, description="an item of share f stays with chance sqrt(this / f); 0: all"
+    )
+    with_valid: bool = Field(
+        False, description="also pairs of train and validation events, for train.refit"
+    )
+
+
 class ShardsConfig(_Section):
     """Train, validation and test, decided once."""
 
@@ -156,6 +180,7 @@ class ShardsConfig(_Section):
     given_train: Paths = ("train",)
     given_valid: Paths = ("valid",)
     given_test: Paths = ("test",)
+    pairs: PairsConfig | None = None
 
     @model_validator(mode="after")
     def _sizes(self) -> ShardsConfig:
@@ -344,6 +369,10 @@ class Config(_Section):
             raise ValueError(f"events.time: needed for shards.split = '{self.shards.split}'")
         if self.shards.split == "given" and not self.events.split:
             raise ValueError("events.split: needed for shards.split = 'given'")
+        if self.shards.pairs is not None and not self.events.time:
+            raise ValueError(
+                "events.time: needed for [shards.pairs], which orders a user's items by time"
+            )
         if self.train.objective == "rating" and not self.events.weight:
             raise ValueError("events.weight: needed for train.objective = 'rating'")
         if self.train.launcher == "inline" and self.train.workers != 1:

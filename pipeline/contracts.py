@@ -10,7 +10,7 @@ from pipeline.errors import ContractError
 from schemas.manifest import FileEntry
 from schemas.tables import TABLES
 
-__all__ = ["LAWS", "check_counters", "check_files", "check_schema"]
+__all__ = ["LAWS", "LAWS_IF_ASKED", "check_counters", "check_files", "check_schema"]
 
 # Conservation: the left counter equals the sum of the right ones, at every commit.
 LAWS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
@@ -21,11 +21,27 @@ LAWS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     "index": [("items_in", ("indexed",))],
 }
 
+# The same, where a stage was asked to write what the right counters count.
+LAWS_IF_ASKED: dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    "shards": [
+        (("train",), ("pairs_events", "pairs_thinned_out")),
+        (("pairs_found",), ("pairs_counted",)),
+        (("train", "valid"), ("pairs_with_valid_events", "pairs_with_valid_thinned_out")),
+        (("pairs_with_valid_found",), ("pairs_with_valid_counted",)),
+    ],
+}
+
 # Rows of the files below a folder add up to a counter.
 _ROWS: dict[str, dict[str, str]] = {
     "events": {"data": "events", "rejects": "rejects_kept"},
     "vocab": {"users": "users", "items": "items"},
-    "shards": {"train": "train", "valid": "valid", "test": "test"},
+    "shards": {
+        "train": "train",
+        "valid": "valid",
+        "test": "test",
+        "pairs": "pairs",
+        "pairs_with_valid": "pairs_with_valid",
+    },
     "export": {"users": "users", "items": "items"},
 }
 
@@ -42,14 +58,20 @@ def check_schema(stage: str, path: str, schema: pa.Schema, where: str) -> None:
 
 def check_counters(stage: str, counters: Mapping[str, int], where: str) -> None:
     """Raise ContractError unless every conservation law of the stage holds."""
-    for total, parts in LAWS.get(stage, []):
-        missing = [name for name in (total, *parts) if name not in counters]
+    laws: list[tuple[tuple[str, ...], tuple[str, ...]]]
+    laws = [((total,), parts) for total, parts in LAWS.get(stage, [])]
+    laws += [law for law in LAWS_IF_ASKED.get(stage, []) if counters.keys() & set(law[1])]
+    for totals, parts in laws:
+        missing = [name for name in (*totals, *parts) if name not in counters]
         if missing:
             raise ContractError(f"'{stage}' did not count {', '.join(missing)}", where=where)
-        if counters[total] != sum(counters[part] for part in parts):
-            said = " + ".join(f"{part} {counters[part]:,}" for part in parts)
+        if sum(counters[total] for total in totals) != sum(counters[part] for part in parts):
+            whole, said = (
+                " + ".join(f"{name} {counters[name]:,}" for name in names)
+                for names in (totals, parts)
+            )
             raise ContractError(
-                f"rows are not conserved in '{stage}': {total} {counters[total]:,} is not {said}",
+                f"rows are not conserved in '{stage}': {whole} is not {said}",
                 where=where,
                 todo="This is a bug; nothing was committed",
             )

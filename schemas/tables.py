@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-__all__ = ["EVENTS", "ITEMS_META", "REJECTS", "SHARD", "TABLES", "VOCAB", "embeddings"]
+__all__ = ["EVENTS", "ITEMS_META", "PAIR", "REJECTS", "SHARD", "TABLES", "VOCAB", "embeddings"]
 
 # events/data/part-*.parquet. `split` is null unless `shards.split = "given"`.
 EVENTS = pa.schema(
@@ -64,6 +64,19 @@ SHARD = pa.schema(
     ]
 )
 
+# shards/{pairs,pairs_with_valid}/part-PPPPP.parquet, where `shards.pairs` asks for them, PPPPP =
+# center_row mod partitions, sorted by (hash, center_row, context_row). `count` says how often
+# the context stands in a window of the center, over the sessions of train events (with_valid:
+# of train and validation events). Both directions are there; `hash` is of the pair and the seed.
+PAIR = pa.schema(
+    [
+        pa.field("center_row", pa.int64(), nullable=False),
+        pa.field("context_row", pa.int64(), nullable=False),
+        pa.field("count", pa.int64(), nullable=False),
+        pa.field("hash", pa.int64(), nullable=False),
+    ]
+)
+
 
 def embeddings(dimension: int, *, bias: bool) -> pa.Schema:
     """Schema of export/{users,items}/part-*.parquet: rows sorted, D = `dimension`.
@@ -97,4 +110,6 @@ TABLES: dict[tuple[str, str], pa.Schema] = {
     ("shards", "train"): SHARD,
     ("shards", "valid"): SHARD,
     ("shards", "test"): SHARD,
+    ("shards", "pairs"): PAIR,
+    ("shards", "pairs_with_valid"): PAIR,
 }

@@ -22,7 +22,7 @@ from pipeline.config import ShardsConfig
 from pipeline.errors import ContractError
 from pipeline.log import Progress
 from pipeline.parquet import write_parquet
-from pipeline.prepare import split
+from pipeline.prepare import pairs, split
 from pipeline.prepare.cuts import cuts_of
 from pipeline.prepare.engine import (
     REPORT,
@@ -77,7 +77,7 @@ class _Task:
 
 
 def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> None:
-    """Write shards/: train, valid and test, a file per partition each.
+    """Write shards/: train, valid and test, a file per partition each; pairs if asked for.
 
     Raises:
         InputError: the split column holds a value that the config does not name.
@@ -105,6 +105,7 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
     counters = {name: done.counts[name] for name in _COUNTS}
     counters |= {"events_in": total, "dropped": total - kept}
     counters |= _cold_items(session, out, vocab.counters["items"])
+    counters |= _pairs(session, run, out, vocab.counters["items"])
     progress.update(total, total, "events")
     out.commit(counters, software=software(session))
 
@@ -220,6 +221,18 @@ def _cold_items(session: SparkSession, out: Writer, items: int) -> dict[str, int
     trained = _size(frames["train"])
     cold = _size(frames["test"].join(frames["train"], "item_row", "left_anti"))
     return {"items_without_train": items - trained, "cold_items_test": cold}
+
+
+def _pairs(session: SparkSession, run: Run, out: Writer, items: int) -> dict[str, int]:
+    """Pairs for item2vec, where the config asks for them."""
+    config = run.config.shards.pairs
+    if config is None:
+        return {}
+    space = pairs.Space(items, run.config.run.partitions, run.config.run.seed)
+    counters = pairs.write(session, out, config, space, ("train",))
+    if config.with_valid:
+        counters |= pairs.write(session, out, config, space, ("train", "valid"))
+    return counters
 
 
 def _size(distinct: DataFrame) -> int:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pipeline.errors import ContractError
 
-__all__ = ["SPLITS", "TEST", "TRAIN", "VALID", "Cuts", "Events", "check", "unit"]
+__all__ = ["SPLITS", "TEST", "TRAIN", "VALID", "Cuts", "Events", "check", "mixed", "unit"]
 
 TRAIN, VALID, TEST = 0, 1, 2
 Codes = npt.NDArray[np.int8]
@@ -92,15 +92,19 @@ def as_given(events: Events, cuts: Cuts) -> Codes:
 
 
 def unit(hashes: Ints) -> npt.NDArray[np.float64]:
-    """A number in [0, 1) from each hash, independent of its order (splitmix64's finalizer).
+    """A number in [0, 1) from each hash, independent of its order.
 
     Shard files are in hash order; a split by the hash itself would take a range of it.
     """
-    mixed = hashes.view(np.uint64) ^ np.uint64(0x9E3779B97F4A7C15)
+    return (mixed(hashes) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def mixed(keys: Ints) -> npt.NDArray[np.uint64]:
+    """Keys hashed one to one to 64 bits that look random (splitmix64's finalizer)."""
+    bits = keys.view(np.uint64) ^ np.uint64(0x9E3779B97F4A7C15)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-    mixed ^= mixed >> np.uint64(31)
-    return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        bits = (bits ^ (bits >> np.uint64(shift))) * np.uint64(factor)
+    return bits ^ (bits >> np.uint64(31))
 
 
 def check(kind: str, user: Ints, time: Ints, codes: Codes) -> None:

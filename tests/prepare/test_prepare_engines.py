@@ -53,7 +53,7 @@ def last_tree(folder: Path, root: Path | str) -> Tree:
 
 
 def time_tree(folder: Path, root: Path | str) -> Tree:
-    """A Parquet log of numbers, without weights, merged by pair, cut by time."""
+    """A Parquet log of numbers, without weights, merged by pair, cut by time; pairs too."""
     draw = random.Random(12)
     columns = {
         "user_id": [draw.randrange(30) for _ in range(600)],
@@ -63,7 +63,8 @@ def time_tree(folder: Path, root: Path | str) -> Tree:
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), folder / "log.parquet", row_group_size=100)
     events = {"format": "parquet", "weight": "", "merge_by": "pair", "merge_weight": "count"}
-    shards = {"split": "time", "valid": 0.1, "test": 0.2}
+    pairs = {"window": 0, "window_minutes": 10**6, "max_session": 9, "subsample": 0.01}
+    shards = {"split": "time", "valid": 0.1, "test": 0.2, "pairs": {**pairs, "with_valid": True}}
     return tree(root, str(folder / "log.parquet"), events=events, shards=shards)
 
 
