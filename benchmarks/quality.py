@@ -1,0 +1,162 @@
+"""Quality on a public set, through the whole line, beside published results.
+
+    python benchmarks/quality.py SET [--dim D] [--set section.key=value] [--keep FOLDER] [--json]
+
+The set's file is run from raw log to evaluated index by the command line, with the split that
+its column gives. Epochs and settings were chosen on the validation part; the first row was
+trained on train events alone, the second anew on train and validation events, as the
+published rows were. Their authors chose epochs on the test part; we did not.
+
+Prints a table; with --json one flat JSON object last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sets import path_of
+
+HERE = Path(__file__).parent
+
+Row = dict[str, float]
+Flat = dict[str, float | int | str]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for: a dimension (0: the config's), more keys, a folder."""
+
+    dim: int
+    sets: tuple[str, ...]
+    root: str
+
+
+@dataclass(frozen=True)
+class Set:
+    """A public set: its file, the TOML of its run, and what others report on it.
+
+    `measure` gives our rows by name and the flat object of `--json`; `metrics` are the columns.
+    """
+
+    file: str
+    config: str
+    metrics: tuple[str, ...]
+    published: dict[str, Row]
+    measure: Callable[[Set, Options], tuple[dict[str, Row], Flat]]
+
+
+def line(config: Path, sets: Sequence[str], folder: str) -> Flat:
+    """Run a TOML up to `evaluate`; returns the run's metrics."""
+    command = [sys.executable, "-m", "pipeline.cli"]
+    words = [word for one in sets for word in ("--set", one)]
+    subprocess.run(
+        [*command, "run", str(config), "--to", "evaluate", *words], check=True, stdout=sys.stderr
+    )
+    answer = subprocess.run(
+        [*command, "metrics", folder, "--json"], check=True, capture_output=True, text=True
+    )
+    found: Flat = json.loads(answer.stdout)
+    return found
+
+
+def settings_of(folder: str) -> str:
+    """The keys that shaped the run's model, as the resolved config has them."""
+    config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    sections = {name: config[name] for name in ("train", "export")}
+    return " ".join(
+        f"{name}.{key}={json.dumps(value)}"
+        for name, keys in sections.items()
+        for key, value in keys.items()
+        if not isinstance(value, Mapping)
+    )
+
+
+def ranking(one: Set, options: Options) -> tuple[dict[str, Row], Flat]:
+    """Two runs: the epoch chosen on validation, then trained anew on train and validation."""
+    rows, flat = {}, Flat()
+    raw = path_of(one.file)
+    for name, refit in (("train", False), ("refit", True)):
+        run = f"{one.config}-{name}"
+        sets = [
+            f'events.paths="{raw}"', f'run.root="{options.root}"', f'run.name="{run}"',
+            f"train.refit={str(refit).lower()}", *options.sets,
+        ]  # fmt: skip
+        if options.dim:
+            sets.append(f"train.dim={options.dim}")
+        folder = f"{options.root}/{run}"
+        found = line(HERE / f"{one.config}.toml", sets, folder)
+        title = "ours, on train and valid" if refit else "ours, on train"
+        rows[title] = {metric: float(found[metric]) for metric in one.metrics}
+        prefix = "" if refit else "train."
+        keys = (*one.metrics, *(f"through_index.{metric}" for metric in one.metrics))
+        flat |= {f"{prefix}{key}": found[key] for key in keys}
+        flat |= {f"{prefix}{k}": v for k, v in found.items() if k.startswith("seconds.")}
+        flat[f"{prefix}seconds"] = found["seconds.total"]
+        flat["settings"] = settings_of(folder)
+    return rows, flat
+
+
+SETS: dict[str, Set] = {
+    "gowalla": Set(
+        file="gowalla/checkins.tsv.gz",
+        config="gowalla",
+        metrics=("recall@20", "ndcg@20"),
+        # Papers and BARS (openbenchmark.github.io/BARS), 64 dimensions, NGCF's split.
+        published={
+            "MostPop": {"recall@20": 0.0416, "ndcg@20": 0.0317},
+            "Item2Vec": {"recall@20": 0.1326, "ndcg@20": 0.1057},
+            "ItemCF": {"recall@20": 0.1570, "ndcg@20": 0.1214},
+            "MF-BPR": {"recall@20": 0.1627, "ndcg@20": 0.1378},
+            "YoutubeDNN (sampled softmax)": {"recall@20": 0.1754, "ndcg@20": 0.1473},
+            "EASE": {"recall@20": 0.1765, "ndcg@20": 0.1467},
+            "LightGCN": {"recall@20": 0.1830, "ndcg@20": 0.1554},
+            "MF-CCL": {"recall@20": 0.1837, "ndcg@20": 0.1493},
+            "GF-CF": {"recall@20": 0.1849, "ndcg@20": 0.1518},
+            "UltraGCN": {"recall@20": 0.1862, "ndcg@20": 0.1580},
+            "SimpleX": {"recall@20": 0.1872, "ndcg@20": 0.1557},
+        },
+        measure=ranking,
+    ),
+}
+
+
+def show(one: Set, rows: Mapping[str, Row], flat: Flat) -> None:
+    """Ours and the published rows, by the first metric, the settings below."""
+    first = one.metrics[0]
+    every = sorted({**one.published, **rows}.items(), key=lambda row: row[1][first])
+    width = max(len(name) for name, _ in every) + 2
+    print(f"{'on test':<{width}}" + "".join(f"{metric:>10}" for metric in one.metrics))
+    for name, row in every:
+        cells = "".join(f"{row[metric]:10.4f}" for metric in one.metrics)
+        print(f"{name:<{width}}{cells}{'   <--' if name in rows else ''}")
+    print(f"\nfrom raw file to evaluated index: {float(flat['seconds']):.0f} s")
+    for setting in str(flat["settings"]).split():
+        print(f"  {setting}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
+    parser.add_argument("set", choices=sorted(SETS))
+    parser.add_argument("--dim", type=int, default=0, help="dimension instead of the config's")
+    parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--keep", default="", help="folder for the runs; a temporary one if empty")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    one = SETS[args.set]
+    with tempfile.TemporaryDirectory(prefix="embedmill-quality-") as temporary:
+        root = args.keep or temporary
+        rows, flat = one.measure(one, Options(args.dim, tuple(args.sets), root))
+    show(one, rows, flat)
+    if args.json:
+        print(json.dumps(flat))
+
+
+if __name__ == "__main__":
+    main()
