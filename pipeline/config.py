@@ -260,6 +260,16 @@ class TrainConfig(_Section):
         "ray", json_schema_extra=_ELSEWHERE, description="inline: in this process, one worker"
     )
     device: Literal["cpu", "cuda"] = Field("cpu", json_schema_extra=_ELSEWHERE)
+    tables: Literal["auto", "memory", "mapped"] = Field(
+        "auto",
+        json_schema_extra=_ELSEWHERE,
+        description="in memory, or in mapped files of a local disk; auto: those that do not fit",
+    )
+    scratch: str = Field(
+        "",
+        json_schema_extra=_ELSEWHERE,
+        description="folder of mapped tables; empty: the run's, or a temporary one if not local",
+    )
     checkpoint_steps: int = Field(
         0, ge=0, json_schema_extra=_ELSEWHERE, description="0: at the end of each epoch"
     )
@@ -377,6 +387,10 @@ class Config(_Section):
             raise ValueError("events.weight: needed for train.objective = 'rating'")
         if self.train.launcher == "inline" and self.train.workers != 1:
             raise ValueError("train.workers: 1 with train.launcher = 'inline'")
+        if self.train.tables == "mapped" and self.train.device == "cuda":
+            raise ValueError("train.tables: 'mapped' is for train.device = 'cpu'")
+        if "://" in self.train.scratch:
+            raise ValueError("train.scratch: a folder on a local disk, not a URL")
         if self.run.root.startswith("memory:") and self.train.launcher == "ray":
             raise ValueError(
                 "run.root: memory:// lives in one process; "

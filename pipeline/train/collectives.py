@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from pipeline.errors import EmbedmillError, TrainingError
 from pipeline.train.clock import Clock
-from pipeline.train.plan import Layout
+from pipeline.train.plan import Layout, seed_of
 
 __all__ = ["Group", "StoppedError"]
 
@@ -58,6 +59,11 @@ class Group:
             tensor = torch.tensor([value], device=self.device)
             dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
             return int(tensor.item())
+
+    def neighbours(self) -> int:
+        """Workers on this machine, this one among them."""
+        own = torch.tensor([seed_of(platform.node())], device=self.device)
+        return int((self.gather(own, [1] * self.world) == own).sum())
 
     def swap_counts(self, counts: list[int]) -> list[int]:
         """Send one number to each worker; returns the number each sent here."""

@@ -72,6 +72,7 @@ def work(task: Task, group: Group, progress: Progress) -> Outcome:
     if trainer.config.refit and not trainer.cursor.refit:
         sought = trainer.cursor
         again = Cursor(refit=[], history=sought.history, best_epoch=sought.best_epoch)
+        del trainer  # its tables go before others take their place
         trainer = prepared(task, group, again)
         _phase(trainer, checkpoints, log, progress)
     if trainer.cursor.best_slot != trainer.cursor.slot:

@@ -30,18 +30,19 @@ class Update:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """`state` makes the tensors kept beside a table, `update` changes both in place.
+    """`state` says what is kept beside a table, `update` changes both in place.
 
-    `state(weight_LD, columns)` and `update(weight_LD, state, columns, update)`; `columns`
-    are the groups that are scaled on their own.
+    `state(width, columns)` gives the columns that each tensor beside the table has in a row, all
+    zero at first; `update(weight_LD, state, columns, update)`. `columns` are the groups of the
+    `width` columns that are scaled on their own.
     """
 
-    state: Callable[[Tensor, tuple[slice, ...]], dict[str, Tensor]]
+    state: Callable[[int, tuple[slice, ...]], dict[str, int]]
     update: Callable[[Tensor, dict[str, Tensor], tuple[slice, ...], Update], None]
 
 
-def _adagrad_state(weight_LD: Tensor, columns: tuple[slice, ...]) -> dict[str, Tensor]:
-    return {"squares": weight_LD.new_zeros((len(weight_LD), len(columns)))}
+def _adagrad_state(width: int, columns: tuple[slice, ...]) -> dict[str, int]:
+    return {"squares": len(columns)}
 
 
 def _adagrad(
@@ -62,8 +63,8 @@ def _adagrad(
     weight_LD.index_add_(0, update.local_G, change_GD)
 
 
-def _adam_state(weight_LD: Tensor, columns: tuple[slice, ...]) -> dict[str, Tensor]:
-    return {"first": torch.zeros_like(weight_LD), "second": torch.zeros_like(weight_LD)}
+def _adam_state(width: int, columns: tuple[slice, ...]) -> dict[str, int]:
+    return {"first": width, "second": width}
 
 
 def _adam(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from pipeline.artifact import Writer
@@ -10,8 +12,10 @@ from pipeline.errors import ConfigError, TrainingError
 from pipeline.log import Progress
 from pipeline.run import Run
 from pipeline.train import checkpoint, steplog
+from pipeline.train.capacity import demand_of, fitting, size_of
 from pipeline.train.collectives import Group
 from pipeline.train.loop import Outcome, work
+from pipeline.train.machine import free_now, scratch_of
 from pipeline.train.objectives import OBJECTIVES, has_bias, similarity_of
 from pipeline.train.optim import OPTIMIZERS, SCHEDULES
 from pipeline.train.trainer import Task
@@ -25,6 +29,7 @@ def check(run: Run, progress: Progress) -> None:
     Raises:
         ConfigError: an unknown name, or settings that do not go together.
         TrainingError: no train events.
+        MachineError: it does not fit into memory or on disk.
     """
     config, shards = run.config.train, run.artifact("shards")
     _check_names(config)
@@ -48,6 +53,17 @@ def check(run: Run, progress: Progress) -> None:
                 todo="Raise shards.valid, or set train.refit = false",
             )
         progress.note("no validation events: the last epoch is kept")
+    _check_room(run, progress)
+
+
+def _check_room(run: Run, progress: Progress) -> None:
+    """Refuse what this machine has no room for. A cluster's nodes are not known here."""
+    if os.environ.get("RAY_ADDRESS") and run.config.train.launcher == "ray":
+        return
+    demand = demand_of(size_of(run), run.config, run.config.train.workers)
+    if fitting(demand, run.config, free_now(run)) == "mapped":
+        held = demand.files / 1e9
+        progress.note(f"tables of {held:.1f} GB are mapped from files in {scratch_of(run)}")
 
 
 def _check_names(config: TrainConfig) -> None:

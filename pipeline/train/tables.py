@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pipeline.train.collectives import Group
 from pipeline.train.plan import Layout, generator, rows_in
 
-__all__ = ["Route", "ShardedEmbedding", "draw_normal", "initial_weight"]
+__all__ = ["Route", "ShardedEmbedding", "draw_normal", "set_initial"]
 
 _BLOCK = 1 << 14  # rows drawn together, a multiple of sixteen
 
@@ -128,29 +128,25 @@ class _Lookup(torch.autograd.Function):
         return dense_LD, None, None
 
 
-def initial_weight(
-    table: str, rows: int, width: int, layout: Layout, *, seed: int, scale: float
-) -> Tensor:
-    """Normal values for the partitions of a layout, the same for any number of workers.
+def set_initial(
+    weight_LD: Tensor, table: str, rows: int, layout: Layout, *, seed: int, scale: float
+) -> None:
+    """Fill a worker's part with normal values, the same for any number of workers.
 
     Args:
+        weight_LD: [L, D], the rows of the layout's partitions.
         table: name of the table; tables of one seed differ.
         rows: rows of the whole table.
-        width: columns.
-        layout: which partitions to make.
+        layout: which partitions are held.
         seed: the run's.
         scale: standard deviation.
-
-    Returns:
-        float32 [L, width].
     """
-    weight_LD, start = torch.empty((layout.local_rows(rows), width)), 0
+    start = 0
     for partition in layout.owned:
         size = rows_in(partition, layout.partitions, rows)
         source = generator(seed, "init", table, partition)
         draw_normal(weight_LD[start : start + size], source, scale)
         start += size
-    return weight_LD
 
 
 def draw_normal(rows_ND: Tensor, source: torch.Generator, scale: float) -> None:

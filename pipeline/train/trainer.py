@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,16 +14,19 @@ from pipeline.errors import NotFiniteError
 from pipeline.run import Run
 from pipeline.train import als, metrics
 from pipeline.train.batches import Events, Votes, item_counts, mean_weight, read_events, votes
+from pipeline.train.capacity import Size, columns_of, demand_of, state_of
 from pipeline.train.checkpoint import Cursor, Identity
 from pipeline.train.collectives import Group
 from pipeline.train.losses import LossSettings, Objective
+from pipeline.train.machine import free_memory, scratch_of
+from pipeline.train.mapped import Place, in_files, in_memory
 from pipeline.train.negatives import NegativeSampler, sampler
 from pipeline.train.objectives import OBJECTIVES, has_bias, similarity_of
-from pipeline.train.optim import OPTIMIZERS, SCHEDULES
+from pipeline.train.optim import SCHEDULES
 from pipeline.train.plan import Layout, Plan, StepPlan
-from pipeline.train.tables import ShardedEmbedding, initial_weight
+from pipeline.train.tables import ShardedEmbedding, set_initial
 
-__all__ = ["Table", "Task", "Trainer", "plan_of", "prepared"]
+__all__ = ["Data", "Table", "Task", "Trainer", "assembled", "plan_of", "prepared"]
 
 _BLOCK = 1 << 16  # rows looked at together
 
@@ -170,25 +174,43 @@ def prepared(task: Task, group: Group, cursor: Cursor) -> Trainer:
 
     While the best epoch is sought, validation events are held back; a refit trains on them too.
     """
-    run, config = task.run, task.run.config.train
-    layout = Layout(run.config.run.partitions, group.world, group.rank)
-    seed, objective = run.config.run.seed, OBJECTIVES[config.objective]
+    layout = Layout(task.run.config.run.partitions, group.world, group.rank)
+    fitted: tuple[str, ...] = ("train",)
+    held: tuple[str, ...] = ("valid",)
+    if cursor.refit is not None:
+        fitted, held = ("train", "valid"), ()
     with group.agreed():
-        shards, vocab = run.artifact("shards"), run.artifact("vocab")
+        shards, vocab = task.run.artifact("shards"), task.run.artifact("vocab")
         rows = vocab.counters["users"], vocab.counters["items"]
-        fitted: tuple[str, ...] = ("train",)
-        held: tuple[str, ...] = ("valid",)
-        if cursor.refit is not None:
-            fitted, held = ("train", "valid"), ()
         train, valid = (read_events(shards, splits, layout, rows) for splits in (fitted, held))
+    return assembled(task.run, Data(*rows, train, valid), group, cursor)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a worker trains on: rows of both tables, and the events of its partitions."""
+
+    users: int
+    items: int
+    train: Events
+    valid: Events
+
+
+def assembled(run: Run, data: Data, group: Group, cursor: Cursor) -> Trainer:
+    """A training of `data` from its start, at `cursor`; of `run` only the config counts."""
+    config, seed = run.config.train, run.config.run.seed
+    layout = Layout(run.config.run.partitions, group.world, group.rank)
+    objective, train = OBJECTIVES[config.objective], data.train
     sizes = torch.tensor(train.sizes, dtype=torch.int64, device=group.device)
     plan = plan_of(tuple(group.by_partition(sizes, layout).tolist()), config)
     settings = LossSettings(has_bias(config), similarity_of(config), config.temperature, config.l2)
     if not objective.ranking:
         settings = replace(settings, mean=mean_weight(train, layout, group))
     counted = _votes(train, config, layout, group)
-    users = _table("users", vocab.counters["users"], config, layout, group, seed)
-    items = _table("items", vocab.counters["items"], config, layout, group, seed)
+    made = _Made(layout, group, _place(run, data, plan.events, group), seed)
+    with group.agreed():
+        users = _table("users", data.users, config, made)
+        items = _table("items", data.items, config, made)
     sweep = None
     if isinstance(plan, als.SweepPlan):
         votes_E = counted.of(train.weight_E)
@@ -203,9 +225,11 @@ def prepared(task: Task, group: Group, cursor: Cursor) -> Trainer:
         settings=settings,
         events=train,
         votes=counted,
-        chosen=metrics.validation(train, valid, layout, group, limit=config.valid_users, seed=seed),
+        chosen=metrics.validation(
+            train, data.valid, layout, group, limit=config.valid_users, seed=seed
+        ),
         sampler=sampler(
-            item_counts(train, vocab.counters["items"], group),
+            item_counts(train, data.items, group),
             number=config.negatives if objective.negatives else 0,
             power=config.negatives_power,
             in_batch=config.in_batch and objective.negatives,
@@ -224,18 +248,40 @@ def _votes(events: Events, config: TrainConfig, layout: Layout, group: Group) ->
     return votes(events, config.weight_power, layout, group)
 
 
-def _table(
-    name: str, rows: int, config: TrainConfig, layout: Layout, group: Group, seed: int
-) -> Table:
+@dataclass(frozen=True)
+class _Made:
+    """How tables are made: whose rows, where they live, from which seed."""
+
+    layout: Layout
+    group: Group
+    place: Place
+    seed: int
+
+
+def _place(run: Run, data: Data, events: int, group: Group) -> Place:
+    """Where this worker's tables live; each looks at its own machine, the result is the same."""
+    config = run.config.train
+    if group.device.type != "cpu":
+        return partial(in_memory, device=group.device)
+    tables = config.tables
+    if tables == "auto":
+        size = Size(data.users, data.items, events, len(data.valid))
+        need, free = demand_of(size, run.config, group.world).ahead, free_memory()
+        # All have looked before any goes on to take.
+        tables = "memory" if need * group.neighbours() <= free else "mapped"
+    return in_memory if tables == "memory" else in_files(scratch_of(run))
+
+
+def _table(name: str, rows: int, config: TrainConfig, made: _Made) -> Table:
+    """A table of `rows` rows at its start."""
+    layout, place = made.layout, made.place
     solved = OBJECTIVES[config.objective].loss is None
     # iALS begins near zero: Rendle et al. 2021, arXiv 2110.14037, section 4.
     scale = config.init_scale or (0.1 if solved else 1.0) * config.dim**-0.5
-    biased = has_bias(config)
-    weight_LD = initial_weight(name, rows, config.dim + biased, layout, seed=seed, scale=scale)
-    columns: tuple[slice, ...] = (slice(0, config.dim),)
-    if biased:
+    columns, held = columns_of(config), layout.local_rows(rows)
+    weight_LD = place(held, columns[-1].stop)
+    set_initial(weight_LD, name, rows, layout, seed=made.seed, scale=scale)
+    if len(columns) > 1:
         weight_LD[:, config.dim] = 0.0
-        columns = (*columns, slice(config.dim, config.dim + 1))
-    weight_LD = weight_LD.to(group.device)
-    state = {} if solved else OPTIMIZERS[config.optimizer].state(weight_LD, columns)
-    return Table(ShardedEmbedding(weight_LD, rows, layout, group), state, columns)
+    state = {key: place(held, width) for key, width in state_of(config).items()}
+    return Table(ShardedEmbedding(weight_LD, rows, layout, made.group), state, columns)

@@ -26,7 +26,8 @@ def gradient(step: int, rows: list[int]) -> Tensor:
 
 def trained(name: str, columns: tuple[slice, ...]) -> Tensor:
     weight_LD = torch.ones(ROWS, WIDTH)
-    state = OPTIMIZERS[name].state(weight_LD, columns)
+    kept = OPTIMIZERS[name].state(WIDTH, columns)
+    state = {key: torch.zeros(ROWS, width) for key, width in kept.items()}
     for step, rows in enumerate(STEPS):
         update = Update(torch.tensor(rows), gradient(step, rows), 0.1, step + 1)
         OPTIMIZERS[name].update(weight_LD, state, columns, update)

@@ -11,7 +11,7 @@ from torch import nn
 
 from pipeline.train.collectives import Group
 from pipeline.train.plan import Layout
-from pipeline.train.tables import ShardedEmbedding, initial_weight
+from pipeline.train.tables import ShardedEmbedding, set_initial
 
 ROWS, WIDTH, PARTITIONS = 23, 3, 5
 
@@ -100,8 +100,14 @@ def test_a_bad_index_at_one_rank_is_an_error_at_all(tmp_path: Path) -> None:
     assert all("rows 0 to 22" in text for text in said), said
 
 
+def initial(table: str, layout: Layout) -> torch.Tensor:
+    weight_LD = torch.empty(layout.local_rows(ROWS), WIDTH)
+    set_initial(weight_LD, table, ROWS, layout, seed=3, scale=0.5)
+    return weight_LD
+
+
 def test_initial_rows_do_not_depend_on_the_world() -> None:
-    one = initial_weight("users", ROWS, WIDTH, Layout(PARTITIONS), seed=3, scale=0.5)
+    one = initial("users", Layout(PARTITIONS))
     start, by_partition = 0, {}
     for p in range(PARTITIONS):
         size = len(range(p, ROWS, PARTITIONS))
@@ -109,9 +115,7 @@ def test_initial_rows_do_not_depend_on_the_world() -> None:
         start += size
     for rank in range(2):
         layout = Layout(PARTITIONS, 2, rank)
-        part = initial_weight("users", ROWS, WIDTH, layout, seed=3, scale=0.5)
+        part = initial("users", layout)
         assert torch.equal(part, torch.cat([by_partition[p] for p in layout.owned]))
-    assert not torch.equal(
-        one, initial_weight("items", ROWS, WIDTH, Layout(PARTITIONS), seed=3, scale=0.5)
-    )
+    assert not torch.equal(one, initial("items", Layout(PARTITIONS)))
     assert 0.3 < float(one.std()) < 0.7

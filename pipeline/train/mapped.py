@@ -1,0 +1,79 @@
+"""Where tables live: in memory, or in files of a local disk that are mapped into it.
+
+A mapped table is an ordinary tensor: the system reads the pages of rows that are asked for and
+writes changed ones back when memory is short. Rows are ordered by count, so the hot ones stand
+at the head of each partition, and stay; what a partition adds to them is at most one page that
+is hot in part.
+
+The files have no names: a worker that ends, however it ends, leaves nothing behind.
+
+Legend: N rows, D columns.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import mmap
+import os
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import MachineError
+
+__all__ = ["Place", "in_files", "in_memory"]
+
+# Makes a float32 tensor of zeros, [N, D].
+Place = Callable[[int, int], Tensor]
+
+
+def in_memory(rows: int, width: int, device: torch.device | None = None) -> Tensor:
+    """Zeros in memory, or in that of a device, float32 [rows, width]."""
+    return torch.zeros((rows, width), device=device)
+
+
+def in_files(folder: Path) -> Place:
+    """Zeros in files of a folder on a local disk, which is made where it is missing."""
+    return partial(_in_file, folder)
+
+
+def _in_file(folder: Path, rows: int, width: int) -> Tensor:
+    """Zeros in a file of its own, float32 [rows, width].
+
+    Raises:
+        MachineError: the folder cannot be used, or the disk has no room.
+    """
+    size = rows * width * 4
+    if not size:
+        return in_memory(rows, width)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            # Without the blocks a full disk would end the worker at some later write (SIGBUS).
+            _allocate(file.fileno(), size)
+            view = mmap.mmap(file.fileno(), size)
+    except OSError as error:
+        raise _refused(folder, size, error) from None
+    with contextlib.suppress(AttributeError, OSError):
+        # Rows are read one here, one there: reading ahead would push out what is in use.
+        view.madvise(mmap.MADV_RANDOM)
+    return torch.frombuffer(view, dtype=torch.float32).view(rows, width)
+
+
+def _allocate(file: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+    else:  # macOS
+        os.truncate(file, size)
+
+
+def _refused(folder: Path, size: int, error: OSError) -> MachineError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    what = f"has no room for a table of {size / 1e9:.1f} GB" if full else f"{error.strerror}"
+    todo = "Free some space, or set train.scratch to a folder on another local disk"
+    return MachineError(what, where=str(folder), todo=todo)
