@@ -35,6 +35,7 @@ __all__ = [
     "HnswConfig",
     "IalsConfig",
     "IndexConfig",
+    "Item2VecConfig",
     "ItemsConfig",
     "IvfPqConfig",
     "PairsConfig",
@@ -217,11 +218,32 @@ class IalsConfig(_Section):
     cg_steps: int = Field(3, ge=1, le=1000, description="of conjugate gradients, in each block")
 
 
+class Item2VecConfig(_Section):
+    """For train.objective = 'item2vec' and 'item2vec-softmax', over the pairs of shards.pairs."""
+
+    per_pair: float = Field(
+        5.0, gt=0, description="item2vec: the step's negatives weigh as so many for each pair"
+    )
+    history: int = Field(
+        0, ge=0, description="a user is the mean of the last so many of its items; 0: of all"
+    )
+
+
+# What an objective begins with, where the config says nothing else: for item2vec, the paper's.
+_PAIRS_DEFAULTS = {"similarity": "dot", "temperature": 1.0, "weight_power": 1.0}
+_OBJECTIVE_DEFAULTS: dict[str, dict[str, Any]] = {
+    "item2vec": {**_PAIRS_DEFAULTS, "negatives_power": 0.75},
+    "item2vec-softmax": _PAIRS_DEFAULTS,
+}
+
+
 class TrainConfig(_Section):
     """Training: objective, optimizer, schedule.
 
     'ials' has no steps of events: it uses neither batch_size, similarity, negatives and their
-    keys, optimizer, learning_rate, schedule, warmup_steps, l2 nor bias.
+    keys, optimizer, learning_rate, schedule, warmup_steps, l2 nor bias. 'item2vec' and
+    'item2vec-softmax' have other defaults: similarity = 'dot', temperature = 1, weight_power = 1
+    (a pair counts as often as it was met), and the former negatives_power = 0.75.
     """
 
     objective: str = Field("softmax", description="a name in pipeline.train.objectives.OBJECTIVES")
@@ -281,6 +303,14 @@ class TrainConfig(_Section):
         description="steps per line of train/log.jsonl; 0: at least 10, for a thousand lines",
     )
     ials: IalsConfig = IalsConfig()
+    item2vec: Item2VecConfig = Item2VecConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, tree: Any) -> Any:
+        if not isinstance(tree, dict):
+            return tree
+        return {**_OBJECTIVE_DEFAULTS.get(str(tree.get("objective")), {}), **tree}
 
     @model_validator(mode="after")
     def _blocks(self) -> TrainConfig:
@@ -379,6 +409,8 @@ class Config(_Section):
             raise ValueError(f"events.time: needed for shards.split = '{self.shards.split}'")
         if self.shards.split == "given" and not self.events.split:
             raise ValueError("events.split: needed for shards.split = 'given'")
+        if self.train.objective.startswith("item2vec"):
+            self._pairs()
         if self.shards.pairs is not None and not self.events.time:
             raise ValueError(
                 "events.time: needed for [shards.pairs], which orders a user's items by time"
@@ -397,6 +429,22 @@ class Config(_Section):
                 "use it with train.launcher = 'inline' and train.workers = 1"
             )
         return self
+
+    def _pairs(self) -> None:
+        """What item2vec needs of other sections."""
+        objective = f"train.objective = '{self.train.objective}'"
+        if not self.events.time:
+            raise ValueError(
+                f"events.time: needed for {objective}, which pairs the items of a session in time"
+            )
+        if self.shards.pairs is None:
+            raise ValueError(
+                f"shards.pairs: needed for {objective}; an empty section [shards.pairs] will do"
+            )
+        if self.train.refit and not self.shards.pairs.with_valid:
+            raise ValueError(f"shards.pairs.with_valid: true is needed for a refit of {objective}")
+        if self.train.in_batch:
+            raise ValueError(f"train.in_batch: not for {objective}")
 
     @model_validator(mode="after")
     def _secrets(self) -> Config:

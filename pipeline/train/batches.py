@@ -25,6 +25,9 @@ from pipeline.train.plan import Layout, Plan, generator
 
 __all__ = ["Epoch", "Events", "Votes", "item_counts", "mean_weight", "read_events", "votes"]
 
+_EVENT = ["user_row", "item_row", "weight"]
+_PAIR = ["center_row", "context_row", "count"]
+
 
 @dataclass(frozen=True)
 class Events:
@@ -68,9 +71,11 @@ def read_events(
 ) -> Events:
     """Read the owned partitions, one split after the other in each, in the order of the files.
 
+    Pairs of items come as events too: the center is the user, the count the weight.
+
     Args:
         shards: the artifact.
-        splits: which splits.
+        splits: which splits, or folders of pairs.
         layout: which partitions.
         rows: users and items.
 
@@ -83,16 +88,18 @@ def read_events(
     user_E, item_E = (torch.empty(sum(sizes), dtype=integers(max(rows))) for _ in rows)
     weights, at = _Weights(sum(sizes)), 0
     for path in (path for part in paths for path in part):
-        table = shards.read_table(path, ["user_row", "item_row", "weight"])
+        names = _PAIR if path.startswith("pairs") else _EVENT
+        table = shards.read_table(path, names)
         if table.num_rows != held[path]:
             raise ContractError(
                 f"has {table.num_rows:,} rows, the manifest says {held[path]:,}",
                 where=shards.url(path),
             )
         part = slice(at, at + table.num_rows)
-        user_E.numpy()[part] = table["user_row"].to_numpy()
-        item_E.numpy()[part] = table["item_row"].to_numpy()
-        weights.put(part, table["weight"].to_numpy())
+        user_N, item_N, weight_N = (table[name].to_numpy() for name in names)
+        user_E.numpy()[part] = user_N
+        item_E.numpy()[part] = item_N
+        weights.put(part, weight_N)
         at = part.stop
     return Events(user_E, item_E, weights.weight_E, sizes)
 

@@ -36,12 +36,17 @@ _COPIES = 3  # of one partition while it is stored: the rows, their bytes, the f
 
 @dataclass(frozen=True)
 class Size:
-    """What is trained on: rows of both tables, and events."""
+    """What is trained on: rows of both tables, and events.
+
+    Of pairs of items, `users` are the centers, `train` the pairs, `valid` what is read beside
+    them, and `derived` the users, whose vectors are made of the items'.
+    """
 
     users: int
     items: int
     train: int
     valid: int
+    derived: int = 0
 
     @property
     def rows(self) -> int:
@@ -113,6 +118,10 @@ def state_of(config: TrainConfig) -> dict[str, int]:
 def size_of(run: Run) -> Size:
     """The size of a run whose shards are there."""
     vocab, shards = run.artifact("vocab").counters, run.artifact("shards").counters
+    if OBJECTIVES[run.config.train.objective].pairs:
+        pairs = max(shards["pairs"], shards.get("pairs_with_valid", 0))
+        events = shards["train"] + shards["valid"]
+        return Size(vocab["items"], vocab["items"], pairs, events, derived=vocab["users"])
     return Size(vocab["users"], vocab["items"], shards["train"], shards["valid"])
 
 
@@ -143,7 +152,7 @@ def demand_of(size: Size, config: Config, workers: int) -> Demand:
         cluster=_CLUSTER if train.launcher == "ray" else 0,
         wire=_wire(size, train, workers, row),
         steps=_steps(size, train),
-        stored=_slots(size, train) * whole + size.rows * row,
+        stored=_slots(size, train) * whole + (size.rows + size.derived) * row,
         files=whole,
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from safetensors.torch import save as save_tensors
+from torch import Tensor
 
 from pipeline.log import Progress
 from pipeline.train import metrics
@@ -16,7 +17,7 @@ from pipeline.train.collectives import Group
 from pipeline.train.plan import Layout, rows_in
 from pipeline.train.step import take_step
 from pipeline.train.steplog import StepLog
-from pipeline.train.trainer import Table, Task, Trainer, plan_of, prepared
+from pipeline.train.trainer import PAIRS, Table, Task, Trainer, plan_of, prepared
 from schemas.manifest import FileEntry
 
 __all__ = ["Outcome", "work"]
@@ -166,7 +167,11 @@ def _validated(trainer: Trainer) -> dict[str, float]:
     users, items, settings = trainer.users.rows, trainer.items.rows, trainer.settings
     if not trainer.objective.ranking:
         return metrics.rate(trainer.chosen, users, items, mean=settings.mean)
-    return metrics.rank(trainer.chosen, users, items, settings)
+    if trainer.histories is not None:
+        user_BD = trainer.histories.of(trainer.chosen.user_B, users)
+        return metrics.rank(trainer.chosen, user_BD, users, replace(settings, similarity="cosine"))
+    local_B = users.local(trainer.chosen.user_B.to(users.group.device))
+    return metrics.rank(trainer.chosen, users.weight.detach()[local_B], items, settings)
 
 
 def _improved(trainer: Trainer, measured: dict[str, float]) -> bool:
@@ -199,31 +204,62 @@ def _published(trainer: Trainer, task: Task) -> Outcome:
     cursor = trainer.cursor
     shards = task.run.artifact("shards").counters
     epochs, refits = len(cursor.history), len(cursor.refit or [])
-    sought = plan_of((shards["train"],), trainer.config).steps
-    steps = epochs * sought + refits * trainer.plan.steps
-    tables = {"users": trainer.users, "items": trainer.items}
+    sought = shards["train" if trainer.histories is None else PAIRS["train",]]
+    steps = epochs * plan_of((sought,), trainer.config).steps + refits * trainer.plan.steps
+    vocab = task.run.artifact("vocab").counters
     return Outcome(
-        files=[e for name, table in tables.items() for e in _written(trainer, task, name, table)],
+        files=_tables(trainer, task),
         history=cursor.history,
         refit=cursor.refit or [],
         best_epoch=cursor.best_epoch,
         metric=trainer.metric if trainer.metric in cursor.history[0] else "",
         mean=trainer.settings.mean,
-        users=trainer.users.rows.rows,
-        items=trainer.items.rows.rows,
+        users=vocab["users"],
+        items=vocab["items"],
         steps=steps,
-        pairs=epochs * shards["train"] + refits * trainer.plan.events,
+        pairs=epochs * sought + refits * trainer.plan.events,
     )
 
 
-def _written(trainer: Trainer, task: Task, name: str, table: Table) -> list[FileEntry]:
-    storage, layout, rows = task.run.storage.at("train"), trainer.layout, table.rows.rows
+def _tables(trainer: Trainer, task: Task) -> list[FileEntry]:
+    """The files of all tables; of a model of pairs, users are derived from its items."""
+    users, items, histories = trainer.users, trainer.items, trainer.histories
+
+    def table(name: str, table: Table) -> list[FileEntry]:
+        def tensors(partition: int) -> dict[str, Tensor]:
+            return table.published(partition) if partition in trainer.layout.owned else {}
+
+        return _written(trainer, task, name, table.rows.rows, tensors)
+
+    if histories is None:
+        return [*table("users", users), *table("items", items)]
+
+    def means(partition: int) -> dict[str, Tensor]:
+        return {"weight": histories.partition(partition, users.rows).cpu()}
+
+    derived = _written(trainer, task, "users", histories.users, means)
+    return [*derived, *table("items", users), *table("contexts", items)]
+
+
+def _written(
+    trainer: Trainer,
+    task: Task,
+    name: str,
+    rows: int,
+    tensors: Callable[[int], dict[str, Tensor]],
+) -> list[FileEntry]:
+    """Write a table of `rows` rows; each worker asks for `tensors` equally often."""
+    storage, layout = task.run.storage.at("train"), trainer.layout
+    written = []
 
     def path(partition: int) -> str:
         return f"{name}/part-{partition:05d}.safetensors"
 
-    with trainer.group.agreed():
-        written = [storage.write(path(p), save_tensors(table.published(p))) for p in layout.owned]
+    for partition in range(layout.rank, layout.partitions + layout.rank, layout.world):
+        found = tensors(partition)
+        with trainer.group.agreed():
+            if partition < layout.partitions:
+                written.append(storage.write(path(partition), save_tensors(found)))
     return entries_of(
         written, layout, trainer.group, path, lambda p: rows_in(p, layout.partitions, rows)
     )

@@ -76,21 +76,21 @@ def validation(
 
 
 def rank(
-    chosen: Validation, users: ShardedEmbedding, items: ShardedEmbedding, settings: LossSettings
+    chosen: Validation, user_BD: Tensor, items: ShardedEmbedding, settings: LossSettings
 ) -> dict[str, float]:
     """Means over the validation users of recall, NDCG, MRR and hit rate at 10.
 
-    Seen items are masked; the items come by blocks, so memory does not grow with them.
+    `user_BD` are these users' rows. Seen items are masked; the items come by blocks, so memory
+    does not grow with them.
     """
-    user_BD = users.weight.detach()[users.local(chosen.user_B.to(users.group.device))].cpu()
-    user_BD = _ready(user_BD, settings)
+    user_BD = _ready(user_BD.cpu(), settings)
     if settings.biased:
         user_BD[:, -1] = 1.0
     _, rows_Bk = top_k(user_BD, _blocks(items, settings), CUT, chosen.seen)
     sums = metric_sums(rows_Bk, chosen.relevant, [CUT])
     names = sorted(sums)
     totals = torch.tensor([sums[n] for n in names], dtype=torch.float64)
-    totals = users.group.sum(totals.to(users.group.device)).cpu()
+    totals = items.group.sum(totals.to(items.group.device)).cpu()
     return {name: float(totals[at]) / chosen.users for at, name in enumerate(names)}
 
 

@@ -20,5 +20,5 @@ def has_bias(config: TrainConfig) -> bool:
 
 
 def similarity_of(config: TrainConfig) -> str:
-    """How users and items are compared, "cosine" or "dot"."""
+    """How users and items are compared in training, "cosine" or "dot"."""
     return OBJECTIVES[config.objective].similarity or config.similarity

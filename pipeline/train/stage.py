@@ -39,6 +39,12 @@ def check(run: Run, progress: Progress) -> None:
             where=shards.storage.root,
             todo="Lower shards.valid and shards.test",
         )
+    if OBJECTIVES[config.objective].pairs and not shards.counters["pairs"]:
+        raise TrainingError(
+            "no session has two items, so there are no pairs",
+            where=shards.storage.root,
+            todo="Raise shards.pairs.session_gap_minutes and window_minutes, or set them to 0",
+        )
     if not shards.counters["valid"]:
         if config.metric:
             raise ConfigError(
@@ -98,7 +104,7 @@ def commit(run: Run, out: Writer, outcome: Outcome) -> None:
     out.write(steplog.FILE, out.storage.read(steplog.FILE), volatile=True)
     model = {
         "objective": config.objective,
-        "similarity": similarity_of(config),
+        "similarity": "cosine" if OBJECTIVES[config.objective].pairs else similarity_of(config),
         "dim": config.dim,
         "bias": has_bias(config),
         "mean": outcome.mean,

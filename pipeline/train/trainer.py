@@ -17,6 +17,7 @@ from pipeline.train.batches import Events, Votes, item_counts, mean_weight, read
 from pipeline.train.capacity import Size, columns_of, demand_of, state_of
 from pipeline.train.checkpoint import Cursor, Identity
 from pipeline.train.collectives import Group
+from pipeline.train.histories import Histories, read_latest
 from pipeline.train.losses import LossSettings, Objective
 from pipeline.train.machine import free_memory, scratch_of
 from pipeline.train.mapped import Place, in_files, in_memory
@@ -26,8 +27,10 @@ from pipeline.train.optim import SCHEDULES
 from pipeline.train.plan import Layout, Plan, StepPlan
 from pipeline.train.tables import ShardedEmbedding, set_initial
 
-__all__ = ["Data", "Table", "Task", "Trainer", "assembled", "plan_of", "prepared"]
+__all__ = ["PAIRS", "Data", "Table", "Task", "Trainer", "assembled", "plan_of", "prepared"]
 
+# Folders of pairs by the splits that they are of.
+PAIRS = {("train",): "pairs", ("train", "valid"): "pairs_with_valid"}
 _BLOCK = 1 << 16  # rows looked at together
 
 
@@ -86,7 +89,11 @@ class Table:
 
 @dataclass
 class Trainer:
-    """All that a step needs; `cursor` is the only field that is replaced as training goes on."""
+    """All that a step needs; `cursor` is the only field that is replaced as training goes on.
+
+    Where pairs of items are trained on, `events` are pairs, `users` the centers and `items` the
+    contexts; `histories` then say what users are made of.
+    """
 
     config: TrainConfig
     seed: int
@@ -102,6 +109,7 @@ class Trainer:
     users: Table
     items: Table
     sweep: als.Sweep | None
+    histories: Histories | None
     cursor: Cursor
 
     @property
@@ -183,17 +191,36 @@ def prepared(task: Task, group: Group, cursor: Cursor) -> Trainer:
         shards, vocab = task.run.artifact("shards"), task.run.artifact("vocab")
         rows = vocab.counters["users"], vocab.counters["items"]
         train, valid = (read_events(shards, splits, layout, rows) for splits in (fitted, held))
-    return assembled(task.run, Data(*rows, train, valid), group, cursor)
+        data = Data(*rows, train, valid)
+        if OBJECTIVES[task.run.config.train.objective].pairs:
+            data = _paired(task, data, fitted, layout)
+    return assembled(task.run, data, group, cursor)
+
+
+def _paired(task: Task, data: Data, fitted: tuple[str, ...], layout: Layout) -> Data:
+    """The same with pairs of items to train on: centers take the place of users."""
+    shards, last = task.run.artifact("shards"), task.run.config.train.item2vec.history
+    pairs = read_events(shards, [PAIRS[fitted]], layout, (data.items, data.items))
+    latest = data.train
+    if last:
+        latest = read_latest(shards, fitted, layout, (data.users, data.items), last)
+    histories = Histories(latest, data.users, layout)
+    return replace(data, users=data.items, pairs=pairs, histories=histories)
 
 
 @dataclass(frozen=True)
 class Data:
-    """What a worker trains on: rows of both tables, and the events of its partitions."""
+    """What a worker trains on: rows of both tables, and the events of its partitions.
+
+    With `pairs` it trains on these, and the events only say what validation asks for.
+    """
 
     users: int
     items: int
     train: Events
     valid: Events
+    pairs: Events | None = None
+    histories: Histories | None = None
 
 
 def assembled(run: Run, data: Data, group: Group, cursor: Cursor) -> Trainer:
@@ -201,12 +228,19 @@ def assembled(run: Run, data: Data, group: Group, cursor: Cursor) -> Trainer:
     config, seed = run.config.train, run.config.run.seed
     layout = Layout(run.config.run.partitions, group.world, group.rank)
     objective, train = OBJECTIVES[config.objective], data.train
-    sizes = torch.tensor(train.sizes, dtype=torch.int64, device=group.device)
+    events = train if data.pairs is None else data.pairs
+    sizes = torch.tensor(events.sizes, dtype=torch.int64, device=group.device)
     plan = plan_of(tuple(group.by_partition(sizes, layout).tolist()), config)
-    settings = LossSettings(has_bias(config), similarity_of(config), config.temperature, config.l2)
+    settings = LossSettings(
+        biased=has_bias(config),
+        similarity=similarity_of(config),
+        temperature=config.temperature,
+        l2=config.l2,
+        per_pair=config.item2vec.per_pair,
+    )
     if not objective.ranking:
         settings = replace(settings, mean=mean_weight(train, layout, group))
-    counted = _votes(train, config, layout, group)
+    counted = _votes(events, config, layout, group)
     made = _Made(layout, group, _place(run, data, plan.events, group), seed)
     with group.agreed():
         users = _table("users", data.users, config, made)
@@ -223,7 +257,7 @@ def assembled(run: Run, data: Data, group: Group, cursor: Cursor) -> Trainer:
         plan=plan,
         objective=objective,
         settings=settings,
-        events=train,
+        events=events,
         votes=counted,
         chosen=metrics.validation(
             train, data.valid, layout, group, limit=config.valid_users, seed=seed
@@ -238,6 +272,7 @@ def assembled(run: Run, data: Data, group: Group, cursor: Cursor) -> Trainer:
         users=users,
         items=items,
         sweep=sweep,
+        histories=data.histories,
         cursor=cursor,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from worlds import PlantedWorld, config
 
 from pipeline.artifact import Writer
 from pipeline.run import Run
-from schemas.tables import EVENTS, SHARD, VOCAB
+from schemas.tables import EVENTS, PAIR, SHARD, VOCAB
 
 Rows = npt.NDArray[np.int64]
 Splits = Mapping[str, tuple[Rows, Rows, npt.NDArray[np.float64]]]
@@ -39,6 +40,8 @@ def store(run: Run, users: int, items: int, splits: Splits) -> Run:
     for name in SPLITS:
         _write_split(out, name, run.config.run.partitions, *splits[name])
     sizes = {name: len(splits[name][0]) for name in SPLITS}
+    if run.config.shards.pairs is not None:
+        sizes |= _write_pairs(run, out, splits)
     out.commit({"events_in": total, "dropped": 0, **sizes})
     return run
 
@@ -94,8 +97,29 @@ def _write_split(
         columns = {
             "user_row": users[mine],
             "item_row": items[mine],
-            "time": pa.nulls(len(mine), pa.int64()),
+            "time": mine,
             "weight": weights[mine].astype(np.float32),
             "hash": hashes[mine],
         }
         out.write_table(f"{name}/part-{partition:05d}.parquet", pa.table(columns, schema=SHARD))
+
+
+def _write_pairs(run: Run, out: Writer, splits: Splits) -> dict[str, int]:
+    """All pairs of different items of a user, as of one session each."""
+    counters: dict[str, int] = {}
+    for folder, names in (("pairs", SPLITS[:1]), ("pairs_with_valid", SPLITS[:2])):
+        had: dict[int, list[int]] = {}
+        for name in names:
+            for user, item in zip(*(c.tolist() for c in splits[name][:2]), strict=True):
+                had.setdefault(user, []).append(item)
+        met = Counter((a, b) for items in had.values() for a in items for b in items if a != b)
+        for partition in range(run.config.run.partitions):
+            mine = sorted(p for p in met if p[0] % run.config.run.partitions == partition)
+            rows = [(a, b, met[a, b], at) for at, (a, b) in enumerate(mine)]
+            columns = [list(c) for c in zip(*rows, strict=True)] if rows else [[]] * 4
+            table = pa.table(dict(zip(PAIR.names, columns, strict=True)), schema=PAIR)
+            out.write_table(f"{folder}/part-{partition:05d}.parquet", table)
+        events = sum(len(splits[name][0]) for name in names)
+        said = {"": len(met), "_found": met.total(), "_counted": met.total(), "_events": events}
+        counters |= {f"{folder}{k}": v for k, v in {**said, "_thinned_out": 0}.items()}
+    return counters

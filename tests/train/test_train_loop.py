@@ -43,7 +43,11 @@ IALS = {
     "epochs": 4, "dim": 6, "objective": "ials", "weight_power": 1.0, "refit": True, "patience": 3,
     "ials": {"block": 4, "cg_steps": 2},
 }  # fmt: skip
-OBJECTIVES = {"softmax": SOFTMAX, "rating": RATING, "ials": IALS}
+ITEM2VEC = {
+    "epochs": 3, "dim": 6, "batch_size": 200, "objective": "item2vec", "negatives": 8,
+    "refit": True, "patience": 2, "item2vec": {"history": 3},
+}  # fmt: skip
+OBJECTIVES = {"softmax": SOFTMAX, "rating": RATING, "ials": IALS, "item2vec": ITEM2VEC}
 
 
 class KilledError(Exception):
@@ -98,7 +102,8 @@ def train_rank(run: Run, kill_at: int, hard: bool = False) -> train.Outcome:
 
 
 def run_of(folder: Path, objective: str, **changes: Any) -> Run:
-    return planted(folder, train={**OBJECTIVES[objective], **changes})
+    asked = {"pairs": {"with_valid": True}} if objective.startswith("item2vec") else {}
+    return planted(folder, train={**OBJECTIVES[objective], **changes}, shards=asked)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -131,6 +136,8 @@ def test_one_two_and_three_workers_train_the_same_tables(objective: str, tmp_pat
         ("ials", 1),
         ("ials", 4),
         ("ials", 9),
+        ("item2vec", 6),
+        ("item2vec", 16),
     ],
 )
 def test_stopped_and_gone_on_ends_in_the_same_bytes(
@@ -206,7 +213,7 @@ def test_a_damaged_checkpoint_is_noticed(tmp_path: Path) -> None:
     assert run.up_to_date("train")
 
 
-@pytest.mark.parametrize("objective", ["softmax", "rating"])
+@pytest.mark.parametrize("objective", ["softmax", "rating", "item2vec"])
 def test_a_loss_that_is_not_finite_publishes_nothing(objective: str, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"similarity": "dot", "learning_rate": 1e30, "bias": False}
     run = run_of(tmp_path, objective, **changes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.train.losses.contract import LossSettings, Objective, Step, StepLoss
+from pipeline.train.losses.logistic import negative_sampling
 from pipeline.train.losses.rating import rating
 from pipeline.train.losses.softmax import sampled_softmax
 
@@ -10,5 +11,11 @@ __all__ = ["LOSSES", "LossSettings", "Objective", "Step", "StepLoss"]
 
 LOSSES: dict[str, Objective] = {
     "softmax": Objective(sampled_softmax, ranking=True, negatives=True),
+    "item2vec": Objective(
+        negative_sampling, ranking=True, negatives=True, biased=False, pairs=True
+    ),
+    "item2vec-softmax": Objective(
+        sampled_softmax, ranking=True, negatives=True, biased=False, pairs=True
+    ),
     "rating": Objective(rating, ranking=False, negatives=False, biased=True, similarity="dot"),
 }

@@ -18,7 +18,8 @@ __all__ = ["LossSettings", "Objective", "Step", "StepLoss"]
 class LossSettings:
     """What a loss takes from the config.
 
-    `biased`: the last column of a row is its bias; `mean`: train mean of the ratings.
+    `biased`: the last column of a row is its bias; `mean`: train mean of the ratings;
+    `per_pair`: how many negatives those of the step are to weigh as, for each event.
     """
 
     biased: bool = False
@@ -26,6 +27,7 @@ class LossSettings:
     temperature: float = 1.0
     l2: float = 0.0
     mean: float = 0.0
+    per_pair: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ class Objective:
     `loss` is what steps lower, None where rows are solved for (`pipeline.train.als`).
     `ranking`: validated by ranking the catalogue, otherwise by rating. `negatives`: it needs
     them. `biased`: whether there are biases, None where the config says; `similarity`: the
-    only one that it knows, None where the config says.
+    only one that it knows, None where the config says. `pairs`: it is trained on pairs of items
+    instead of events; then the step's users are centers and its items contexts.
     """
 
     loss: Callable[[Step, LossSettings], StepLoss] | None
@@ -72,6 +75,7 @@ class Objective:
     negatives: bool
     biased: bool | None = None
     similarity: str | None = None
+    pairs: bool = False
 
     @property
     def metrics(self) -> tuple[str, ...]:
