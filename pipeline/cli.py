@@ -126,6 +126,40 @@ def config(file: ConfigFile, sets: Sets = None) -> None:
 
 
 @app.command()
+def plan(
+    file: ConfigFile,
+    sets: Sets = None,
+    users: Annotated[int, typer.Option(min=0, help="where vocab has not finished")] = 0,
+    items: Annotated[int, typer.Option(min=0, help="where vocab has not finished")] = 0,
+    events: Annotated[int, typer.Option(min=0, help="pairs to train on, likewise")] = 0,
+    seconds: Annotated[float, typer.Option(min=0, help="of calibration; 0: no estimate")] = 3.0,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what training will take: rows, memory, disk, bytes sent, steps, minutes.
+
+    Sizes come from finished stages, or from --users, --items and --events. What cannot fit
+    is refused, as `run` would refuse it. Minutes are those of real steps on small tables.
+    """
+    from pipeline.config import load
+    from pipeline.run import Run
+    from pipeline.train.forecast import Given, forecast
+
+    found = forecast(Run(load(file, sets or [])), Given(users, items, events), seconds=seconds)
+    if as_json:
+        print(json.dumps(found.as_json()))
+    else:
+        table = Table(box=None, pad_edge=False, show_header=False)
+        table.add_column()
+        table.add_column(justify="right", no_wrap=True)
+        table.add_column()
+        for line in found.lines():
+            table.add_row(*line)
+        _console().print(table)
+    if found.refused is not None:
+        raise found.refused
+
+
+@app.command()
 def status(folder: RunFolder, as_json: AsJson = False) -> None:
     """Show which stages have finished, with rows, bytes and seconds."""
     from pipeline.run import open_run, published

@@ -106,8 +106,8 @@ def progress_line(
 
 
 def si(value: float) -> str:
-    """A number in three digits: 999, 12.3 k, 4.56 M, 7.89 G."""
-    for scale, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+    """A number in three digits: 999, 12.3 k, 4.56 M, 7.89 G, 1.23 T."""
+    for scale, letter in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
         if abs(value) >= scale * 0.9995:
             return f"{value / scale:.3g}{letter}"
     return f"{value:.3g}"

@@ -1,7 +1,7 @@
 """What a training needs, by arithmetic: memory, disk, steps, bytes between workers.
 
-All figures are bytes and at most; `embedmill plan` shows them, and training is refused on them
-before anything is scheduled.
+`embedmill plan` shows the figures, and training is refused on them before anything is scheduled.
+They are meant to be high rather than low: batches are taken to have no row twice.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ import errno
 import mmap
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +27,9 @@ from torch import Tensor
 
 from pipeline.errors import MachineError
 
-__all__ = ["Place", "in_files", "in_memory"]
+__all__ = ["Ahead", "Place", "in_files", "in_memory"]
+
+_AT_ONCE = 32  # reads that a disk is given together
 
 # Makes a float32 tensor of zeros, [N, D].
 Place = Callable[[int, int], Tensor]
@@ -63,6 +66,29 @@ def _in_file(folder: Path, rows: int, width: int) -> Tensor:
         # Rows are read one here, one there: reading ahead would push out what is in use.
         view.madvise(mmap.MADV_RANDOM)
     return torch.frombuffer(view, dtype=torch.float32).view(rows, width)
+
+
+class Ahead:
+    """Brings rows of mapped tensors into memory before they are needed, many at a time.
+
+    A row that is not there costs a wait for the disk; one after the other they would be most of
+    a step. Threads that wait together keep the disk busy while the step before is worked on.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._flat = [(tensor.view(-1), tensor.shape[1]) for tensor in tensors]
+        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="ahead")
+
+    def bring(self, rows_N: Tensor) -> list[Future[None]]:
+        """Begin to bring rows; returns what can be waited for."""
+        parts = torch.unique(rows_N).chunk(_AT_ONCE)
+        return [self._threads.submit(self._touch, part) for part in parts]
+
+    def _touch(self, rows_N: Tensor) -> None:
+        for flat, width in self._flat:
+            first_N = rows_N * width
+            flat[first_N].sum()
+            flat[first_N + (width - 1)].sum()  # it may lie on the next page
 
 
 def _allocate(file: int, size: int) -> None:

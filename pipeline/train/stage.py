@@ -20,7 +20,7 @@ from pipeline.train.objectives import OBJECTIVES, has_bias, similarity_of
 from pipeline.train.optim import OPTIMIZERS, SCHEDULES
 from pipeline.train.trainer import Task
 
-__all__ = ["build", "check", "commit", "discard_checkpoints"]
+__all__ = ["build", "check", "check_names", "commit", "discard_checkpoints"]
 
 
 def check(run: Run, progress: Progress) -> None:
@@ -32,7 +32,7 @@ def check(run: Run, progress: Progress) -> None:
         MachineError: it does not fit into memory or on disk.
     """
     config, shards = run.config.train, run.artifact("shards")
-    _check_names(config)
+    check_names(config)
     if not shards.counters["train"]:
         raise TrainingError(
             "the split left no train events",
@@ -72,7 +72,8 @@ def _check_room(run: Run, progress: Progress) -> None:
         progress.note(f"tables of {held:.1f} GB are mapped from files in {scratch_of(run)}")
 
 
-def _check_names(config: TrainConfig) -> None:
+def check_names(config: TrainConfig) -> None:
+    """Refuse an unknown name, or settings that do not go together."""
     for key, value, allowed in (
         ("objective", config.objective, list(OBJECTIVES)),
         ("optimizer", config.optimizer, list(OPTIMIZERS)),

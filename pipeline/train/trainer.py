@@ -20,7 +20,7 @@ from pipeline.train.collectives import Group
 from pipeline.train.histories import Histories, read_latest
 from pipeline.train.losses import LossSettings, Objective
 from pipeline.train.machine import free_memory, scratch_of
-from pipeline.train.mapped import Place, in_files, in_memory
+from pipeline.train.mapped import Ahead, Place, in_files, in_memory
 from pipeline.train.negatives import NegativeSampler, sampler
 from pipeline.train.objectives import OBJECTIVES, has_bias, similarity_of
 from pipeline.train.optim import SCHEDULES
@@ -50,11 +50,15 @@ class Task:
 
 @dataclass
 class Table:
-    """One table's rows and optimizer state; `columns` are scaled each on its own."""
+    """One table's rows and optimizer state; `columns` are scaled each on its own.
+
+    A mapped table has an `ahead`.
+    """
 
     rows: ShardedEmbedding
     state: dict[str, Tensor]
     columns: tuple[slice, ...]
+    ahead: Ahead | None = None
 
     @property
     def weight(self) -> Tensor:
@@ -139,6 +143,11 @@ class Trainer:
             return config.learning_rate * (at + 1) / warm
         done = (at - warm) / max(1, config.epochs * steps - warm)
         return config.learning_rate * SCHEDULES[config.schedule](done)
+
+    def expect(self, batch_B: Tensor) -> None:
+        """Events of the step after: their users' rows can come from the disk meanwhile."""
+        if self.users.ahead is not None:
+            self.users.ahead.bring(self.users.rows.local(self.events.user_E[batch_B].long()))
 
     def tensors(self, partition: int) -> dict[str, Tensor]:
         """One partition of both tables, for a checkpoint."""
@@ -319,4 +328,5 @@ def _table(name: str, rows: int, config: TrainConfig, made: _Made) -> Table:
     if len(columns) > 1:
         weight_LD[:, config.dim] = 0.0
     state = {key: place(held, width) for key, width in state_of(config).items()}
-    return Table(ShardedEmbedding(weight_LD, rows, layout, made.group), state, columns)
+    ahead = None if place is in_memory else Ahead([weight_LD, *state.values()])
+    return Table(ShardedEmbedding(weight_LD, rows, layout, made.group), state, columns, ahead)

@@ -1,0 +1,182 @@
+"""A table larger than memory: pairs per second under a limit, beside the run in memory.
+
+    python benchmarks/beyond_memory.py [--json] [--rows 50000000] [--limit 4]
+
+Two workers train the same steps twice: with their tables in memory, without a limit (left out
+where memory does not suffice), and with mapped tables under a limit of so many GiB. Prints a
+table; with --json one flat JSON object last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from limits import limited
+
+from pipeline.config import parse
+from pipeline.run import Run
+from pipeline.train.batches import Epoch, Events
+from pipeline.train.capacity import Size, demand_of
+from pipeline.train.checkpoint import Cursor
+from pipeline.train.collectives import Group
+from pipeline.train.machine import free_memory
+from pipeline.train.plan import Layout, generator, rows_in
+from pipeline.train.step import take_step
+from pipeline.train.trainer import Data, Trainer, assembled
+
+_POWER = 0.8  # of the law of counts: the r-th row has events in proportion to r ** -0.8
+_WARM = 0.25  # share of the steps before the clock starts
+
+
+def config_of(args: argparse.Namespace, tables: str, folder: str) -> Run:
+    """The run: softmax with the defaults, at this size."""
+    train = {
+        "dim": args.dim, "batch_size": args.batch, "negatives": args.negatives,
+        "workers": args.workers, "tables": tables, "scratch": folder,
+    }  # fmt: skip
+    tree = {"run": {"name": "beyond-memory", "root": folder}, "events": {"paths": "x", "time": "t"}}
+    return Run(parse({**tree, "train": train}))
+
+
+def drawn(rows: int, number: int, source: torch.Generator) -> torch.Tensor:
+    """Rows by a power law, the low ones most often, int64 [number]."""
+    share = torch.rand(number, generator=source, dtype=torch.float64)
+    return (rows * share ** (1 / (1 - _POWER))).long().clamp_(max=rows - 1)
+
+
+def data_of(args: argparse.Namespace, layout: Layout) -> Data:
+    """The events of a worker's partitions; a twentieth of the rows, at most a million, is items."""
+    items = min(args.rows // 20, 1_000_000)
+    users, each = args.rows - items, args.steps * args.batch // layout.partitions
+    user, item = [], []
+    for partition in layout.owned:
+        source = generator(1, "events", partition)
+        held = rows_in(partition, layout.partitions, users)
+        user.append((partition + layout.partitions * drawn(held, each, source)).int())
+        item.append(drawn(items, each, source).int())
+    sizes = tuple(len(part) for part in user)
+    train = Events(torch.cat(user), torch.cat(item), torch.ones(1).expand(sum(sizes)), sizes)
+    return Data(users, items, train, train.none())
+
+
+def work(rank: int, args: argparse.Namespace, tables: str, folder: str, answer: Any) -> None:
+    """One worker: make the tables, take the steps."""
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/store-{tables}", rank=rank, world_size=args.workers
+    )
+    run, group = config_of(args, tables, folder), Group.joined()
+    layout = Layout(run.config.run.partitions, group.world, group.rank)
+    began = time.perf_counter()
+    trainer = assembled(run, data_of(args, layout), group, Cursor())
+    group.max(0)
+    made = time.perf_counter() - began
+    pairs, seconds, loss = stepped(trainer)
+    if rank == 0:
+        answer.put({"pairs_per_second": pairs / seconds, "made": made, "loss": loss})
+    dist.destroy_process_group()
+
+
+def stepped(trainer: Trainer) -> tuple[int, float, float]:
+    """Take all steps; pairs and seconds after the warm ones, and the last loss."""
+    order = Epoch.drawn(trainer.events, trainer.plan, trainer.layout, trainer.seed, 0)
+    warm, pairs, began, loss = int(_WARM * trainer.plan.steps), 0, 0.0, math.nan
+    for step in range(trainer.plan.steps):
+        if step == warm:
+            began = time.perf_counter()
+        batch_B = order.batch(step)
+        trainer.expect(order.batch(min(step + 1, trainer.plan.steps - 1)))
+        loss = take_step(trainer, step, batch_B)
+        if step >= warm:
+            pairs += sum(trainer.plan.batch_sizes(step))
+    return pairs, time.perf_counter() - began, loss
+
+
+def child(args: argparse.Namespace) -> None:
+    """All workers of one run, in a process of their own that may be limited."""
+    with tempfile.TemporaryDirectory(prefix="embedmill-bench-", dir=args.folder) as folder:
+        answer = mp.get_context("spawn").SimpleQueue()
+        mp.spawn(work, (args, args.child, folder, answer), nprocs=args.workers)
+        print(json.dumps(answer.get()))
+
+
+def measured(args: argparse.Namespace, tables: str, enter: Any = None) -> dict[str, float]:
+    """One run."""
+    command = [sys.executable, __file__, "--child", tables]
+    for key in ("rows", "dim", "batch", "negatives", "steps", "workers", "folder"):
+        command += [f"--{key}", str(getattr(args, key))]
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, preexec_fn=enter)
+    found: dict[str, float] = json.loads(answer.stdout.splitlines()[-1])
+    return found
+
+
+def compared(args: argparse.Namespace) -> dict[str, Any]:
+    """Both runs, flat."""
+    items = min(args.rows // 20, 1_000_000)
+    size = Size(args.rows - items, items, args.steps * args.batch, 0)
+    demand = demand_of(size, config_of(args, "memory", args.folder).config, args.workers)
+    flat: dict[str, Any] = {"rows": args.rows, "dim": args.dim, "table_bytes": demand.files,
+                            "limit_bytes": int(args.limit * 2**30)}  # fmt: skip
+    if not args.only and demand.memory("memory") <= free_memory():
+        flat |= {f"memory.{key}": v for key, v in measured(args, "memory").items()}
+    with limited(flat["limit_bytes"]) as limit:
+        flat |= {f"mapped.{key}": v for key, v in measured(args, "mapped", limit.enter).items()}
+        flat |= {"limit_by": limit.name, "mapped.peak_bytes": limit.peak()}
+    if "memory.loss" in flat:
+        flat["mapped_over_memory"] = (
+            flat["mapped.pairs_per_second"] / flat["memory.pairs_per_second"]
+        )
+        flat["same_loss"] = flat["mapped.loss"] == flat["memory.loss"]
+    return flat
+
+
+def shown(flat: dict[str, Any]) -> None:
+    print(f"{flat['rows']:,} rows x {flat['dim']}, {flat['table_bytes'] / 2**30:.1f} GiB of tables")
+    print(f"limit {flat['limit_bytes'] / 2**30:.1f} GiB by {flat['limit_by']}, "
+          f"peak {flat['mapped.peak_bytes'] / 2**30:.2f} GiB")  # fmt: skip
+    for name in ("memory", "mapped"):
+        if f"{name}.made" in flat:
+            speed, made = flat[f"{name}.pairs_per_second"], flat[f"{name}.made"]
+            print(f"{name:<8} {speed:>12,.0f} pairs/s   tables made in {made:.0f} s")
+    if "mapped_over_memory" in flat:
+        same = "the same loss" if flat["same_loss"] else "ANOTHER LOSS"
+        print(f"mapped over memory: {flat['mapped_over_memory']:.2f}, {same}")
+    else:
+        print("in memory: not run, too little is free")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--rows", type=int, default=50_000_000)
+    parser.add_argument("--dim", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=16_384, help="pairs of a step")
+    parser.add_argument("--negatives", type=int, default=256)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--limit", type=float, default=4.0, help="GiB for the mapped run")
+    parser.add_argument("--folder", default=tempfile.gettempdir(), help="on a local disk")
+    parser.add_argument("--only", action="store_true", help="leave the run in memory out")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        child(args)
+        return
+    flat = compared(args)
+    shown(flat)
+    if args.json:
+        print(json.dumps(flat))
+
+
+if __name__ == "__main__":
+    main()
