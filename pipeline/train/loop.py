@@ -128,6 +128,8 @@ def _taking(trainer: Trainer) -> Callable[[int], float]:
     def take(step: int) -> float:
         with clock("wait"):
             batch_B = order.batch(step)
+            if step + 1 < trainer.plan.steps:
+                trainer.expect(order.batch(step + 1))
         return take_step(trainer, step, batch_B)
 
     return take
