@@ -257,7 +257,8 @@ def assembled(run: Run, data: Data, group: Group, cursor: Cursor) -> Trainer:
     sweep = None
     if isinstance(plan, als.SweepPlan):
         votes_E = counted.of(train.weight_E)
-        sweep = als.prepared(users.rows, items.rows, train, votes_E, config.ials, plan)
+        with group.clock("wait"):
+            sweep = als.prepared(users.rows, items.rows, train, votes_E, config.ials, plan)
     return Trainer(
         config=config,
         seed=seed,
