@@ -27,6 +27,7 @@ from pipeline.errors import ConfigError
 from pipeline.toml import TIMES, emit, lay, read
 
 __all__ = [
+    "CclConfig",
     "Config",
     "EvaluateConfig",
     "EventsConfig",
@@ -202,6 +203,17 @@ class ShardsConfig(_Section):
         return self
 
 
+class CclConfig(_Section):
+    """For train.objective = 'ccl', the cosine contrastive loss."""
+
+    margin: float = Field(
+        0.4, ge=-1, lt=1, description="a negative counts by how far its cosine is above it"
+    )
+    negative_weight: float = Field(
+        50.0, gt=0, description="of the mean over the negatives; the positive has 1"
+    )
+
+
 class IalsConfig(_Section):
     """For train.objective = 'ials': implicit alternating least squares, an epoch a sweep."""
 
@@ -232,6 +244,7 @@ class Item2VecConfig(_Section):
 # What an objective begins with, where the config says nothing else: for item2vec, the paper's.
 _PAIRS_DEFAULTS = {"similarity": "dot", "temperature": 1.0, "weight_power": 1.0}
 _OBJECTIVE_DEFAULTS: dict[str, dict[str, Any]] = {
+    "bpr": {"similarity": "dot", "temperature": 1.0},
     "item2vec": {**_PAIRS_DEFAULTS, "negatives_power": 0.75},
     "item2vec-softmax": _PAIRS_DEFAULTS,
 }
@@ -241,7 +254,9 @@ class TrainConfig(_Section):
     """Training: objective, optimizer, schedule.
 
     'ials' has no steps of events: it uses neither batch_size, similarity, negatives and their
-    keys, optimizer, learning_rate, schedule, warmup_steps, l2 nor bias. 'item2vec' and
+    keys, optimizer, learning_rate, schedule, warmup_steps, l2 nor bias. 'ccl' uses neither
+    similarity, temperature, logq nor bias, 'bpr' no logq, and its defaults are similarity =
+    'dot' and temperature = 1 (as in its paper). 'item2vec' and
     'item2vec-softmax' have other defaults: similarity = 'dot', temperature = 1, weight_power = 1
     (a pair counts as often as it was met), and the former negatives_power = 0.75.
     """
@@ -251,7 +266,7 @@ class TrainConfig(_Section):
     epochs: int = Field(20, ge=1, description="ials: sweeps over users and items")
     batch_size: int = Field(2048, ge=1, description="events of a global step, over all workers")
     similarity: Literal["cosine", "dot"] = "cosine"
-    temperature: float = Field(0.1, gt=0, description="for softmax")
+    temperature: float = Field(0.1, gt=0, description="scores are divided by it")
     negatives: int = Field(256, ge=0, description="shared by the whole global batch")
     negatives_power: float = Field(
         0.0, ge=0, le=2, description="drawn by count to this power: 0 uniform, 1 by count"
@@ -303,6 +318,7 @@ class TrainConfig(_Section):
         description="steps per line of train/log.jsonl; 0: at least 10, for a thousand lines",
     )
     ials: IalsConfig = IalsConfig()
+    ccl: CclConfig = CclConfig()
     item2vec: Item2VecConfig = Item2VecConfig()
 
     @model_validator(mode="before")

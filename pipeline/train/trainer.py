@@ -246,6 +246,8 @@ def assembled(run: Run, data: Data, group: Group, cursor: Cursor) -> Trainer:
         temperature=config.temperature,
         l2=config.l2,
         per_pair=config.item2vec.per_pair,
+        margin=config.ccl.margin,
+        negative_weight=config.ccl.negative_weight,
     )
     if not objective.ranking:
         settings = replace(settings, mean=mean_weight(train, layout, group))

@@ -302,9 +302,19 @@ def test_early_stop_keeps_the_best_epoch(tmp_path: Path) -> None:
         assert torch.equal(table, tables(run)[name])
 
 
-def test_learns_the_planted_clusters(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"objective": "softmax"},
+        {"objective": "bpr", "learning_rate": 0.3},
+        {"objective": "ccl", "ccl": {"margin": 0.2, "negative_weight": 4.0}},
+        {"objective": "ials", "dim": 4, "ials": {"unobserved_weight": 0.1}},
+    ],
+    ids=lambda changes: changes["objective"],
+)
+def test_learns_the_planted_clusters(changes: dict[str, Any], tmp_path: Path) -> None:
     world = PlantedWorld(users=120, items=40, clusters=4, events_per_user=9)
-    run = planted(tmp_path, world, train={"epochs": 25, "dim": 16, "batch_size": 64})
+    run = planted(tmp_path, world, train={"epochs": 25, "dim": 16, "batch_size": 64, **changes})
     train.build(run, run.writer("train"), Quiet())
     items = torch.nn.functional.normalize(tables(run)["items"])
     near = (items @ items.T - 2 * torch.eye(40)).topk(5).indices % world.clusters

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pipeline.train.losses.bpr import bpr
+from pipeline.train.losses.ccl import ccl
 from pipeline.train.losses.contract import LossSettings, Objective, Step, StepLoss
 from pipeline.train.losses.logistic import negative_sampling
 from pipeline.train.losses.rating import rating
@@ -11,6 +13,8 @@ __all__ = ["LOSSES", "LossSettings", "Objective", "Step", "StepLoss"]
 
 LOSSES: dict[str, Objective] = {
     "softmax": Objective(sampled_softmax, ranking=True, negatives=True),
+    "bpr": Objective(bpr, ranking=True, negatives=True),
+    "ccl": Objective(ccl, ranking=True, negatives=True, biased=False, similarity="cosine"),
     "item2vec": Objective(
         negative_sampling, ranking=True, negatives=True, biased=False, pairs=True
     ),

@@ -19,7 +19,8 @@ class LossSettings:
     """What a loss takes from the config.
 
     `biased`: the last column of a row is its bias; `mean`: train mean of the ratings;
-    `per_pair`: how many negatives those of the step are to weigh as, for each event.
+    `per_pair`: how many negatives those of the step are to weigh as, for each event;
+    `margin` and `negative_weight` of the cosine contrastive loss.
     """
 
     biased: bool = False
@@ -28,6 +29,8 @@ class LossSettings:
     l2: float = 0.0
     mean: float = 0.0
     per_pair: float = 1.0
+    margin: float = 0.0
+    negative_weight: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,138 @@
+"""Events against the step's shared negatives, in blocks of the batch that stay in cache.
+
+Legend: B events here, R events of a block, H of these that have their positive among the
+negatives, U distinct users, V distinct items, K negatives, N distinct ones of these,
+D columns (of a biased objective the last one is the bias).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.train.losses.contract import LossSettings, Step, StepLoss
+from pipeline.train.losses.rows import decay, scaled, unscale
+
+__all__ = ["Compare", "contrasted"]
+
+_BLOCK = 1 << 18  # scores held at once: 1 MiB of float32
+_LEAST = 64  # events of a block, below which matrix products lose speed
+
+# compare(score_RN, positive_R, weight_N): an event's loss [R] and its slope by the positive's
+# score [R]; score_RN, -inf where a negative is the positive, becomes the slopes by the negatives'.
+Compare = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def contrasted(step: Step, settings: LossSettings, compare: Compare) -> StepLoss:
+    """Mean over the batch of what `compare` makes of each event's scores, with gradients.
+
+    A score is the similarity, and the item's bias where there is one, over the temperature.
+    The negatives' weights `weight_N` sum to 1: one that was drawn twice has twice the weight.
+    A negative that is the event's positive must count for nothing. L2 falls on the user's and
+    the positive's row of each event. Nothing of size B x K is kept.
+    """
+    end = step.item_VD.shape[1] - int(settings.biased)
+    cosine = settings.similarity == "cosine"
+    user_UD, user_U = scaled(step.user_UD[:, :end], cosine)
+    item_VD, item_V = scaled(step.item_VD[:, :end], cosine)
+    bias_V = step.item_VD[:, end] if settings.biased else torch.zeros_like(step.item_VD[:, 0])
+    share_B = step.weight_B / step.size
+    user_BD = user_UD.index_select(0, step.user_B)
+    positive_BD = item_VD.index_select(0, step.positive_B)
+    score_B = torch.linalg.vecdot(user_BD, positive_BD) + bias_V[step.positive_B]
+    negatives = _Negatives.of(step, item_VD, bias_V, settings.temperature)
+    batch = _Batch(user_BD, score_B / settings.temperature, share_B)
+    sums = _over_blocks(batch, negatives, _hits(step, negatives.row_N), compare)
+
+    slope_B1 = (sums.slope_B / settings.temperature)[:, None]
+    pushed_UD, pushed_VD = torch.zeros_like(step.user_UD), torch.zeros_like(step.item_VD)
+    slope_BD = sums.slope_BD.addcmul_(positive_BD, slope_B1)
+    pushed_UD[:, :end].index_add_(0, step.user_B, slope_BD)
+    pushed_VD[:, :end].index_add_(0, step.positive_B, user_BD * slope_B1)
+    pushed_VD[:, :end].index_add_(0, negatives.row_N, sums.slope_ND)
+    if settings.biased:
+        pushed_VD[:, end].index_add_(0, step.positive_B, slope_B1[:, 0])
+        pushed_VD[:, end].index_add_(0, negatives.row_N, sums.slope_N)
+    unscale(pushed_UD[:, :end], user_UD, user_U)
+    unscale(pushed_VD[:, :end], item_VD, item_V)
+    loss = (sums.loss_B.double() * share_B).sum()
+    penalty = decay(step, share_B * settings.l2, pushed_UD, pushed_VD) if settings.l2 else 0.0
+    return StepLoss(loss + penalty, pushed_UD, pushed_VD)
+
+
+@dataclass(frozen=True)
+class _Negatives:
+    """Each negative once, all over the temperature; scores are `user @ vector' + bias_N`."""
+
+    row_N: Tensor
+    vector_ND: Tensor
+    bias_N: Tensor
+    weight_N: Tensor
+    temperature: float
+
+    @staticmethod
+    def of(step: Step, item_VD: Tensor, bias_V: Tensor, temperature: float) -> _Negatives:
+        row_N, times_N = torch.unique(step.negative_K, return_counts=True)
+        weight_N = times_N.to(item_VD) / max(1, len(step.negative_K))
+        vector_ND = item_VD.index_select(0, row_N) / temperature
+        return _Negatives(row_N, vector_ND, bias_V[row_N] / temperature, weight_N, temperature)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Events: their users' vectors, their positives' scores, and how much they count."""
+
+    user_BD: Tensor
+    positive_B: Tensor
+    share_B: Tensor
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """What the pass over all blocks leaves.
+
+    Losses and slopes by the positives' scores (B), gradients by the users' vectors through the
+    negatives (BD), and by the negatives' vectors (ND) and biases (N).
+    """
+
+    loss_B: Tensor
+    slope_B: Tensor
+    slope_BD: Tensor
+    slope_ND: Tensor
+    slope_N: Tensor
+
+
+def _over_blocks(batch: _Batch, negatives: _Negatives, hit_B: Tensor, compare: Compare) -> _Sums:
+    sums = _Sums(
+        torch.empty_like(batch.positive_B),
+        torch.empty_like(batch.positive_B),
+        torch.empty_like(batch.user_BD),
+        torch.zeros_like(negatives.vector_ND),
+        torch.zeros_like(negatives.bias_N),
+    )
+    rows = max(_LEAST, _BLOCK // max(1, len(negatives.row_N)))
+    for start in range(0, len(batch.user_BD), rows):
+        part = slice(start, start + rows)
+        user_RD, share_R, hit_R = batch.user_BD[part], batch.share_B[part], hit_B[part]
+        score_RN = torch.addmm(negatives.bias_N, user_RD, negatives.vector_ND.T)
+        event_H = torch.nonzero(hit_R >= 0).squeeze(1)
+        score_RN[event_H, hit_R[event_H]] = -torch.inf
+        sums.loss_B[part], slope_R = compare(score_RN, batch.positive_B[part], negatives.weight_N)
+        sums.slope_B[part] = slope_R * share_R
+        slope_RN = score_RN.mul_(share_R[:, None])
+        torch.mm(slope_RN, negatives.vector_ND, out=sums.slope_BD[part])
+        sums.slope_ND.addmm_(slope_RN.T, user_RD)
+        sums.slope_N.add_(slope_RN.sum(0))
+    sums.slope_ND.div_(negatives.temperature)
+    sums.slope_N.div_(negatives.temperature)
+    return sums
+
+
+def _hits(step: Step, row_N: Tensor) -> Tensor:
+    """Which of the distinct negatives each event's positive is, -1 for none, int64 [B]."""
+    column_V = torch.full_like(step.item_VD[:, 0], -1, dtype=torch.int64)
+    column_V[row_N] = torch.arange(len(row_N), device=row_N.device)
+    return column_V.index_select(0, step.positive_B)
