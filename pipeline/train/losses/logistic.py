@@ -1,11 +1,13 @@
-"""Skip-gram with negative sampling, in blocks of the batch that stay in cache.
+"""Skip-gram with negative sampling, in blocks of centers that stay in cache.
 
-Legend: B events here, R events of a block, H of these that have their positive among the
-negatives, U distinct centers, V distinct contexts, K negatives, N distinct ones of these,
-D columns.
+Legend: B events here, U distinct centers, V distinct contexts, K negatives, N distinct ones of
+these, R centers (or pairs) of a block, H events of a block with their context among these, D
+columns.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,7 +19,8 @@ from pipeline.train.losses.rows import decay, scaled, unscale
 __all__ = ["negative_sampling"]
 
 _BLOCK = 1 << 18  # logits held at once: 1 MiB of float32
-_LEAST = 64  # events of a block, below which matrix products lose speed
+_PAIRS = 2048  # whose vectors are held at once
+_LEAST = 64  # centers of a block, below which matrix products lose speed
 
 
 def negative_sampling(step: Step, settings: LossSettings) -> StepLoss:
@@ -30,50 +33,110 @@ def negative_sampling(step: Step, settings: LossSettings) -> StepLoss:
     A negative that is the context is left out, as word2vec does. Centers are the step's
     users, contexts its items. The gradients are worked out by hand: d loss / d logit is
     s - 1 for the pair and s for a negative.
+
+    All pairs of a center have the same logits with the negatives: these are worked out once
+    for each center, weighted by the pairs that it has in the step.
     """
     cosine = settings.similarity == "cosine"
     user_UD, user_U = scaled(step.user_UD, cosine)
     item_VD, item_V = scaled(step.item_VD, cosine)
-    user_BD = user_UD.index_select(0, step.user_B)
-    positive_BD = item_VD.index_select(0, step.positive_B)
-    logit_B = torch.linalg.vecdot(user_BD, positive_BD) / settings.temperature
     share_B = step.weight_B / step.size
-    scale_B = share_B / settings.temperature
-    slope_B1 = (torch.sigmoid(-logit_B) * -scale_B)[:, None]
-
-    row_N, times_N = torch.unique(step.negative_K, return_counts=True)
-    weight_N = times_N.to(item_VD) * (settings.per_pair / max(1, len(step.negative_K)))
-    column_V = torch.full_like(step.item_VD[:, 0], -1, dtype=torch.int64)
-    column_V[row_N] = torch.arange(len(row_N), device=row_N.device)
-    column_B = column_V.index_select(0, step.positive_B)
-    negative_ND = item_VD.index_select(0, row_N)
-    logit_DN = (negative_ND / settings.temperature).T.contiguous()
-    slope_BD, slope_ND = positive_BD * slope_B1, torch.zeros_like(negative_ND)
-    loss_B = functional.softplus(-logit_B)
-    rows = max(_LEAST, _BLOCK // max(1, len(row_N)))
-    for start in range(0, len(user_BD), rows):
-        part = slice(start, start + rows)
-        user_RD = user_BD[part]
-        logit_RN = _logits(user_RD, logit_DN, column_B[part])
-        loss_B[part] += functional.softplus(logit_RN) @ weight_N
-        slope_RN = logit_RN.sigmoid_().mul_(weight_N).mul_(scale_B[part, None])
-        slope_BD[part].addmm_(slope_RN, negative_ND)
-        slope_ND.addmm_(slope_RN.T, user_RD)
-
-    pushed_UD, pushed_VD = torch.zeros_like(step.user_UD), torch.zeros_like(step.item_VD)
-    pushed_UD.index_add_(0, step.user_B, slope_BD)
-    pushed_VD.index_add_(0, step.positive_B, user_BD * slope_B1)
-    pushed_VD.index_add_(0, row_N, slope_ND)
+    drawn = _Drawn.of(step, settings, item_VD)
+    drawn_loss, pushed_UD, drawn_ND = _over_blocks(user_UD, share_B, step.user_B, drawn)
+    pushed_VD = torch.zeros_like(item_VD)
+    pushed_VD.index_add_(0, drawn.row_N, drawn_ND, alpha=1 / settings.temperature)
+    pairs = _Pairs(user_UD, item_VD, step.user_B, step.positive_B, share_B)
+    loss = drawn_loss + pairs.push(settings.temperature, pushed_UD, pushed_VD)
     unscale(pushed_UD, user_UD, user_U)
     unscale(pushed_VD, item_VD, item_V)
-    loss = (loss_B.double() * share_B).sum()
     penalty = decay(step, share_B * settings.l2, pushed_UD, pushed_VD) if settings.l2 else 0.0
     return StepLoss(loss + penalty, pushed_UD, pushed_VD)
 
 
-def _logits(user_RD: Tensor, logit_DN: Tensor, column_R: Tensor) -> Tensor:
-    """Logits of the block's centers with the negatives; -inf where one is the context."""
-    logit_RN = user_RD @ logit_DN
-    event_H = torch.nonzero(column_R >= 0).squeeze(1)
-    logit_RN[event_H, column_R[event_H]] = -torch.inf
-    return logit_RN
+@dataclass(frozen=True)
+class _Pairs:
+    """The pairs themselves: their centers and contexts, and how much each counts."""
+
+    user_UD: Tensor
+    item_VD: Tensor
+    user_B: Tensor
+    positive_B: Tensor
+    share_B: Tensor
+
+    def push(self, temperature: float, pushed_UD: Tensor, pushed_VD: Tensor) -> Tensor:
+        """The loss of the pairs; adds its gradients, some pairs at a time in the same memory."""
+        loss = torch.zeros((), dtype=torch.float64, device=self.share_B.device)
+        center_RD, context_RD = self.user_UD.new_empty((2, _PAIRS, self.user_UD.shape[1]))
+        for start in range(0, len(self.user_B), _PAIRS):
+            part = slice(start, start + _PAIRS)
+            user_R, positive_R, share_R = (
+                self.user_B[part],
+                self.positive_B[part],
+                self.share_B[part],
+            )
+            center_RD, context_RD = center_RD[: len(user_R)], context_RD[: len(user_R)]
+            torch.index_select(self.user_UD, 0, user_R, out=center_RD)
+            torch.index_select(self.item_VD, 0, positive_R, out=context_RD)
+            logit_R = torch.linalg.vecdot(center_RD, context_RD) / temperature
+            loss += (functional.softplus(-logit_R).double() * share_R).sum()
+            slope_R1 = (torch.sigmoid(-logit_R) * share_R / -temperature)[:, None]
+            pushed_UD.index_add_(0, user_R, context_RD.mul_(slope_R1))
+            pushed_VD.index_add_(0, positive_R, center_RD.mul_(slope_R1))
+        return loss
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Each negative once: how much it weighs, and which events have it for their context.
+
+    Logits are `center @ logit_DN`; `slope_ND` are d logit / d center. `event_H` by rising
+    center, `column_H` is where in N their context stands.
+    """
+
+    row_N: Tensor
+    weight_N: Tensor
+    logit_DN: Tensor
+    slope_ND: Tensor
+    event_H: Tensor
+    column_H: Tensor
+
+    @staticmethod
+    def of(step: Step, settings: LossSettings, item_VD: Tensor) -> _Drawn:
+        row_N, times_N = torch.unique(step.negative_K, return_counts=True)
+        weight_N = times_N.to(item_VD) * (settings.per_pair / max(1, len(step.negative_K)))
+        column_V = torch.full_like(item_VD[:, 0], -1, dtype=torch.int64)
+        column_V[row_N] = torch.arange(len(row_N), device=row_N.device)
+        column_B = column_V.index_select(0, step.positive_B)
+        event_H = torch.nonzero(column_B >= 0).squeeze(1)
+        event_H = event_H[torch.argsort(step.user_B[event_H])]
+        slope_ND = item_VD.index_select(0, row_N) / settings.temperature
+        logit_DN = slope_ND.T.contiguous()
+        return _Drawn(row_N, weight_N, logit_DN, slope_ND, event_H, column_B[event_H])
+
+
+def _over_blocks(
+    user_UD: Tensor, share_B: Tensor, user_B: Tensor, drawn: _Drawn
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss against the negatives, its gradients by centers, and those by negatives, that
+    are still to be divided by the temperature.
+    """
+    share_U = torch.zeros_like(user_UD[:, 0]).index_add_(0, user_B, share_B)
+    pushed_UD, pushed_ND = torch.zeros_like(user_UD), torch.zeros_like(drawn.slope_ND)
+    loss = torch.zeros((), dtype=torch.float64, device=user_UD.device)
+    rows = max(_LEAST, _BLOCK // max(1, len(drawn.row_N)))
+    center_H = user_B[drawn.event_H]
+    ends = torch.bincount(center_H // rows, minlength=-(-len(user_UD) // rows)).cumsum(0).tolist()
+    for start, first, last in zip(range(0, len(user_UD), rows), [0, *ends[:-1]], ends, strict=True):
+        part, hit = slice(start, start + rows), slice(first, last)
+        user_RD = user_UD[part]
+        # How much each negative counts for a center: not for the pairs that have it as context.
+        share_RN = share_U[part, None].repeat(1, len(drawn.row_N))
+        place = center_H[hit] - start, drawn.column_H[hit]
+        share_RN.index_put_(place, -share_B[drawn.event_H[hit]], accumulate=True)
+        share_RN.clamp_(min=0).mul_(drawn.weight_N)
+        logit_RN = user_RD @ drawn.logit_DN
+        loss += (functional.softplus(logit_RN) * share_RN).sum(dtype=torch.float64)
+        slope_RN = share_RN.mul_(logit_RN.sigmoid_())
+        torch.mm(slope_RN, drawn.slope_ND, out=pushed_UD[part])
+        pushed_ND.addmm_(slope_RN.T, user_RD)
+    return loss, pushed_UD, pushed_ND
