@@ -3,8 +3,9 @@
     python benchmarks/beyond_memory.py [--json] [--rows 50000000] [--limit 4]
 
 Two workers train the same steps twice: with their tables in memory, without a limit (left out
-where memory does not suffice), and with mapped tables under a limit of so many GiB. Prints a
-table; with --json one flat JSON object last.
+where memory does not suffice), and with mapped tables under a limit of so many GiB. Events are
+drawn by a power law, the r-th row in proportion to r ** -0.8. Prints a table; with --json one
+flat JSON object last.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ from limits import limited
 
 from pipeline.config import parse
 from pipeline.run import Run
-from pipeline.train.batches import Epoch, Events
+from pipeline.train.batches import Epoch
 from pipeline.train.capacity import Size, demand_of
 from pipeline.train.checkpoint import Cursor
 from pipeline.train.collectives import Group
+from pipeline.train.forecast import synthetic
 from pipeline.train.machine import free_memory
-from pipeline.train.plan import Layout, generator, rows_in
+from pipeline.train.plan import Layout
 from pipeline.train.step import take_step
-from pipeline.train.trainer import Data, Trainer, assembled
+from pipeline.train.trainer import Trainer, assembled
 
-_POWER = 0.8  # of the law of counts: the r-th row has events in proportion to r ** -0.8
 _WARM = 0.25  # share of the steps before the clock starts
 
 
@@ -44,29 +45,15 @@ def config_of(args: argparse.Namespace, tables: str, folder: str) -> Run:
         "dim": args.dim, "batch_size": args.batch, "negatives": args.negatives,
         "workers": args.workers, "tables": tables, "scratch": folder,
     }  # fmt: skip
-    tree = {"run": {"name": "beyond-memory", "root": folder}, "events": {"paths": "x", "time": "t"}}
+    name = {"name": "beyond-memory", "root": folder, "partitions": 256}
+    tree = {"run": name, "events": {"paths": "x", "time": "t"}}
     return Run(parse({**tree, "train": train}))
 
 
-def drawn(rows: int, number: int, source: torch.Generator) -> torch.Tensor:
-    """Rows by a power law, the low ones most often, int64 [number]."""
-    share = torch.rand(number, generator=source, dtype=torch.float64)
-    return (rows * share ** (1 / (1 - _POWER))).long().clamp_(max=rows - 1)
-
-
-def data_of(args: argparse.Namespace, layout: Layout) -> Data:
-    """The events of a worker's partitions; a twentieth of the rows, at most a million, is items."""
+def size_of(args: argparse.Namespace) -> Size:
+    """A twentieth of the rows, at most a million, is items."""
     items = min(args.rows // 20, 1_000_000)
-    users, each = args.rows - items, args.steps * args.batch // layout.partitions
-    user, item = [], []
-    for partition in layout.owned:
-        source = generator(1, "events", partition)
-        held = rows_in(partition, layout.partitions, users)
-        user.append((partition + layout.partitions * drawn(held, each, source)).int())
-        item.append(drawn(items, each, source).int())
-    sizes = tuple(len(part) for part in user)
-    train = Events(torch.cat(user), torch.cat(item), torch.ones(1).expand(sum(sizes)), sizes)
-    return Data(users, items, train, train.none())
+    return Size(args.rows - items, items, args.steps * args.batch, 0)
 
 
 def work(rank: int, args: argparse.Namespace, tables: str, folder: str, answer: Any) -> None:
@@ -78,7 +65,7 @@ def work(rank: int, args: argparse.Namespace, tables: str, folder: str, answer: 
     run, group = config_of(args, tables, folder), Group.joined()
     layout = Layout(run.config.run.partitions, group.world, group.rank)
     began = time.perf_counter()
-    trainer = assembled(run, data_of(args, layout), group, Cursor())
+    trainer = assembled(run, synthetic(size_of(args), layout), group, Cursor())
     group.max(0)
     made = time.perf_counter() - began
     pairs, seconds, loss = stepped(trainer)
@@ -122,9 +109,7 @@ def measured(args: argparse.Namespace, tables: str, enter: Any = None) -> dict[s
 
 def compared(args: argparse.Namespace) -> dict[str, Any]:
     """Both runs, flat."""
-    items = min(args.rows // 20, 1_000_000)
-    size = Size(args.rows - items, items, args.steps * args.batch, 0)
-    demand = demand_of(size, config_of(args, "memory", args.folder).config, args.workers)
+    demand = demand_of(size_of(args), config_of(args, "memory", args.folder).config, args.workers)
     flat: dict[str, Any] = {"rows": args.rows, "dim": args.dim, "table_bytes": demand.files,
                             "limit_bytes": int(args.limit * 2**30)}  # fmt: skip
     if not args.only and demand.memory("memory") <= free_memory():

@@ -16,7 +16,17 @@ from pipeline.train.objectives import OBJECTIVES, has_bias
 from pipeline.train.optim import OPTIMIZERS
 from pipeline.train.plan import Layout
 
-__all__ = ["Demand", "Free", "Size", "columns_of", "demand_of", "fitting", "size_of", "state_of"]
+__all__ = [
+    "Demand",
+    "Free",
+    "Size",
+    "columns_of",
+    "demand_of",
+    "fitting",
+    "shared",
+    "size_of",
+    "state_of",
+]
 
 Tables = Literal["memory", "mapped"]
 
@@ -86,6 +96,14 @@ class Demand:
         """Bytes that a worker will still take for tables in memory, once it has its events."""
         return self.tables + self.optimizer + self.events // 3 + self.batch + self.partition
 
+    def holdable(self, free: int) -> float:
+        """Share of a worker's mapped rows that `free` bytes hold beside all else.
+
+        It takes two thirds of what is left; pages of files need the rest.
+        """
+        spare = free - (self.ahead - self.tables - self.optimizer)
+        return min(1.0, max(0, spare) * 2 / 3 / max(1, self.tables + self.optimizer))
+
     def as_json(self) -> dict[str, int]:
         """The figures by name."""
         return asdict(self)
@@ -99,6 +117,17 @@ class Free:
     run: int | None
     scratch: int
     one_disk: bool
+
+
+def shared(spare: float, users: int, items: int) -> tuple[float, float]:
+    """Shares of the users' and items' rows to hold, of all rows a share of `spare`.
+
+    A row of the smaller table is used more often: it takes up to half of it.
+    """
+    rows, few = spare * (users + items), min(users, items)
+    of_few = min(1.0, rows / 2 / max(1, few))
+    of_many = min(1.0, (rows - of_few * few) / max(1, users + items - few))
+    return (of_few, of_many) if users < items else (of_many, of_few)
 
 
 def columns_of(config: TrainConfig) -> tuple[slice, ...]:

@@ -1,9 +1,9 @@
 """Where tables live: in memory, or in files of a local disk that are mapped into it.
 
 A mapped table is an ordinary tensor: the system reads the pages of rows that are asked for and
-writes changed ones back when memory is short. Rows are ordered by count, so the hot ones stand
-at the head of each partition, and stay; what a partition adds to them is at most one page that
-is hot in part.
+writes changed ones back when memory is short. Short of memory it writes all that have changed,
+and the most used rows change in every step; so these are held back (`hold`). Rows are ordered
+by count: the most used ones are the heads of the partitions, each a range of pages of its own.
 
 The files have no names: a worker that ends, however it ends, leaves nothing behind.
 
@@ -13,6 +13,7 @@ Legend: N rows, D columns.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import mmap
 import os
@@ -27,8 +28,9 @@ from torch import Tensor
 
 from pipeline.errors import MachineError
 
-__all__ = ["Ahead", "Place", "in_files", "in_memory"]
+__all__ = ["Ahead", "Place", "hold", "in_files", "in_memory"]
 
+_MAP_FIXED = 0x10  # on Linux and macOS
 _AT_ONCE = 32  # reads that a disk is given together
 
 # Makes a float32 tensor of zeros, [N, D].
@@ -66,6 +68,35 @@ def _in_file(folder: Path, rows: int, width: int) -> Tensor:
         # Rows are read one here, one there: reading ahead would push out what is in use.
         view.madvise(mmap.MADV_RANDOM)
     return torch.frombuffer(view, dtype=torch.float32).view(rows, width)
+
+
+def hold(table_ND: Tensor, spans: Sequence[slice]) -> int:
+    """Take ranges of rows of a mapped table of zeros out of its file, for good.
+
+    The tensor stays one: memory of no file is laid over the whole pages of each range.
+
+    Returns:
+        bytes that are held in memory now; 0 where the system cannot do it.
+    """
+    base, row, held = table_ND.data_ptr(), table_ND.shape[1] * 4, 0
+    for span in spans:
+        first = -(-(base + span.start * row) // mmap.PAGESIZE) * mmap.PAGESIZE
+        size = (base + span.stop * row) // mmap.PAGESIZE * mmap.PAGESIZE - first
+        if size > 0 and _overlaid(first, size):
+            held += size
+    return held
+
+
+def _overlaid(address: int, size: int) -> bool:
+    """Lay new memory over pages that are ours; Python's own mmap cannot say where."""
+    if not hasattr(mmap, "MAP_ANONYMOUS"):
+        return False
+    place = ctypes.CDLL(None, use_errno=True).mmap
+    place.restype = ctypes.c_void_p
+    place.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    flags = _MAP_FIXED | mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    there = place(address, size, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
+    return bool(there == address)
 
 
 class Ahead:

@@ -55,6 +55,15 @@ class Layout:
         """Rows of a table that this worker holds."""
         return sum(rows_in(p, self.partitions, rows) for p in self.owned)
 
+    def heads(self, rows: int, share: float) -> list[slice]:
+        """The first `share` of each owned partition, as rows of this worker's part of a table."""
+        found, start = [], 0
+        for partition in self.owned:
+            size = rows_in(partition, self.partitions, rows)
+            found.append(slice(start, start + int(size * share)))
+            start += size
+        return found
+
     def offsets(self, rows: int) -> Tensor:
         """Where each partition begins in this worker's part of the table.
 

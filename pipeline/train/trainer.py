@@ -14,13 +14,13 @@ from pipeline.errors import NotFiniteError
 from pipeline.run import Run
 from pipeline.train import als, metrics
 from pipeline.train.batches import Events, Votes, item_counts, mean_weight, read_events, votes
-from pipeline.train.capacity import Size, columns_of, demand_of, state_of
+from pipeline.train.capacity import Size, columns_of, demand_of, shared, state_of
 from pipeline.train.checkpoint import Cursor, Identity
 from pipeline.train.collectives import Group
 from pipeline.train.histories import Histories, read_latest
 from pipeline.train.losses import LossSettings, Objective
 from pipeline.train.machine import free_memory, scratch_of
-from pipeline.train.mapped import Ahead, Place, in_files, in_memory
+from pipeline.train.mapped import Ahead, Place, hold, in_files, in_memory
 from pipeline.train.negatives import NegativeSampler, sampler
 from pipeline.train.objectives import OBJECTIVES, has_bias, similarity_of
 from pipeline.train.optim import SCHEDULES
@@ -252,10 +252,12 @@ def assembled(run: Run, data: Data, group: Group, cursor: Cursor) -> Trainer:
     if not objective.ranking:
         settings = replace(settings, mean=mean_weight(train, layout, group))
     counted = _votes(events, config, layout, group)
-    made = _Made(layout, group, _place(run, data, plan.events, group), seed)
+    place, spare = _place(run, data, plan.events, group)
+    made = _Made(layout, group, place, seed)
+    of_users, of_items = shared(spare, data.users, data.items)
     with group.agreed():
-        users = _table("users", data.users, config, made)
-        items = _table("items", data.items, config, made)
+        users = _table("users", data.users, config, made, of_users)
+        items = _table("items", data.items, config, made, of_items)
     sweep = None
     if isinstance(plan, als.SweepPlan):
         votes_E = counted.of(train.weight_E)
@@ -305,31 +307,38 @@ class _Made:
     seed: int
 
 
-def _place(run: Run, data: Data, events: int, group: Group) -> Place:
-    """Where this worker's tables live; each looks at its own machine, the result is the same."""
+def _place(run: Run, data: Data, events: int, group: Group) -> tuple[Place, float]:
+    """Where this worker's tables live, and the share of mapped rows that memory can hold.
+
+    Each worker looks at its own machine: the result is the same.
+    """
     config = run.config.train
     if group.device.type != "cpu":
-        return partial(in_memory, device=group.device)
-    tables = config.tables
-    if tables == "auto":
-        size = Size(data.users, data.items, events, len(data.valid))
-        need, free = demand_of(size, run.config, group.world).ahead, free_memory()
-        # All have looked before any goes on to take.
-        tables = "memory" if need * group.neighbours() <= free else "mapped"
-    return in_memory if tables == "memory" else in_files(scratch_of(run))
+        return partial(in_memory, device=group.device), 1.0
+    size = Size(data.users, data.items, events, len(data.valid))
+    demand, free = demand_of(size, run.config, group.world), free_memory()
+    # All have looked before any goes on to take.
+    own = free // group.neighbours()
+    if config.tables == "memory" or (config.tables == "auto" and demand.ahead <= own):
+        return in_memory, 1.0
+    return in_files(scratch_of(run)), demand.holdable(own)
 
 
-def _table(name: str, rows: int, config: TrainConfig, made: _Made) -> Table:
-    """A table of `rows` rows at its start."""
+def _table(name: str, rows: int, config: TrainConfig, made: _Made, share: float) -> Table:
+    """A table of `rows` rows at its start; mapped, but for the first `share` of each partition."""
     layout, place = made.layout, made.place
     solved = OBJECTIVES[config.objective].loss is None
     # iALS begins near zero: Rendle et al. 2021, arXiv 2110.14037, section 4.
     scale = config.init_scale or (0.1 if solved else 1.0) * config.dim**-0.5
     columns, held = columns_of(config), layout.local_rows(rows)
     weight_LD = place(held, columns[-1].stop)
+    state = {key: place(held, width) for key, width in state_of(config).items()}
+    if mapped := place is not in_memory and made.group.device.type == "cpu":
+        heads = layout.heads(rows, share)
+        for table in (weight_LD, *state.values()):
+            hold(table, heads)
     set_initial(weight_LD, name, rows, layout, seed=made.seed, scale=scale)
     if len(columns) > 1:
         weight_LD[:, config.dim] = 0.0
-    state = {key: place(held, width) for key, width in state_of(config).items()}
-    ahead = None if place is in_memory else Ahead([weight_LD, *state.values()])
+    ahead = Ahead([weight_LD, *state.values()]) if mapped else None
     return Table(ShardedEmbedding(weight_LD, rows, layout, made.group), state, columns, ahead)

@@ -17,8 +17,9 @@ from pipeline import train
 from pipeline.errors import ConfigError, MachineError
 from pipeline.log import Quiet
 from pipeline.run import Run
+from pipeline.train.capacity import shared
 from pipeline.train.checkpoint import Cursor
-from pipeline.train.mapped import in_files, in_memory
+from pipeline.train.mapped import hold, in_files, in_memory
 from pipeline.train.trainer import prepared
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -116,3 +117,41 @@ def test_a_scratch_folder_that_is_a_file(tmp_path: Path) -> None:
 def test_keys_that_do_not_go_together(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=said):
         planted(tmp_path, train=changes)
+
+
+def test_heads_are_held_in_memory_and_stay_one_tensor(tmp_path: Path) -> None:
+    table = in_files(tmp_path)(1 << 10, 64)
+    assert hold(table, [slice(0, 100), slice(500, 510), slice(1000, 1024)]) == (6 + 1) * 4096
+    names = _names_of(table)
+    assert [bool(name) for name in names[:: 4096 // 256]][:8] == [False] * 6 + [True] * 2
+    table.copy_(torch.arange(1 << 16).view(1 << 10, 64))
+    assert torch.equal(table.view(-1), torch.arange(1 << 16).float())
+
+
+def _names_of(table: torch.Tensor) -> list[str]:
+    """The file behind each row, as the system knows it; empty for memory of no file."""
+    spans = []
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        first, last = (int(end, 16) for end in line.split()[0].split("-"))
+        spans.append((first, last, "".join(line.split()[5:])))
+    rows = range(table.data_ptr(), table.data_ptr() + table.numel() * 4, table.shape[1] * 4)
+    return [next(name for first, last, name in spans if first <= at < last) for at in rows]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_rows_held_in_memory_do_not_change_the_tables(
+    share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.train.capacity.Demand.holdable", lambda *_: share)
+    settings = {**SETTINGS["softmax"], "dim": 64}
+    assert built(tmp_path / "a", "mapped", **settings) == built(
+        tmp_path / "b", "memory", **settings
+    )
+
+
+def test_the_smaller_table_is_held_first() -> None:
+    # 200 of 2,000 rows: 100 of the 500 items, 100 of the 1,500 users; or all of 50 items.
+    assert shared(0.1, 1500, 500) == pytest.approx((100 / 1500, 100 / 500))
+    assert shared(0.1, 50, 1950) == pytest.approx((1.0, 150 / 1950))
+    assert shared(1.0, 1500, 500) == (1.0, 1.0)
+    assert shared(0.0, 1500, 500) == (0.0, 0.0)
