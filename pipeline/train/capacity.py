@@ -220,6 +220,8 @@ def _events(size: Size, train: TrainConfig, share: float) -> int:
     if OBJECTIVES[train.objective].loss is None:
         return int(share * size.train * _SOLVED_EVENT)
     per_item = 3 * _INDEX * size.items  # counts, and what negatives are drawn by
+    if train.l2_power != 1:  # what each row's L2 is multiplied by
+        per_item += _FLOAT * (size.items + int(share * size.users))
     fitted = size.train + (size.valid if train.refit else 0)
     read = size.train + size.valid
     return int(share * (read * _EVENT + fitted * _ORDER)) + per_item

@@ -90,6 +90,12 @@ def check_names(config: TrainConfig) -> None:
             f"allowed: {', '.join(objective.metrics)}",
             where="train.metric",
         )
+    if config.l2_bias is not None and not has_bias(config):
+        raise ConfigError(
+            "users and items have no biases to put it on",
+            where="train.l2_bias",
+            todo="Leave it out, or set train.bias = true where the objective can have them",
+        )
     if objective.negatives and not config.negatives and not config.in_batch:
         raise ConfigError(
             f"objective '{config.objective}' needs negatives",

@@ -59,7 +59,8 @@ def _looked_up(trainer: Trainer, step: int, batch_B: Tensor) -> tuple[Tensor, St
     if trainer.config.logq and len(candidate_K):
         log_expected_K = trainer.sampler.log_expected(candidate_K, sum(sizes))
     rows_V, index = torch.unique(torch.cat([item_B, candidate_K]), return_inverse=True)
-    item_VD, route = trainer.items.rows.fetch(rows_V.to(group.device))
+    asked_V = rows_V.to(group.device)
+    item_VD, route = trainer.items.rows.fetch(asked_V)
     user_B = users.rows.local(events.user_E[batch_B].long().to(group.device))
     local_U, user_index_B = torch.unique(user_B, return_inverse=True)
     part = Step(
@@ -72,6 +73,8 @@ def _looked_up(trainer: Trainer, step: int, batch_B: Tensor) -> tuple[Tensor, St
         weight_B=trainer.votes.of(weight_B).to(group.device),
         target_B=weight_B.to(group.device),
         size=sum(sizes),
+        user_decay_U=trainer.decay.users(local_U),
+        item_decay_V=trainer.decay.items(asked_V),
     )
     return local_U, part, route
 

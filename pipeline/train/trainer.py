@@ -17,6 +17,7 @@ from pipeline.train.batches import Events, Votes, item_counts, mean_weight, read
 from pipeline.train.capacity import Size, columns_of, demand_of, shared, state_of
 from pipeline.train.checkpoint import Cursor, Identity
 from pipeline.train.collectives import Group
+from pipeline.train.decay import Decay, decay_of
 from pipeline.train.histories import Histories, read_latest
 from pipeline.train.losses import LossSettings, Objective
 from pipeline.train.machine import free_memory, scratch_of
@@ -108,6 +109,7 @@ class Trainer:
     settings: LossSettings
     events: Events
     votes: Votes
+    decay: Decay
     chosen: metrics.Validation
     sampler: NegativeSampler
     users: Table
@@ -245,6 +247,7 @@ def assembled(run: Run, data: Data, group: Group, cursor: Cursor) -> Trainer:
         similarity=similarity_of(config),
         temperature=config.temperature,
         l2=config.l2,
+        l2_bias=config.l2_bias,
         per_pair=config.item2vec.per_pair,
         margin=config.ccl.margin,
         negative_weight=config.ccl.negative_weight,
@@ -273,6 +276,7 @@ def assembled(run: Run, data: Data, group: Group, cursor: Cursor) -> Trainer:
         settings=settings,
         events=events,
         votes=counted,
+        decay=decay_of(events, config.l2_power, users.rows, items.rows),
         chosen=metrics.validation(
             train, data.valid, layout, group, limit=config.valid_users, seed=seed
         ),

@@ -18,15 +18,17 @@ __all__ = ["LossSettings", "Objective", "Step", "StepLoss"]
 class LossSettings:
     """What a loss takes from the config.
 
-    `biased`: the last column of a row is its bias; `mean`: train mean of the ratings;
-    `per_pair`: how many negatives those of the step are to weigh as, for each event;
-    `margin` and `negative_weight` of the cosine contrastive loss.
+    `biased`: the last column of a row is its bias; `l2_bias`: its L2, None for `l2` as all
+    columns; `mean`: train mean of the ratings; `per_pair`: how many negatives those of the step
+    are to weigh as, for each event; `margin` and `negative_weight` of the cosine contrastive
+    loss.
     """
 
     biased: bool = False
     similarity: str = "dot"
     temperature: float = 1.0
     l2: float = 0.0
+    l2_bias: float | None = None
     mean: float = 0.0
     per_pair: float = 1.0
     margin: float = 0.0
@@ -40,6 +42,7 @@ class Step:
     `user_B`, `positive_B`, `negative_K` point into `user_UD` and `item_VD`. `weight_B` is how
     much an event counts, `target_B` the rating. `log_expected_K` is subtracted from the
     negatives' logits. `size` is the number of events of the whole global batch.
+    `user_decay_U` and `item_decay_V` multiply the L2 that an event puts on its rows; None: by 1.
     """
 
     user_UD: Tensor
@@ -51,6 +54,8 @@ class Step:
     weight_B: Tensor
     target_B: Tensor
     size: int
+    user_decay_U: Tensor | None = None
+    item_decay_V: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def negative_sampling(step: Step, settings: LossSettings) -> StepLoss:
     loss = drawn_loss + pairs.push(settings.temperature, pushed_UD, pushed_VD)
     unscale(pushed_UD, user_UD, user_U)
     unscale(pushed_VD, item_VD, item_V)
-    penalty = decay(step, share_B * settings.l2, pushed_UD, pushed_VD) if settings.l2 else 0.0
+    penalty = decay(step, settings, pushed_UD, pushed_VD)
     return StepLoss(loss + penalty, pushed_UD, pushed_VD)
 
 

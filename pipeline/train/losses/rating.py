@@ -28,5 +28,5 @@ def rating(step: Step, settings: LossSettings) -> StepLoss:
     pushed_VD.index_add_(0, step.positive_B, slope_B1 * torch.cat([user_BD[:, :-1], ones_B1], 1))
     # In double: the square of a large error leaves the range of a float.
     loss = (error_B.double().square() * share_B).sum()
-    penalty = decay(step, share_B * settings.l2, pushed_UD, pushed_VD) if settings.l2 else 0.0
+    penalty = decay(step, settings, pushed_UD, pushed_VD)
     return StepLoss(loss + penalty, pushed_UD, pushed_VD)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipeline.train.losses.contract import Step
+from pipeline.train.losses.contract import LossSettings, Step
 
 __all__ = ["decay", "scaled", "unscale"]
 
@@ -29,14 +29,25 @@ def unscale(pushed_ND: Tensor, scaled_ND: Tensor, scale_N1: Tensor | None) -> No
         pushed_ND.sub_(along_N1 * scaled_ND).mul_(scale_N1)
 
 
-def decay(step: Step, share_B: Tensor, pushed_UD: Tensor, pushed_VD: Tensor) -> Tensor:
+def decay(
+    step: Step, settings: LossSettings, pushed_UD: Tensor, pushed_VD: Tensor
+) -> Tensor | float:
     """L2 on each event's user and positive row: adds its gradients, returns its loss."""
+    l2_bias = settings.l2 if settings.l2_bias is None else settings.l2_bias
+    if not (settings.l2 or (settings.biased and l2_bias)):
+        return 0.0
+    share_B = step.weight_B / step.size
+    l2_D = share_B.new_full((step.user_UD.shape[1],), settings.l2)
+    if settings.biased:
+        l2_D[-1] = l2_bias
     loss = torch.zeros((), dtype=torch.float64, device=share_B.device)
-    for rows_ND, index_B, pushed_ND in (
-        (step.user_UD, step.user_B, pushed_UD),
-        (step.item_VD, step.positive_B, pushed_VD),
+    for rows_ND, index_B, pushed_ND, decay_N in (
+        (step.user_UD, step.user_B, pushed_UD, step.user_decay_U),
+        (step.item_VD, step.positive_B, pushed_VD, step.item_decay_V),
     ):
         share_N = share_B.new_zeros(len(rows_ND)).index_add_(0, index_B, share_B)
-        pushed_ND.add_(2 * share_N[:, None] * rows_ND)
-        loss = loss + (rows_ND.double().square().sum(1) * share_N).sum()
+        if decay_N is not None:
+            share_N *= decay_N
+        pushed_ND.add_(2 * share_N[:, None] * l2_D * rows_ND)
+        loss = loss + (rows_ND.double().square() @ l2_D.double() * share_N).sum()
     return loss

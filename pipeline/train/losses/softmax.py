@@ -65,7 +65,7 @@ def sampled_softmax(step: Step, settings: LossSettings) -> StepLoss:
     unscale(pushed_UD[:, :end], user_UD, user_U)
     unscale(pushed_VD[:, :end], item_VD, item_V)
     loss = (sums.loss_B.double() * share_B).sum()
-    penalty = decay(step, share_B * settings.l2, pushed_UD, pushed_VD) if settings.l2 else 0.0
+    penalty = decay(step, settings, pushed_UD, pushed_VD)
     return StepLoss(loss + penalty, pushed_UD, pushed_VD)
 
 
