@@ -37,7 +37,7 @@ SOFTMAX = {
 }  # fmt: skip
 RATING = {
     "epochs": 3, "dim": 4, "batch_size": 64, "objective": "rating", "optimizer": "adam",
-    "learning_rate": 0.01, "l2": 0.02, "schedule": "cosine",
+    "learning_rate": 0.01, "l2": 0.2, "l2_power": 0.5, "l2_bias": 0.01, "schedule": "cosine",
 }  # fmt: skip
 IALS = {
     "epochs": 4, "dim": 6, "objective": "ials", "weight_power": 1.0, "refit": True, "patience": 3,
@@ -342,6 +342,7 @@ def test_ratings_beat_their_mean(tmp_path: Path) -> None:
         ({"schedule": "step"}, r"train\.schedule: .*allowed: constant, linear, cosine"),
         ({"metric": "rmse"}, r"train\.metric: 'rmse' is not measured.*allowed: ndcg@10"),
         ({"negatives": 0}, r"train\.negatives: .*needs negatives"),
+        ({"l2_bias": 0.1}, r"train\.l2_bias: .*no biases.*train\.bias = true"),
     ],
 )
 def test_names_are_checked_before_anything_runs(
