@@ -46,9 +46,9 @@ SPLITS = {
 }
 # Chosen with --on valid, 128 dimensions, 10 iterations.
 SETTINGS = {
-    "ours": {"regularization": 0.01, "unobserved_weight": 0.01},
-    "implicit": {"regularization": 0.01, "alpha": 1.0},
-    "spark": {"regularization": 0.01, "alpha": 1.0},
+    "ours": {"regularization": 0.003, "unobserved_weight": 0.01},
+    "implicit": {"regularization": 30.0, "alpha": 100.0},
+    "spark": {"regularization": 1.0, "alpha": 100.0},
 }
 CONFIG = """
 [run]

@@ -224,7 +224,7 @@ class IalsConfig(_Section):
         1.0, ge=0, le=2, description="that power: 0 for all rows alike, 1 by frequency"
     )
     unobserved_weight: float = Field(
-        0.1, gt=0, description="of a pair without events; one with events has their weight"
+        0.01, gt=0, description="of a pair without events; one with events has their weight"
     )
     block: int = Field(0, ge=0, description="dimensions solved for together; 0: all of them")
     cg_steps: int = Field(3, ge=1, le=1000, description="of conjugate gradients, in each block")

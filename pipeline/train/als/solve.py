@@ -103,9 +103,8 @@ def solve(batch: Batch, basis: Basis, steps: int) -> tuple[Tensor, Tensor]:
         slope_Rd.addcmul_(diagonal_Rd, row_RD[:, block], value=-1)
         if basis.rest_DD is not None:
             slope_Rd.addmm_(row_RD, basis.rest_DD[:, block], alpha=-1)
-        change_Rd = _conjugate(near_RNd, batch.weight_RN, diagonal_Rd, slope_Rd, steps)
-        score_RN += _scores(near_RNd, change_Rd)
-        row_RD[:, block] += change_Rd
+        system = _System(near_RNd, batch.weight_RN, diagonal_Rd)
+        row_RD[:, block] += _conjugate(system, slope_Rd, score_RN, steps)
     own_RD = (basis.value_D + batch.decay_R[:, None]) * row_RD
     if basis.rest_DD is not None:
         own_RD.addmm_(row_RD, basis.rest_DD)
@@ -113,27 +112,42 @@ def solve(batch: Batch, basis: Basis, steps: int) -> tuple[Tensor, Tensor]:
     return row_RD, error_R + (own_RD * row_RD).sum(1)
 
 
-def _conjugate(
-    near_RNd: Tensor, weight_RN: Tensor, diagonal_Rd: Tensor, slope_Rd: Tensor, steps: int
-) -> Tensor:
-    """Preconditioned conjugate gradients for (diagonal + sum c h h') change = slope."""
+@dataclass(frozen=True)
+class _System:
+    """The matrix `diagonal + sum c h h'` of each row, of pairs of confidence c and rows h."""
+
+    near_RNd: Tensor
+    weight_RN: Tensor
+    diagonal_Rd: Tensor
+
+
+def _conjugate(system: _System, slope_Rd: Tensor, score_RN: Tensor, steps: int) -> Tensor:
+    """What the matrix takes to the slope, by preconditioned conjugate gradients from zero.
+
+    `score_RN` follows: it gains each pair's inner product with the change.
+    """
     change_Rd, left_Rd = torch.zeros_like(slope_Rd), slope_Rd
-    along_Rd = left_Rd / diagonal_Rd
+    along_Rd = left_Rd / system.diagonal_Rd
     size_R1 = (left_Rd * along_Rd).sum(1, keepdim=True)
     for step in range(steps):
-        image_Rd = _pulled(near_RNd, weight_RN * _scores(near_RNd, along_Rd))
-        image_Rd.addcmul_(diagonal_Rd, along_Rd)
-        curve_R1 = (along_Rd * image_Rd).sum(1, keepdim=True)
-        length_R1 = torch.where(curve_R1 > 0, size_R1 / curve_R1, 0.0)
+        along_RN = _scores(system.near_RNd, along_Rd)
+        image_Rd = _pulled(system.near_RNd, system.weight_RN * along_RN)
+        image_Rd.addcmul_(system.diagonal_Rd, along_Rd)
+        length_R1 = _ratio(size_R1, (along_Rd * image_Rd).sum(1, keepdim=True))
         change_Rd.addcmul_(length_R1, along_Rd)
+        score_RN.addcmul_(length_R1, along_RN)
         if step + 1 == steps:
             break
         left_Rd = torch.addcmul(left_Rd, length_R1, image_Rd, value=-1)
-        scaled_Rd, before_R1 = left_Rd / diagonal_Rd, size_R1
+        scaled_Rd, before_R1 = left_Rd / system.diagonal_Rd, size_R1
         size_R1 = (left_Rd * scaled_Rd).sum(1, keepdim=True)
-        ratio_R1 = torch.where(before_R1 > 0, size_R1 / before_R1, 0.0)
-        along_Rd = torch.addcmul(scaled_Rd, ratio_R1, along_Rd)
+        along_Rd = torch.addcmul(scaled_Rd, _ratio(size_R1, before_R1), along_Rd)
     return change_Rd
+
+
+def _ratio(over_R1: Tensor, under_R1: Tensor) -> Tensor:
+    """A quotient, 0 where nothing is left to divide by: that row is solved."""
+    return torch.where(under_R1 > 0, over_R1 / under_R1, 0.0)
 
 
 def _scores(near_RNd: Tensor, row_Rd: Tensor) -> Tensor:

@@ -26,7 +26,8 @@ from pipeline.train.tables import ShardedEmbedding
 __all__ = ["Side", "Sweep", "SweepPlan", "prepared"]
 
 _FETCHED = 1 << 28  # numbers of the other side's rows at hand in one step, at most
-_BATCH = 1 << 20  # numbers of them that are worked on together: they stay in cache
+_ROWS = 1 << 15  # rows of the side at rest that are looked at together
+_BATCH = 1 << 19  # numbers of them that are worked on together: they stay in cache
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,14 @@ class Sweep:
 
     def _rest(self, side: Side) -> tuple[Basis, float]:
         """The basis of a side that is held fixed, and the penalty on its rows."""
-        weight_LD = side.table.weight.detach()
-        gram_DD = self.group.sum((weight_LD.T @ weight_LD).double())
-        penalty = (weight_LD.square().sum(1) * side.decay_L).double().sum()[None]
+        weight_LD, width = side.table.weight.detach(), side.table.width
+        gram_DD = torch.zeros((width, width), dtype=torch.float64, device=self.group.device)
+        penalty = gram_DD.new_zeros(1)
+        blocks = (torch.split(tensor, _ROWS) for tensor in (weight_LD, side.decay_L))
+        for part_LD, decay_L in zip(*blocks, strict=True):
+            gram_DD += part_LD.T @ part_LD
+            penalty += torch.linalg.vecdot(part_LD, part_LD) @ decay_L
+        self.group.sum(gram_DD)
         if not bool(gram_DD.isfinite().all()):  # at every worker alike: it is their sum
             return Basis.nothing(gram_DD), float("nan")
         basis = Basis.of(gram_DD, self.ials.unobserved_weight, self.ials.block)
