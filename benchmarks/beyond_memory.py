@@ -137,7 +137,7 @@ def shown(flat: dict[str, Any]) -> None:
         same = "the same loss" if flat["same_loss"] else "ANOTHER LOSS"
         print(f"mapped over memory: {flat['mapped_over_memory']:.2f}, {same}")
     else:
-        print("in memory: not run, too little is free")
+        print("in memory: not run (--only, or too little is free)")
 
 
 def main() -> None:

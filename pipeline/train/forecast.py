@@ -19,6 +19,7 @@ from pipeline.train.capacity import Demand, Free, Size, demand_of, fitting, size
 from pipeline.train.checkpoint import Cursor
 from pipeline.train.collectives import Group
 from pipeline.train.machine import free_now
+from pipeline.train.objectives import OBJECTIVES
 from pipeline.train.plan import Layout, generator, rows_in
 from pipeline.train.stage import check_names
 from pipeline.train.step import take_step
@@ -173,7 +174,10 @@ def _size(run: Run, given: Given) -> Size:
         )
     shards = run.config.shards
     valid = min(events, int(shards.valid * (users if shards.split == "last" else events)))
-    return Size(users, items, given.events or max(1, events - valid), valid)
+    train = given.events or max(1, events - valid)
+    if OBJECTIVES[run.config.train.objective].pairs:
+        return Size(items, items, train, valid, derived=users)
+    return Size(users, items, train, valid)
 
 
 def _pace(config: Config, size: Size, seconds: float) -> float:

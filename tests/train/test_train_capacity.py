@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import torch.distributed as dist
 from ranks import run_ranks
 from stored import planted, store
@@ -23,6 +22,7 @@ from pipeline.run import Run
 from pipeline.train import machine
 from pipeline.train.capacity import Free, Size, demand_of, fitting, size_of
 from pipeline.train.forecast import Given, forecast
+from pipeline.train.objectives import OBJECTIVES
 
 ROOM = Free(memory=1 << 50, run=1 << 50, scratch=1 << 50, one_disk=False)
 
@@ -202,12 +202,20 @@ def test_the_command_tells_and_refuses(tmp_path: Path) -> None:
     assert "Give --users, --items and --events" in unknown.stderr
 
 
-@pytest.mark.parametrize("objective", ["softmax", "ials"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_minutes_come_from_real_steps(objective: str, tmp_path: Path) -> None:
-    run = planted(tmp_path, train={"objective": objective, "epochs": 3})
-    found = forecast(run, Given(), seconds=0.05)
-    assert (found.size.users, found.size.items, found.epochs) == (60, 40, 3)
+    sections = {"train": {"objective": objective, "epochs": 3}}
+    if OBJECTIVES[objective].pairs:
+        sections["shards"] = {"pairs": {}}
+    run = Run(config(tmp_path, "log.tsv", **sections))
+    found = forecast(run, Given(60, 40, 500), seconds=0.02)
+    assert (found.size.items, found.size.train, found.epochs) == (40, 500, 3)
     assert 0 < found.seconds < 60
-    assert torch.get_num_threads() >= 1
+
+
+def test_sizes_are_those_of_finished_stages(tmp_path: Path) -> None:
+    found = forecast(planted(tmp_path, train={"refit": True, "epochs": 2}), Given(), seconds=0)
+    assert found.size == Size(60, 40, 480 - 2 * 60, 60)
+    assert (found.epochs, found.seconds) == (4, 0)
     with pytest.raises(ConfigError, match=r"train\.objective"):
-        forecast(planted(tmp_path, train={"objective": "hinge"}), Given())
+        forecast(planted(tmp_path / "x", train={"objective": "hinge"}), Given())
