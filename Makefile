@@ -16,7 +16,7 @@ demo: .venv/.ready
 
 test: .venv/.ready-dev
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m pytest --cov --cov-report=term --durations=10 $(TESTS)
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder --cov --cov-report=term --durations=10 $(TESTS)
 
 check: .venv/.ready-dev
 	$(BIN)/ruff format --check .

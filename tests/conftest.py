@@ -28,6 +28,9 @@ def browser_path() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Two processes take whole files in this order: those that wait long go first.
+    slow = {item.path for item in items if any(map(item.get_closest_marker, ("ray", "spark")))}
+    items.sort(key=lambda item: item.path not in slow)
     java = java_problem()
     chromium = browser_path()
     for item in items:
