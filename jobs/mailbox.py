@@ -39,6 +39,10 @@ class Mailbox:
         """Training must end; the first error counts."""
         self._mail = Mail(self._mail.latest, self._mail.notes, self._mail.error or error)
 
+    def failed(self) -> bool:
+        """Whether training must end."""
+        return self._mail.error is not None
+
     def take(self) -> Mail:
         """Everything since the last look."""
         mail, self._mail = self._mail, Mail(None, (), self._mail.error)

@@ -8,32 +8,28 @@ its own on this machine, whatever else runs here, and stops it at the end.
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
-import secrets
-import shutil
-import signal
-import socket
+import re
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import ray
 import torch
+from ray.exceptions import OutOfMemoryError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from jobs.cluster import joined, workers_of
 from jobs.launch import Job, main_of
 from jobs.mailbox import Mail, Mailbox
 from pipeline import train
 from pipeline.artifact import Writer
 from pipeline.config import TrainConfig
-from pipeline.errors import EmbedmillError, MachineError, TrainingError, from_text
+from pipeline.errors import EmbedmillError, TrainingError, from_text
 from pipeline.log import Progress
 from pipeline.run import Run
 
@@ -41,31 +37,19 @@ __all__ = ["build", "forget", "main"]
 
 _EVERY = 0.2  # seconds between two looks at the workers
 
-# Ray Train looks at its workers every 2 s unless told otherwise; an end is noticed so late too.
-_QUIET = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    "RAY_TRAIN_METRICS_ENABLED": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
-
-# A Ray of our own has one machine and nobody to take it away; each actor less starts sooner.
-_LOCAL = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
-
 
 def build(run: Run, out: Writer, progress: Progress) -> None:
     """Train with the launcher that the config names, and commit.
 
     Raises:
-        MachineError: the cluster cannot be reached or is too small, or workers kept failing.
-        TrainingError: training cannot go on; nothing is published.
+        MachineError: the cluster cannot be reached or is too small, or a worker ran out of memory.
+        TrainingError: training cannot go on, or workers kept failing; nothing is published.
     """
     if run.config.train.launcher == "inline":
         train.build(run, out, progress)
         return
     train.check(run, progress)
-    with _cluster(run.config.train) as folder:
+    with joined(run.config.train) as folder:
         outcome = _fit(train.Task.of(run, out), folder, progress)
     train.commit(run, out, outcome)
 
@@ -103,13 +87,20 @@ def _work(config: dict[str, Any]) -> train.Outcome | None:
     threading.Thread(target=_end_with_ray, args=(os.getppid(),), daemon=True).start()
     settings = task.run.config.train
     torch.set_num_threads(settings.threads)
+    group = train.Group.joined(settings.device)
     try:
-        return train.work(task, train.Group.joined(settings.device), _Sender(mailbox))
+        return train.work(task, group, _Sender(mailbox))
     except train.StoppedError:
         return None
     except EmbedmillError as error:
         ray.get(mailbox.fail.remote(error))
+        group.leave()
         return None
+    except RuntimeError:
+        # Torn off in an exchange: another worker may have left with an error of ours.
+        if ray.get(mailbox.failed.remote()):
+            return None
+        raise
 
 
 def _end_with_ray(parent: int) -> None:
@@ -131,7 +122,7 @@ def _fit(task: train.Task, folder: str, progress: Progress) -> train.Outcome:
         train_loop_config={"task": task, "mailbox": mailbox},
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=config.workers,
+            num_workers=workers_of(config, task.run.config.run.partitions),  # type: ignore[arg-type]
             use_gpu=gpu,
             resources_per_worker={"CPU": config.threads, **({"GPU": 1} if gpu else {})},
         ),
@@ -141,12 +132,13 @@ def _fit(task: train.Task, folder: str, progress: Progress) -> train.Outcome:
             failure_config=FailureConfig(max_failures=config.max_failures),
         ),
     )
+    killed = _killed_by_the_kernel()
     result = _watched(trainer, mailbox, progress)
     error = _forward(mailbox, progress)
     if error is not None:
         raise error
     if isinstance(result, BaseException):
-        _explain(result, config)
+        _explain(result, config, _killed_by_the_kernel() > killed)
     outcome: train.Outcome = result.return_value
     return outcome
 
@@ -180,10 +172,14 @@ def _forward(mailbox: Any, progress: Progress) -> EmbedmillError | None:
     return mail.error
 
 
-def _explain(error: BaseException, config: TrainConfig) -> NoReturn:
+def _explain(error: BaseException, config: TrainConfig, killed: bool) -> NoReturn:
+    """Raise what the workers' last failure means; `killed`: the kernel has ended processes."""
     ours = from_text(str(error))
     if ours is not None:
         raise ours from error
+    place = _exhausted(error)
+    if place or (killed and "SIGKILL" in str(error)):
+        raise train.out_of_memory(place or "and the kernel ended it") from error
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     raise TrainingError(
         f"the workers failed {config.max_failures + 1} times, at last with: {lines[-1]}",
@@ -192,93 +188,25 @@ def _explain(error: BaseException, config: TrainConfig) -> NoReturn:
     ) from error
 
 
-@contextlib.contextmanager
-def _cluster(config: TrainConfig) -> Iterator[str]:
-    """A Ray to train on; yields a folder for its files, removed afterwards.
+def _exhausted(error: BaseException) -> str:
+    """Where Ray's memory monitor ended a worker, or '' where it did not."""
+    failures = getattr(error, "worker_failures", {}).values()
+    for failure in (error, *failures):
+        if isinstance(failure, OutOfMemoryError) or "OutOfMemoryError" in str(failure):
+            node = re.search(r"\(IP: ([^,)]+)", str(failure))
+            share = re.search(r"was running was (\S+ / \S+) ", str(failure))
+            used = f" when {share[1]} were in use" if share else ""
+            return f"on node {node[1] if node else '?'}, and Ray ended it{used}"
+    return ""
 
-    Raises:
-        MachineError: it does not start, cannot be reached, or has too few CPUs or GPUs.
-    """
-    address = os.environ.get("RAY_ADDRESS", "")
-    # Ray's sockets live below its folder, and a socket's path has at most 107 bytes.
-    base = "/tmp" if Path("/tmp").is_dir() else None
-    folder = tempfile.mkdtemp(prefix="embedmill-", dir=base)
-    mine = not ray.is_initialized()
+
+def _killed_by_the_kernel() -> int:
+    """Processes of this machine that the kernel has ended for want of memory, ever."""
     try:
-        if not address and not os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
-            # Or Ray writes one to the home folder. It stays: Ray's threads outlive a shutdown.
-            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-        with _environment(_QUIET if address else {**_QUIET, **_LOCAL}):
-            if mine:
-                _start(address, folder, config)
-            _check_size(config)
-            yield f"{folder}/fit"
-    finally:
-        if mine:
-            ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _start(address: str, folder: str, config: TrainConfig) -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    try:
-        if address:
-            _knock(address)
-            ray.init(address=address, **quiet)
-            return
-        ray.init(
-            address="local",
-            num_cpus=max(os.cpu_count() or 1, config.workers * config.threads),
-            include_dashboard=False,
-            _temp_dir=folder,
-            **quiet,
-        )
-    except Exception as error:  # Ray raises all kinds here, its own and gRPC's among them
-        what = f"Ray at {address} cannot be reached" if address else "Ray does not start"
-        raise MachineError(
-            f"{what}: {error}",
-            where="train",
-            todo="Check RAY_ADDRESS" if address else "Or set train.launcher = 'inline'",
-        ) from error
-    finally:
-        # Ray takes SIGTERM, to print a stack and abort; we want to leave as at Ctrl-C.
-        if before is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
-
-
-def _knock(address: str) -> None:
-    """Raise OSError unless something listens: Ray's own client would end the process."""
-    host, colon, port = address.rpartition(":")
-    if colon and port.isdigit() and "//" not in host:
-        socket.create_connection((host, int(port)), timeout=10).close()
-
-
-def _check_size(config: TrainConfig) -> None:
-    has: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    wanted = {"CPU": config.workers * config.threads}
-    if config.device == "cuda":
-        wanted["GPU"] = config.workers
-    for name, number in wanted.items():
-        if has.get(name, 0) < number:
-            raise MachineError(
-                f"train.workers = {config.workers} need {number} {name}s, "
-                f"the Ray cluster has {has.get(name, 0):g}",
-                where="train",
-                todo="Lower train.workers or add nodes",
-            )
-
-
-@contextlib.contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Variables that Ray reads, where the user has not set them."""
-    added = {k: v for k, v in variables.items() if k not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for key in added:
-            os.environ.pop(key, None)
+        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
 
 
 if __name__ == "__main__":

@@ -84,7 +84,9 @@ def run(
     first: Annotated[str | None, typer.Option("--from", metavar="STAGE", help="begin here")] = None,
     last: Annotated[str, typer.Option("--to", metavar="STAGE", help="end here")] = "report",
     engine: Annotated[str | None, typer.Option(help="sail, spark or sc://host:port")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="training workers")] = None,
+    workers: Annotated[
+        str | None, typer.Option(help="training workers: a number, auto, or a range: 2-8")
+    ] = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="build anew what is stale")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="errors only")] = False,
 ) -> None:

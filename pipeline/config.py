@@ -68,6 +68,19 @@ def _one_or_many(value: Any) -> Any:
 Paths = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
 
 
+def _workers(value: Any) -> Any:
+    """[2, 8] is "2-8", and "3" is 3; the rest is judged with the section."""
+    if isinstance(value, list | tuple):
+        return "-".join(str(one) for one in value)
+    if isinstance(value, str) and value.isdecimal():
+        return int(value)
+    return str(value) if isinstance(value, bool | float) else value
+
+
+Workers = Annotated[int | str, BeforeValidator(_workers)]
+_WORKER_RANGE = re.compile(r"([1-9]\d{0,5})-([1-9]\d{0,5})")
+
+
 class RunConfig(_Section):
     """The run: one folder, `<root>/<name>/`."""
 
@@ -302,7 +315,12 @@ class TrainConfig(_Section):
         False, description="then train anew on train and validation events, to the best epoch"
     )
     valid_users: int = Field(10000, ge=1, description="at most so many in validation")
-    workers: int = Field(2, ge=1, json_schema_extra=_ELSEWHERE)
+    workers: Workers = Field(
+        2,
+        json_schema_extra=_ELSEWHERE,
+        description="a number; auto: as many as the cluster has room for; 2-8: as many as there "
+        "is room for while it trains, at least 2",
+    )
     threads: int = Field(1, ge=1, json_schema_extra=_ELSEWHERE, description="torch, per worker")
     launcher: Literal["ray", "inline"] = Field(
         "ray", json_schema_extra=_ELSEWHERE, description="inline: in this process, one worker"
@@ -320,6 +338,13 @@ class TrainConfig(_Section):
     )
     checkpoint_steps: int = Field(
         0, ge=0, json_schema_extra=_ELSEWHERE, description="0: at the end of each epoch"
+    )
+    checkpoint_copy_mib: int = Field(
+        4096,
+        ge=0,
+        json_schema_extra=_ELSEWHERE,
+        description="per worker: tables up to this size are copied for a checkpoint and written "
+        "while training goes on; larger ones hold it up",
     )
     max_failures: int = Field(3, ge=0, json_schema_extra=_ELSEWHERE)
     log_steps: int = Field(
@@ -343,6 +368,24 @@ class TrainConfig(_Section):
     def _blocks(self) -> TrainConfig:
         if self.ials.block > self.dim:
             raise ValueError(f"ials.block: at most train.dim (it is {self.dim}), or 0 for all")
+        return self
+
+    @property
+    def worker_range(self) -> tuple[int, int | None]:
+        """Least and greatest number of workers; None: as many as there is room for."""
+        if isinstance(self.workers, int):
+            return self.workers, self.workers
+        found = _WORKER_RANGE.fullmatch(self.workers)
+        return (int(found[1]), int(found[2])) if found else (1, None)
+
+    @model_validator(mode="after")
+    def _worker_range(self) -> TrainConfig:
+        least, most = self.worker_range
+        named = isinstance(self.workers, int) or self.workers == "auto" or most is not None
+        if not named or least < 1 or (most is not None and most < least):
+            raise ValueError(
+                f"workers: a number from 1, 'auto', or a range such as '2-8', got {self.workers!r}"
+            )
         return self
 
 
@@ -444,7 +487,7 @@ class Config(_Section):
             )
         if self.train.objective == "rating" and not self.events.weight:
             raise ValueError("events.weight: needed for train.objective = 'rating'")
-        if self.train.launcher == "inline" and self.train.workers != 1:
+        if self.train.launcher == "inline" and self.train.workers not in (1, "auto"):
             raise ValueError("train.workers: 1 with train.launcher = 'inline'")
         if self.train.tables == "mapped" and self.train.device == "cuda":
             raise ValueError("train.tables: 'mapped' is for train.device = 'cpu'")

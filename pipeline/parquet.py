@@ -45,6 +45,8 @@ def parsing(where: str) -> Iterator[None]:
     """
     try:
         yield
+    except pa.ArrowMemoryError:
+        raise  # the file is as good as before
     except pa.ArrowException as error:
         raise damaged(where) from error
     except OSError as error:

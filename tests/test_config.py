@@ -24,6 +24,24 @@ def test_defaults_and_toml_round_trip(tmp_path: Path) -> None:
     assert config.load(write(tmp_path / "again.toml", text)) == one
 
 
+@pytest.mark.parametrize(
+    ("given", "kept", "asked"),
+    [
+        (3, 3, (3, 3)),
+        ("3", 3, (3, 3)),
+        ("auto", "auto", (1, None)),
+        ("2-8", "2-8", (2, 8)),
+        ([2, 8], "2-8", (2, 8)),
+    ],
+)
+def test_workers_are_a_number_auto_or_a_range(
+    given: object, kept: object, asked: tuple[int, int | None]
+) -> None:
+    one = config.parse(laid(TREE, train={"launcher": "ray", "workers": given}))
+    assert (one.train.workers, one.train.worker_range) == (kept, asked)
+    assert config.parse(tomllib.loads(config.to_toml(one))) == one
+
+
 def test_is_frozen() -> None:
     one = config.parse(TREE)
     with pytest.raises(Exception, match="frozen"):
@@ -59,6 +77,11 @@ def test_set_lays_values_over_the_file(tmp_path: Path) -> None:
         ({"run": {"engine": "flink"}}, r"run\.engine: .*match pattern"),
         ({"run": {"root": "memory://a"}, "train": {"launcher": "ray"}}, r"run\.root: memory"),
         ({"train": {"workers": 2}}, r"train\.workers: 1 with train\.launcher = 'inline'"),
+        ({"train": {"workers": 0}}, r"train\.workers: a number from 1, 'auto', .*got 0"),
+        ({"train": {"workers": "8-2"}}, r"train\.workers: .*a range such as '2-8', got '8-2'"),
+        ({"train": {"workers": [1, 2, 3]}}, r"train\.workers: .*got '1-2-3'"),
+        ({"train": {"workers": True}}, r"train\.workers: .*got 'True'"),
+        ({"train": {"workers": 1.5}}, r"train\.workers: .*got '1\.5'"),
         ({"evaluate": {"ks": [10, 10]}}, r"evaluate\.ks\.?:? ?positive numbers, each once"),
     ],
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.train.collectives import Group, StoppedError
+from pipeline.train.exhausted import out_of_memory
 from pipeline.train.loop import Outcome, work
 from pipeline.train.stage import build, check, commit, discard_checkpoints
 from pipeline.train.trainer import Task
@@ -16,5 +17,6 @@ __all__ = [
     "check",
     "commit",
     "discard_checkpoints",
+    "out_of_memory",
     "work",
 ]

@@ -6,6 +6,9 @@
 
 Every worker writes its own parts into a new slot; when all have, worker 0 writes the slot's
 manifest and then replaces the pointer. The slot of the best epoch is kept beside the latest.
+
+Training goes on while the parts of a copy of the tables are written by a thread; the pointer
+moves at a later step. Until then the checkpoint before counts, and all its files are there.
 """
 
 from __future__ import annotations
@@ -16,18 +19,17 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import torch
 from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from pipeline.errors import CorruptArtifactError, StaleArtifactError
-from pipeline.storage import HashingFile, Storage
+from pipeline.storage import Storage
 from pipeline.train.collectives import Group
+from pipeline.train.parts import PartWriter, entries_of
 from pipeline.train.plan import Layout
 from schemas.manifest import FileEntry
 
-__all__ = ["Checkpoints", "Cursor", "Identity", "discard", "entries_of"]
+__all__ = ["Checkpoints", "Cursor", "Identity", "discard"]
 
 _FORMAT = 1
 _POINTER = "checkpoints/latest.json"
@@ -68,7 +70,7 @@ class Cursor:
 
 @dataclass
 class Checkpoints:
-    """Checkpoints of one training, seen from one worker."""
+    """Checkpoints of one training, seen from one worker; one at most is being written."""
 
     storage: Storage
     identity: Identity
@@ -76,6 +78,8 @@ class Checkpoints:
     group: Group
     superseded: list[str] = field(default_factory=list)
     latest: str = ""
+    _begun: Cursor | None = None
+    _writing: PartWriter | None = None
 
     def find(self) -> Cursor | None:
         """The latest checkpoint's cursor, or None where there is no checkpoint.
@@ -107,17 +111,51 @@ class Checkpoints:
                     raise _damaged(self.storage.url(path))
                 load(partition, load_tensors(data))
 
-    def write(self, cursor: Cursor, tensors: Callable[[int], dict[str, Tensor]]) -> None:
-        """Store what `tensors` gives for each owned partition, and make it the latest.
+    def begin(
+        self, cursor: Cursor, tensors: Callable[[int], dict[str, Tensor]], *, copied: bool
+    ) -> None:
+        """Store what `tensors` gives for each owned partition; `finish` makes it the latest.
+
+        A collective, as it finishes the one before.
+
+        Args:
+            cursor: how far training is.
+            tensors: a partition's rows and state, a copy.
+            copied: copy all now and write them while training goes on, which takes the memory
+                of the tables once more; else write one partition after the other at once.
+        """
+        self.finish()
+        owned = self.layout.owned
+        paths = [_part(cursor.slot, partition) for partition in owned]
+        if copied:
+            # Taken from the list as they are written: the memory is given back piece by piece.
+            copies = [tensors(partition) for partition in reversed(owned)]
+            parts = (copies.pop() for _ in owned)
+        else:
+            parts = (tensors(partition) for partition in owned)
+        self._writing = PartWriter(self.storage, paths, parts)
+        self._begun = cursor
+        (self._writing.start if copied else self._writing.run)()
+
+    def poll(self) -> None:
+        """Seal the checkpoint that was begun, where all workers have written their parts.
+
+        A collective, which every worker calls after the same steps.
+        """
+        if self._writing and not self.group.max(int(self._writing.is_alive())):
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait until all workers have written their parts, and seal what was begun, if anything.
 
         The files of superseded slots are removed, but for the slot of the best epoch.
         """
-        paths = [_part(cursor.slot, p) for p in self.layout.owned]
+        if self._writing is None or self._begun is None:
+            return
+        cursor = self._begun
         with self.group.agreed():
-            written = [
-                self.storage.write(path, save_tensors(tensors(p)))
-                for path, p in zip(paths, self.layout.owned, strict=True)
-            ]
+            written = self._writing.result()
+        self._writing = None
         entries = entries_of(
             written, self.layout, self.group, lambda p: _part(cursor.slot, p), rows=None
         )
@@ -129,6 +167,11 @@ class Checkpoints:
         # The best slot joins the superseded ones as soon as a better one takes its place.
         kept = [s for s in before if s == cursor.best_slot != cursor.slot]
         self.latest, self.superseded = cursor.slot, kept
+
+    def close(self) -> None:
+        """Wait for what is still being written, without making it the latest."""
+        if self._writing and self._writing.is_alive():
+            self._writing.join()
 
     def _seal(self, cursor: Cursor, entries: list[FileEntry], gone: list[str]) -> None:
         manifest = {
@@ -168,36 +211,6 @@ class Checkpoints:
             where=self.storage.root,
             todo="Put it back to go on, or run again with --rebuild to begin anew",
         )
-
-
-def entries_of(
-    written: list[HashingFile],
-    layout: Layout,
-    group: Group,
-    path: Callable[[int], str],
-    rows: Callable[[int], int] | None,
-) -> list[FileEntry]:
-    """Entries of the files of all partitions, of which each worker wrote its own.
-
-    Args:
-        written: the files of the owned partitions, rising.
-        layout: who owns what.
-        group: the workers.
-        path: a partition's file.
-        rows: rows in it, or None.
-    """
-    digests = [list(bytes.fromhex(one.sha256)) + _octets(one.bytes) for one in written]
-    own = torch.tensor(digests, dtype=torch.uint8).reshape(len(written), 40)
-    every = group.by_partition(own.to(group.device), layout).cpu()
-    return [
-        FileEntry(
-            path=path(partition),
-            bytes=int.from_bytes(bytes(row[32:]), "big"),
-            sha256=bytes(row[:32]).hex(),
-            rows=rows(partition) if rows else None,
-        )
-        for partition, row in enumerate(every.tolist())
-    ]
 
 
 def discard(storage: Storage) -> None:
@@ -262,7 +275,3 @@ def _changed(then: dict[str, Any], now: Identity) -> str:
 
 def _json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"
-
-
-def _octets(number: int) -> list[int]:
-    return list(number.to_bytes(8, "big"))

@@ -44,6 +44,11 @@ class Group:
             return Group(device=torch.device(device))
         return Group(dist.get_rank(), dist.get_world_size(), torch.device(device))
 
+    def leave(self) -> None:
+        """Close the connections: workers that wait for this one get a RuntimeError."""
+        if self.world > 1 and dist.is_initialized():
+            dist.destroy_process_group()
+
     def sum(self, values: Tensor) -> Tensor:
         """Sum over workers, in place."""
         if self.world > 1:

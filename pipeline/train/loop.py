@@ -12,8 +12,10 @@ from torch import Tensor
 from pipeline.log import Progress
 from pipeline.train import metrics
 from pipeline.train.batches import Epoch
-from pipeline.train.checkpoint import Checkpoints, Cursor, entries_of
+from pipeline.train.checkpoint import Checkpoints, Cursor
 from pipeline.train.collectives import Group
+from pipeline.train.exhausted import within_memory
+from pipeline.train.parts import entries_of
 from pipeline.train.plan import Layout, rows_in
 from pipeline.train.step import take_step
 from pipeline.train.steplog import StepLog
@@ -57,24 +59,37 @@ def work(task: Task, group: Group, progress: Progress) -> Outcome:
         NotFiniteError: a loss or gradient is NaN or infinite (all workers raise).
         StaleArtifactError: there is a checkpoint of another config.
         CorruptArtifactError: a checkpoint or shard is damaged.
+        MachineError: the disk refuses, or this worker ran out of memory; in the latter case it
+            must `leave` the group, or the others wait for it.
     """
     layout = Layout(task.run.config.run.partitions, group.world, group.rank)
     storage = task.run.storage.at("train")
     checkpoints = Checkpoints(storage, task.identity, layout, group)
     log = StepLog(storage, group)
+    try:
+        return _trained(task, group, checkpoints, log, progress)
+    finally:
+        checkpoints.close()
+
+
+def _trained(
+    task: Task, group: Group, checkpoints: Checkpoints, log: StepLog, progress: Progress
+) -> Outcome:
     found = checkpoints.find()
     log.start(found)
-    trainer = prepared(task, group, found or Cursor())
-    if found is not None:
-        checkpoints.read(found.slot, trainer.load)
-        if group.rank == 0:
-            progress.note(f"resumed at {_where(found)}, step {found.step + 1}")
+    with within_memory(lambda: "reading its events and making its tables"):
+        trainer = prepared(task, group, found or Cursor())
+        if found is not None:
+            checkpoints.read(found.slot, trainer.load)
+    if found is not None and group.rank == 0:
+        progress.note(f"resumed at {_where(found)}, step {found.step + 1}")
     _phase(trainer, checkpoints, log, progress)
     if trainer.config.refit and not trainer.cursor.refit:
         sought = trainer.cursor
         again = Cursor(refit=[], history=sought.history, best_epoch=sought.best_epoch)
         del trainer  # its tables go before others take their place
-        trainer = prepared(task, group, again)
+        with within_memory(lambda: "making its tables for the refit"):
+            trainer = prepared(task, group, again)
         _phase(trainer, checkpoints, log, progress)
     if trainer.cursor.best_slot != trainer.cursor.slot:
         checkpoints.read(trainer.cursor.best_slot, trainer.load)
@@ -84,8 +99,11 @@ def work(task: Task, group: Group, progress: Progress) -> Outcome:
 
 
 def _phase(trainer: Trainer, checkpoints: Checkpoints, log: StepLog, progress: Progress) -> None:
-    while not trainer.finished():
-        _epoch(trainer, checkpoints, log, progress)
+    with within_memory(lambda: f"in {_where(trainer.cursor)}, step {trainer.cursor.step + 1}"):
+        while not trainer.finished():
+            _epoch(trainer, checkpoints, log, progress)
+    with trainer.group.clock("checkpoint"):
+        checkpoints.finish()
 
 
 def _epoch(trainer: Trainer, checkpoints: Checkpoints, log: StepLog, progress: Progress) -> None:
@@ -107,7 +125,9 @@ def _epoch(trainer: Trainer, checkpoints: Checkpoints, log: StepLog, progress: P
         done += sizes[step]
         if trainer.group.rank == 0:
             progress.update(done, total, "pairs", loss=loss, epoch=cursor.epoch + 1)
-        log.step(trainer, loss, sizes[step])
+        if log.step(trainer, loss, sizes[step]):
+            with clock("checkpoint"):
+                checkpoints.poll()
         if every and (step + 1) % every == 0 and step + 1 < plan.steps:
             _store(trainer, checkpoints, log)
     with clock("validate"):
@@ -140,7 +160,8 @@ def _store(trainer: Trainer, checkpoints: Checkpoints, log: StepLog) -> None:
     log.close(trainer)
     with trainer.group.clock("checkpoint"):
         log.save()
-        checkpoints.write(trainer.cursor, trainer.tensors)
+        copied = trainer.bytes <= trainer.config.checkpoint_copy_mib << 20
+        checkpoints.begin(trainer.cursor, trainer.tensors, copied=copied)
 
 
 def _closed(trainer: Trainer) -> Cursor:

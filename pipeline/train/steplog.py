@@ -57,20 +57,25 @@ class StepLog:
             self.lines = [line for line in _read(self.storage) if _place(line) <= _done(found)]
         self._append("start", found or Cursor(), {"workers": self.group.world})
 
-    def step(self, trainer: Trainer, loss: float, pairs: int) -> None:
+    def step(self, trainer: Trainer, loss: float, pairs: int) -> bool:
         """Take in the step before the cursor, and write a line where one is due.
 
         Args:
             trainer: the training; its cursor is behind the step.
             loss: mean over the global batch.
             pairs: events of the global batch.
+
+        Returns:
+            whether a line was due, the same at all workers.
         """
         self._loss += loss * pairs
         self._pairs += pairs
         self._steps += 1
         done = trainer.cursor.step
-        if done % self.every(trainer) == 0 or done == trainer.plan.steps:
+        due = done % self.every(trainer) == 0 or done == trainer.plan.steps
+        if due:
             self.close(trainer)
+        return due
 
     def every(self, trainer: Trainer) -> int:
         """Steps in a line."""

@@ -75,7 +75,7 @@ class Table:
         """One partition's rows and state."""
         span = self.rows.span(partition)
         every = {"weight": self.weight, **self.state}
-        return {name: tensor[span].cpu().clone() for name, tensor in every.items()}
+        return {name: tensor[span].to("cpu", copy=True) for name, tensor in every.items()}
 
     def load(self, partition: int, tensors: dict[str, Tensor]) -> None:
         """Put one partition's rows and state back."""
@@ -151,8 +151,14 @@ class Trainer:
         if self.users.ahead is not None:
             self.users.ahead.bring(self.users.rows.local(self.events.user_E[batch_B].long()))
 
+    @property
+    def bytes(self) -> int:
+        """Of the rows and optimizer state held here: what a checkpoint of this worker takes."""
+        tables = (self.users, self.items)
+        return sum(t.nbytes for table in tables for t in (table.weight, *table.state.values()))
+
     def tensors(self, partition: int) -> dict[str, Tensor]:
-        """One partition of both tables, for a checkpoint."""
+        """A copy of one partition of both tables, for a checkpoint."""
         return {
             f"{name}.{key}": tensor
             for name, table in (("users", self.users), ("items", self.items))

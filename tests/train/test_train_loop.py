@@ -162,7 +162,9 @@ def test_killed_in_mid_epoch_and_gone_on_with_other_workers(tmp_path: Path) -> N
     calm = run_of(tmp_path / "calm", "softmax")
     train.build(calm, calm.writer("train"), Quiet())
     expected = tables(calm)
-    run = run_of(tmp_path / "killed", "softmax", checkpoint_steps=4)
+    # Not written in the background, a checkpoint counts after the next line of the log.
+    at_once = {"checkpoint_steps": 4, "checkpoint_copy_mib": 0, "log_steps": 1}
+    run = run_of(tmp_path / "killed", "softmax", **at_once)
     answers = run_ranks(train_rank, 2, tmp_path, run, 14, True)
     assert answers[0] == 9
     assert isinstance(answers[1], RuntimeError)

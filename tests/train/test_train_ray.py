@@ -174,15 +174,17 @@ def test_another_ray_is_left_alone_and_joined_when_asked(
     assert said[-1]["files"]
     code, said, _ = answer(started(tmp_path / "small", "epochs=1", **other_ray))
     assert (code, said[-1]["error"]) == (7, "MachineError")
-    assert "train.workers = 2 need 2 CPUs, the Ray cluster has 1" in said[-1]["text"]
-    code, said, errors = answer(started(tmp_path / "joined", "epochs=1", "workers=1", **other_ray))
+    assert "train.workers = 2 need one CPU each, the Ray cluster has room for 1" in said[-1]["text"]
+    code, said, errors = answer(
+        started(tmp_path / "joined", "epochs=1", "workers=[1, 2]", **other_ray)
+    )
     assert code == 0, errors
     assert said[-1]["files"]
 
 
 def test_ray_job_submit(other_ray: dict[str, str], tmp_path: Path) -> None:
     wait_for(other_ray)
-    run = planted(tmp_path, train={"epochs": 1, "launcher": "ray", "workers": 1})
+    run = planted(tmp_path, train={"epochs": 1, "launcher": "ray", "workers": "auto"})
     from pipeline.config import to_toml
 
     path = tmp_path / "run.toml"

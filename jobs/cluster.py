@@ -1,0 +1,144 @@
+"""The Ray that training runs on: one that is named, or one of our own on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from pipeline.config import TrainConfig
+from pipeline.errors import MachineError
+
+__all__ = ["joined", "workers_of"]
+
+# Ray Train looks at its workers every 2 s unless told otherwise; an end is noticed so late too.
+_QUIET = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+# A Ray of our own has one machine and nobody to take it away; each actor less starts sooner.
+_LOCAL = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+
+
+@contextlib.contextmanager
+def joined(config: TrainConfig) -> Iterator[str]:
+    """A Ray to train on; yields a folder for its files, removed afterwards.
+
+    Raises:
+        MachineError: it does not start, cannot be reached, or has too few CPUs or GPUs.
+    """
+    address = os.environ.get("RAY_ADDRESS", "")
+    # Ray's sockets live below its folder, and a socket's path has at most 107 bytes.
+    base = "/tmp" if Path("/tmp").is_dir() else None
+    folder = tempfile.mkdtemp(prefix="embedmill-", dir=base)
+    mine = not ray.is_initialized()
+    try:
+        if not address and not os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:
+            # Or Ray writes one to the home folder. It stays: Ray's threads outlive a shutdown.
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        with _environment(_QUIET if address else {**_QUIET, **_LOCAL}):
+            if mine:
+                _start(address, folder, config)
+            _check_size(config)
+            yield f"{folder}/fit"
+    finally:
+        if mine:
+            ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(address: str, folder: str, config: TrainConfig) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    try:
+        if address:
+            _knock(address)
+            ray.init(address=address, **quiet)
+            return
+        ray.init(
+            address="local",
+            num_cpus=max(os.cpu_count() or 1, config.worker_range[0] * config.threads),
+            include_dashboard=False,
+            _temp_dir=folder,
+            **quiet,
+        )
+    except Exception as error:  # Ray raises all kinds here, its own and gRPC's among them
+        what = f"Ray at {address} cannot be reached" if address else "Ray does not start"
+        raise MachineError(
+            f"{what}: {error}",
+            where="train",
+            todo="Check RAY_ADDRESS" if address else "Or set train.launcher = 'inline'",
+        ) from error
+    finally:
+        # Ray takes SIGTERM, to print a stack and abort; we want to leave as at Ctrl-C.
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+def _knock(address: str) -> None:
+    """Raise OSError unless something listens: Ray's own client would end the process."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit() and "//" not in host:
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def workers_of(config: TrainConfig, partitions: int) -> int | tuple[int, int]:
+    """How many workers to ask Ray for: a number, or least and greatest.
+
+    More workers than partitions would own nothing.
+    """
+    least, most = config.worker_range
+    if most is None:
+        return max(1, min(_room(config), partitions))
+    return least if least == most else (least, most)
+
+
+def _check_size(config: TrainConfig) -> None:
+    least, _ = config.worker_range
+    room = _room(config)
+    if room < least:
+        each = f"{config.threads} CPUs" if config.threads > 1 else "one CPU"
+        each += " and one GPU" if config.device == "cuda" else ""
+        raise MachineError(
+            f"train.workers = {config.workers} need {each} each, "
+            f"the Ray cluster has room for {room}",
+            where="train",
+            todo="Lower train.workers or add nodes",
+        )
+
+
+def _room(config: TrainConfig) -> int:
+    """Workers that the nodes of the cluster have CPUs and GPUs for."""
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    has = [node["Resources"] for node in nodes if node["Alive"]]
+    room = [int(node.get("CPU", 0) // config.threads) for node in has]
+    if config.device == "cuda":
+        room = [min(n, int(node.get("GPU", 0))) for n, node in zip(room, has, strict=True)]
+    return sum(room)
+
+
+@contextlib.contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Variables that Ray reads, where the user has not set them."""
+    added = {k: v for k, v in variables.items() if k not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for key in added:
+            os.environ.pop(key, None)
