@@ -5,7 +5,8 @@ A module of its own, so that the actor's process imports neither torch nor Ray T
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from pipeline.errors import EmbedmillError
 
@@ -16,28 +17,33 @@ __all__ = ["Mail", "Mailbox"]
 class Mail:
     """What came since the last look; `error` stays once it is there."""
 
-    latest: tuple[int, int | None, str, dict[str, float]] | None
-    notes: tuple[str, ...]
-    error: EmbedmillError | None
+    latest: tuple[int, int | None, str, dict[str, float]] | None = None
+    notes: tuple[str, ...] = ()
+    records: tuple[dict[str, Any], ...] = ()
+    error: EmbedmillError | None = None
 
 
 class Mailbox:
     """An actor between the workers and the driver. Nobody waits for it."""
 
     def __init__(self) -> None:
-        self._mail = Mail(None, (), None)
+        self._mail = Mail()
 
     def update(self, done: int, total: int | None, unit: str, facts: dict[str, float]) -> None:
         """So much is done; only the latest word counts."""
-        self._mail = Mail((done, total, unit, facts), self._mail.notes, self._mail.error)
+        self._mail = replace(self._mail, latest=(done, total, unit, facts))
 
     def note(self, text: str) -> None:
         """One line for a person."""
-        self._mail = Mail(self._mail.latest, (*self._mail.notes, text), self._mail.error)
+        self._mail = replace(self._mail, notes=(*self._mail.notes, text))
+
+    def record(self, line: dict[str, Any]) -> None:
+        """A line of the log."""
+        self._mail = replace(self._mail, records=(*self._mail.records, line))
 
     def fail(self, error: EmbedmillError) -> None:
         """Training must end; the first error counts."""
-        self._mail = Mail(self._mail.latest, self._mail.notes, self._mail.error or error)
+        self._mail = replace(self._mail, error=self._mail.error or error)
 
     def failed(self) -> bool:
         """Whether training must end."""
@@ -45,5 +51,5 @@ class Mailbox:
 
     def take(self) -> Mail:
         """Everything since the last look."""
-        mail, self._mail = self._mail, Mail(None, (), self._mail.error)
+        mail, self._mail = self._mail, Mail(error=self._mail.error)
         return mail

@@ -49,8 +49,8 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
         train.build(run, out, progress)
         return
     train.check(run, progress)
-    with joined(run.config.train) as folder:
-        outcome = _fit(train.Task.of(run, out), folder, progress)
+    with train.tracked(run, progress) as told, joined(run.config.train) as folder:
+        outcome = _fit(train.Task.of(run, out), folder, told)
     train.commit(run, out, outcome)
 
 
@@ -79,6 +79,9 @@ class _Sender:
 
     def note(self, text: str) -> None:
         self._mailbox.note.remote(text)
+
+    def record(self, line: dict[str, Any]) -> None:
+        self._mailbox.record.remote(line)
 
 
 def _work(config: dict[str, Any]) -> train.Outcome | None:
@@ -166,6 +169,8 @@ def _forward(mailbox: Any, progress: Progress) -> EmbedmillError | None:
     mail: Mail = ray.get(mailbox.take.remote())
     for text in mail.notes:
         progress.note(text)
+    for line in mail.records:
+        progress.record(line)
     if mail.latest is not None:
         done, total, unit, facts = mail.latest
         progress.update(done, total, unit, **facts)

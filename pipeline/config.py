@@ -65,7 +65,8 @@ def _one_or_many(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Paths = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
+Paths = Names
 
 
 def _workers(value: Any) -> Any:
@@ -347,6 +348,11 @@ class TrainConfig(_Section):
         "while training goes on; larger ones hold it up",
     )
     max_failures: int = Field(3, ge=0, json_schema_extra=_ELSEWHERE)
+    track: Names = Field(
+        (),
+        json_schema_extra=_ELSEWHERE,
+        description="names in pipeline.train.trackers.TRACKERS that show the log as it grows",
+    )
     log_steps: int = Field(
         0,
         ge=0,

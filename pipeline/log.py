@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 __all__ = ["Progress", "Quiet"]
 
@@ -23,6 +23,9 @@ class Progress(Protocol):
     def note(self, text: str) -> None:
         """One line for a person, such as a result of an epoch."""
 
+    def record(self, line: dict[str, Any]) -> None:
+        """A line of the stage's log that has just been written, for whoever plots it."""
+
 
 class Quiet:
     """Says nothing."""
@@ -31,4 +34,7 @@ class Quiet:
         """Do nothing."""
 
     def note(self, text: str) -> None:
+        """Do nothing."""
+
+    def record(self, line: dict[str, Any]) -> None:
         """Do nothing."""

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -81,6 +81,9 @@ class _StageProgress:
 
     def note(self, text: str) -> None:
         self._say(f"{'':<9} {text}")
+
+    def record(self, line: dict[str, Any]) -> None:
+        """Nothing to see: the live line has it."""
 
     def draw(self, text: str) -> None:
         """Show the stage's current line."""

@@ -6,6 +6,7 @@ from pipeline.train.collectives import Group, StoppedError
 from pipeline.train.exhausted import out_of_memory
 from pipeline.train.loop import Outcome, work
 from pipeline.train.stage import build, check, commit, discard_checkpoints
+from pipeline.train.trackers import tracked
 from pipeline.train.trainer import Task
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "commit",
     "discard_checkpoints",
     "out_of_memory",
+    "tracked",
     "work",
 ]

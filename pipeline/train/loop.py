@@ -65,7 +65,7 @@ def work(task: Task, group: Group, progress: Progress) -> Outcome:
     layout = Layout(task.run.config.run.partitions, group.world, group.rank)
     storage = task.run.storage.at("train")
     checkpoints = Checkpoints(storage, task.identity, layout, group)
-    log = StepLog(storage, group)
+    log = StepLog(storage, group, progress)
     try:
         return _trained(task, group, checkpoints, log, progress)
     finally:

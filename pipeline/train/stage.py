@@ -18,6 +18,7 @@ from pipeline.train.loop import Outcome, work
 from pipeline.train.machine import free_now, scratch_of
 from pipeline.train.objectives import OBJECTIVES, has_bias, similarity_of
 from pipeline.train.optim import OPTIMIZERS, SCHEDULES
+from pipeline.train.trackers import check_trackers, tracked
 from pipeline.train.trainer import Task
 
 __all__ = ["build", "check", "check_names", "commit", "discard_checkpoints"]
@@ -33,6 +34,8 @@ def check(run: Run, progress: Progress) -> None:
     """
     config, shards = run.config.train, run.artifact("shards")
     check_names(config)
+
+    check_trackers(run)
     if not shards.counters["train"]:
         raise TrainingError(
             "the split left no train events",
@@ -144,7 +147,8 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
     try:
-        outcome = work(Task.of(run, out), Group.joined(config.device), progress)
+        with tracked(run, progress) as told:
+            outcome = work(Task.of(run, out), Group.joined(config.device), told)
     finally:
         torch.set_num_threads(threads)
     commit(run, out, outcome)

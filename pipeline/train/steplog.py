@@ -9,7 +9,8 @@ All but the first carry the "seconds" since the line before them, and how they w
 "seconds.wait" (for data), ".lookup", ".exchange" (with other workers, slower ones waited for),
 ".loss", ".update", ".checkpoint", ".validate" and ".other"; means over the workers, of which
 "max.wait", ... are the greatest. Every step is in one line: what was done again after a kill
-replaces what was lost.
+replaces what was lost. "at" counts steps since the training began, epochs of a refit after
+those that sought the best one.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 
 import torch
 
+from pipeline.log import Progress
 from pipeline.storage import Storage
 from pipeline.train.checkpoint import Cursor
 from pipeline.train.clock import PHASES
@@ -43,7 +45,9 @@ class StepLog:
 
     storage: Storage
     group: Group
+    progress: Progress
     lines: list[dict[str, Any]] = field(default_factory=list)
+    _at: int = 0
     _loss: float = 0.0
     _pairs: int = 0
     _steps: int = 0
@@ -55,6 +59,7 @@ class StepLog:
             return
         if found is not None:
             self.lines = [line for line in _read(self.storage) if _place(line) <= _done(found)]
+            self._at = self.lines[-1]["at"] if self.lines else 0
         self._append("start", found or Cursor(), {"workers": self.group.world})
 
     def step(self, trainer: Trainer, loss: float, pairs: int) -> bool:
@@ -122,7 +127,10 @@ class StepLog:
         if cursor.refit is not None:
             place["refit"] = 1
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        self.lines.append({"kind": kind, "time": now, **place, **figures})
+        at = self._at + figures.get("steps", 0)
+        self.lines.append({"kind": kind, "time": now, **place, "at": at, **figures})
+        self._at = at
+        self.progress.record(self.lines[-1])
         if time.monotonic() - self._saved > _SAVE_EVERY:
             self.save()
 
@@ -155,6 +163,6 @@ def _read(storage: Storage) -> list[dict[str, Any]]:
     """The lines of an earlier attempt; none where they cannot be read: a log is no result."""
     try:
         found = [json.loads(line) for line in storage.read(FILE).splitlines()]
-        return [line for line in found if _place(line)]
+        return [line for line in found if _place(line) and line["at"] >= 0]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return []
