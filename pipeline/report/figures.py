@@ -7,6 +7,7 @@ machine. Absent figures are absent keys: the page says that they were not measur
 from __future__ import annotations
 
 import heapq
+import json
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any
@@ -54,7 +55,8 @@ def gather(run: Run) -> dict[str, Any]:
 
 
 def times(run: Run) -> dict[str, Any]:
-    """Seconds, bytes and versions of each stage, latencies of the index, the config as TOML."""
+    """Seconds, bytes and versions of each stage, how training spent its time, latencies of the
+    index, the config as TOML."""
     stages: list[dict[str, Any]] = []
     software: dict[str, str] = {}
     for stage in _READ:
@@ -73,11 +75,28 @@ def times(run: Run) -> dict[str, Any]:
     index = run.artifact("index")
     return {
         "stages": stages,
+        "training": _training(run.artifact("train")),
         "software": dict(sorted(software.items())),
         "latency": index.read_json("latency.json") if index.has("latency.json") else {},
         "index_measured": index.manifest.measured,
         "config": to_toml(run.config),
         "created": run.artifact("evaluate").manifest.created,
+    }
+
+
+def _training(train: Artifact) -> dict[str, Any]:
+    """Seconds of training by what they were spent on, the most of them first, and pairs."""
+    if not train.has("log.jsonl"):
+        return {}
+    lines = [json.loads(line) for line in train.read("log.jsonl").splitlines()]
+    names = {k for line in lines for k in line if k.startswith("seconds.")}
+    spent = {n.removeprefix("seconds."): sum(one.get(n, 0.0) for one in lines) for n in names}
+    steps = [line for line in lines if line["kind"] == "steps"]
+    return {
+        "spent": dict(sorted(spent.items(), key=lambda pair: (-pair[1], pair[0]))),
+        "pairs": sum(line["pairs"] for line in steps),
+        "seconds": sum(line["seconds"] for line in steps),
+        "workers": [line["workers"] for line in lines if line["kind"] == "start"],
     }
 
 

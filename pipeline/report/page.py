@@ -49,7 +49,7 @@ def render(data: Mapping[str, Any], times: Mapping[str, Any], labels: int) -> st
             quality.metrics(data),
             quality.slices(data),
             quality.index(data, times),
-            quality.training(data),
+            quality.training(data, times),
             sections.line(data, times),
             intake.ingested(data),
             intake.splits(data),

@@ -21,8 +21,20 @@ _METRICS = (
 _NOT_CURVES = ("epoch", "train_loss", "learning_rate")
 
 
-def training(data: Mapping[str, Any]) -> str:
-    """Loss and validation metrics by epoch, the kept epoch marked."""
+_SPENT = {
+    "wait": "for the data of a step",
+    "lookup": "the rows of users and items",
+    "exchange": "with other workers, the slower ones waited for",
+    "loss": "the loss and its gradients",
+    "update": "the optimizer",
+    "checkpoint": "copying tables, and waiting for files to be written",
+    "validate": "on the full catalogue, after an epoch",
+    "other": "everything else, such as reading the shards",
+}
+
+
+def training(data: Mapping[str, Any], times: Mapping[str, Any]) -> str:
+    """Loss and validation metrics by epoch, the kept epoch marked, and where the time went."""
     history: Sequence[Mapping[str, Any]] = data["history"]
     chosen = str(data["model"].get("metric") or "")
     best = data["model"].get("best_epoch")
@@ -55,8 +67,42 @@ def training(data: Mapping[str, Any]) -> str:
         if names
         else "There is no validation part: the tables of the last epoch were kept."
     )
-    body = f'<div class="curves">{"".join(figures)}</div>{_numbers(history, names)}'
+    body = f'<div class="curves">{"".join(figures)}</div>{_spent(times)}{_numbers(history, names)}'
     return section("training", "Training", intro, body if history else "")
+
+
+def _spent(times: Mapping[str, Any]) -> str:
+    """How training spent its time, a bar for each share."""
+    found = times.get("training") or {}
+    spent: Mapping[str, float] = found.get("spent") or {}
+    whole = sum(spent.values())
+    if not whole:
+        return ""
+    most = max(spent.values())
+    rows = [
+        [
+            escape(name.capitalize()),
+            bullet(seconds, None, most),
+            wording.seconds(seconds),
+            f"{100 * seconds / whole:.1f}&nbsp;%",
+        ]
+        for name, seconds in spent.items()
+    ]
+    workers = list(dict.fromkeys(found["workers"]))
+    said = " then ".join(wording.plural(number, "worker") for number in workers)
+    said += ", means over them" if workers != [1] else ""
+    rate = count(round(found["pairs"] / found["seconds"])) if found["seconds"] else "no"
+    made = table(
+        f"Where the time of training went: {said}; {rate} pairs a second",
+        ["Part", "", "Time", "Share"],
+        rows,
+        "twnn",
+        "spent",
+    )
+    meanings = "".join(
+        f"<li><b>{name.capitalize()}</b> {escape(what)}</li>" for name, what in _SPENT.items()
+    )
+    return f'{made}<ul class="meanings">{meanings}</ul>'
 
 
 def _numbers(history: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:

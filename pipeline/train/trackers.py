@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from pipeline.artifact import Run
 from pipeline.config import stage_fields
 from pipeline.errors import ConfigError, MachineError
 from pipeline.log import Progress
+from pipeline.run import Run
 
 __all__ = ["TRACKERS", "check_trackers", "tracked"]
 

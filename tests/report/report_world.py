@@ -173,6 +173,17 @@ class ReportWorld:
             history.append(row)
         out.write_json("model.json", model)
         out.write_json("history.json", history)
+        lines: list[dict[str, Any]] = [
+            {"kind": "start", "workers": 2},
+            {"kind": "steps", "pairs": 40000, "seconds": 8.0, "seconds.loss": 6.0,
+             "seconds.exchange": 1.5, "seconds.wait": 0.5},
+            {"kind": "start", "workers": 3},
+            {"kind": "steps", "pairs": 20000, "seconds": 4.0, "seconds.loss": 3.0,
+             "seconds.exchange": 1.0, "seconds.wait": 0.0},
+            {"kind": "epoch", "seconds": 6.0, "seconds.validate": 6.0},
+        ]  # fmt: skip
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        out.write("log.jsonl", text.encode(), volatile=True)
         out.commit({"epochs": 12, "steps": 480, "pairs": 60000, "best_epoch": 9})
 
     def _export(self, out: Writer) -> None:

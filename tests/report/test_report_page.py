@@ -204,3 +204,15 @@ def test_a_run_that_is_not_finished_is_named(tmp_path: Path) -> None:
 def test_it_works_on_storage_that_is_not_a_disk() -> None:
     run = build(ReportWorld(items=5).write("memory://report-world"))
     assert report_data(run)["run"] == "world"
+
+
+def test_where_the_time_of_training_went(built: Built) -> None:
+    run = built(WORLDS["softmax"])
+    # 18 seconds in all; 60,000 pairs in the 12 seconds of steps.
+    spent = figures.times(run)["training"]["spent"]
+    assert spent == {"loss": 9.0, "validate": 6.0, "exchange": 2.5, "wait": 0.5}
+    assert list(spent) == ["loss", "validate", "exchange", "wait"]
+    text = re.sub(r"\s+", " ", read(run).text)
+    assert "2 workers then 3 workers, means over them; 5,000 pairs a second" in text
+    assert re.search(r"Loss\s*9\.0\s*s\s*50\.0\s*%", text)
+    assert "times" not in run.artifact("report").read_json("data.json")

@@ -12,9 +12,9 @@ from ranks import run_ranks
 from stored import planted
 
 from pipeline import train
-from pipeline.artifact import Run
 from pipeline.errors import MachineError
 from pipeline.log import Quiet
+from pipeline.run import Run
 from pipeline.storage import HashingFile, Storage
 
 # Nine steps of an epoch; the checkpoint of step 4 is the first.

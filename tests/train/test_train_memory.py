@@ -15,10 +15,10 @@ from worlds import PlantedWorld, config_tree
 
 import jobs.train
 from pipeline import train
-from pipeline.artifact import Run
 from pipeline.config import parse
 from pipeline.errors import MachineError, TrainingError
 from pipeline.log import Quiet
+from pipeline.run import Run
 from pipeline.train.exhausted import within_memory
 
 

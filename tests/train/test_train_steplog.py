@@ -105,7 +105,7 @@ def test_a_log_that_cannot_be_read_is_begun_anew(tmp_path: Path) -> None:
     run.storage.write("train/log.jsonl", b'{"kind": "st')
     train.build(run, run.writer("train"), Quiet())
     assert lines(run)[0] | {"time": ""} == {
-        "kind": "start", "time": "", "epoch": 1, "step": 0, "workers": 1
+        "kind": "start", "time": "", "epoch": 1, "step": 0, "at": 0, "workers": 1
     }  # fmt: skip
 
 

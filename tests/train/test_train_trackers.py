@@ -11,9 +11,9 @@ import pytest
 from stored import planted
 
 from pipeline import train
-from pipeline.artifact import Run
 from pipeline.errors import ConfigError, MachineError
 from pipeline.log import Quiet
+from pipeline.run import Run
 from pipeline.train.trackers import TRACKERS, _Kind
 
 SETTINGS = {"epochs": 2, "batch_size": 40, "log_steps": 4, "checkpoint_copy_mib": 0}
