@@ -69,15 +69,22 @@ class _StageProgress:
         self._name = name
         self._say = say
         self._live = live
-        self._started = time.perf_counter()
-        self._drawn = self._started if live is None else 0.0
+        self._drawn = time.perf_counter() if live is None else 0.0
+        self._from: tuple[str, int, float] | None = None
+        self._done = 0
 
     def update(self, done: int, total: int | None, unit: str, **facts: float) -> None:
         now = time.perf_counter()
+        if self._from is None or self._from[0] != unit or done < self._done:
+            self._from = (unit, done, now)
+        self._done = done
         if now - self._drawn < (_EVERY_PLAIN if self._live is None else _EVERY_LIVE):
             return
         self._drawn = now
-        self.draw(progress_line(done, total, unit, now - self._started, facts))
+        # What an earlier attempt did, and the time it takes to start, say nothing of the speed.
+        _, first, since = self._from
+        rate = (done - first) / (now - since) if now > since else 0.0
+        self.draw(progress_line(done, total, unit, rate, facts))
 
     def note(self, text: str) -> None:
         self._say(f"{'':<9} {text}")
@@ -95,14 +102,15 @@ class _StageProgress:
 
 
 def progress_line(
-    done: int, total: int | None, unit: str, seconds: float, facts: dict[str, float]
+    done: int, total: int | None, unit: str, rate: float, facts: dict[str, float]
 ) -> str:
-    """'45 % · 1.2 M pairs · 310 k pairs/s · 12 s left · loss 0.31'."""
-    rate = done / seconds if seconds > 0 else 0.0
-    parts = [f"{si(done)} {unit}", f"{si(rate)} {unit}/s"]
+    """'45 % · 1.2 M pairs · 310 k pairs/s · 12 s left · loss 0.31'; `rate` 0: not known yet."""
+    parts = [f"{si(done)} {unit}"]
     if total:
         parts.insert(0, f"{100 * done // total} %")
-        if rate > 0:
+    if rate > 0:
+        parts.append(f"{si(rate)} {unit}/s")
+        if total:
             parts.append(f"{duration((total - done) / rate)} left")
     parts += [f"{name} {value:.4g}" for name, value in facts.items()]
     return " · ".join(parts)

@@ -28,9 +28,28 @@ def test_si(value: float, said: str) -> None:
 
 
 def test_progress_line() -> None:
-    line = progress_line(500, 1000, "pairs", 2.0, {"loss": 0.3141})
+    line = progress_line(500, 1000, "pairs", 250.0, {"loss": 0.3141})
     assert line == "50 % · 500 pairs · 250 pairs/s · 2.0 s left · loss 0.3141"
-    assert progress_line(5, None, "rows", 0.0, {}) == "5 rows · 0 rows/s"
+    assert progress_line(5, None, "rows", 0.0, {}) == "5 rows"
+
+
+def test_speed_and_time_left_are_those_of_this_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    out = io.StringIO()
+    with Terminal(out).stage("train") as progress:
+        now[0] = 130.0  # it took half a minute to start, and 600 pairs were done before
+        progress.update(600, 1000, "pairs")
+        now[0] = 150.0
+        progress.update(800, 1000, "pairs")
+        now[0] = 170.0
+        progress.update(700, 1000, "pairs")  # a worker died: it goes on from a checkpoint
+    lines = [line.strip() for line in out.getvalue().splitlines()[1:]]
+    assert lines == [
+        "train     60 % · 600 pairs",
+        "train     80 % · 800 pairs · 10 pairs/s · 20 s left",
+        "train     70 % · 700 pairs",
+    ]
 
 
 def test_plain_lines_where_there_is_no_terminal(tmp_path: object) -> None:
