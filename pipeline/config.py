@@ -344,8 +344,8 @@ class TrainConfig(_Section):
         4096,
         ge=0,
         json_schema_extra=_ELSEWHERE,
-        description="per worker: tables up to this size are copied for a checkpoint and written "
-        "while training goes on; larger ones hold it up",
+        description="per worker: tables up to this size, and to half of the free memory, are "
+        "copied for a checkpoint and written while training goes on; larger ones hold it up",
     )
     max_failures: int = Field(3, ge=0, json_schema_extra=_ELSEWHERE)
     track: Names = Field(

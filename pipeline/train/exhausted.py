@@ -18,8 +18,8 @@ def out_of_memory(place: str) -> MachineError:
     return MachineError(
         f"a worker ran out of memory {place}",
         where="train",
-        todo="Use more workers on other machines (train.workers), a smaller train.dim or a "
-        "smaller train.batch_size; what was trained is kept, the same command goes on from there",
+        todo="Set train.tables = 'mapped', lower train.dim or train.batch_size, or use more "
+        "machines (train.workers); what was trained is kept, and gone on from",
     )
 
 

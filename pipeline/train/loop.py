@@ -15,6 +15,7 @@ from pipeline.train.batches import Epoch
 from pipeline.train.checkpoint import Checkpoints, Cursor
 from pipeline.train.collectives import Group
 from pipeline.train.exhausted import within_memory
+from pipeline.train.machine import free_memory
 from pipeline.train.parts import entries_of
 from pipeline.train.plan import Layout, rows_in
 from pipeline.train.step import take_step
@@ -160,7 +161,9 @@ def _store(trainer: Trainer, checkpoints: Checkpoints, log: StepLog) -> None:
     log.close(trainer)
     with trainer.group.clock("checkpoint"):
         log.save()
-        copied = trainer.bytes <= trainer.config.checkpoint_copy_mib << 20
+        # Half of what is free is left for the steps; all look before any goes on to take.
+        room = free_memory() // (2 * trainer.group.neighbours())
+        copied = trainer.bytes <= min(room, trainer.config.checkpoint_copy_mib << 20)
         checkpoints.begin(trainer.cursor, trainer.tensors, copied=copied)
 
 

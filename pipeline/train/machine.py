@@ -9,10 +9,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline.config import Config
 from pipeline.run import Run
 from pipeline.train.capacity import Free
 
-__all__ = ["free_memory", "free_now", "scratch_of"]
+__all__ = ["free_memory", "free_now", "scratch_of", "workers_here"]
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -44,6 +45,16 @@ def free_memory() -> int:
     Pages of files that are cached count as free.
     """
     return max(0, min([_of_machine(), *_of_groups()]))
+
+
+def workers_here(config: Config) -> int:
+    """Workers that this machine alone would train with."""
+    train, cpus = config.train, os.cpu_count() or 1
+    least, most = train.worker_range
+    room = min(cpus // train.threads, config.run.partitions)
+    if train.launcher == "inline":
+        return 1
+    return max(least, room if most is None else min(room, most))
 
 
 def _of_machine() -> int:

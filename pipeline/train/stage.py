@@ -15,7 +15,7 @@ from pipeline.train import checkpoint, steplog
 from pipeline.train.capacity import demand_of, fitting, size_of
 from pipeline.train.collectives import Group
 from pipeline.train.loop import Outcome, work
-from pipeline.train.machine import free_now, scratch_of
+from pipeline.train.machine import free_now, scratch_of, workers_here
 from pipeline.train.objectives import OBJECTIVES, has_bias, similarity_of
 from pipeline.train.optim import OPTIMIZERS, SCHEDULES
 from pipeline.train.trackers import check_trackers, tracked
@@ -69,7 +69,7 @@ def _check_room(run: Run, progress: Progress) -> None:
     """Refuse what this machine has no room for. A cluster's nodes are not known here."""
     if os.environ.get("RAY_ADDRESS") and run.config.train.launcher == "ray":
         return
-    demand = demand_of(size_of(run), run.config, run.config.train.workers)
+    demand = demand_of(size_of(run), run.config, workers_here(run.config))
     if fitting(demand, run.config, free_now(run)) == "mapped":
         held = demand.files / 1e9
         progress.note(f"tables of {held:.1f} GB are mapped from files in {scratch_of(run)}")

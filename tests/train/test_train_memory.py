@@ -33,14 +33,14 @@ def limited(run: Run, mib: int) -> train.Outcome:
 
 def test_a_worker_without_memory_says_so_and_the_others_do_not_wait(tmp_path: Path) -> None:
     world = PlantedWorld(users=6000, events_per_user=3)
-    settings = {"dim": 4096, "optimizer": "adam", "epochs": 1, "batch_size": 2000}
+    settings = {"dim": 4096, "optimizer": "adam", "tables": "memory", "batch_size": 2000}
     run = planted(tmp_path, world, train=settings)
     # Half of 6,000 rows of 4,096 floats, three times for Adam, is 140 MiB.
     left, starved = run_ranks(limited, 2, tmp_path, run, 100)
     assert isinstance(starved, MachineError), starved
     assert starved.exit_code == 7
     assert "a worker ran out of memory reading its events and making its tables" in str(starved)
-    assert "train.workers" in str(starved)
+    assert "Set train.tables = 'mapped'" in str(starved)
     assert isinstance(left, RuntimeError), left
     assert run.manifest("train") is None
 
