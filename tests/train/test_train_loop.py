@@ -50,6 +50,10 @@ ITEM2VEC = {
 OBJECTIVES = {"softmax": SOFTMAX, "rating": RATING, "ials": IALS, "item2vec": ITEM2VEC}
 
 
+# Not written in the background, a checkpoint counts after the next line of the log.
+AT_ONCE = {"checkpoint_copy_mib": 0, "log_steps": 1}
+
+
 class KilledError(Exception):
     pass
 
@@ -146,7 +150,7 @@ def test_stopped_and_gone_on_ends_in_the_same_bytes(
     calm = run_of(tmp_path / "calm", objective)
     train.build(calm, calm.writer("train"), Quiet())
     every = 1 if objective == "ials" else 4
-    run = run_of(tmp_path / "killed", objective, checkpoint_steps=every)
+    run = run_of(tmp_path / "killed", objective, **AT_ONCE, checkpoint_steps=every)
     with pytest.raises(KilledError):
         train.build(run, run.writer("train"), KillAt(step))
     assert run.manifest("train") is None
@@ -162,9 +166,7 @@ def test_killed_in_mid_epoch_and_gone_on_with_other_workers(tmp_path: Path) -> N
     calm = run_of(tmp_path / "calm", "softmax")
     train.build(calm, calm.writer("train"), Quiet())
     expected = tables(calm)
-    # Not written in the background, a checkpoint counts after the next line of the log.
-    at_once = {"checkpoint_steps": 4, "checkpoint_copy_mib": 0, "log_steps": 1}
-    run = run_of(tmp_path / "killed", "softmax", **at_once)
+    run = run_of(tmp_path / "killed", "softmax", **AT_ONCE, checkpoint_steps=4)
     answers = run_ranks(train_rank, 2, tmp_path, run, 14, True)
     assert answers[0] == 9
     assert isinstance(answers[1], RuntimeError)
