@@ -18,7 +18,7 @@ from pipeline.train.batches import Epoch, Events
 from pipeline.train.capacity import Demand, Free, Size, demand_of, fitting, size_of
 from pipeline.train.checkpoint import Cursor
 from pipeline.train.collectives import Group
-from pipeline.train.machine import free_now
+from pipeline.train.machine import free_now, workers_here
 from pipeline.train.objectives import OBJECTIVES
 from pipeline.train.plan import Layout, generator, rows_in
 from pipeline.train.stage import check_names
@@ -121,7 +121,8 @@ def forecast(run: Run, given: Given, *, seconds: float = 3.0) -> Forecast:
     """
     check_names(run.config.train)
     size, free = _size(run, given), free_now(run)
-    demand = demand_of(size, run.config, run.config.train.workers)
+    workers = workers_here(run.config)
+    demand = demand_of(size, run.config, workers)
     tables, refused = "", None
     try:
         tables = fitting(demand, run.config, free)
@@ -130,8 +131,8 @@ def forecast(run: Run, given: Given, *, seconds: float = 3.0) -> Forecast:
     train = run.config.train
     epochs = train.epochs * (2 if train.refit else 1)
     pace = 0.0 if refused or not seconds else _pace(run.config, size, seconds)
-    shared = max(1.0, train.workers * train.threads / (os.cpu_count() or 1))
-    took = pace * size.train / train.workers * shared
+    shared = max(1.0, workers * train.threads / (os.cpu_count() or 1))
+    took = pace * size.train / workers * shared
     return Forecast(size, demand, free, tables, refused, epochs, took)
 
 
@@ -183,7 +184,7 @@ def _size(run: Run, given: Given) -> Size:
 def _pace(config: Config, size: Size, seconds: float) -> float:
     """Seconds for an event of a worker, by real steps on tables scaled down."""
     train = config.train
-    batch = -(-train.batch_size // train.workers)
+    batch = -(-train.batch_size // workers_here(config))
     row = max(1, demand_of(size, config, 1).tables // size.rows)
     scale = min(1.0, _CALIBRATED / (row * size.rows))
     small = Size(
