@@ -21,7 +21,7 @@ import ray
 import torch
 from ray.exceptions import OutOfMemoryError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from jobs.cluster import joined, workers_of
 from jobs.launch import Job, main_of
@@ -90,6 +90,8 @@ def _work(config: dict[str, Any]) -> train.Outcome | None:
     threading.Thread(target=_end_with_ray, args=(os.getppid(),), daemon=True).start()
     settings = task.run.config.train
     torch.set_num_threads(settings.threads)
+    if settings.device == "cuda":
+        torch.cuda.set_device(get_device())  # of several on this node; it counts by thread
     group = train.Group.joined(settings.device)
     try:
         return train.work(task, group, _Sender(mailbox))

@@ -327,6 +327,11 @@ class TrainConfig(_Section):
         "ray", json_schema_extra=_ELSEWHERE, description="inline: in this process, one worker"
     )
     device: Literal["cpu", "cuda"] = Field("cpu", json_schema_extra=_ELSEWHERE)
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="softmax: what the factors of its matrix products are rounded to; tables, "
+        "sums and updates stay in float32",
+    )
     tables: Literal["auto", "memory", "mapped"] = Field(
         "auto",
         json_schema_extra=_ELSEWHERE,

@@ -27,6 +27,15 @@ def browser_path() -> str:
     return next((p for n in names if (p := shutil.which(n))), "")
 
 
+def gpus() -> int:
+    """CUDA devices of this machine."""
+    try:
+        import torch
+    except ImportError:
+        return 0
+    return torch.cuda.device_count()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Two processes take whole files in this order: those that wait long go first.
     slow = {item.path for item in items if any(map(item.get_closest_marker, ("ray", "spark")))}
@@ -36,6 +45,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if java and item.get_closest_marker("spark"):
             item.add_marker(pytest.mark.skip(reason=java))
+        if item.get_closest_marker("gpu") and not gpus():
+            item.add_marker(pytest.mark.skip(reason="no GPU on this machine"))
         if not chromium and item.get_closest_marker("browser"):
             item.add_marker(pytest.mark.skip(reason="no Chromium on this machine"))
 

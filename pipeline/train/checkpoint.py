@@ -114,7 +114,7 @@ class Checkpoints:
     def begin(
         self, cursor: Cursor, tensors: Callable[[int], dict[str, Tensor]], *, copied: bool
     ) -> None:
-        """Store what `tensors` gives for each owned partition; `finish` makes it the latest.
+        """Store what `tensors` gives for each owned partition.
 
         A collective, as it finishes the one before.
 
@@ -122,7 +122,8 @@ class Checkpoints:
             cursor: how far training is.
             tensors: a partition's rows and state, a copy.
             copied: copy all now and write them while training goes on, which takes the memory
-                of the tables once more; else write one partition after the other at once.
+                of the tables once more; `poll` or `finish` makes them the latest. Else write
+                one partition after the other and finish at once. The same at all workers.
         """
         self.finish()
         owned = self.layout.owned
@@ -135,7 +136,11 @@ class Checkpoints:
             parts = (tensors(partition) for partition in owned)
         self._writing = PartWriter(self.storage, paths, parts)
         self._begun = cursor
-        (self._writing.start if copied else self._writing.run)()
+        if copied:
+            self._writing.start()
+        else:
+            self._writing.run()
+            self.finish()
 
     def poll(self) -> None:
         """Seal the checkpoint that was begun, where all workers have written their parts.

@@ -49,6 +49,15 @@ class Group:
         if self.world > 1 and dist.is_initialized():
             dist.destroy_process_group()
 
+    def here(self, values: Tensor) -> Tensor:
+        """Values of this host's memory on the workers' device.
+
+        To a GPU they go by pinned memory, so that the host need not wait for them.
+        """
+        if self.device.type != "cuda":
+            return values.to(self.device)
+        return values.pin_memory().to(self.device, non_blocking=True)
+
     def sum(self, values: Tensor) -> Tensor:
         """Sum over workers, in place."""
         if self.world > 1:

@@ -163,7 +163,8 @@ def _store(trainer: Trainer, checkpoints: Checkpoints, log: StepLog) -> None:
         log.save()
         # Half of what is free is left for the steps; all look before any goes on to take.
         room = free_memory() // (2 * trainer.group.neighbours())
-        copied = trainer.bytes <= min(room, trainer.config.checkpoint_copy_mib << 20)
+        large = trainer.bytes > min(room, trainer.config.checkpoint_copy_mib << 20)
+        copied = not trainer.group.max(int(large))
         checkpoints.begin(trainer.cursor, trainer.tensors, copied=copied)
 
 

@@ -15,6 +15,7 @@ from pipeline.train import checkpoint, steplog
 from pipeline.train.capacity import demand_of, fitting, size_of
 from pipeline.train.collectives import Group
 from pipeline.train.loop import Outcome, work
+from pipeline.train.losses.softmax import sampled_softmax
 from pipeline.train.machine import free_now, scratch_of, workers_here
 from pipeline.train.objectives import OBJECTIVES, has_bias, similarity_of
 from pipeline.train.optim import OPTIMIZERS, SCHEDULES
@@ -87,6 +88,12 @@ def check_names(config: TrainConfig) -> None:
                 f"unknown {key} '{value}'; allowed: {', '.join(allowed)}", where=f"train.{key}"
             )
     objective = OBJECTIVES[config.objective]
+    if config.precision != "float32" and objective.loss is not sampled_softmax:
+        raise ConfigError(
+            f"'{config.precision}' is not for objective '{config.objective}'",
+            where="train.precision",
+            todo="Leave it at 'float32'",
+        )
     if config.metric and config.metric not in objective.metrics:
         raise ConfigError(
             f"'{config.metric}' is not measured for objective '{config.objective}'; "

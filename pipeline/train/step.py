@@ -59,19 +59,19 @@ def _looked_up(trainer: Trainer, step: int, batch_B: Tensor) -> tuple[Tensor, St
     if trainer.config.logq and len(candidate_K):
         log_expected_K = trainer.sampler.log_expected(candidate_K, sum(sizes))
     rows_V, index = torch.unique(torch.cat([item_B, candidate_K]), return_inverse=True)
-    asked_V = rows_V.to(group.device)
+    asked_V = group.here(rows_V)
     item_VD, route = trainer.items.rows.fetch(asked_V)
-    user_B = users.rows.local(events.user_E[batch_B].long().to(group.device))
+    user_B = users.rows.local(group.here(events.user_E[batch_B].long()))
     local_U, user_index_B = torch.unique(user_B, return_inverse=True)
     part = Step(
         user_UD=users.weight[local_U],
         item_VD=item_VD,
         user_B=user_index_B,
-        positive_B=index[: len(item_B)].to(group.device),
-        negative_K=index[len(item_B) :].to(group.device),
-        log_expected_K=log_expected_K.to(group.device),
-        weight_B=trainer.votes.of(weight_B).to(group.device),
-        target_B=weight_B.to(group.device),
+        positive_B=group.here(index[: len(item_B)]),
+        negative_K=group.here(index[len(item_B) :]),
+        log_expected_K=group.here(log_expected_K),
+        weight_B=group.here(trainer.votes.of(weight_B)),
+        target_B=group.here(weight_B),
         size=sum(sizes),
         user_decay_U=trainer.decay.users(local_U),
         item_decay_V=trainer.decay.items(asked_V),
@@ -84,6 +84,6 @@ def _candidates(trainer: Trainer, step: int, item_B: Tensor, sizes: list[int]) -
     drawn_K = trainer.sampler.draw(trainer.cursor.epoch * trainer.plan.steps + step)
     if not trainer.sampler.in_batch:
         return drawn_K
-    own_B = item_B.to(trainer.group.device)
+    own_B = trainer.group.here(item_B)
     every = trainer.group.by_partition_rows(own_B, trainer.layout, sizes)
     return torch.cat([drawn_K, every.cpu()])

@@ -83,7 +83,9 @@ class StepLog:
         return due
 
     def every(self, trainer: Trainer) -> int:
-        """Steps in a line."""
+        """Steps in a line; those of a sweep are long."""
+        if trainer.sweep is not None:
+            return trainer.config.log_steps or 1
         steps = trainer.config.epochs * trainer.plan.steps
         return trainer.config.log_steps or max(_LEAST, -(-steps // _LINES))
 

@@ -257,6 +257,7 @@ def assembled(run: Run, data: Data, group: Group, cursor: Cursor) -> Trainer:
         per_pair=config.item2vec.per_pair,
         margin=config.ccl.margin,
         negative_weight=config.ccl.negative_weight,
+        rounded=config.precision == "bfloat16",
     )
     if not objective.ranking:
         settings = replace(settings, mean=mean_weight(train, layout, group))

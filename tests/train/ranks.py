@@ -1,4 +1,4 @@
-"""Starts a function on several ranks of a gloo group, without Ray."""
+"""Starts a function on several ranks of a process group, without Ray."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch.multiprocessing as mp
 Work = Callable[..., Any]
 
 
-def run_ranks(work: Work, world: int, folder: Path, *args: Any) -> list[Any]:
+def run_ranks(work: Work, world: int, folder: Path, *args: Any, backend: str = "gloo") -> list[Any]:
     """What `work(*args)` returns or raises on each of `world` ranks.
 
     A rank that dies without a word answers with its exit code.
@@ -27,7 +27,7 @@ def run_ranks(work: Work, world: int, folder: Path, *args: Any) -> list[Any]:
     for rank in range(world):
         ours, theirs = context.Pipe(duplex=False)
         process = context.Process(
-            target=_rank, args=(work, rank, world, str(store), theirs, args), daemon=True
+            target=_rank, args=(work, rank, world, (backend, str(store)), theirs, args), daemon=True
         )
         process.start()
         theirs.close()
@@ -47,10 +47,16 @@ def run_ranks(work: Work, world: int, folder: Path, *args: Any) -> list[Any]:
 
 
 def _rank(
-    work: Work, rank: int, world: int, store: str, answer: Connection, args: tuple[Any, ...]
+    work: Work,
+    rank: int,
+    world: int,
+    group: tuple[str, str],
+    answer: Connection,
+    args: tuple[Any, ...],
 ) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    backend, store = group
+    dist.init_process_group(backend, init_method=f"file://{store}", rank=rank, world_size=world)
     try:
         answer.send(work(*args))
     except Exception as error:

@@ -122,7 +122,7 @@ def test_tables_larger_than_the_copy_may_be_are_written_at_once(
     threads: list[str] = []
     monkeypatch.setattr(threading.Thread, "start", lambda self: threads.append(self.name))
     train.build(run, run.writer("train"), progress)
-    assert progress.sealed[6] == FIRST  # after the line of step 5
+    assert progress.sealed[5] == FIRST
     assert "checkpoint" not in threads
     assert content(run) == calm(tmp_path / "calm")
 

@@ -50,8 +50,8 @@ ITEM2VEC = {
 OBJECTIVES = {"softmax": SOFTMAX, "rating": RATING, "ials": IALS, "item2vec": ITEM2VEC}
 
 
-# Not written in the background, a checkpoint counts after the next line of the log.
-AT_ONCE = {"checkpoint_copy_mib": 0, "log_steps": 1}
+# Not written in the background, a checkpoint counts before the next step.
+AT_ONCE = {"checkpoint_copy_mib": 0}
 
 
 class KilledError(Exception):
@@ -237,7 +237,7 @@ def test_a_sweep_that_is_not_finite_publishes_nothing(tmp_path: Path) -> None:
 def test_a_sweep_killed_between_its_halves_goes_on_with_other_workers(tmp_path: Path) -> None:
     calm = run_of(tmp_path / "calm", "ials")
     train.build(calm, calm.writer("train"), Quiet())
-    run = run_of(tmp_path / "killed", "ials", checkpoint_steps=1)
+    run = run_of(tmp_path / "killed", "ials", **AT_ONCE, checkpoint_steps=1)
     assert run_ranks(train_rank, 2, tmp_path, run, 4, True)[0] == 9
     cursor = json.loads(run.storage.read("train/checkpoints/latest.json"))["slot"]
     assert cursor == "epoch-00001-0000001"

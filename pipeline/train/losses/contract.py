@@ -21,7 +21,7 @@ class LossSettings:
     `biased`: the last column of a row is its bias; `l2_bias`: its L2, None for `l2` as all
     columns; `mean`: train mean of the ratings; `per_pair`: how many negatives those of the step
     are to weigh as, for each event; `margin` and `negative_weight` of the cosine contrastive
-    loss.
+    loss; `rounded`: the factors of large matrix products are rounded to bfloat16.
     """
 
     biased: bool = False
@@ -33,6 +33,7 @@ class LossSettings:
     per_pair: float = 1.0
     margin: float = 0.0
     negative_weight: float = 1.0
+    rounded: bool = False
 
 
 @dataclass(frozen=True)

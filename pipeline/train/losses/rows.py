@@ -1,4 +1,4 @@
-"""What the losses share: rows scaled to length one, gradients scaled back, L2.
+"""What the losses share: rows scaled to length one, gradients scaled back, L2, products.
 
 Legend: B events here, U distinct users, V distinct items, K negatives, D columns (of a
 biased objective the last one is the bias).
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.train.losses.contract import LossSettings, Step
 
-__all__ = ["decay", "scaled", "unscale"]
+__all__ = ["decay", "multiply", "scaled", "unscale"]
 
 
 def scaled(rows_ND: Tensor, cosine: bool) -> tuple[Tensor, Tensor | None]:
@@ -51,3 +51,24 @@ def decay(
         pushed_ND.add_(2 * share_N[:, None] * l2_D * rows_ND)
         loss = loss + (rows_ND.double().square() @ l2_D.double() * share_N).sum()
     return loss
+
+
+def multiply(left: Tensor, right: Tensor, out: Tensor, *, onto: Tensor | None = None) -> None:
+    """Set `out` to left @ right, added to `onto` where it is given (it may be `out` itself).
+
+    Where one factor is of bfloat16, both are rounded to it. `out` and `onto` are of float32, and
+    so are the sums of a product; only on the CPU they are rounded once more before they are
+    added, since its products have the type of their factors.
+    """
+    if torch.bfloat16 not in (left.dtype, right.dtype):
+        if onto is None:
+            torch.mm(left, right, out=out)
+        else:
+            torch.addmm(onto, left, right, out=out)
+        return
+    left, right = left.bfloat16(), right.bfloat16()
+    made = torch.mm(left, right, out_dtype=torch.float32) if left.is_cuda else left @ right
+    if onto is None:
+        out.copy_(made)
+    else:
+        torch.add(onto, made, out=out)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.train.losses.contract import LossSettings, Step, StepLoss
-from pipeline.train.losses.rows import decay, scaled, unscale
+from pipeline.train.losses.rows import decay, multiply, scaled, unscale
 
 __all__ = ["sampled_softmax"]
 
@@ -33,6 +33,8 @@ def sampled_softmax(step: Step, settings: LossSettings) -> StepLoss:
     temperature; the user's is not used. L2 falls on the user's and the positive's row of each
     event. The gradients are worked out by hand: with softmax P, d loss / d logit = P - 1 for
     the positive and P for a negative.
+
+    In bfloat16 the factors of the matrix products are rounded to it; sums stay in float32.
 
     Logits are held for a block of events at a time, as in fused linear cross-entropy (Hsu et
     al. 2024, Liger kernel): nothing of size B x K is kept, and a block is read from cache.
@@ -95,6 +97,8 @@ class _Negatives:
         if bounded and len(row_N):
             bounded = scale + float(offset_N.max()) + math.log2(len(row_N)) < _RANGE
         logit_DN = (vector_ND * scale).T.contiguous()
+        if settings.rounded:
+            vector_ND, logit_DN = vector_ND.bfloat16(), logit_DN.bfloat16()
         return _Negatives(row_N, vector_ND, logit_DN, offset_N, bounded, settings.biased)
 
 
@@ -137,7 +141,7 @@ def _over_blocks(batch: _Batch, negatives: _Negatives, hits: _Hits) -> _Sums:
     logits = user_BD.new_empty(hits.rows * len(negatives.row_N))
     scaled_RD = user_BD.new_empty((hits.rows, user_BD.shape[1]))
     sum_B, scale_B, shift_B = torch.zeros_like(positive_B).repeat(3, 1)
-    slope_BD, slope_DN = torch.empty_like(user_BD), torch.zeros_like(negatives.logit_DN)
+    slope_BD, slope_DN = torch.empty_like(user_BD), user_BD.new_zeros(negatives.logit_DN.shape)
     slope_N = torch.zeros_like(negatives.offset_N)
     for start, hit_H in zip(range(0, len(user_BD), hits.rows), hits.blocks, strict=True):
         part = slice(start, start + hits.rows)
@@ -145,7 +149,7 @@ def _over_blocks(batch: _Batch, negatives: _Negatives, hits: _Hits) -> _Sums:
             t[part] for t in (user_BD, positive_B, sum_B, shift_B)
         )
         logit_RN = logits[: len(user_RD) * len(negatives.row_N)].view(len(user_RD), -1)
-        torch.addmm(negatives.offset_N, user_RD, negatives.logit_DN, out=logit_RN)
+        multiply(user_RD, negatives.logit_DN, logit_RN, onto=negatives.offset_N)
         logit_RN.view(-1).index_fill_(0, hit_H, -torch.inf)
         if not negatives.bounded:
             torch.maximum(logit_RN.amax(1), positive_R, out=shift_R)
@@ -154,9 +158,9 @@ def _over_blocks(batch: _Batch, negatives: _Negatives, hits: _Hits) -> _Sums:
         scale_R = torch.div(
             batch.share_B[part], sum_R + (positive_R - shift_R).exp2_(), out=scale_B[part]
         )
-        torch.mm(logit_RN, negatives.vector_ND, out=slope_BD[part])
+        multiply(logit_RN, negatives.vector_ND, slope_BD[part])
         part_RD = torch.mul(user_RD, scale_R[:, None], out=scaled_RD[: len(user_RD)])
-        slope_DN.addmm_(part_RD.T, logit_RN)
+        multiply(part_RD.T.to(negatives.vector_ND.dtype), logit_RN, slope_DN, onto=slope_DN)
         if negatives.biased:
             slope_N.addmv_(logit_RN.T, scale_R)
     over_B = (sum_B.log2() + shift_B - positive_B) / _BITS
