@@ -69,7 +69,7 @@ def test_tensorboard_draws_the_log_through_a_resume(tmp_path: Path) -> None:
     for kind, name in (("steps", "train_loss"), ("epoch", "ndcg@10"), ("steps", "learning_rate")):
         expected = {line["at"]: line[name] for line in written if line["kind"] == kind}
         assert found[f"{kind}/{name.replace('@', '_at_')}"] == pytest.approx(expected)
-    assert [line["at"] for line in written if line["kind"] == "start"] == [0, 9]
+    assert [line["at"] for line in written if line["kind"] == "start"] == [0, 13]
     shares = [values for name, values in found.items() if name.startswith("share/")]
     for at in {line["at"] for line in written if line["kind"] == "epoch"}:
         assert sum(values[at] for values in shares) == pytest.approx(1, abs=1e-3)
