@@ -12,6 +12,7 @@ from typing import Literal
 from pipeline.config import Config, TrainConfig
 from pipeline.errors import MachineError
 from pipeline.run import Run
+from pipeline.train.als import SweepPlan
 from pipeline.train.objectives import OBJECTIVES, has_bias
 from pipeline.train.optim import OPTIMIZERS
 from pipeline.train.plan import Layout
@@ -41,6 +42,7 @@ _SCORES = 3 << 26  # of validation: a block of scores, and what picks the best o
 _BLOCK = 1 << 16  # rows of validation at hand at once
 _LOSS = 32 << 20  # blocks of a loss
 _ROWS_AT_ONCE = 8  # copies of a step's rows: as sent and as received, gradients, changes
+_SOLVED_ROWS = 4  # the same of iALS
 _COPIES = 3  # of one partition while it is stored: the rows, their bytes, the file's buffer
 
 
@@ -229,7 +231,7 @@ def _events(size: Size, train: TrainConfig, share: float) -> int:
 
 def _step(size: Size, train: TrainConfig, workers: int, row: int) -> int:
     if OBJECTIVES[train.objective].loss is None:
-        return _ROWS_AT_ONCE * min(max(size.users, size.items) * row, 1 << 30) + _LOSS
+        return _SOLVED_ROWS * min(max(size.users, size.items) * row, 1 << 30) + _LOSS
     batch = -(-train.batch_size // workers)
     rows = min(batch, size.users) + _distinct(size, train, workers)
     return _ROWS_AT_ONCE * rows * row + 16 * _INDEX * (batch + _candidates(train)) + _LOSS
@@ -261,8 +263,6 @@ def _distinct(size: Size, train: TrainConfig, workers: int) -> int:
 
 def _steps(size: Size, train: TrainConfig) -> int:
     if OBJECTIVES[train.objective].loss is None:
-        from pipeline.train.als import SweepPlan
-
         return SweepPlan((size.train,), train.dim).steps
     return -(-size.train // train.batch_size)
 

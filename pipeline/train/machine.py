@@ -24,8 +24,7 @@ def free_now(run: Run) -> Free:
     there = None
     if storage.is_local:
         folder = storage.local_path("checkpoints")
-        held = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        there = shutil.disk_usage(_existing(folder)).free + held
+        there = shutil.disk_usage(_existing(folder)).free + sum(map(_bytes, folder.rglob("*")))
     free = shutil.disk_usage(_existing(scratch)).free
     one_disk = there is not None and _device(scratch) == _device(storage.local_path(""))
     return Free(free_memory(), there, free, one_disk)
@@ -97,6 +96,12 @@ def _left(folder: Path) -> Iterator[int]:
 def _table(path: Path) -> dict[str, int]:
     rows = (line.split() for line in path.read_text().splitlines())
     return {row[0]: int(row[1]) for row in rows if len(row) > 1}
+
+
+def _bytes(path: Path) -> int:
+    with contextlib.suppress(OSError):  # a worker of a driver that was killed may still tidy up
+        return path.stat().st_size if path.is_file() else 0
+    return 0
 
 
 def _existing(path: Path) -> Path:

@@ -31,6 +31,7 @@ from pipeline.errors import MachineError
 __all__ = ["Ahead", "Place", "hold", "in_files", "in_memory"]
 
 _MAP_FIXED = 0x10  # on Linux and macOS
+_RANGES = 4096  # of a tensor; Linux gives a process 65,530 by default
 _AT_ONCE = 32  # reads that a disk is given together
 
 # Makes a float32 tensor of zeros, [N, D].
@@ -76,8 +77,11 @@ def hold(table_ND: Tensor, spans: Sequence[slice]) -> int:
     The tensor stays one: memory of no file is laid over the whole pages of each range.
 
     Returns:
-        bytes that are held in memory now; 0 where the system cannot do it.
+        bytes that are held in memory now; 0 where the system cannot do it, or where there are
+        more ranges than a process may have.
     """
+    if len(spans) > _RANGES:
+        return 0
     base, row, held = table_ND.data_ptr(), table_ND.shape[1] * 4, 0
     for span in spans:
         first = -(-(base + span.start * row) // mmap.PAGESIZE) * mmap.PAGESIZE
