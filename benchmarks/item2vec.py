@@ -45,15 +45,15 @@ HELD = 5  # films of a user that are asked for
 DIM, EPOCHS, WINDOW, NEGATIVES, POWER, WORKERS, SEED = 64, 20, 5, 5, 0.75, 2, 1
 ROUNDS = 3  # of both, in turn; the median counts
 LAST = (1, 3, 5, 10, 20)
-OURS = {"batch_size": 8192, "negatives": 64}
+OURS = {"batch_size": 4096, "negatives": 64}
 # Chosen on validation by --choose.
 CHOSEN: dict[str, tuple[dict[str, Any], int]] = {
-    "ours": ({"learning_rate": 0.1}, 5),
-    "gensim": ({"alpha": 0.1}, 5),
+    "ours": ({"learning_rate": 0.3}, 5),
+    "gensim": ({"alpha": 0.1}, 3),
 }
 GRID: dict[str, list[dict[str, Any]]] = {
-    "ours": [{"learning_rate": rate} for rate in (0.03, 0.05, 0.1, 0.2)],
-    "gensim": [{"alpha": rate} for rate in (0.025, 0.05, 0.1, 0.2)],
+    "ours": [{"learning_rate": rate} for rate in (0.1, 0.2, 0.3, 0.4)],
+    "gensim": [{"alpha": rate} for rate in (0.025, 0.05, 0.075, 0.1, 0.15)],
 }
 
 Sequences = dict[int, list[int]]
