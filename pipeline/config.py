@@ -292,17 +292,15 @@ class TrainConfig(_Section):
     schedule: str = Field("constant", description="a name in pipeline.train.optim.SCHEDULES")
     warmup_steps: int = Field(0, ge=0)
     l2: float = Field(
-        0.0, ge=0, description="on an event's user and item, by the mean of the batch; not ials"
+        0.0, ge=0, description="that each event puts on its user's and its item's row; not ials"
     )
     l2_power: float = Field(
         1.0,
         ge=0,
         le=2,
-        description="a row's l2 is in all times its train events to this power; 0: alike for all",
+        description="an epoch's l2 of a row grows with its events to this power; 0: alike for all",
     )
-    l2_bias: float | None = Field(
-        None, ge=0, description="on biases, instead of l2, which they get without it"
-    )
+    l2_bias: float | None = Field(None, ge=0, description="of biases; absent: l2, as of vectors")
     weight_power: float = Field(
         0.0, ge=0, le=4, description="not rating: an event counts weight to this power; 0: once"
     )
