@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -44,8 +45,16 @@ def limited(size: int) -> Iterator[Limit]:
     try:
         yield Limit(f"cgroup v{1 if old else 2}, page cache counted", enter, peak)
     finally:
+        _removed(folder)
+
+
+def _removed(folder: Path) -> None:
+    """Remove the group once the last process has left it, which may be a moment after its end."""
+    for _ in range(50):
         with contextlib.suppress(OSError):
             folder.rmdir()
+            return
+        time.sleep(0.1)
 
 
 def _made(size: int) -> Path | None:
