@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 from limits import limited
 
 from pipeline.config import parse
+from pipeline.log import Quiet
 from pipeline.run import Run, open_run
 from schemas.tables import SHARD, VOCAB
 
@@ -87,7 +88,7 @@ def _law(rows: int, number: int, source: np.random.Generator) -> Any:
     return np.minimum((rows * share).astype(np.int64), rows - 1)
 
 
-class Timed:
+class Timed(Quiet):
     """A progress that remembers when how many pairs were done."""
 
     def __init__(self) -> None:
