@@ -160,7 +160,8 @@ def _store(trainer: Trainer, checkpoints: Checkpoints, log: StepLog) -> None:
     """A checkpoint, and before it the log up to there: a resume goes on with both."""
     log.close(trainer)
     with trainer.group.clock("checkpoint"):
-        log.save()
+        with trainer.group.agreed():
+            log.save()
         # Half of what is free is left for the steps; all look before any goes on to take.
         room = free_memory() // (2 * trainer.group.neighbours())
         large = trainer.bytes > min(room, trainer.config.checkpoint_copy_mib << 20)

@@ -96,7 +96,7 @@ class StepLog:
         figures = {
             "steps": self._steps,
             "pairs": self._pairs,
-            "train_loss": self._loss / self._pairs,
+            "train_loss": self._loss / max(1, self._pairs),  # a step may have none
             "learning_rate": trainer.rate(trainer.cursor.step - 1),
         }
         self._loss, self._pairs, self._steps = 0.0, 0, 0

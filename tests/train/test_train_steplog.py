@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from ranks import run_ranks
-from stored import planted
+from stored import arrays_of, planted, store
+from worlds import config
 
 from pipeline import train
 from pipeline.log import Quiet
@@ -107,6 +108,16 @@ def test_a_log_that_cannot_be_read_is_begun_anew(tmp_path: Path) -> None:
     assert lines(run)[0] | {"time": ""} == {
         "kind": "start", "time": "", "epoch": 1, "step": 0, "at": 0, "workers": 1
     }  # fmt: skip
+
+
+def test_a_step_without_events_has_its_line(tmp_path: Path) -> None:
+    one = arrays_of([(0, 0, 1.0)])
+    none = arrays_of([])
+    run = Run(config(tmp_path, "log.tsv", train={"objective": "ials", "epochs": 1}))
+    store(run, 1, 1, {"train": one, "valid": none, "test": none})
+    train.build(run, run.writer("train"), Quiet())
+    steps = [line for line in lines(run) if line["kind"] == "steps"]
+    assert [(line["step"], line["pairs"]) for line in steps] == [(1, 0), (2, 1)]
 
 
 def rank(run: Run) -> train.Outcome:
