@@ -100,10 +100,10 @@ def rounds(task: Task, number: int) -> list[dict[str, float]]:
         ranks = {name: stack.enter_context(started(name, task, folder)) for name in CONTENDERS}
         for contender in ranks.values():
             contender.seconds(2)
-        found = []
-        for _ in range(number):
-            found.append({name: ranks[name].seconds(CONTENDERS[name][2]) for name in ranks})
-        return found
+        return [
+            {name: ranks[name].seconds(CONTENDERS[name][2]) for name in ranks}
+            for _ in range(number)
+        ]
 
 
 def figures(task: Task, seconds: list[dict[str, float]]) -> dict[str, float]:

@@ -5,76 +5,58 @@ from __future__ import annotations
 import torch
 from steps import turns
 
-from pipeline.config import TrainConfig
-from pipeline.train import metrics
-from pipeline.train.batches import Epoch, Events, item_counts
+from pipeline.config import parse
+from pipeline.run import Run
+from pipeline.train.batches import Epoch, Events
 from pipeline.train.checkpoint import Cursor
 from pipeline.train.collectives import Group
-from pipeline.train.losses import LossSettings
-from pipeline.train.negatives import sampler
-from pipeline.train.objectives import OBJECTIVES
-from pipeline.train.optim import OPTIMIZERS
-from pipeline.train.plan import Layout, StepPlan
+from pipeline.train.plan import Layout
 from pipeline.train.step import take_step
-from pipeline.train.tables import ShardedEmbedding, initial_weight
-from pipeline.train.trainer import Table, Trainer
-
-PARTITIONS, SEED = 64, 1
+from pipeline.train.trainer import Data, Trainer, assembled
 
 
-def config_of(task: turns.Task) -> TrainConfig:
+def run_of(task: turns.Task) -> Run:
     """Defaults but for the task."""
-    given = {"optimizer": task.optimizer} if task.optimizer else {}
-    return TrainConfig(
-        dim=task.dim, batch_size=task.batch * task.world, negatives=task.negatives, **given
+    train = {
+        "dim": task.dim,
+        "batch_size": task.batch * task.world,
+        "negatives": task.negatives,
+        "tables": "memory",
+        **({"optimizer": task.optimizer} if task.optimizer else {}),
+    }
+    return Run(
+        parse(
+            {
+                "run": {"name": "step", "root": task.store + "-runs"},
+                "events": {"paths": "none", "time": "time"},
+                "train": train,
+            }
+        )
     )
 
 
-def events_of(task: turns.Task, layout: Layout) -> tuple[Events, StepPlan]:
-    """The owned partitions' events, and the plan of all."""
+def events_of(task: turns.Task, layout: Layout) -> Events:
+    """The events of the owned partitions."""
     user_E, item_E = turns.events(task)
-    sizes = torch.bincount(user_E % PARTITIONS, minlength=PARTITIONS).tolist()
-    order_E = torch.argsort(user_E % PARTITIONS, stable=True)
-    parts = torch.split(order_E, sizes)
+    partition_E = user_E % layout.partitions
+    sizes = torch.bincount(partition_E, minlength=layout.partitions).tolist()
+    parts = torch.split(torch.argsort(partition_E, stable=True), sizes)
     own_E = torch.cat([parts[p] for p in layout.owned])
+    weight_E = torch.ones(1).expand(len(own_E))
     owned = tuple(sizes[p] for p in layout.owned)
-    events = Events(user_E[own_E], item_E[own_E], torch.ones(len(own_E)), owned)
-    return events, StepPlan(tuple(sizes), task.batch * task.world)
-
-
-def table_of(name: str, rows: int, config: TrainConfig, group: Group, layout: Layout) -> Table:
-    weight_LD = initial_weight(name, rows, config.dim, layout, seed=SEED, scale=config.dim**-0.5)
-    columns = (slice(0, config.dim),)
-    state = OPTIMIZERS[config.optimizer].state(weight_LD, columns)
-    return Table(ShardedEmbedding(weight_LD, rows, layout, group), state, columns)
+    return Events(user_E[own_E].int(), item_E[own_E].int(), weight_E, owned)
 
 
 def trainer_of(task: turns.Task) -> Trainer:
-    config, group = config_of(task), Group.joined()
-    layout = Layout(PARTITIONS, group.world, group.rank)
-    events, plan = events_of(task, layout)
-    counts_I = item_counts(events, task.items, group)
-    return Trainer(
-        config=config, seed=SEED, group=group, layout=layout, plan=plan,
-        objective=OBJECTIVES["softmax"],
-        settings=LossSettings(False, config.similarity, config.temperature, config.l2),
-        events=events, votes_E=events.weight_E,
-        chosen=metrics.validation(events, events.none(), layout, group, limit=1, seed=SEED),
-        sampler=sampler(
-            counts_I, number=config.negatives, power=config.negatives_power,
-            in_batch=False, seed=SEED,
-        ),
-        users=table_of("users", task.users, config, group, layout),
-        items=table_of("items", task.items, config, group, layout),
-        sweep=None,
-        cursor=Cursor(),
-    )  # fmt: skip
+    run, group = run_of(task), Group.joined()
+    events = events_of(task, Layout(run.config.run.partitions, group.world, group.rank))
+    return assembled(run, Data(task.users, task.items, events, events.none()), group, Cursor())
 
 
 def main() -> None:
     task = turns.joined()
     trainer = trainer_of(task)
-    epoch = Epoch.drawn(trainer.events, trainer.plan, trainer.layout, SEED, 0)
+    epoch = Epoch.drawn(trainer.events, trainer.plan, trainer.layout, trainer.seed, 0)
 
     def take(step: int) -> None:
         take_step(trainer, step % trainer.plan.steps, epoch.batch(step % trainer.plan.steps))

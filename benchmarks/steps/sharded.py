@@ -12,8 +12,8 @@ import warnings
 warnings.simplefilter("ignore")  # theirs, of deprecated parts of torch
 
 import torch  # noqa: E402
-from steps import turns  # noqa: E402
 from fbgemm_gpu.split_embedding_configs import EmbOptimType  # noqa: E402
+from steps import turns  # noqa: E402
 from torchrec.distributed import DistributedModelParallel  # noqa: E402
 from torchrec.distributed.embedding import EmbeddingCollectionSharder  # noqa: E402
 from torchrec.distributed.sharding_plan import (  # noqa: E402
