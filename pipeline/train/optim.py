@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 __all__ = ["OPTIMIZERS", "SCHEDULES", "Optimizer", "Update"]
@@ -20,7 +19,10 @@ _EPSILON = 1e-8
 
 @dataclass(frozen=True)
 class Update:
-    """One update: which rows, by what gradient, how far. `step` counts from 1."""
+    """One update: which rows, by what gradient, how far. `step` counts from 1.
+
+    The gradient is used up: an optimizer may write into it.
+    """
 
     local_G: Tensor
     gradient_GD: Tensor
@@ -52,15 +54,14 @@ def _adagrad(
 
     Duchi et al. 2011, in the row-wise form of DLRM (Naumov et al. 2019) and FBGEMM.
     """
-    squares_GC = state["squares"][update.local_G]
-    change_GD = torch.empty_like(update.gradient_GD)
+    rows, gradient_GD, rate = update.local_G, update.gradient_GD, update.learning_rate
+    squares_GC = state["squares"].index_select(0, rows)
     for at, part in enumerate(columns):
-        gradient = update.gradient_GD[:, part]
+        gradient = gradient_GD[:, part]
         squares_GC[:, at] += gradient.square().mean(1)
-        scale_G = -update.learning_rate / (squares_GC[:, at].sqrt() + _EPSILON)
-        change_GD[:, part] = gradient * scale_G[:, None]
-    state["squares"][update.local_G] = squares_GC
-    weight_LD.index_add_(0, update.local_G, change_GD)
+        gradient.mul_((squares_GC[:, at].sqrt().add_(_EPSILON).reciprocal_() * -rate)[:, None])
+    state["squares"].index_copy_(0, rows, squares_GC)
+    weight_LD.index_add_(0, rows, gradient_GD)
 
 
 def _adam_state(width: int, columns: tuple[slice, ...]) -> dict[str, int]:
@@ -72,12 +73,14 @@ def _adam(
 ) -> None:
     """Adam on the rows of the batch alone (as `torch.optim.SparseAdam`), Kingma and Ba 2015."""
     rows, gradient_GD = update.local_G, update.gradient_GD
-    first_GD = state["first"][rows].lerp_(gradient_GD, 1 - 0.9)
-    second_GD = state["second"][rows].lerp_(gradient_GD.square(), 1 - 0.999)
-    state["first"][rows] = first_GD
-    state["second"][rows] = second_GD
+    first_GD = state["first"].index_select(0, rows).lerp_(gradient_GD, 1 - 0.9)
+    second_GD = state["second"].index_select(0, rows).mul_(0.999)
+    second_GD.addcmul_(gradient_GD, gradient_GD, value=1 - 0.999)
+    state["first"].index_copy_(0, rows, first_GD)
+    state["second"].index_copy_(0, rows, second_GD)
     rate = update.learning_rate * math.sqrt(1 - 0.999**update.step) / (1 - 0.9**update.step)
-    weight_LD.index_add_(0, rows, first_GD / (second_GD.sqrt() + _EPSILON), alpha=-rate)
+    change_GD = first_GD.div_(second_GD.sqrt_().add_(_EPSILON))
+    weight_LD.index_add_(0, rows, change_GD, alpha=-rate)
 
 
 OPTIMIZERS: dict[str, Optimizer] = {

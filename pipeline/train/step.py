@@ -36,7 +36,7 @@ def take_step(trainer: Trainer, step: int, batch_B: Tensor) -> float:
     with clock("loss"):
         result = trainer.objective.loss(part, trainer.settings)
     # One number tells all workers of a NaN or infinity anywhere: it spreads through a sum.
-    check = result.user_UD.abs().sum().double() + result.item_VD.abs().sum().double()
+    check = result.user_UD.sum().double() + result.item_VD.sum().double()
     total, finite = trainer.group.sum(torch.stack([result.loss.double(), check])).tolist()
     if not (math.isfinite(total) and math.isfinite(finite)):
         raise trainer.diverged(f"step {step + 1} of {trainer.plan.steps}")
@@ -53,18 +53,18 @@ def _looked_up(trainer: Trainer, step: int, batch_B: Tensor) -> tuple[Tensor, St
     """The step's distinct rows: users from here, items from their owners."""
     group, events, users = trainer.group, trainer.events, trainer.users
     sizes = trainer.plan.batch_sizes(step)
-    item_B, weight_B = events.item_E[batch_B].long(), events.weight_E[batch_B]
+    item_B, weight_B = events.item_E.index_select(0, batch_B).long(), events.weight_E[batch_B]
     candidate_K = _candidates(trainer, step, item_B, sizes)
     log_expected_K = torch.zeros(len(candidate_K))
     if trainer.config.logq and len(candidate_K):
         log_expected_K = trainer.sampler.log_expected(candidate_K, sum(sizes))
-    rows_V, index = torch.unique(torch.cat([item_B, candidate_K]), return_inverse=True)
+    rows_V, index = trainer.items.rows.distinct(torch.cat([item_B, candidate_K]))
     asked_V = group.here(rows_V)
     item_VD, route = trainer.items.rows.fetch(asked_V)
-    user_B = users.rows.local(group.here(events.user_E[batch_B].long()))
+    user_B = users.rows.local(group.here(events.user_E.index_select(0, batch_B).long()))
     local_U, user_index_B = torch.unique(user_B, return_inverse=True)
     part = Step(
-        user_UD=users.weight[local_U],
+        user_UD=users.weight.index_select(0, local_U),
         item_VD=item_VD,
         user_B=user_index_B,
         positive_B=group.here(index[: len(item_B)]),

@@ -22,9 +22,12 @@ _BLOCK = 1 << 14  # rows drawn together, a multiple of sixteen
 
 @dataclass(frozen=True)
 class Route:
-    """How the rows of one lookup travelled; gradients go back the same way."""
+    """How the rows of one lookup travelled; gradients go back the same way.
 
-    order_V: Tensor
+    `order_V` groups them by owner; None where they came so.
+    """
+
+    order_V: Tensor | None
     give: list[int]
     take: list[int]
     local_R: Tensor
@@ -63,11 +66,23 @@ class ShardedEmbedding(nn.Module):
         Raises:
             IndexError: an index is out of range, at any worker.
         """
-        distinct_V, inverse = torch.unique(index, return_inverse=True)
+        distinct_V, inverse = self.distinct(index)
         vectors_VD: Tensor = _Lookup.apply(  # type: ignore[no-untyped-call]
             self.weight, distinct_V, self
         )
         return nn.functional.embedding(inverse, vectors_VD)
+
+    def distinct(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Each row once, grouped by owner, so that `fetch` need not bring them in order.
+
+        Returns:
+            rows int64 [V], and where each of `rows` stands among them, in their shape.
+        """
+        # A row out of range goes on to `fetch` as it is, where all workers hear of it.
+        sound = not bool(((rows < 0) | (rows >= self.rows)).any())
+        keys = rows + self.layout.owner(rows) * self.rows if sound else rows
+        key_V, inverse = torch.unique(keys, return_inverse=True)
+        return key_V % self.rows if sound else key_V, inverse
 
     def fetch(self, rows_V: Tensor) -> tuple[Tensor, Route]:
         """Vectors of distinct rows from their owners, without autograd.
@@ -80,25 +95,32 @@ class ShardedEmbedding(nn.Module):
         """
         wrong = len(rows_V) > 0 and bool((rows_V.min() < 0) | (rows_V.max() >= self.rows))
         owner_V = torch.zeros_like(rows_V) if wrong else self.layout.owner(rows_V)
-        order_V = torch.argsort(owner_V, stable=True)
+        order_V = None
+        if bool((owner_V[1:] < owner_V[:-1]).any()):
+            order_V = torch.argsort(owner_V, stable=True)
+            rows_V = rows_V.index_select(0, order_V)
         give: list[int] = torch.bincount(owner_V, minlength=self.group.world).tolist()
         take = self.group.swap_counts([-1] * self.group.world if wrong else give)
         if wrong or min(take) < 0:
             raise IndexError(f"row out of range: the table has rows 0 to {self.rows - 1:,}")
-        asked_R = self.group.swap(rows_V[order_V], give, take)
-        local_R = self.local(asked_R)
-        sent_VD = self.group.swap(self.weight.detach()[local_R], take, give)
-        vectors_VD = torch.empty_like(sent_VD)
-        vectors_VD[order_V] = sent_VD
+        local_R = self.local(self.group.swap(rows_V, give, take))
+        found_RD = self.weight.detach().index_select(0, local_R)
+        vectors_VD = self.group.swap(found_RD, take, give)
+        if order_V is not None:
+            vectors_VD = torch.empty_like(vectors_VD).index_copy_(0, order_V, vectors_VD)
         return vectors_VD, Route(order_V, give, take, local_R)
 
     def push(self, route: Route, gradient_VD: Tensor) -> tuple[Tensor, Tensor]:
         """Bring the gradients of looked-up rows to their owners and sum them.
 
         Returns:
-            local indices int64 [G], distinct and rising, and gradients float [G, D].
+            local indices int64 [G], distinct, and gradients float [G, D].
         """
-        taken_RD = self.group.swap(gradient_VD[route.order_V], route.give, route.take)
+        if route.order_V is not None:
+            gradient_VD = gradient_VD.index_select(0, route.order_V)
+        taken_RD = self.group.swap(gradient_VD, route.give, route.take)
+        if self.group.world == 1:
+            return route.local_R, taken_RD  # no one else asked for the same rows
         local_G, inverse_R = torch.unique(route.local_R, return_inverse=True)
         summed_GD = taken_RD.new_zeros((len(local_G), self.width))
         return local_G, summed_GD.index_add_(0, inverse_R, taken_RD)

@@ -18,7 +18,8 @@ def scaled(rows_ND: Tensor, cosine: bool) -> tuple[Tensor, Tensor | None]:
     """Rows of length one and what they were multiplied by; the zero row stays zero."""
     if not cosine:
         return rows_ND, None
-    scale_N1 = torch.rsqrt(rows_ND.square().sum(1, keepdim=True) + 1e-12)
+    length_N1 = torch.linalg.vector_norm(rows_ND, dim=1, keepdim=True)
+    scale_N1 = length_N1.square_().add_(1e-12).rsqrt_()
     return rows_ND * scale_N1, scale_N1
 
 
@@ -26,7 +27,7 @@ def unscale(pushed_ND: Tensor, scaled_ND: Tensor, scale_N1: Tensor | None) -> No
     """Turn gradients by scaled rows into gradients by the rows themselves, in place."""
     if scale_N1 is not None:
         along_N1 = (pushed_ND * scaled_ND).sum(1, keepdim=True)
-        pushed_ND.sub_(along_N1 * scaled_ND).mul_(scale_N1)
+        pushed_ND.addcmul_(along_N1, scaled_ND, value=-1).mul_(scale_N1)
 
 
 def decay(
