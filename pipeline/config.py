@@ -285,7 +285,12 @@ class TrainConfig(_Section):
     negatives_power: float = Field(
         0.0, ge=0, le=2, description="drawn by count to this power: 0 uniform, 1 by count"
     )
-    in_batch: bool = Field(False, description="the batch's own items are negatives too")
+    in_batch: bool = Field(
+        False, description="items of the global batch are negatives too, beside those drawn"
+    )
+    in_batch_negatives: int = Field(
+        0, ge=0, description="with in_batch: so many of the batch's events, by lot; 0: all"
+    )
     logq: bool = Field(True, description="correct for how often a negative is drawn")
     optimizer: str = Field("adagrad", description="a name in pipeline.train.optim.OPTIMIZERS")
     learning_rate: float = Field(0.1, gt=0)
@@ -394,6 +399,17 @@ class TrainConfig(_Section):
         if not named or least < 1 or (most is not None and most < least):
             raise ValueError(
                 f"workers: a number from 1, 'auto', or a range such as '2-8', got {self.workers!r}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _negatives(self) -> TrainConfig:
+        if self.in_batch_negatives and not self.in_batch:
+            raise ValueError("in_batch_negatives: needs train.in_batch = true")
+        if self.in_batch_negatives > self.batch_size:
+            raise ValueError(
+                f"in_batch_negatives: at most train.batch_size (it is {self.batch_size}), "
+                "or 0 for all"
             )
         return self
 

@@ -246,14 +246,18 @@ def _wire(size: Size, train: TrainConfig, workers: int, row: int) -> int:
     if OBJECTIVES[train.objective].loss is None or workers == 1:
         return 0
     rows = _distinct(size, train, workers) * (workers - 1) / workers
-    told = -(-train.batch_size // workers) * _INDEX * (workers - 1) if train.in_batch else 0
+    told = -(-_from_batch(train) // workers) * _INDEX * (workers - 1)
     return int(rows * (_INDEX + 2 * row)) + told
 
 
 def _candidates(train: TrainConfig) -> int:
     if not OBJECTIVES[train.objective].negatives:
         return 0
-    return train.negatives + (train.batch_size if train.in_batch else 0)
+    return train.negatives + _from_batch(train)
+
+
+def _from_batch(train: TrainConfig) -> int:
+    return (train.in_batch_negatives or train.batch_size) if train.in_batch else 0
 
 
 def _distinct(size: Size, train: TrainConfig, workers: int) -> int:

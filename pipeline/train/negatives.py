@@ -20,14 +20,15 @@ __all__ = ["NegativeSampler", "sampler"]
 class NegativeSampler:
     """Draws items with replacement, with probability in proportion to count ** power.
 
-    `cumulative_I` holds the running sum of count ** power (None for uniform), `count_I` the
-    train events of each item.
+    `number` are drawn so; beside them come the items of `from_batch` events of the batch (of
+    all of them, where it has no more). `cumulative_I` holds the running sum of count ** power
+    (None for uniform), `count_I` the train events of each item.
     """
 
     number: int
     seed: int
     power: float
-    in_batch: bool
+    from_batch: int
     count_I: Tensor
     cumulative_I: Tensor | None
 
@@ -40,14 +41,26 @@ class NegativeSampler:
         rows_K = torch.searchsorted(self.cumulative_I, drawn_K * self.cumulative_I[-1], right=True)
         return rows_K.clamp_(max=len(self.count_I) - 1)
 
+    def places(self, step: int, batch: int) -> Tensor:
+        """Which of a global batch's events give their items too, rising, int64 [<= from_batch].
+
+        They are chosen by lot, without replacement: each as likely as the others.
+        """
+        if self.from_batch >= batch:
+            return torch.arange(batch)
+        source = generator(self.seed, "in-batch", step)
+        return torch.randperm(batch, generator=source)[: self.from_batch].sort().values
+
     def log_expected(self, rows_K: Tensor, batch: int) -> Tensor:
         """Logarithm of how often each item is expected among the negatives of one step.
 
-        For `number` draws from p and, with in-batch negatives, `batch` events from the train
-        distribution q, this is log(number * p + batch * q). Subtracted from the negatives'
+        For `number` draws from p and n of the `batch` events, which come from the train
+        distribution q, this is log(number * p + n * q). Subtracted from the negatives'
         logits, it makes their sum of exponentials an unbiased estimate of that over the
         catalogue (Bengio and Senécal 2008; Yi et al., RecSys 2019; the mixture of the two
-        sources is the balance heuristic of Veach and Guibas 1995).
+        sources is the balance heuristic of Veach and Guibas 1995). The gradient, a ratio of
+        two such sums, comes to that of the full softmax but for a bias of the order of one
+        over the number of negatives.
 
         Returns:
             float32 [K].
@@ -57,13 +70,14 @@ class NegativeSampler:
             expected_K = torch.full_like(count_K, self.number / len(self.count_I))
         else:
             expected_K = self.number * count_K**self.power / self.cumulative_I[-1]
-        if self.in_batch:
-            expected_K = expected_K + batch * count_K / self.count_I.sum()
+        if self.from_batch:
+            shown = min(self.from_batch, batch)
+            expected_K = expected_K + shown * count_K / self.count_I.sum()
         return expected_K.clamp(min=math.ulp(0.0)).log().float()
 
 
 def sampler(
-    count_I: Tensor, *, number: int, power: float, in_batch: bool, seed: int
+    count_I: Tensor, *, number: int, power: float, from_batch: int, seed: int
 ) -> NegativeSampler:
     """A sampler over the catalogue.
 
@@ -71,9 +85,9 @@ def sampler(
         count_I: train events of each item, [I].
         number: draws a step.
         power: 0 for uniform, 1 by count.
-        in_batch: whether the batch's items are negatives too.
+        from_batch: how many of the batch's events give their items too.
         seed: the run's.
     """
     count_I = count_I.double()
     cumulative_I = (count_I**power).cumsum(0) if power > 0 else None
-    return NegativeSampler(number, seed, power, in_batch, count_I, cumulative_I)
+    return NegativeSampler(number, seed, power, from_batch, count_I, cumulative_I)

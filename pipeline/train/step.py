@@ -81,9 +81,19 @@ def _looked_up(trainer: Trainer, step: int, batch_B: Tensor) -> tuple[Tensor, St
 
 def _candidates(trainer: Trainer, step: int, item_B: Tensor, sizes: list[int]) -> Tensor:
     """Negatives of the whole global batch, the same at every worker, int64 [K]."""
-    drawn_K = trainer.sampler.draw(trainer.cursor.epoch * trainer.plan.steps + step)
-    if not trainer.sampler.in_batch:
+    count = trainer.cursor.epoch * trainer.plan.steps + step
+    drawn_K = trainer.sampler.draw(count)
+    if not trainer.sampler.from_batch:
         return drawn_K
-    own_B = trainer.group.here(item_B)
-    every = trainer.group.by_partition_rows(own_B, trainer.layout, sizes)
+    layout, size_P = trainer.layout, torch.tensor(sizes)
+    place_K = trainer.sampler.places(count, sum(sizes))
+    # The global batch has its events by rising partition, and so has each worker its own.
+    partition_K = torch.searchsorted(size_P.cumsum(0), place_K, right=True)
+    chosen = torch.bincount(partition_K, minlength=layout.partitions).tolist()
+    own_P = torch.arange(layout.partitions) % layout.world == layout.rank
+    skipped_P = torch.where(own_P, 0, size_P).cumsum(0)  # events of others that stand before
+    mine_K = own_P[partition_K]
+    place_K = (place_K - skipped_P[partition_K])[mine_K]
+    own_K = trainer.group.here(item_B.index_select(0, place_K))
+    every = trainer.group.by_partition_rows(own_K, layout, chosen)
     return torch.cat([drawn_K, every.cpu()])

@@ -268,6 +268,9 @@ def assembled(run: Run, data: Data, group: Group, cursor: Cursor) -> Trainer:
     with group.agreed():
         users = _table("users", data.users, config, made, of_users)
         items = _table("items", data.items, config, made, of_items)
+    from_batch = 0
+    if objective.negatives and config.in_batch:
+        from_batch = config.in_batch_negatives or plan.events
     sweep = None
     if isinstance(plan, als.SweepPlan):
         votes_E = counted.of(train.weight_E)
@@ -291,7 +294,7 @@ def assembled(run: Run, data: Data, group: Group, cursor: Cursor) -> Trainer:
             item_counts(train, data.items, group),
             number=config.negatives if objective.negatives else 0,
             power=config.negatives_power,
-            in_batch=config.in_batch and objective.negatives,
+            from_batch=from_batch,
             seed=seed,
         ),
         users=users,

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from pipeline.train.losses import LOSSES, LossSettings, Step, StepLoss
-from pipeline.train.negatives import sampler
 
 SETTINGS = {
     "softmax cosine": ("softmax", LossSettings(similarity="cosine", temperature=0.5)),
@@ -361,41 +360,3 @@ def test_negative_sampling_in_several_blocks() -> None:
         cut = {k: getattr(step, k)[part] for k in ("user_B", "positive_B", "weight_B")}
         user_UD += LOSSES["item2vec"].loss(replace(step, **cut), LossSettings(per_pair=5.0)).user_UD
     torch.testing.assert_close(whole.user_UD, user_UD, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize(("power", "in_batch"), [(0.0, False), (0.75, False), (0.5, True)])
-def test_logq_makes_the_sampled_sum_that_of_the_catalogue(power: float, in_batch: bool) -> None:
-    """The mean over draws of sum exp(score - log expected) is the sum over all items."""
-    items, number, batch, draws = 12, 6, 4, 4000
-    count_I = torch.arange(1, items + 1)
-    score_I = torch.linspace(-1, 1.5, items)
-    drawer = sampler(count_I, number=number, power=power, in_batch=in_batch, seed=5)
-    source, total = torch.Generator().manual_seed(2), 0.0
-    for step in range(draws):
-        rows = drawer.draw(step)
-        if in_batch:
-            taken = torch.multinomial(count_I.double(), batch, True, generator=source)
-            rows = torch.cat([rows, taken])
-        total += float((score_I[rows] - drawer.log_expected(rows, batch)).exp().sum()) / draws
-    assert total == pytest.approx(float(score_I.exp().sum()), rel=0.02)
-
-
-def test_sampled_gradient_is_that_of_the_full_softmax_on_average() -> None:
-    items, user = 30, torch.tensor([[0.3, -0.2, 0.5]])
-    item_ID = torch.randn(items, 3, generator=torch.Generator().manual_seed(1))
-    settings = LossSettings(temperature=1.0)
-
-    def gradient(negative_K: Tensor, log_expected_K: Tensor) -> Tensor:
-        step = Step(
-            user, item_ID, torch.tensor([0]), torch.tensor([4]), negative_K, log_expected_K,
-            torch.ones(1), torch.ones(1), 1,
-        )  # fmt: skip
-        return LOSSES["softmax"].loss(step, settings).user_UD[0]
-
-    exact = gradient(torch.arange(items), torch.zeros(items))
-    drawer = sampler(torch.arange(1, items + 1), number=400, power=1.0, in_batch=False, seed=9)
-    drawn = [drawer.draw(step) for step in range(300)]
-    mean = torch.stack([gradient(rows, drawer.log_expected(rows, 1)) for rows in drawn]).mean(0)
-    plain = torch.stack([gradient(rows, torch.zeros(len(rows))) for rows in drawn]).mean(0)
-    assert float((mean - exact).norm()) < 0.02 * float(exact.norm())
-    assert float((plain - exact).norm()) > 0.05 * float(exact.norm())
