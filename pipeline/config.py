@@ -43,6 +43,7 @@ __all__ = [
     "ReportConfig",
     "RunConfig",
     "ShardsConfig",
+    "SmoothingConfig",
     "TrainConfig",
     "VocabConfig",
     "load",
@@ -255,9 +256,26 @@ class Item2VecConfig(_Section):
     )
 
 
+class SmoothingConfig(_Section):
+    """Item vectors get a share of their users', for softmax with similarity = 'cosine'.
+
+    v + weight e^-item_power sum d^-user_power u, with degrees d of users and e of items.
+    """
+
+    weight: float = Field(1.0, ge=0, le=100, description="0: none")
+    user_power: float = Field(0.5, ge=0, le=2)
+    item_power: float = Field(0.7, ge=0, le=2, description="more keeps popular items from the top")
+
+
 # What an objective begins with, where the config says nothing else: for item2vec, the paper's.
 _PAIRS_DEFAULTS = {"similarity": "dot", "temperature": 1.0, "weight_power": 1.0}
 _OBJECTIVE_DEFAULTS: dict[str, dict[str, Any]] = {
+    "softmax": {
+        "negatives": 512,
+        "optimizer": "adam",
+        "learning_rate": 0.01,
+        "schedule": "linear",
+    },
     "bpr": {"similarity": "dot", "temperature": 1.0},
     "item2vec": {**_PAIRS_DEFAULTS, "negatives_power": 0.75},
     "item2vec-softmax": _PAIRS_DEFAULTS,
@@ -310,6 +328,11 @@ class TrainConfig(_Section):
         0.0, ge=0, le=4, description="not rating: an event counts weight to this power; 0: once"
     )
     bias: bool = Field(False, description="softmax: items have a bias; ratings always have")
+    init: Literal["spectral", "normal"] = Field(
+        "spectral",
+        description="tables begin with singular vectors of the events, or with normal values; "
+        "spectral is for objectives that rank by steps, others begin normal",
+    )
     init_scale: float = Field(
         0.0, ge=0, description="standard deviation; 0 for dim ** -0.5 (ials: a tenth of it)"
     )
@@ -367,6 +390,7 @@ class TrainConfig(_Section):
         json_schema_extra=_ELSEWHERE,
         description="steps per line of train/log.jsonl; 0: at least 10, for a thousand lines",
     )
+    smoothing: SmoothingConfig = SmoothingConfig()
     ials: IalsConfig = IalsConfig()
     ccl: CclConfig = CclConfig()
     item2vec: Item2VecConfig = Item2VecConfig()
@@ -376,7 +400,7 @@ class TrainConfig(_Section):
     def _defaults(cls, tree: Any) -> Any:
         if not isinstance(tree, dict):
             return tree
-        return {**_OBJECTIVE_DEFAULTS.get(str(tree.get("objective")), {}), **tree}
+        return {**_OBJECTIVE_DEFAULTS.get(str(tree.get("objective", "softmax")), {}), **tree}
 
     @model_validator(mode="after")
     def _blocks(self) -> TrainConfig:

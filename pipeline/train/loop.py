@@ -94,6 +94,8 @@ def _trained(
         _phase(trainer, checkpoints, log, progress)
     if trainer.cursor.best_slot != trainer.cursor.slot:
         checkpoints.read(trainer.cursor.best_slot, trainer.load)
+    if trainer.smoothing is not None:
+        trainer.smoothing.apply()
     outcome = _published(trainer, task)
     log.end(trainer.cursor)
     return outcome
@@ -199,7 +201,8 @@ def _validated(trainer: Trainer) -> dict[str, float]:
         user_BD = trainer.histories.of(trainer.chosen.user_B, users)
         return metrics.rank(trainer.chosen, user_BD, users, replace(settings, similarity="cosine"))
     local_B = users.local(trainer.chosen.user_B.to(users.group.device))
-    return metrics.rank(trainer.chosen, users.weight.detach()[local_B], items, settings)
+    user_BD = users.weight.detach()[local_B]
+    return metrics.rank(trainer.chosen, user_BD, items, settings, trainer.smoothing)
 
 
 def _improved(trainer: Trainer, measured: dict[str, float]) -> bool:

@@ -18,6 +18,7 @@ from pipeline.train.batches import Events
 from pipeline.train.collectives import Group
 from pipeline.train.losses import LossSettings
 from pipeline.train.plan import Layout, generator
+from pipeline.train.smoothing import Smoothing
 from pipeline.train.tables import ShardedEmbedding
 
 __all__ = ["Validation", "rank", "rate", "validation"]
@@ -76,17 +77,21 @@ def validation(
 
 
 def rank(
-    chosen: Validation, user_BD: Tensor, items: ShardedEmbedding, settings: LossSettings
+    chosen: Validation,
+    user_BD: Tensor,
+    items: ShardedEmbedding,
+    settings: LossSettings,
+    smoothing: Smoothing | None = None,
 ) -> dict[str, float]:
     """Means over the validation users of recall, NDCG, MRR and hit rate at 10.
 
     `user_BD` are these users' rows. Seen items are masked; the items come by blocks, so memory
-    does not grow with them.
+    does not grow with them, and smoothed, where they will be published so.
     """
     user_BD = _ready(user_BD.cpu(), settings)
     if settings.biased:
         user_BD[:, -1] = 1.0
-    _, rows_Bk = top_k(user_BD, _blocks(items, settings), CUT, chosen.seen)
+    _, rows_Bk = top_k(user_BD, _blocks(items, settings, smoothing), CUT, chosen.seen)
     sums = metric_sums(rows_Bk, chosen.relevant, [CUT])
     names = sorted(sums)
     totals = torch.tensor([sums[n] for n in names], dtype=torch.float64)
@@ -117,10 +122,16 @@ def rate(
     return {"rmse": math.sqrt(squared / number), "mae": absolute / number}
 
 
-def _blocks(items: ShardedEmbedding, settings: LossSettings) -> Iterator[tuple[int, Tensor]]:
+def _blocks(
+    items: ShardedEmbedding, settings: LossSettings, smoothing: Smoothing | None
+) -> Iterator[tuple[int, Tensor]]:
     for start in range(0, items.rows, _BLOCK):
         rows = torch.arange(start, min(start + _BLOCK, items.rows), device=items.group.device)
-        yield start, _ready(items.fetch(rows)[0].cpu(), settings)
+        item_ND = _ready(items.fetch(rows)[0].cpu(), settings)
+        if smoothing is not None:
+            added_ND = smoothing.added(start, start + len(rows)).cpu()
+            item_ND[:, : added_ND.shape[1]] += added_ND
+        yield start, item_ND
 
 
 def _ready(rows_ND: Tensor, settings: LossSettings) -> Tensor:

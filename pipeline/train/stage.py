@@ -17,7 +17,7 @@ from pipeline.train.collectives import Group
 from pipeline.train.loop import Outcome, work
 from pipeline.train.losses.softmax import sampled_softmax
 from pipeline.train.machine import free_now, scratch_of, workers_here
-from pipeline.train.objectives import OBJECTIVES, has_bias, similarity_of
+from pipeline.train.objectives import OBJECTIVES, has_bias, is_smoothed, similarity_of
 from pipeline.train.optim import OPTIMIZERS, SCHEDULES
 from pipeline.train.trackers import check_trackers, tracked
 from pipeline.train.trainer import Task
@@ -121,7 +121,7 @@ def commit(run: Run, out: Writer, outcome: Outcome) -> None:
     out.write(steplog.FILE, out.storage.read(steplog.FILE), volatile=True)
     model = {
         "objective": config.objective,
-        "similarity": "cosine" if OBJECTIVES[config.objective].pairs else similarity_of(config),
+        "similarity": _published_similarity(config),
         "dim": config.dim,
         "bias": has_bias(config),
         "mean": outcome.mean,
@@ -145,6 +145,13 @@ def commit(run: Run, out: Writer, outcome: Outcome) -> None:
     }
     out.commit(counters, software={"torch": torch.__version__})
     checkpoint.discard(out.storage)
+
+
+def _published_similarity(config: TrainConfig) -> str:
+    """How the published tables are compared: smoothed ones as they are, lengths and all."""
+    if is_smoothed(config):
+        return "dot"
+    return "cosine" if OBJECTIVES[config.objective].pairs else similarity_of(config)
 
 
 def build(run: Run, out: Writer, progress: Progress) -> None:

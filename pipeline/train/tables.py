@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pipeline.train.collectives import Group
 from pipeline.train.plan import Layout, generator, rows_in
 
-__all__ = ["Route", "ShardedEmbedding", "draw_normal", "set_initial"]
+__all__ = ["Route", "ShardedEmbedding", "draw_initial", "draw_normal", "set_initial"]
 
 _BLOCK = 1 << 14  # rows drawn together, a multiple of sixteen
 
@@ -166,9 +166,14 @@ def set_initial(
     start = 0
     for partition in layout.owned:
         size = rows_in(partition, layout.partitions, rows)
-        source = generator(seed, "init", table, partition)
-        draw_normal(weight_LD[start : start + size], source, scale)
+        rows_ND = weight_LD[start : start + size]
+        draw_initial(rows_ND, table, partition, seed=seed, scale=scale)
         start += size
+
+
+def draw_initial(rows_ND: Tensor, table: str, partition: int, *, seed: int, scale: float) -> None:
+    """Fill the rows of one partition of a table with the normal values that it begins with."""
+    draw_normal(rows_ND, generator(seed, "init", table, partition), scale)
 
 
 def draw_normal(rows_ND: Tensor, source: torch.Generator, scale: float) -> None:

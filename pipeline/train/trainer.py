@@ -18,14 +18,23 @@ from pipeline.train.capacity import Size, columns_of, demand_of, shared, state_o
 from pipeline.train.checkpoint import Cursor, Identity
 from pipeline.train.collectives import Group
 from pipeline.train.decay import Decay, decay_of
+from pipeline.train.graph import Graph
 from pipeline.train.histories import Histories, read_latest
 from pipeline.train.losses import LossSettings, Objective
 from pipeline.train.machine import free_memory, scratch_of
 from pipeline.train.mapped import Ahead, Place, hold, in_files, in_memory
 from pipeline.train.negatives import NegativeSampler, sampler
-from pipeline.train.objectives import OBJECTIVES, has_bias, similarity_of
+from pipeline.train.objectives import (
+    OBJECTIVES,
+    begins_spectral,
+    has_bias,
+    is_smoothed,
+    similarity_of,
+)
 from pipeline.train.optim import SCHEDULES
 from pipeline.train.plan import Layout, Plan, StepPlan
+from pipeline.train.smoothing import Smoothing
+from pipeline.train.spectral import set_spectral
 from pipeline.train.tables import ShardedEmbedding, set_initial
 
 __all__ = ["PAIRS", "Data", "Table", "Task", "Trainer", "assembled", "plan_of", "prepared"]
@@ -114,6 +123,7 @@ class Trainer:
     sampler: NegativeSampler
     users: Table
     items: Table
+    smoothing: Smoothing | None
     sweep: als.Sweep | None
     histories: Histories | None
     cursor: Cursor
@@ -271,6 +281,14 @@ def assembled(run: Run, data: Data, group: Group, cursor: Cursor) -> Trainer:
     from_batch = 0
     if objective.negatives and config.in_batch:
         from_batch = config.in_batch_negatives or plan.events
+    smoothing = None
+    if begins_spectral(config) or is_smoothed(config):
+        graph = Graph.of(train, counted, users.rows, items.rows, config.dim)
+        if begins_spectral(config) and not cursor.epoch and not cursor.step:
+            set_spectral(graph.scaled(0.5, 0.5), seed=seed, scale=_scale(config))
+        if is_smoothed(config):
+            by = config.smoothing
+            smoothing = Smoothing(graph.scaled(by.user_power, by.item_power), by.weight)
     sweep = None
     if isinstance(plan, als.SweepPlan):
         votes_E = counted.of(train.weight_E)
@@ -299,6 +317,7 @@ def assembled(run: Run, data: Data, group: Group, cursor: Cursor) -> Trainer:
         ),
         users=users,
         items=items,
+        smoothing=smoothing,
         sweep=sweep,
         histories=data.histories,
         cursor=cursor,
@@ -341,9 +360,6 @@ def _place(run: Run, data: Data, events: int, group: Group) -> tuple[Place, floa
 def _table(name: str, rows: int, config: TrainConfig, made: _Made, share: float) -> Table:
     """A table of `rows` rows at its start; mapped, but for the first `share` of each partition."""
     layout, place = made.layout, made.place
-    solved = OBJECTIVES[config.objective].loss is None
-    # iALS begins near zero: Rendle et al. 2021, arXiv 2110.14037, section 4.
-    scale = config.init_scale or (0.1 if solved else 1.0) * config.dim**-0.5
     columns, held = columns_of(config), layout.local_rows(rows)
     weight_LD = place(held, columns[-1].stop)
     state = {key: place(held, width) for key, width in state_of(config).items()}
@@ -351,8 +367,15 @@ def _table(name: str, rows: int, config: TrainConfig, made: _Made, share: float)
         heads = layout.heads(rows, share)
         for table in (weight_LD, *state.values()):
             hold(table, heads)
-    set_initial(weight_LD, name, rows, layout, seed=made.seed, scale=scale)
+    set_initial(weight_LD, name, rows, layout, seed=made.seed, scale=_scale(config))
     if len(columns) > 1:
         weight_LD[:, config.dim] = 0.0
     ahead = Ahead([weight_LD, *state.values()]) if mapped else None
     return Table(ShardedEmbedding(weight_LD, rows, layout, made.group), state, columns, ahead)
+
+
+def _scale(config: TrainConfig) -> float:
+    """Standard deviation of the values that tables begin with."""
+    solved = OBJECTIVES[config.objective].loss is None
+    # iALS begins near zero: Rendle et al. 2021, arXiv 2110.14037, section 4.
+    return config.init_scale or (0.1 if solved else 1.0) * config.dim**-0.5
