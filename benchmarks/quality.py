@@ -24,6 +24,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sets import path_of
 
@@ -79,9 +80,17 @@ def settings_of(folder: str) -> str:
     return " ".join(
         f"{name}.{key}={json.dumps(value)}"
         for name, keys in sections.items()
-        for key, value in keys.items()
-        if not isinstance(value, Mapping)
+        for key, value in _flat(keys).items()
     )
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        nested = isinstance(value, Mapping)
+        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return flat
 
 
 def ranking(one: Set, options: Options) -> tuple[dict[str, Row], Flat]:
@@ -103,7 +112,8 @@ def ranking(one: Set, options: Options) -> tuple[dict[str, Row], Flat]:
         prefix = "" if refit else "train."
         keys = (*one.metrics, *(f"through_index.{metric}" for metric in one.metrics))
         flat |= {f"{prefix}{key}": found[key] for key in keys}
-        flat |= {f"{prefix}{k}": v for k, v in found.items() if k.startswith("seconds.")}
+        timed = ("seconds.", "evaluate.seconds.")
+        flat |= {f"{prefix}{k}": v for k, v in found.items() if k.startswith(timed)}
         flat[f"{prefix}seconds"] = found["seconds.total"]
         flat["settings"] = settings_of(folder)
     return rows, flat
@@ -207,6 +217,9 @@ def show(one: Set, rows: Mapping[str, Row], flat: Flat) -> None:
         cells = "".join(f"{row[metric]:10.4f}" for metric in one.metrics)
         print(f"{name:<{width}}{cells}{'   <--' if name in rows else ''}")
     print(f"\nfrom raw file to evaluated index: {float(flat['seconds']):.0f} s")
+    for name, what in (("exact", "all scores"), ("through_index", "the index")):
+        if (key := f"evaluate.seconds.{name}") in flat:
+            print(f"evaluated with {what}: {float(flat[key]):.1f} s")
     for setting in str(flat["settings"]).split():
         print(f"  {setting}")
 

@@ -293,8 +293,9 @@ def _metrics(one: Any) -> dict[str, float | int | str]:
     from schemas.stages import STAGES
 
     flat: dict[str, float | int | str] = dict(one.artifact("evaluate").read_json("metrics.json"))
-    for name, value in one.artifact("index").manifest.measured.items():
-        flat[f"index.{name}"] = value
+    for stage in ("index", "evaluate"):
+        for name, value in one.artifact(stage).manifest.measured.items():
+            flat[f"{stage}.{name}"] = value
     seconds = {s: m.seconds for s in STAGES if (m := one.manifest(s)) is not None}
     flat |= {f"seconds.{stage}": value for stage, value in seconds.items()}
     flat["seconds.total"] = round(sum(seconds.values()), 3)

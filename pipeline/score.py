@@ -19,6 +19,8 @@ METRICS = ("recall", "ndcg", "mrr", "hit_rate")
 
 # Scores held at once: 64 MiB of float32, whatever the catalogue.
 _SCORES = 1 << 24
+# A block that betters more than so many times k answers of a user is ranked as a whole.
+_FEW = 4
 # Answers held at once where seen items are struck out of a ranking.
 _ANSWERS = 1 << 22
 
@@ -102,15 +104,46 @@ def top_k(
             score_BN = user_BD @ part_ND.T
             if masks is not None:
                 masks.apply(score_BN, first + start)
-            score_Bk, row_Bk = _block_top_k(score_BN, k)
-            # Answers so far have lower rows: a stable sort keeps them ahead when equal.
-            both = torch.cat((best_Bk, score_Bk), 1)
-            best, place = both.sort(dim=1, descending=True, stable=True)
-            best_Bk = best[:, :k]
-            rows_Bk = torch.cat((rows_Bk, row_Bk + (first + start)), 1).gather(1, place[:, :k])
+            _merge(best_Bk, rows_Bk, score_BN, first + start)
     if bool(best_Bk.isnan().any()):
         raise NotFiniteError("a score is not a number: the vectors are damaged or diverged")
     return best_Bk, rows_Bk.masked_fill(best_Bk == -torch.inf, -1)
+
+
+def _merge(best_Bk: Tensor, rows_Bk: Tensor, score_BN: Tensor, first: int) -> None:
+    """Take the scores of items `first`, `first` + 1, ... into the answers so far, in place.
+
+    Few items of a later block can still enter, where they come by falling count: these are
+    picked out by the k-th score so far instead of ranking the block.
+    """
+    k, least_B1 = best_Bk.shape[1], best_Bk[:, -1:]
+    if bool((least_B1 == -torch.inf).any()):  # a first block
+        _insert(best_Bk, rows_Bk, *_block_top_k(score_BN, k), first)
+        return
+    # Not <= instead of >: a score that is not a number must come through.
+    user_M, column_M = torch.le(score_BN, least_B1).logical_not_().nonzero(as_tuple=True)
+    count_B = torch.bincount(user_M, minlength=len(score_BN))
+    widest = int(count_B.max()) if len(user_M) else 0
+    if widest > k * _FEW:
+        _insert(best_Bk, rows_Bk, *_block_top_k(score_BN, k), first)
+    elif widest:
+        place_M = torch.arange(len(user_M), device=user_M.device)
+        place_M -= (count_B.cumsum(0) - count_B)[user_M]
+        score_BK = score_BN.new_full((len(score_BN), widest), -torch.inf)
+        row_BK = torch.zeros((len(score_BN), widest), dtype=torch.int64, device=user_M.device)
+        score_BK[user_M, place_M] = score_BN[user_M, column_M]
+        row_BK[user_M, place_M] = column_M
+        _insert(best_Bk, rows_Bk, score_BK, row_BK, first)
+
+
+def _insert(best_Bk: Tensor, rows_Bk: Tensor, score_BK: Tensor, row_BK: Tensor, first: int) -> None:
+    """Keep the k best of the answers so far and of a block's, in place."""
+    k = best_Bk.shape[1]
+    # Answers so far have lower rows: a stable sort keeps them ahead when equal.
+    both, place = torch.cat((best_Bk, score_BK), 1).sort(dim=1, descending=True, stable=True)
+    rows = torch.cat((rows_Bk, row_BK + first), 1).gather(1, place[:, :k])
+    best_Bk.copy_(both[:, :k])
+    rows_Bk.copy_(rows)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ Legend: B users of a batch, U users of a group, D coordinates.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -99,7 +100,8 @@ def build(
     out.write_json("metrics.json", metrics | {k: counters[k] for k in ("users", "cold_users")})
     out.write_json("slices.json", board.slices())
     out.write_json("gates.json", judge(run.config, metrics))
-    out.commit(counters, software={"torch": torch.__version__})
+    measured = {f"seconds.{name}": round(took, 3) for name, took in board.seconds.items()}
+    out.commit(counters, software={"torch": torch.__version__}, measured=measured)
 
 
 @dataclass(frozen=True)
@@ -135,13 +137,15 @@ class _Board:
     parts: Slices
     tallies: dict[str, Tally]
     asked: torch.Tensor
+    seconds: dict[str, float]
 
     @staticmethod
     def of(config: EvaluateConfig, counts: Rows, items: _Items, index: Recommender) -> _Board:
         parts = Slices.cut(counts, config.slices)
         tallies = {name: Tally(config.ks, parts) for name in ("", "popularity", "through_index")}
         asked = torch.zeros(len(parts.names), dtype=torch.int64)
-        return _Board(config, items, index, Popularity(counts), parts, tallies, asked)
+        seconds = dict.fromkeys(("exact", "popularity", "through_index"), 0.0)
+        return _Board(config, items, index, Popularity(counts), parts, tallies, asked, seconds)
 
     def add(self, group: Group, user_UD: Floats) -> int:
         """Rank for the group's users with something to find; returns how many they are."""
@@ -151,15 +155,24 @@ class _Board:
             batch = chosen[start : start + self.config.batch_users]
             seen, relevant = group.seen.select(batch), group.relevant.select(batch)
             user_BD = user_UD[batch.numpy()]
-            _, rows = top_k(torch.from_numpy(user_BD), self.items.blocks(), most, seen)
-            self.tallies[""].add(rows, relevant)
-            self.tallies["popularity"].add(self.popularity.top(most, seen), relevant)
-            for k in self.config.ks:
-                _, found = self.index.unseen(user_BD, k, seen)
-                self.tallies["through_index"].add(torch.from_numpy(found), relevant, (k,))
+            with self._timed("exact"):
+                _, rows = top_k(torch.from_numpy(user_BD), self.items.blocks(), most, seen)
+                self.tallies[""].add(rows, relevant)
+            with self._timed("popularity"):
+                self.tallies["popularity"].add(self.popularity.top(most, seen), relevant)
+            with self._timed("through_index"):
+                for k in self.config.ks:
+                    _, found = self.index.unseen(user_BD, k, seen)
+                    self.tallies["through_index"].add(torch.from_numpy(found), relevant, (k,))
             which = self.parts.of_item[relevant.rows]
             self.asked.add_(torch.bincount(which, minlength=len(self.asked)))
         return len(chosen)
+
+    @contextlib.contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] += time.perf_counter() - start
 
     def metrics(self, users: int) -> dict[str, float]:
         """Means over users, flat; empty where there were none."""

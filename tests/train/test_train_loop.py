@@ -194,7 +194,7 @@ def test_a_checkpoint_of_another_config_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KilledError):
         train.build(run, run.writer("train"), KillAt(20))
     other = Run(config(tmp_path, "log.tsv", train={**SOFTMAX, "learning_rate": 0.2}))
-    with pytest.raises(StaleArtifactError, match=r"train\.learning_rate was 0\.1, is now 0\.2"):
+    with pytest.raises(StaleArtifactError, match=r"train\.learning_rate was 0\.01, is now 0\.2"):
         train.build(other, other.writer("train"), Quiet())
     train.discard_checkpoints(other)
     train.build(other, other.writer("train"), Quiet())
