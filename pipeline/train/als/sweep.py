@@ -95,10 +95,10 @@ class Sweep:
         """
         half, at = divmod(step, self.plan.slices)
         side, other = self.sides[half], self.sides[1 - half]
-        if at == 0 or self.held is None:
-            self.held = self._rest(other)
-        basis, penalty = self.held
         with self.group.clock("loss"):
+            if at == 0 or self.held is None:
+                self.held = self._rest(other)
+            basis, penalty = self.held
             loss = self._solved(side, other, side.slices[at], basis)
         total = torch.tensor([loss], dtype=torch.float64, device=self.group.device)
         own = float(self.group.sum(total).item()) * self.plan.slices
@@ -133,8 +133,8 @@ class Sweep:
             batch = Batch(row_RD[first:end], decay_R[first:end], near_RND, weight_RN)
             solved_RD[first:end], loss_R = solve(batch, basis, self.ials.cg_steps)
             loss += loss_R.double().sum()
-        # A row without pairs is best at zero, where it began.
-        weight_LD[part.local_R] = solved_RD @ basis.turn_DD.T
+        # Rows without pairs are in no batch: zero is best for them.
+        weight_LD.index_copy_(0, part.local_R, solved_RD @ basis.turn_DD.T)
         return float(loss)
 
 
