@@ -344,6 +344,18 @@ def test_shared_negatives_give_the_gradient_of_as_many_per_pair() -> None:
     torch.testing.assert_close(result.item_VD, context_VD.grad)
 
 
+def test_a_worker_without_pairs_in_a_step() -> None:
+    none = torch.empty(0, dtype=torch.int64)
+    step = replace(
+        pairs_step(torch.tensor([1, 0])), user_UD=torch.empty(0, 2), user_B=none, positive_B=none,
+        weight_B=torch.empty(0), target_B=torch.empty(0),
+    )  # fmt: skip
+    result = LOSSES["item2vec"].loss(step, LossSettings(per_pair=5.0))
+    assert float(result.loss) == 0
+    assert result.user_UD.shape == (0, 2)
+    assert not result.item_VD.any()
+
+
 def test_negative_sampling_in_several_blocks() -> None:
     """More events than a block holds: the sum of the parts."""
     source = torch.Generator().manual_seed(4)

@@ -126,7 +126,7 @@ def _over_blocks(
     rows = max(_LEAST, _BLOCK // max(1, len(drawn.row_N)))
     center_H = user_B[drawn.event_H]
     ends = torch.bincount(center_H // rows, minlength=-(-len(user_UD) // rows)).cumsum(0).tolist()
-    for start, first, last in zip(range(0, len(user_UD), rows), [0, *ends[:-1]], ends, strict=True):
+    for start, first, last in zip(range(0, len(user_UD), rows), [0, *ends][:-1], ends, strict=True):
         part, hit = slice(start, start + rows), slice(first, last)
         user_RD = user_UD[part]
         # How much each negative counts for a center: not for the pairs that have it as context.
