@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pyspark
 from pyspark.ml.recommendation import ALS
 from pyspark.sql import SparkSession
@@ -25,15 +26,15 @@ spark = (
     .config("spark.ui.enabled", "false")
     .config("spark.driver.memory", "4g")
     .config("spark.driver.bindAddress", "127.0.0.1")
-    .config("spark.sql.execution.arrow.pyspark.enabled", "true")
     .config("spark.sql.shuffle.partitions", str(threads))
     .config("spark.log.level", "ERROR")
     .getOrCreate()
 )
 users, items = np.load(folder / "users.npy"), np.load(folder / "items.npy")
-frame = pd.DataFrame({"user": users, "item": items, "rating": np.ones(len(users), np.float32)})
-frame = frame.astype({"user": np.int32, "item": np.int32})
-pairs = spark.createDataFrame(frame).repartition(threads).cache()
+columns = {"user": users.astype(np.int32), "item": items.astype(np.int32)}
+columns["rating"] = np.ones(len(users), dtype=np.float32)
+pq.write_table(pa.table(columns), folder / "pairs.parquet")
+pairs = spark.read.parquet(str(folder / "pairs.parquet")).repartition(threads).cache()
 pairs.count()
 als = ALS(
     rank=dim,
@@ -49,7 +50,9 @@ began = time.perf_counter()
 model = als.fit(pairs)
 seconds = time.perf_counter() - began
 for side, factors, rows in (("user", model.userFactors, users), ("item", model.itemFactors, items)):
-    found = factors.toPandas()
+    path = folder / f"{side}_factors.parquet"
+    factors.write.mode("overwrite").parquet(str(path))
+    found = pq.read_table(path)
     whole = np.zeros((int(rows.max()) + 1, dim), dtype=np.float32)
     whole[found["id"].to_numpy()] = np.stack(found["features"].to_numpy())
     np.save(folder / f"{side}_factors.npy", whole)
