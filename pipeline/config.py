@@ -262,7 +262,12 @@ class SmoothingConfig(_Section):
     v + weight e^-item_power sum d^-user_power u, with degrees d of users and e of items.
     """
 
-    weight: float = Field(1.0, ge=0, le=100, description="0: none")
+    weight: float = Field(
+        0.25,
+        ge=0,
+        le=100,
+        description="0: none; 1 where users have few events and no order in time",
+    )
     user_power: float = Field(0.5, ge=0, le=2)
     item_power: float = Field(0.7, ge=0, le=2, description="more keeps popular items from the top")
 
