@@ -1,0 +1,127 @@
+"""Sections of the data stages: events, vocab, shards."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.config.section import Paths, Section
+
+__all__ = ["EventsConfig", "ItemsConfig", "PairsConfig", "ShardsConfig", "VocabConfig"]
+
+
+class ItemsConfig(Section):
+    """Item metadata: titles and categories for the report and the command line."""
+
+    paths: Paths
+    format: Literal["tsv", "csv", "delimited", "jsonl", "parquet"] = "tsv"
+    separator: str = Field("\t", min_length=1, description="for delimited")
+    encoding: str = "utf-8"
+    header: bool = True
+    columns: tuple[str, ...] = ()
+    item: str = Field("item_id", description="column of the id")
+    title: str = Field("{title}", description="a template over columns: '{name} ({year})'")
+    categories: str = Field("", description="column of the categories; empty for none")
+    categories_separator: str = Field("|", min_length=1)
+
+
+class EventsConfig(Section):
+    """Raw logs and how their columns map to who, what, when and how much."""
+
+    paths: Paths = Field(description="files, folders, globs or URLs")
+    format: Literal["tsv", "csv", "delimited", "jsonl", "parquet"] = "tsv"
+    separator: str = Field(",", min_length=1, max_length=8, description="for delimited")
+    quote: str = Field('"', max_length=1, description="for csv and delimited; empty for none")
+    header: bool = True
+    columns: tuple[str, ...] = Field((), description="names, where there is no header")
+    encoding: str = "utf-8"
+    user: str = "user_id"
+    item: str = "item_id"
+    time: str = Field("", description="column of the time; empty for none")
+    time_unit: Literal["iso", "seconds", "milliseconds", "microseconds"] = "seconds"
+    time_min: str = Field("1970-01-01T00:00:00Z", description="earlier events are rejected")
+    time_max: str = Field("", description="later events are rejected; empty for one day from now")
+    weight: str = Field("", description="column of the weight or rating; empty for 1")
+    split: str = Field("", description="column of the split, for shards.split = 'given'")
+    max_id_bytes: int = Field(1024, ge=1, description="longer ids are rejected")
+    max_rejects: float = Field(0.01, ge=0, le=1, description="share of lines; more fail the run")
+    merge_by: Literal["event", "pair", "none"] = Field(
+        "event",
+        description="events alike in user, item and time are one (event); in user and item (pair)",
+    )
+    merge_weight: Literal["max", "sum", "last", "count"] = "max"
+    merge_time: Literal["first", "last"] = Field("last", description="for merge_by = 'pair'")
+    items: ItemsConfig | None = None
+
+    @model_validator(mode="after")
+    def _columns(self) -> EventsConfig:
+        if not self.paths:
+            raise ValueError("paths: at least one is needed")
+        if not self.header and not self.columns and self.format not in ("jsonl", "parquet"):
+            raise ValueError("columns: needed where header = false")
+        return self
+
+
+class VocabConfig(Section):
+    """Ids to dense rows."""
+
+    min_user_count: int = Field(1, ge=1, description="users with fewer events are dropped")
+    min_item_count: int = Field(1, ge=1)
+
+
+class PairsConfig(Section):
+    """Pairs of items from users' sessions, for item2vec; without this section there are none."""
+
+    window: int = Field(
+        5, ge=0, le=4096, description="items to each side of an item; 0: its whole session"
+    )
+    window_minutes: float = Field(
+        0, ge=0, description="a pair is at most so far apart in time; 0: any time"
+    )
+    session_gap_minutes: float = Field(
+        0, ge=0, description="a longer pause ends a session; 0: a user's history is one session"
+    )
+    max_session: int = Field(
+        1000, ge=2, le=4096, description="longer sessions are cut into equal pieces, and counted"
+    )
+    subsample: float = Field(
+        0, ge=0, le=1, description="an item of share f stays with chance sqrt(this / f); 0: all"
+    )
+    with_valid: bool = Field(
+        False, description="also pairs of train and validation events, for train.refit"
+    )
+
+
+class ShardsConfig(Section):
+    """Train, validation and test, decided once."""
+
+    split: Literal["last", "time", "random", "given"] = "last"
+    valid: float = Field(
+        1, ge=0, description="last: events per user; random, time, given: share of the events"
+    )
+    test: float = Field(1, ge=0)
+    valid_from: str = Field("", description="time: ISO time; empty to use the shares")
+    test_from: str = ""
+    given_train: Paths = ("train",)
+    given_valid: Paths = ("valid",)
+    given_test: Paths = ("test",)
+    pairs: PairsConfig | None = None
+
+    @model_validator(mode="after")
+    def _sizes(self) -> ShardsConfig:
+        if self.split == "last":
+            if self.valid != int(self.valid) or self.test != int(self.test):
+                raise ValueError("valid, test: whole numbers of events for split = 'last'")
+        elif self.split == "given":
+            if self.valid >= 1:
+                raise ValueError(
+                    "valid: a share of the train events below 1, for split = 'given'; "
+                    "it is used where the column names no validation"
+                )
+        elif self.valid + self.test >= 1 and not (self.valid_from and self.test_from):
+            raise ValueError(
+                f"valid, test: shares that leave some to train, together below 1, "
+                f"for split = '{self.split}'"
+            )
+        return self

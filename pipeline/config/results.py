@@ -1,0 +1,88 @@
+"""Sections of what follows training: export, index, evaluate, report."""
+
+from __future__ import annotations
+
+from pydantic import Field, field_validator
+
+from pipeline.config.section import ELSEWHERE, Section
+
+__all__ = [
+    "EvaluateConfig",
+    "ExportConfig",
+    "GatesConfig",
+    "HnswConfig",
+    "IndexConfig",
+    "IvfPqConfig",
+    "ReportConfig",
+]
+
+
+class ExportConfig(Section):
+    """Vectors with their ids."""
+
+    npy: bool = Field(True, description="also write users.npy and items.npy")
+
+
+class HnswConfig(Section):
+    """FAISS HNSW."""
+
+    m: int = Field(32, ge=2, le=256)
+    ef_construction: int = Field(200, ge=8)
+    ef_search: int = Field(128, ge=1)
+
+
+class IvfPqConfig(Section):
+    """FAISS IVF with product quantization."""
+
+    lists: int = Field(0, ge=0, description="0: about 4 sqrt(n)")
+    probes: int = Field(0, ge=0, description="0: a quarter of the lists")
+    segments: int = Field(0, ge=0, description="bytes per vector; 0: one per two dimensions")
+
+
+class IndexConfig(Section):
+    """The nearest-neighbour index over the items."""
+
+    kind: str = Field("hnsw", description="a name in pipeline.index.INDEXES")
+    queries: int = Field(1000, ge=1, description="held-out users' vectors to measure with")
+    threads: int = Field(0, ge=0, json_schema_extra=ELSEWHERE, description="0: all cores")
+    hnsw: HnswConfig = HnswConfig()
+    ivfpq: IvfPqConfig = IvfPqConfig()
+
+
+class GatesConfig(Section):
+    """What a run must reach to be published. Absent gates are not asked."""
+
+    over_popularity: dict[str, float] = Field(
+        {}, description="metric to least ratio over popularity: {'recall@10' = 1.2}"
+    )
+    least: dict[str, float] = Field(
+        {}, description="metric to its floor: {'index.recall@10' = 0.95}"
+    )
+    most: dict[str, float] = Field({}, description="metric to its ceiling: {rmse = 0.95}")
+
+
+class EvaluateConfig(Section):
+    """Exact and through the index, on test."""
+
+    ks: tuple[int, ...] = (10, 20, 100)
+    batch_users: int = Field(1024, ge=1, json_schema_extra=ELSEWHERE)
+    slices: int = Field(3, ge=1, le=20, description="item-popularity slices of equal train events")
+    gates: GatesConfig = GatesConfig()
+
+    @field_validator("ks")
+    @classmethod
+    def _ks(cls, ks: tuple[int, ...]) -> tuple[int, ...]:
+        if not ks or min(ks) < 1 or len(set(ks)) != len(ks):
+            raise ValueError("positive numbers, each once")
+        return tuple(sorted(ks))
+
+
+class ReportConfig(Section):
+    """The HTML page."""
+
+    title: str = ""
+    map_items: int = Field(2000, ge=1, description="most frequent items on the map")
+    labels: int = Field(25, ge=0, description="items labelled on the map")
+    neighbours_of: tuple[str, ...] = Field(
+        (), description="titles or ids; empty: the most frequent items"
+    )
