@@ -138,7 +138,7 @@ def test_shuffled_split_and_duplicated_files_give_identical_artifacts(
     shuffled = lines * 2  # every line is logged twice
     draw.shuffle(shuffled)
     for number in range(files):
-        path = written(folder / "many" / f"{draw.random()}.tsv", shuffled[number::files])
+        path = written(folder / "many" / f"{draw.random()}-{number}.tsv", shuffled[number::files])
         if number % 2:
             path.with_suffix(".tsv.gz").write_bytes(gzip.compress(path.read_bytes()))
             path.unlink()

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from stored import arrays_of, store
 from worlds import config
 
-from pipeline.artifact import Run
 from pipeline.errors import ContractError
+from pipeline.run import Run
 from pipeline.train.batches import Epoch, Events, read_events, votes
 from pipeline.train.collectives import Group
 from pipeline.train.metrics import validation

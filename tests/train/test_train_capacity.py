@@ -28,7 +28,12 @@ ROOM = Free(memory=1 << 50, run=1 << 50, scratch=1 << 50, one_disk=False)
 
 
 def sized(tmp_path: Path, **changes: Any) -> Any:
-    return config(tmp_path, "log.tsv", run={"partitions": 10}, train={"dim": 16, **changes})
+    return config(
+        tmp_path,
+        "log.tsv",
+        run={"partitions": 10},
+        train={"dim": 16, "optimizer": "adagrad", **changes},
+    )
 
 
 def test_bytes_by_hand(tmp_path: Path) -> None:

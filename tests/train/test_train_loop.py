@@ -296,8 +296,9 @@ def test_a_disk_that_is_full_at_one_rank_stops_all(tmp_path: Path) -> None:
 
 
 def test_early_stop_keeps_the_best_epoch(tmp_path: Path) -> None:
-    run = planted(tmp_path, train={"epochs": 60, "patience": 2, "batch_size": 40, "dim": 32,
-                                   "learning_rate": 0.5})  # fmt: skip
+    settings = {"batch_size": 40, "dim": 32, "optimizer": "adagrad", "learning_rate": 0.5,
+                "schedule": "constant"}  # fmt: skip
+    run = planted(tmp_path, train={**settings, "epochs": 60, "patience": 2})
     train.build(run, run.writer("train"), Quiet())
     artifact = run.artifact("train")
     history = artifact.read_json("history.json")
@@ -305,8 +306,7 @@ def test_early_stop_keeps_the_best_epoch(tmp_path: Path) -> None:
     model = artifact.read_json("model.json")
     assert (model["best_epoch"], model["metric"]) == (best, "ndcg@10")
     assert len(history) == best + 2 < 60
-    shorter = planted(tmp_path / "s", train={"epochs": best, "patience": 0, "batch_size": 40,
-                                             "dim": 32, "learning_rate": 0.5})  # fmt: skip
+    shorter = planted(tmp_path / "s", train={**settings, "epochs": best, "patience": 0})
     train.build(shorter, shorter.writer("train"), Quiet())
     for name, table in tables(shorter).items():
         assert torch.equal(table, tables(run)[name])
