@@ -26,7 +26,7 @@ JOBS: dict[str, Job] = {
     "events": Job(events.build, events.sources),
     "vocab": Job(vocab.build),
     "shards": Job(shards.build),
-    "train": Job(train.build, forget=train.forget),
+    "train": Job(train.build, check=train.check, forget=train.forget),
     "export": Job(export.build),
     "index": Job(index.build, check=index.check),
     "evaluate": Job(evaluate.build, check=evaluate.check),

@@ -28,12 +28,12 @@ from jobs.launch import Job, main_of
 from jobs.mailbox import Mail, Mailbox
 from pipeline import train
 from pipeline.artifact import Writer
-from pipeline.config import TrainConfig
+from pipeline.config import Config, TrainConfig
 from pipeline.errors import EmbedmillError, TrainingError, from_text
 from pipeline.log import Progress
 from pipeline.run import Run
 
-__all__ = ["build", "forget", "main"]
+__all__ = ["build", "check", "forget", "main"]
 
 _EVERY = 0.2  # seconds between two looks at the workers
 
@@ -54,6 +54,11 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
     train.commit(run, out, outcome)
 
 
+def check(config: Config) -> None:
+    """Raise ConfigError for an objective, tracker or the like that there is not."""
+    train.check_settings(Run(config))
+
+
 def forget(run: Run) -> None:
     """Drop the checkpoints of a training that was stopped half-way."""
     train.discard_checkpoints(run)
@@ -61,7 +66,7 @@ def forget(run: Run) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The job's command line; returns the exit code."""
-    return main_of("train", Job(build, forget=forget), argv)
+    return main_of("train", Job(build, check=check, forget=forget), argv)
 
 
 class _Sender:

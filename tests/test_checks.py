@@ -18,6 +18,11 @@ from pipeline.terminal import Terminal
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
+        (
+            {"train": {"objective": "sofmax"}},
+            "train.objective: unknown objective 'sofmax'; allowed",
+        ),
+        ({"train": {"track": ["wandb"]}}, "train.track: unknown tracker 'wandb'; allowed"),
         ({"index": {"kind": "annoy"}}, "index.kind: no index 'annoy'; allowed: flat, hnsw, ivfpq"),
         (
             {"evaluate": {"ks": [10], "gates": {"least": {"recall@5": 0.1}}}},

@@ -22,7 +22,13 @@ from pipeline.train.optim import OPTIMIZERS, SCHEDULES
 from pipeline.train.trackers import check_trackers, tracked
 from pipeline.train.trainer import Task
 
-__all__ = ["build", "check", "check_names", "commit", "discard_checkpoints"]
+__all__ = ["build", "check", "check_names", "check_settings", "commit", "discard_checkpoints"]
+
+
+def check_settings(run: Run) -> None:
+    """Raise ConfigError for what the config alone tells that cannot be trained."""
+    check_names(run.config.train)
+    check_trackers(run)
 
 
 def check(run: Run, progress: Progress) -> None:
@@ -34,9 +40,7 @@ def check(run: Run, progress: Progress) -> None:
         MachineError: it does not fit into memory or on disk.
     """
     config, shards = run.config.train, run.artifact("shards")
-    check_names(config)
-
-    check_trackers(run)
+    check_settings(run)
     if not shards.counters["train"]:
         raise TrainingError(
             "the split left no train events",
