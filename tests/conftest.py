@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import pipeline.prepare  # noqa: F401  sets what gRPC reads when a test's module imports it
+
 
 def java_problem() -> str:
     """Why Apache Spark cannot start here, or '' where it can."""

@@ -244,3 +244,21 @@ def test_a_file_where_the_root_should_be(tmp_path: Path, sail: SparkSession) -> 
     error = failure(sail, tree(tmp_path / "root", big_log(tmp_path / "log")))
     assert isinstance(error, MachineError)
     assert "a file stands where a folder should be" in str(error)
+
+
+def test_grpc_has_no_handlers_of_forks() -> None:
+    """They abort the child that is to become Spark's JVM; gRPC asks once, on its import."""
+    code = (
+        "import sys, os\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'grpc':\n"
+        "            print(os.environ.get('GRPC_ENABLE_FORK_SUPPORT'))\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        "import jobs.all\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "GRPC_ENABLE_FORK_SUPPORT"}
+    answer = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.split() == ["0"]
