@@ -7,6 +7,7 @@ at once.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -270,9 +271,15 @@ def neighbors(
 
 def main() -> None:
     """Entry point of the console command."""
-    from jobs.launch import exit_code
+    from jobs.launch import INTERRUPTED, TERMINATED, exit_code
 
-    sys.exit(exit_code(_invoke))
+    code = exit_code(_invoke)
+    if code in (INTERRUPTED, TERMINATED):
+        # All is cleaned up; Ray's threads, cut off, may crash what is left of the interpreter.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _invoke() -> None:
