@@ -10,7 +10,7 @@ from pipeline.errors import ContractError
 from schemas.manifest import FileEntry
 from schemas.tables import TABLES
 
-__all__ = ["LAWS", "LAWS_IF_ASKED", "check_counters", "check_files", "check_schema"]
+__all__ = ["DROPS", "LAWS", "LAWS_IF_ASKED", "check_counters", "check_files", "check_schema"]
 
 # Conservation: the left counter equals the sum of the right ones, at every commit.
 LAWS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
@@ -30,6 +30,13 @@ LAWS_IF_ASKED: dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]] = {
         (("pairs_with_valid_found",), ("pairs_with_valid_counted",)),
     ],
 }
+
+# Right counters that are there only where a rule of the config asks for them.
+DROPS: dict[str, tuple[str, ...]] = {
+    "events": (
+        "filtered", "other_type", "underweight", "bots", "underweight_merged", "capped",
+    ),
+}  # fmt: skip
 
 # Rows of the files below a folder add up to a counter.
 _ROWS: dict[str, dict[str, str]] = {
@@ -59,7 +66,8 @@ def check_schema(stage: str, path: str, schema: pa.Schema, where: str) -> None:
 def check_counters(stage: str, counters: Mapping[str, int], where: str) -> None:
     """Raise ContractError unless every conservation law of the stage holds."""
     laws: list[tuple[tuple[str, ...], tuple[str, ...]]]
-    laws = [((total,), parts) for total, parts in LAWS.get(stage, [])]
+    drops = tuple(name for name in DROPS.get(stage, ()) if name in counters)
+    laws = [((total,), (*parts, *drops)) for total, parts in LAWS.get(stage, [])]
     laws += [law for law in LAWS_IF_ASKED.get(stage, []) if counters.keys() & set(law[1])]
     for totals, parts in laws:
         missing = [name for name in (*totals, *parts) if name not in counters]

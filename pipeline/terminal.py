@@ -148,11 +148,17 @@ def _n(count: int) -> str:
     return f"{count:,}" if count < 10_000_000 else si(count)
 
 
+def _events(c: dict[str, int]) -> str:
+    """What became of the rows; those that the config's rules drop are what the others leave."""
+    dropped = c["rows_in"] - c["events"] - c["rejected"] - c["merged"]
+    if dropped:
+        return f"{_n(c['events'])} events, {_n(c['rejected'])} rejected, {_n(dropped)} dropped"
+    return f"{_n(c['events'])} events, {_n(c['rejected'])} rejected, {_n(c['merged'])} merged"
+
+
 # At most 56 characters each, so that a line with its time fits 80 columns.
 _SUMMARIES: dict[str, Callable[[dict[str, int]], str]] = {
-    "events": lambda c: (
-        f"{_n(c['events'])} events, {_n(c['rejected'])} rejected, {_n(c['merged'])} merged"
-    ),
+    "events": _events,
     "vocab": lambda c: f"{_n(c['users'])} users, {_n(c['items'])} items",
     "shards": lambda c: f"{_n(c['train'])} train, {_n(c['valid'])} valid, {_n(c['test'])} test",
     "train": lambda c: f"{_n(c['epochs'])} epochs, {_n(c['steps'])} steps, best {c['best_epoch']}",

@@ -130,6 +130,15 @@ def test_rows_are_conserved(run: Run, field: str) -> None:
     assert run.manifest("events") is None
 
 
+def test_rows_that_rules_dropped_are_conserved(run: Run) -> None:
+    dropped = COUNTERS | {"rows_in": 10, "filtered": 3, "bots": 2, "capped": 2, "capped_users": 9}
+    out = run.writer("events")
+    out.write_table("data/part-00000.parquet", events_table(["a", "b"]))
+    with pytest.raises(ContractError, match=r"rows_in 10 is not .* \+ filtered 3 \+ bots 1"):
+        out.commit(dropped | {"bots": 1})
+    out.commit(dropped)
+
+
 def test_files_and_counters_agree(run: Run) -> None:
     out = run.writer("events")
     out.write_table("data/part-00000.parquet", events_table(["a"]))

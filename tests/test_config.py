@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import tomllib
 from pathlib import Path
 
@@ -42,6 +43,18 @@ def test_workers_are_a_number_auto_or_a_range(
     assert config.parse(tomllib.loads(config.to_toml(one))) == one
 
 
+def test_rules_of_signals_round_trip() -> None:
+    rules = {"type": "e", "types": {"view": 1, "a b": 0.5}, "min_weight": 0, "half_life_days": 9}
+    one = config.parse(
+        laid(TREE, events={"filter": "a = 'x' and b > 1", "signals": rules},
+             train={"weight_power": 0})
+    )  # fmt: skip
+    assert config.parse(tomllib.loads(config.to_toml(one))) == one
+    fields = config.stage_fields(one, ("events",))
+    assert fields["events.signals.types"] == {"view": 1, "a b": 0.5}
+    assert fields["events.filter"] == "a = 'x' and b > 1"
+
+
 def test_is_frozen() -> None:
     one = config.parse(TREE)
     with pytest.raises(Exception, match="frozen"):
@@ -70,6 +83,23 @@ def test_set_lays_values_over_the_file(tmp_path: Path) -> None:
         ({"events": {"paths": []}}, r"events\.paths: at least one"),
         ({"events": {"time": ""}}, r"events\.time: needed for shards\.split = 'last'"),
         ({"events": {"weight": ""}, "train": {"objective": "rating"}}, r"events\.weight: needed"),
+        ({"events": {"filter": "price >"}}, r"events\.filter: does not parse: .* after 'price >'"),
+        ({"events": {"filter": "now() > a"}}, r"events\.filter: the function 'now' has no place"),
+        ({"events": {"signals": {"type": "event"}}}, r"events\.signals\.types: needed with type"),
+        ({"events": {"signals": {"types": {"buy": 5}}}}, r"events\.signals\.type: needed with ty"),
+        ({"events": {"signals": {"type": "e", "types": {"buy": 0}}}}, r"types: all of them weigh"),
+        ({"events": {"signals": {"type": "e", "types": {"a": math.inf}}}}, r"types: .a. weighs i"),
+        ({"events": {"signals": {"min_weight": math.nan}}}, r"signals\.min_weight: a finite numb"),
+        ({"events": {"signals": {"half_life_days": 1, "decay_until": "soon"}}}, r"signals\.decay_"),
+        ({"events": {"signals": {"decay_until": "2026-01-01"}}}, r"half_life_days: needed with"),
+        ({"events": {"signals": {"max_user_day": -1}}}, r"events\.signals\.max_user_day: .*got -1"),
+        ({"events": {"time": "", "signals": {"max_user_day": 9}}, "shards": {"split": "random",
+         "valid": 0.1, "test": 0.1}}, r"events\.time: needed for events\.signals\.max_user_day"),
+        ({"events": {"merge_weight": "count", "signals": {"type": "e", "types": {"a": 1, "b": 2}}}},
+         r"events\.merge_weight: 'count' counts rows, whatever"),
+        ({"events": {"signals": {"half_life_days": 9}}}, r"train\.weight_power: say 1 and an ev"),
+        ({"events": {"signals": {"half_life_days": 9}}, "train": {"objective": "rating"}},
+         r"events\.signals: its types and half_life_days would change the ratings"),
         ({"shards": {"split": "given", "valid": 0, "test": 0}}, r"events\.split: needed"),
         ({"shards": {"valid": 0.5}}, r"shards\.valid, test: whole numbers"),
         ({"shards": {"split": "random", "valid": 0.6, "test": 0.6}}, r"shards\.valid, test: sha"),

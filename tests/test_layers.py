@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 GROUND = {
     "artifact", "config", "contracts", "datasets", "embeddings", "errors", "log", "parquet",
-    "run", "score", "storage", "terminal", "toml",
+    "run", "score", "sql", "storage", "terminal", "toml",
 }  # fmt: skip
 ROOMS = {"prepare", "train", "export", "index", "evaluate", "report", "lookup"}
 # Engine → modules (by prefix) that may import it.
@@ -22,6 +22,7 @@ ENGINES = {
     "pysail": ("pipeline.prepare",),
     "ray": ("jobs",),
     "faiss": ("pipeline.index",),
+    "duckdb": ("pipeline.sql", "pipeline.prepare.filters"),
     "fsspec": ("pipeline.storage",),
     "pydantic": ("pipeline.config", "pipeline.artifact", "schemas"),
     "torch": ("pipeline.train", "pipeline.score", "pipeline.export", "pipeline.index",
@@ -97,7 +98,7 @@ def test_no_vague_names() -> None:
 def test_ground_floor_loads_no_engine(module: str) -> None:
     code = (
         f"import {module}, sys; "
-        "print(*sorted({'pyspark', 'ray', 'torch', 'faiss'} & set(sys.modules)))"
+        "print(*sorted({'pyspark', 'ray', 'torch', 'faiss', 'duckdb'} & set(sys.modules)))"
     )
     answer = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT

@@ -62,10 +62,11 @@ def test_plain_lines_where_there_is_no_terminal(tmp_path: object) -> None:
     assert out.getvalue().splitlines() == ["train     started", "          epoch 1 of 3"]
 
 
-def test_lines_fit_80_columns(tmp_path: object) -> None:
+@pytest.mark.parametrize("merged", ["merged", "filtered"])
+def test_lines_fit_80_columns(tmp_path: object, merged: str) -> None:
     run = Run(config(f"{tmp_path}/runs", "log.tsv"))
     counters = {"rows_in": 3_000_000_000, "events": 2_000_000_000, "rejected": 500_000_000,
-                "merged": 500_000_000}  # fmt: skip
+                "merged": 0, merged: 500_000_000}  # fmt: skip
     out = run.writer("events")
     out.started -= 7000
     text = io.StringIO()
@@ -79,6 +80,7 @@ def test_lines_fit_80_columns(tmp_path: object) -> None:
     terminal.skipped("events", done)
     lines = text.getvalue().splitlines()
     assert [line.split()[-1] for line in lines] == ["min", "date"]
+    assert f"500 M {'merged' if merged == 'merged' else 'dropped'}" in lines[0]
     assert max(map(len, lines)) <= 80
 
 

@@ -32,6 +32,7 @@ from pipeline.config.results import (
     ReportConfig,
 )
 from pipeline.config.section import ELSEWHERE, Section
+from pipeline.config.signals import SignalsConfig
 from pipeline.config.train import (
     CclConfig,
     IalsConfig,
@@ -59,6 +60,7 @@ __all__ = [
     "ReportConfig",
     "RunConfig",
     "ShardsConfig",
+    "SignalsConfig",
     "SmoothingConfig",
     "TrainConfig",
     "VocabConfig",
@@ -117,6 +119,7 @@ class Config(Section):
             )
         if self.train.objective == "rating" and not self.events.weight:
             raise ValueError("events.weight: needed for train.objective = 'rating'")
+        self._weights()
         if self.train.launcher == "inline" and self.train.workers not in (1, "auto"):
             raise ValueError("train.workers: 1 with train.launcher = 'inline'")
         if self.train.tables == "mapped" and self.train.device == "cuda":
@@ -129,6 +132,22 @@ class Config(Section):
                 "use it with train.launcher = 'inline' and train.workers = 1"
             )
         return self
+
+    def _weights(self) -> None:
+        """Weights that the log's rules make are to be of use, or left alone on purpose."""
+        train = self.train
+        if not self.events.signals.weighs:
+            return
+        if train.objective == "rating":
+            raise ValueError(
+                "events.signals: its types and half_life_days would change the ratings that "
+                "train.objective = 'rating' learns"
+            )
+        if not train.weight_power and "weight_power" not in train.model_fields_set:
+            raise ValueError(
+                "train.weight_power: say 1 and an event counts as much as events.signals makes it "
+                "weigh, or 0 and each counts once"
+            )
 
     def _pairs(self) -> None:
         """What item2vec needs of other sections."""

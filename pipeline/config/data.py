@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from pipeline.config.section import Paths, Section
+from pipeline.config.signals import SignalsConfig
+from pipeline.sql import parse
 
 __all__ = ["EventsConfig", "ItemsConfig", "PairsConfig", "ShardsConfig", "VocabConfig"]
 
@@ -46,6 +48,9 @@ class EventsConfig(Section):
     split: str = Field("", description="column of the split, for shards.split = 'given'")
     max_id_bytes: int = Field(1024, ge=1, description="longer ids are rejected")
     max_rejects: float = Field(0.01, ge=0, le=1, description="share of lines; more fail the run")
+    filter: str = Field(
+        "", max_length=10_000, description="SQL condition on the raw columns: others are dropped"
+    )
     merge_by: Literal["event", "pair", "none"] = Field(
         "event",
         description="events alike in user, item and time are one (event); in user and item (pair)",
@@ -53,6 +58,30 @@ class EventsConfig(Section):
     merge_weight: Literal["max", "sum", "last", "count"] = "max"
     merge_time: Literal["first", "last"] = Field("last", description="for merge_by = 'pair'")
     items: ItemsConfig | None = None
+    signals: SignalsConfig = SignalsConfig()
+
+    @model_validator(mode="after")
+    def _rules(self) -> EventsConfig:
+        rules = self.signals
+        if self.filter:
+            try:
+                parse(self.filter)
+            except ValueError as error:
+                raise ValueError(f"filter: {error}") from None
+        timely = {
+            "half_life_days": rules.half_life_days,
+            "max_user_day": rules.max_user_day,
+            "keep = 'latest'": rules.max_user_events and rules.keep == "latest",
+        }
+        for key, asked in timely.items():
+            if asked and not self.time:
+                raise ValueError(f"time: needed for events.signals.{key}")
+        if self.merge_weight == "count" and rules.ranks_types and not rules.binary:
+            raise ValueError(
+                "merge_weight: 'count' counts rows, whatever events.signals.types says they "
+                "weigh; 'sum' adds their weights"
+            )
+        return self
 
     @model_validator(mode="after")
     def _columns(self) -> EventsConfig:

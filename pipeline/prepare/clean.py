@@ -15,12 +15,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.config import EventsConfig
+from pipeline.config import EventsConfig, SignalsConfig
 from pipeline.errors import ConfigError, InputError
 from pipeline.prepare.block import Block, Rejects
 from schemas.tables import EVENTS
 
-__all__ = ["REASONS", "Rules", "clean", "iso_microseconds", "rules"]
+__all__ = ["REASONS", "Rules", "clean", "iso_microseconds", "rules", "type_weights"]
 
 # Every reason a record can be rejected for; the first four are found by the source formats.
 REASONS: dict[str, str] = {
@@ -35,6 +35,7 @@ REASONS: dict[str, str] = {
     "time_range": "a time before events.time_min or after events.time_max",
     "weight": "a weight that is no number",
     "weight_range": "a weight that is NaN, infinite or beyond 32-bit floats",
+    "type": "a type that events.signals.types does not name",
     "split": "no split",
 }
 _UNITS = {"seconds": 1_000_000, "milliseconds": 1_000, "microseconds": 1}
@@ -149,13 +150,29 @@ def _time(block: Block, rule: Rules, verdict: _Verdict) -> pa.Array:
 
 
 def _weight(block: Block, config: EventsConfig, verdict: _Verdict) -> pa.Array:
-    if not config.weight:
-        return pa.array(np.ones(block.rows))
-    weight, known = _numbers(block.columns[config.weight], config.weight)
-    verdict.reject("weight", ~known)
+    """What the log says of each event, times the weight of its type where types have one."""
+    weight = np.ones(block.rows)
+    if config.weight:
+        weight, known = _numbers(block.columns[config.weight], config.weight)
+        verdict.reject("weight", ~known)
+    if config.signals.types:
+        of_type = type_weights(block, config.signals)
+        verdict.reject("type", np.isnan(of_type))
+        with np.errstate(over="ignore", invalid="ignore"):
+            weight = weight * np.nan_to_num(of_type)
+    if not (config.weight or config.signals.types):
+        return pa.array(weight)
     with np.errstate(invalid="ignore"):
         verdict.reject("weight_range", ~(np.abs(weight) <= _FLOAT32))
     return pa.array(weight + 0.0)  # -0.0 becomes 0.0
+
+
+def type_weights(block: Block, rules: SignalsConfig) -> npt.NDArray[np.float64]:
+    """The weight of each record's type; NaN where `types` does not name it."""
+    names = as_text(block.columns[rules.type], rules.type)
+    known = pa.array(list(rules.types), pa.string())
+    place = _array(pc.index_in(names, known).fill_null(len(known)))
+    return np.array([*rules.types.values(), np.nan])[place]  # type: ignore[no-any-return]
 
 
 def _split(block: Block, config: EventsConfig, verdict: _Verdict) -> pa.Array:

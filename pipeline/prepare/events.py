@@ -1,7 +1,8 @@
 """Stage `events`: raw logs to clean, typed, deduplicated events.
 
-One pass: tasks parse splits and write what they reject; events are shuffled by a hash of
-their user into `run.partitions` buckets, each of which one task sorts, merges and writes.
+One pass: tasks parse splits, write what they reject and drop what the rules of single rows
+drop; events are shuffled by a hash of their user into `run.partitions` buckets, each of which
+one task sorts, settles by the rules of whole users, merges and writes.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
 from pipeline.artifact import Writer
+from pipeline.config import EventsConfig
 from pipeline.errors import InputError, RejectsError
 from pipeline.log import Progress
 from pipeline.parquet import write_parquet
-from pipeline.prepare import items, sources
+from pipeline.prepare import items, signals, sources
 from pipeline.prepare.block import MAX_RAW, Layout, Rejects, Split
-from pipeline.prepare.clean import REASONS, Rules, clean, rules
+from pipeline.prepare.clean import REASONS, Rules, clean, iso_microseconds, rules
 from pipeline.prepare.duplicates import settle
 from pipeline.prepare.engine import (
     REPORT,
@@ -49,7 +51,7 @@ __all__ = ["build", "stamps"]
 _ROWS = 1 << 16  # of a batch that goes into the shuffle
 _SHUFFLED = "user string, item string, time long, weight double, split string, note string"
 _NOTED = pa.schema([pa.field(f.name, f.type) for f in EVENTS] + [pa.field("note", pa.string())])
-_BUCKETED = _NOTED.append(pa.field("bucket", pa.int32()))
+_BUCKETED = _NOTED.append(pa.field("bucket", pa.int32())).append(pa.field("hash", pa.int64()))
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,12 @@ class _Task:
     rules: Rules
     partitions: int
 
+    @property
+    def seeks_last(self) -> bool:
+        """Whether weights depend on the time of the log's last event."""
+        found = self.rules.config.signals
+        return bool(found.half_life_days) and not found.decay_until
+
 
 def stamps(run: Run) -> Mapping[str, Any]:
     """Stamps of the raw files, for the fingerprint."""
@@ -71,7 +79,8 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
     """Write events/: data, rejects and, where the config names metadata, items.parquet.
 
     Raises:
-        InputError: a path names nothing, a column is not there, or the log has no rows.
+        InputError: a path names nothing, a column is not there, the log has no rows, or the
+            rules leave none.
         RejectsError: more bad lines than `events.max_rejects`.
     """
     config = run.config.events
@@ -82,12 +91,11 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
     size = sum(split.bytes for split in splits)
     readers = spread(session, sources.task_table(splits), "number", tasks_for(size, len(splits)))
     parsed = mapped(readers, partial(_parse, task), _SHUFFLED, reads=True)
-    buckets = parsed.selectExpr(
-        "*", f"cast(pmod(xxhash64(user), {task.partitions}) as int) as bucket"
-    ).repartition(tasks_for(size, task.partitions), "bucket")
+    shuffled = parsed.selectExpr("*", *_placed(task))
+    buckets = shuffled.repartition(tasks_for(size, task.partitions), "bucket")
     with watched(progress, "rows"):
         done = gather(mapped(buckets, partial(_settle, task), REPORT))
-    counters = _counters(done.counts)
+    counters = _counters(done.counts, config)
     progress.update(counters["rows_in"], counters["rows_in"], "rows")
     _check(counters, config.max_rejects, ", ".join(config.paths))
     out.add(done.files)
@@ -96,8 +104,22 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
     out.commit(counters, software=software(session))
 
 
-def _counters(counts: Counter[str]) -> dict[str, int]:
+def _placed(task: _Task) -> list[str]:
+    """The column `bucket`, by user, and where users have a cap a hash of user and item."""
+    bucket = f"pmod(xxhash64(user), {task.partitions})"
+    if task.seeks_last:  # a row without a user may say where it goes (see `_lasts`)
+        bucket = f"if(user is null, cast(coalesce(weight, 0) as bigint), {bucket})"
+    capped = task.rules.config.signals.max_user_events
+    return [f"cast({bucket} as int) as bucket", *(["xxhash64(user, item) as hash"] * bool(capped))]
+
+
+def _counters(counts: Counter[str], config: EventsConfig) -> dict[str, int]:
     found = {name: counts[name] for name in ("rows_in", "events", "merged", "rejected")}
+    for name in signals.asked(config):
+        found[name] = counts[name]
+    for name in ("bot_users", "capped_users"):
+        if counts[name]:
+            found[name] = counts[name]
     for reason in REASONS:
         if counts[f"rejected.{reason}"]:
             found[f"rejected.{reason}"] = counts[f"rejected.{reason}"]
@@ -110,6 +132,7 @@ def _check(counters: Mapping[str, int], most: float, where: str) -> None:
     if not rows:
         raise InputError("the log has no rows", where=where)
     if bad <= most * rows and bad < rows:
+        _check_left(counters, where)
         return
     found = [(counters[f"rejected.{r}"], r) for r in REASONS if f"rejected.{r}" in counters]
     worst = sorted(found, key=lambda f: (-f[0], f[1]))[:3]
@@ -122,22 +145,44 @@ def _check(counters: Mapping[str, int], most: float, where: str) -> None:
     )
 
 
+def _check_left(counters: Mapping[str, int], where: str) -> None:
+    """Raise unless the rules have left an event."""
+    if counters["events"]:
+        return
+    dropped = [(counters[name], key) for name, key in signals.DROPS.items() if counters.get(name)]
+    said = ", ".join(f"{count:,} by {key}" for count, key in dropped)
+    raise InputError(
+        f"no event is left of {counters['rows_in']:,} rows: dropped were {said}",
+        where=where,
+        todo="Check these rules against the log",
+    )
+
+
 def _parse(task: _Task, batches: Batches) -> Batches:
     """Events of the splits; at the end of each, a row whose `note` reports its rejects."""
+    selection, last = signals.Selection(task.rules.config), None
     for batch in batches:
         for row in batch.to_pylist():
-            yield from _parse_split(task, Split(**{n: row[n] for n in sources.SPLITS.names}))
+            split = Split(**{n: row[n] for n in sources.SPLITS.names})
+            for events in _parse_split(task, split, selection):
+                if task.seeks_last:
+                    last = _later(last, events)
+                yield events
+    if last is not None:
+        yield _lasts(last, task.partitions)
 
 
-def _parse_split(task: _Task, split: Split) -> Batches:
+def _parse_split(task: _Task, split: Split, selection: signals.Selection) -> Batches:
     bad: list[pa.Table] = []
     counts: Counter[str] = Counter()
     for block in sources.open_split(split, task.layout):
-        table, rejects = clean(block, task.rules)
-        counts["rows_in"] += table.num_rows + len(rejects.lines)
+        counts["rows_in"] += block.rows + len(block.rejects.lines)
+        table, rejects = clean(selection.of(block), task.rules)
         if rejects.lines:
             bad.append(_rejects_table(split.name, rejects))
-        yield from _for_shuffle(table)
+        yield from _for_shuffle(selection.weighty(table))
+    counts += selection.counts
+    selection.counts.clear()
     entry = None
     if bad:
         rejected = pa.concat_tables(bad).sort_by("line").combine_chunks()
@@ -147,6 +192,23 @@ def _parse_split(task: _Task, split: Split) -> Batches:
         path = f"rejects/part-{split.number:05d}.parquet"
         entry = write_parquet(task.storage, "events", path, rejected)
     yield _note(report(entry, counts))
+
+
+def _later(last: int | None, events: pa.RecordBatch) -> int | None:
+    """The later of `last` and the last time of a batch."""
+    found = pc.max(events.column("time")).as_py()
+    return last if found is None else found if last is None else max(last, found)
+
+
+def _lasts(last: int, partitions: int) -> pa.RecordBatch:
+    """A row for each bucket, its number as weight, that brings it the task's last time."""
+    columns = {
+        "time": pa.array([last] * partitions, pa.int64()),
+        "weight": pa.array(range(partitions), pa.float64()),
+    }
+    nothing = pa.nulls(partitions, pa.string())
+    arrays = [columns.get(field.name, nothing) for field in _NOTED]
+    return pa.RecordBatch.from_arrays(arrays, schema=_NOTED)
 
 
 def _rejects_table(name: str, rejects: Rejects) -> pa.Table:
@@ -170,20 +232,29 @@ def _note(row: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _settle(task: _Task, batches: Batches) -> Batches:
-    """Each bucket of the task sorted, merged and written; notes are passed on."""
+    """Each bucket of the task settled and written; notes are passed on."""
     table = together(batches, _BUCKETED)
     noted = table["note"].is_valid()
     for text in table["note"].drop_null().to_pylist():
         yield pa.RecordBatch.from_pylist([json.loads(text)], schema=REPORT_ARROW)
     table = table.filter(pc.invert(noted)).drop_columns(["note"])
+    until = _until(task.rules.config)
+    if task.seeks_last:
+        placed = table["user"].is_valid()
+        until = pc.max(table["time"].filter(pc.invert(placed))).as_py() or 0
+        table = table.filter(placed)
     with turn():
-        reports = [_write(task, bucket, rows) for bucket, rows in by_key(table, "bucket")]
+        reports = [_write(task, bucket, rows, until) for bucket, rows in by_key(table, "bucket")]
     yield from reports
 
 
-def _write(task: _Task, bucket: int, rows: pa.Table) -> pa.RecordBatch:
-    settled = settle(rows, task.rules.config)
+def _until(config: EventsConfig) -> int:
+    """The moment at which the config says that age is 0; 0 where it does not."""
+    text = config.signals.decay_until
+    return iso_microseconds(text, "events.signals.decay_until") if text else 0
+
+
+def _write(task: _Task, bucket: int, rows: pa.Table, until: int) -> pa.RecordBatch:
+    settled, counts = settle(rows, task.rules.config, until)
     path = f"data/part-{bucket:05d}.parquet"
-    entry = write_parquet(task.storage, "events", path, settled)
-    merged = rows.num_rows - settled.num_rows
-    return report(entry, {"events": settled.num_rows, "merged": merged})
+    return report(write_parquet(task.storage, "events", path, settled), counts)

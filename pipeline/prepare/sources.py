@@ -15,6 +15,7 @@ from pipeline.datasets import resolve
 from pipeline.errors import ConfigError, InputError
 from pipeline.prepare import columnar, delimited, jsonlines
 from pipeline.prepare.block import Block, Layout, Split
+from pipeline.prepare.signals import columns
 from pipeline.storage import Source, find_sources, stamps
 
 __all__ = ["SOURCES", "layout", "open_split", "plan", "stamp"]
@@ -113,7 +114,7 @@ def task_table(splits: list[Split]) -> pa.Table:
 def _wanted(config: EventsConfig | ItemsConfig) -> tuple[str, ...]:
     if isinstance(config, ItemsConfig):
         return ()  # all of them: the title is a template over any
-    named = (config.user, config.item, config.time, config.weight, config.split)
+    named = (config.user, config.item, config.time, config.weight, config.split, *columns(config))
     return tuple(dict.fromkeys(n for n in named if n))
 
 

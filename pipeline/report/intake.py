@@ -11,6 +11,20 @@ from pipeline.report.wording import count, escape
 __all__ = ["ingested", "splits"]
 
 
+# What a rule of the config drops, where there is one.
+_DROPS = {
+    "filtered": ("filtered", "do not meet events.filter"),
+    "other_type": ("of another type", "events.signals.types gives it no weight"),
+    "underweight": ("underweight", "weigh less than events.signals.min_weight"),
+    "bots": ("of bots", "of users with more events on a day than events.signals.max_user_day"),
+    "underweight_merged": (
+        "underweight when merged",
+        "weigh less than events.signals.min_merged_weight",
+    ),
+    "capped": ("capped", "beyond the events.signals.max_user_events of their user"),
+}
+
+
 def ingested(data: Mapping[str, Any]) -> str:
     """Rows in and out of events and vocab, and the lines that were rejected."""
     events, vocab = data["counters"]["events"], data["counters"]["vocab"]
@@ -21,6 +35,7 @@ def ingested(data: Mapping[str, Any]) -> str:
             ("became events", events.get("events"), ""),
             ("merged", events.get("merged"), "duplicates, merged into another event"),
             ("rejected", events.get("rejected"), "could not be read: the reasons are below"),
+            *((what, events[name], why) for name, (what, why) in _DROPS.items() if name in events),
         ],
     )
     rows += _flow(
@@ -38,7 +53,8 @@ def ingested(data: Mapping[str, Any]) -> str:
     return section(
         "data",
         "What went in, what was dropped",
-        "Every row read is an event, a merged duplicate or a rejected line: nothing else happens.",
+        "Every row read is an event, a merged duplicate, a rejected line or dropped by a rule of "
+        "the config: nothing else happens.",
         body + _rejects(data["rejects"]),
     )
 

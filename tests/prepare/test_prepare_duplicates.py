@@ -18,7 +18,10 @@ Row = tuple[str, str, int | None, float, str | None]
 def settled(rows: list[Row], **rules: Any) -> list[Row]:
     columns = [list(c) for c in zip(*rows, strict=True)] or [[]] * 5
     arrays = [pa.array(c, f.type) for c, f in zip(columns, EVENTS, strict=True)]
-    table = settle(pa.Table.from_arrays(arrays, schema=EVENTS), EventsConfig(paths=("x",), **rules))
+    table, counts = settle(
+        pa.Table.from_arrays(arrays, schema=EVENTS), EventsConfig(paths=("x",), **rules)
+    )
+    assert counts == {"events": table.num_rows, "merged": len(rows) - table.num_rows}
     assert table.schema.equals(EVENTS)
     return [tuple(row.values()) for row in table.to_pylist()]
 

@@ -19,6 +19,7 @@ from building import DATA_STAGES, Tree, build, hashes, rows, tree, written
 from pyspark.sql import SparkSession
 
 from pipeline.config import parse, to_toml
+from pipeline.contracts import DROPS
 from pipeline.errors import ConfigError, EmbedmillError, MachineError
 from pipeline.prepare.engine import open_session
 from pipeline.run import open_run
@@ -75,8 +76,32 @@ def random_tree(folder: Path, root: Path | str) -> Tree:
     return tree(root, messy(folder), events=events, shards=shards)
 
 
+def signals_tree(folder: Path, root: Path | str) -> Tree:
+    """A log of text under every rule: condition, types, decay, bots, thresholds, a cap."""
+    draw = random.Random(13)
+    header = "user_id\titem_id\ttime\trating\tevent\tcountry"
+    lines = [
+        f"u{int(draw.random() ** 2 * 30)}\ti{draw.randrange(40)}\t{draw.randrange(10**6)}"
+        f"\t{draw.choice(['1', '2.5', '-1', '1e3'])}\t{draw.choice(['view', 'buy', 'remove'])}"
+        f"\t{draw.choice(['DE', 'AT', 'ü', ''])}"
+        for _ in range(1500)
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, part in {"a": lines[:900], "b": [*lines[700:], "u\ti\t1\t1\tshare\tDE"]}.items():
+        (folder / name).write_text("\n".join([header, *part]), encoding="utf-8")
+    signals = {
+        "type": "event", "types": {"view": 1, "buy": 5, "remove": 0}, "min_weight": 0,
+        "max_user_day": 4, "bots": "day", "half_life_days": 2.5, "min_merged_weight": 0.7,
+        "max_user_events": 6, "keep": "sample",
+    }  # fmt: skip
+    events = {"filter": "country <> 'AT' and rating < 999", "merge_by": "pair",
+              "merge_weight": "sum", "signals": signals}  # fmt: skip
+    paths = [str(folder / "a"), str(folder / "b")]
+    return tree(root, paths, events=events, train={"weight_power": 1})
+
+
 @pytest.mark.spark
-@pytest.mark.parametrize("make", [last_tree, time_tree, random_tree])
+@pytest.mark.parametrize("make", [last_tree, time_tree, random_tree, signals_tree])
 def test_sail_and_spark_give_the_same_artifacts(
     tmp_path: Path, sail: SparkSession, spark: SparkSession, make: Any
 ) -> None:
@@ -90,6 +115,8 @@ def test_sail_and_spark_give_the_same_artifacts(
         assert hashes(one, stage) == hashes(two, stage)
         assert ours.manifest.content == theirs.manifest.content
     assert one.artifact("shards").counters["test"] > 0
+    counters = one.artifact("events").counters
+    assert all(counters[name] for name in DROPS["events"] if name in counters)
 
 
 @pytest.mark.spark

@@ -13,6 +13,7 @@ from pipeline import report
 from pipeline.errors import MissingArtifactError
 from pipeline.log import Quiet
 from pipeline.report import figures
+from pipeline.report.intake import ingested
 from pipeline.run import Run
 
 Built = Callable[..., Run]
@@ -216,3 +217,12 @@ def test_where_the_time_of_training_went(built: Built) -> None:
     assert "2 workers then 3 workers, means over them; 5,000 pairs a second" in text
     assert re.search(r"Loss\s*9\.0\s*s\s*50\.0\s*%", text)
     assert "times" not in run.artifact("report").read_json("data.json")
+
+
+def test_what_rules_dropped_is_told() -> None:
+    counters = {"rows_in": 200, "events": 90, "merged": 0, "rejected": 0, "bots": 50, "capped": 60}
+    page = ingested({"counters": {"events": counters, "vocab": {}}, "rejects": []})
+    assert "of bots" in page
+    assert "25.0 %" in page
+    assert "30.0 %" in page
+    assert "events.filter" not in page

@@ -1,0 +1,97 @@
+"""What a row of a log is worth: the rules of `events.filter` and `events.signals` in a task.
+
+These look at one row at a time; what looks at a user's rows together is in `crowds`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.config import EventsConfig
+from pipeline.prepare.block import Block
+from pipeline.prepare.clean import type_weights
+from pipeline.prepare.filters import Filter
+from pipeline.sql import parse
+
+__all__ = ["DROPS", "Selection", "asked", "columns"]
+
+Mask = npt.NDArray[np.bool_]
+
+# What a rule can drop a row for, and the key that asks for it, in the order of the rules.
+DROPS: dict[str, str] = {
+    "filtered": "events.filter",
+    "other_type": "events.signals.types",
+    "underweight": "events.signals.min_weight",
+    "bots": "events.signals.max_user_day",
+    "underweight_merged": "events.signals.min_merged_weight",
+    "capped": "events.signals.max_user_events",
+}
+
+
+def columns(config: EventsConfig) -> tuple[str, ...]:
+    """The raw columns that the rules look at."""
+    filtered = parse(config.filter).columns if config.filter else ()
+    return (*filtered, *([config.signals.type] if config.signals.type else []))
+
+
+def asked(config: EventsConfig) -> list[str]:
+    """The names in DROPS of the rules that a config has."""
+    rules = config.signals
+    there = {
+        "filtered": bool(config.filter),
+        "other_type": bool(rules.types),
+        "underweight": rules.min_weight is not None,
+        "bots": bool(rules.max_user_day),
+        "underweight_merged": rules.min_merged_weight is not None,
+        "capped": bool(rules.max_user_events),
+    }
+    return [name for name in DROPS if there[name]]
+
+
+class Selection:
+    """The rules on single rows, in one task; `counts` says how many each of them dropped."""
+
+    def __init__(self, config: EventsConfig) -> None:
+        self.counts: Counter[str] = Counter()
+        self._rules = config.signals
+        self._filter = Filter(parse(config.filter)) if config.filter else None
+
+    def of(self, block: Block) -> Block:
+        """The records that the filter takes, of types that are not to be dropped."""
+        if self._filter is not None:
+            block = self._keep(block, "filtered", self._filter.takes(block))
+        if self._rules.types:
+            weight = type_weights(block, self._rules)
+            known = ~np.isnan(weight) | (self._rules.other_types == "reject")
+            block = self._keep(block, "other_type", known & (weight != 0))
+        return block
+
+    def weighty(self, events: pa.Table) -> pa.Table:
+        """The events (schema EVENTS) that weigh enough, at their weight or at 1."""
+        least = self._rules.min_weight
+        if least is not None:
+            enough = pc.greater_equal(events["weight"], least)
+            before, events = events.num_rows, events.filter(enough)
+            self.counts["underweight"] += before - events.num_rows
+        if self._rules.binary:
+            field, ones = events.schema.field("weight"), pa.array(np.ones(events.num_rows))
+            events = events.set_column(events.schema.get_field_index("weight"), field, ones)
+        return events
+
+    def _keep(self, block: Block, name: str, keep: Mask) -> Block:
+        if keep.all():
+            return block
+        rows, mask, raw = np.flatnonzero(keep), pa.array(keep), block.raw
+        self.counts[name] += block.rows - len(rows)
+        return replace(
+            block,
+            columns={name: column.filter(mask) for name, column in block.columns.items()},
+            lines=block.lines[rows],
+            raw=lambda chosen: raw(rows[chosen]),
+        )
