@@ -1,6 +1,6 @@
 """Users with too many events: bots by their days, and the cap of a user.
 
-Legend: N events in order of (user, item, time).
+Legend: N events in order of (user, item, time), M of users with many, D days of a user.
 """
 
 from __future__ import annotations
@@ -45,14 +45,19 @@ def of_bots(crowd: Crowd, most: int, *, whole: bool) -> Mask:
         most: events of a user on a day.
         whole: all events of such a user, not only those of that day.
     """
-    day_N = crowd.time_N // DAY
-    day_N -= day_N.min() if len(day_N) else 0
-    days = int(day_N.max()) + 1 if len(day_N) else 1
-    key_D, day_of_N = np.unique(crowd.user_N * days + day_N, return_inverse=True)
-    over_D = np.bincount(day_of_N[crowd.distinct()], minlength=len(key_D)) > most
+    gone_N = np.zeros(len(crowd.user_N), bool)
+    many = _of_users_with_more(crowd.user_N, most)
+    if not len(many):
+        return gone_N
+    day_M = crowd.time_N[many] // DAY
+    day_M -= day_M.min()
+    days = int(day_M.max()) + 1
+    key_D, day_of_M = np.unique(crowd.user_N[many] * days + day_M, return_inverse=True)
+    over_D = np.bincount(day_of_M[crowd.distinct()[many]], minlength=len(key_D)) > most
     if whole:
         return np.isin(crowd.user_N, key_D[over_D] // days)
-    return over_D[day_of_N]
+    gone_N[many] = over_D[day_of_M]
+    return gone_N
 
 
 def capped(crowd: Crowd, hash_N: Ints, most: int, keep: str) -> Mask:
@@ -65,8 +70,7 @@ def capped(crowd: Crowd, hash_N: Ints, most: int, keep: str) -> Mask:
         keep: "latest", where the hash decides between events of one time; or "sample", those
             of smallest hash, the same whatever else is logged.
     """
-    count_U = np.bincount(crowd.user_N)
-    over = np.flatnonzero(count_U[crowd.user_N] > most) if len(count_U) else np.empty(0, np.int64)
+    over = _of_users_with_more(crowd.user_N, most)
     user_M, luck_M = crowd.user_N[over], mixed(hash_N[over])
     # What ties in all keys is alike but for its weight: its place decides, for sorts are stable.
     age_M = -crowd.time_N[over] if keep == "latest" else np.zeros(len(over), np.int64)
@@ -77,3 +81,10 @@ def capped(crowd: Crowd, hash_N: Ints, most: int, keep: str) -> Mask:
     gone_N = np.zeros(len(crowd.user_N), bool)
     gone_N[over[order[place_M >= most]]] = True
     return gone_N
+
+
+def _of_users_with_more(user_N: Ints, most: int) -> Ints:
+    """Places of the events of users with more than `most` of them."""
+    if not len(user_N):
+        return np.empty(0, np.int64)
+    return np.flatnonzero(np.bincount(user_N)[user_N] > most)

@@ -6,6 +6,7 @@ These look at one row at a time; what looks at a user's rows together is in `cro
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Set
 from dataclasses import replace
 
 import numpy as np
@@ -60,38 +61,48 @@ class Selection:
     def __init__(self, config: EventsConfig) -> None:
         self.counts: Counter[str] = Counter()
         self._rules = config.signals
-        self._filter = Filter(parse(config.filter)) if config.filter else None
+        condition = parse(config.filter) if config.filter else None
+        self._filter = Filter(condition) if condition else None
+        asked_later = {config.user, config.item, config.time, config.weight, config.split}
+        looked_at = set(condition.columns) if condition else set()
+        self._idle = looked_at - asked_later - {config.signals.type}
 
     def of(self, block: Block) -> Block:
         """The records that the filter takes, of types that are not to be dropped."""
+        keep = np.ones(block.rows, bool)
         if self._filter is not None:
-            block = self._keep(block, "filtered", self._filter.takes(block))
-        if self._rules.types:
+            keep = self._filter.takes(block)
+            self.counts["filtered"] += block.rows - int(keep.sum())
+        if self._drops_types:
             weight = type_weights(block, self._rules)
             known = ~np.isnan(weight) | (self._rules.other_types == "reject")
-            block = self._keep(block, "other_type", known & (weight != 0))
-        return block
+            taken, keep = int(keep.sum()), keep & known & (weight != 0)
+            self.counts["other_type"] += taken - int(keep.sum())
+        return block if keep.all() else _kept(block, keep, self._idle)
+
+    @property
+    def _drops_types(self) -> bool:
+        types = self._rules.types
+        return bool(types) and (self._rules.other_types == "drop" or 0 in types.values())
 
     def weighty(self, events: pa.Table) -> pa.Table:
         """The events (schema EVENTS) that weigh enough, at their weight or at 1."""
         least = self._rules.min_weight
         if least is not None:
             enough = pc.greater_equal(events["weight"], least)
-            before, events = events.num_rows, events.filter(enough)
-            self.counts["underweight"] += before - events.num_rows
+            light = events.num_rows - (pc.sum(enough).as_py() or 0)
+            self.counts["underweight"] += light
+            events = events.filter(enough) if light else events
         if self._rules.binary:
             field, ones = events.schema.field("weight"), pa.array(np.ones(events.num_rows))
             events = events.set_column(events.schema.get_field_index("weight"), field, ones)
         return events
 
-    def _keep(self, block: Block, name: str, keep: Mask) -> Block:
-        if keep.all():
-            return block
-        rows, mask, raw = np.flatnonzero(keep), pa.array(keep), block.raw
-        self.counts[name] += block.rows - len(rows)
-        return replace(
-            block,
-            columns={name: column.filter(mask) for name, column in block.columns.items()},
-            lines=block.lines[rows],
-            raw=lambda chosen: raw(rows[chosen]),
-        )
+
+def _kept(block: Block, keep: Mask, idle: Set[str]) -> Block:
+    """Some of the records, without the columns that nobody asks for any more."""
+    rows, mask, raw = np.flatnonzero(keep), pa.array(keep), block.raw
+    columns = {n: column.filter(mask) for n, column in block.columns.items() if n not in idle}
+    return replace(
+        block, columns=columns, lines=block.lines[rows], raw=lambda chosen: raw(rows[chosen])
+    )

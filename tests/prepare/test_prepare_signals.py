@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -17,9 +20,11 @@ from pyspark.sql import SparkSession
 
 from pipeline.config import EventsConfig
 from pipeline.errors import InputError, RejectsError
-from pipeline.prepare import crowds
+from pipeline.prepare import crowds, sources
+from pipeline.prepare.clean import clean, rules
 from pipeline.prepare.decay import DAY, left
 from pipeline.prepare.duplicates import settle
+from pipeline.prepare.signals import Selection
 from pipeline.prepare.split import mixed
 from schemas.tables import EVENTS
 
@@ -257,6 +262,83 @@ def test_an_empty_crowd() -> None:
     crowd = crowds.Crowd(none, none, none)
     assert crowds.of_bots(crowd, 1, whole=True).tolist() == []
     assert crowds.capped(crowd, none, 1, "latest").tolist() == []
+
+
+Record = tuple[str, str, str, str]  # user, action, price, rating
+
+FILTERS: dict[str, Callable[[Record], bool]] = {
+    "": lambda row: True,
+    "price > 2": lambda row: row[2] == "5",
+    "action = 'view' or rating is null or user <> ''": lambda row: row[1] == "view" or bool(row[0]),
+    "price is null": lambda row: False,  # an empty field is text
+}
+
+
+def judged(row: Record, settings: EventsConfig) -> tuple[str, float]:
+    """What becomes of a row, and its weight, by the rules one by one."""
+    rules, (user, action, _, rating) = settings.signals, row
+    if not FILTERS[settings.filter](row):
+        return "filtered", 0
+    of_type = rules.types.get(action) if rules.types else 1.0
+    if of_type == 0 or (of_type is None and rules.other_types == "drop"):
+        return "other_type", 0
+    if not user:
+        return "rejected.user_missing", 0
+    if rating == "?":
+        return "rejected.weight", 0
+    if of_type is None:
+        return "rejected.type", 0
+    if rating == "nan":
+        return "rejected.weight_range", 0
+    weight = float(rating) * of_type
+    if rules.min_weight is not None and weight < rules.min_weight:
+        return "underweight", 0
+    return "events", 1.0 if rules.binary else weight
+
+
+@hypothesis.settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a", "b", ""]),
+            st.sampled_from(["view", "buy", "remove", "share", ""]),
+            st.sampled_from(["1", "5", "x", ""]),
+            st.sampled_from(["1", "4", "nan", "?"]),
+        ),
+        min_size=1,
+        max_size=30,
+    ),
+    st.sampled_from(list(FILTERS)),
+    st.sampled_from([{}, {"view": 1, "buy": 3}, {"view": 1, "buy": 0.5, "remove": 0}]),
+    st.sampled_from(["reject", "drop"]),
+    st.sampled_from([None, 2.0]),
+    st.booleans(),
+)
+def test_rules_on_rows_are_those_rules_one_by_one(
+    log: list[Record], condition: str, types: Any, other: Any, least: float | None, binary: bool
+) -> None:
+    typed = {"type": "action", "types": types} if types else {}
+    signals = {**typed, "other_types": other, "min_weight": least, "binary": binary}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "log.tsv"
+        lines = ["user\titem\taction\tprice\trating"]
+        lines += [f"{u}\ti\t{a}\t{p}\t{r}" for u, a, p, r in log]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        config = EventsConfig(
+            paths=str(path), user="user", item="item", weight="rating", filter=condition,
+            signals=signals,
+        )  # fmt: skip
+        selection, found, weights = Selection(config), Counter[str](), []
+        for split in sources.plan(config):
+            for block in sources.open_split(split, sources.layout(config)):
+                table, rejects = clean(selection.of(block), rules(config))
+                found.update(f"rejected.{reason}" for reason in rejects.reasons)
+                weights += selection.weighty(table)["weight"].to_pylist()
+    found.update(selection.counts)
+    found["events"] = len(weights)
+    expected = [judged(row, config) for row in log]
+    assert +found == Counter(name for name, _ in expected)
+    assert weights == [weight for name, weight in expected if name == "events"]
 
 
 SECONDS = 1_700_000_000 // 86_400 * 86_400
