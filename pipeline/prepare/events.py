@@ -127,11 +127,13 @@ def _counters(counts: Counter[str], config: EventsConfig) -> dict[str, int]:
 
 
 def _check(counters: Mapping[str, int], most: float, where: str) -> None:
-    """Raise unless there are rows and few enough of them are bad."""
-    rows, bad = counters["rows_in"], counters["rejected"]
-    if not rows:
+    """Raise unless there are rows, few enough of them are bad, and events are left."""
+    if not counters["rows_in"]:
         raise InputError("the log has no rows", where=where)
-    if bad <= most * rows and bad < rows:
+    # What is dropped unread makes no log any better.
+    unread = sum(counters.get(name, 0) for name in ("filtered", "other_type"))
+    rows, bad = counters["rows_in"] - unread, counters["rejected"]
+    if not rows or (bad <= most * rows and bad < rows):
         _check_left(counters, where)
         return
     found = [(counters[f"rejected.{r}"], r) for r in REASONS if f"rejected.{r}" in counters]
@@ -177,7 +179,7 @@ def _parse_split(task: _Task, split: Split, selection: signals.Selection) -> Bat
     counts: Counter[str] = Counter()
     for block in sources.open_split(split, task.layout):
         counts["rows_in"] += block.rows + len(block.rejects.lines)
-        table, rejects = clean(selection.of(block), task.rules)
+        table, rejects = clean(selection.of(block, split.name), task.rules)
         if rejects.lines:
             bad.append(_rejects_table(split.name, rejects))
         yield from _for_shuffle(selection.weighty(table))

@@ -67,11 +67,15 @@ class Selection:
         looked_at = set(condition.columns) if condition else set()
         self._idle = looked_at - asked_later - {config.signals.type}
 
-    def of(self, block: Block) -> Block:
-        """The records that the filter takes, of types that are not to be dropped."""
+    def of(self, block: Block, where: str) -> Block:
+        """The records that the filter takes, of types that are not to be dropped.
+
+        Raises:
+            InputError: the filter cannot be asked of the columns of the file `where`.
+        """
         keep = np.ones(block.rows, bool)
         if self._filter is not None:
-            keep = self._filter.takes(block)
+            keep = self._filter.takes(block, where)
             self.counts["filtered"] += block.rows - int(keep.sum())
         if self._drops_types:
             weight = type_weights(block, self._rules)

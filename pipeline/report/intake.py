@@ -8,11 +8,11 @@ from typing import Any
 from pipeline.report.sections import counters_table, section, table
 from pipeline.report.wording import count, escape
 
-__all__ = ["ingested", "splits"]
+__all__ = ["DROPS", "ingested", "splits"]
 
 
 # What a rule of the config drops, where there is one.
-_DROPS = {
+DROPS = {
     "filtered": ("filtered", "do not meet events.filter"),
     "other_type": ("of another type", "events.signals.types gives it no weight"),
     "underweight": ("underweight", "weigh less than events.signals.min_weight"),
@@ -35,7 +35,7 @@ def ingested(data: Mapping[str, Any]) -> str:
             ("became events", events.get("events"), ""),
             ("merged", events.get("merged"), "duplicates, merged into another event"),
             ("rejected", events.get("rejected"), "could not be read: the reasons are below"),
-            *((what, events[name], why) for name, (what, why) in _DROPS.items() if name in events),
+            *((what, events[name], why) for name, (what, why) in DROPS.items() if name in events),
         ],
     )
     rows += _flow(

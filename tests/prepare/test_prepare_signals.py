@@ -18,13 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
+from pipeline import contracts
 from pipeline.config import EventsConfig
 from pipeline.errors import InputError, RejectsError
 from pipeline.prepare import crowds, sources
 from pipeline.prepare.clean import clean, rules
 from pipeline.prepare.decay import DAY, left
 from pipeline.prepare.duplicates import settle
-from pipeline.prepare.signals import Selection
+from pipeline.prepare.signals import DROPS, Selection
 from pipeline.prepare.split import mixed
 from schemas.tables import EVENTS
 
@@ -253,6 +254,10 @@ def test_rules_together_are_those_rules_one_by_one(
     assert settled(shuffled, none, last) == settled(log, none, last)
 
 
+def test_what_a_rule_drops_has_one_name_everywhere() -> None:
+    assert contracts.DROPS["events"] == tuple(DROPS)
+
+
 def test_no_events() -> None:
     assert settled([], config(max_user_day=1, max_user_events=1, half_life_days=1))[0] == []
 
@@ -331,7 +336,7 @@ def test_rules_on_rows_are_those_rules_one_by_one(
         selection, found, weights = Selection(config), Counter[str](), []
         for split in sources.plan(config):
             for block in sources.open_split(split, sources.layout(config)):
-                table, rejects = clean(selection.of(block), rules(config))
+                table, rejects = clean(selection.of(block, split.name), rules(config))
                 found.update(f"rejected.{reason}" for reason in rejects.reasons)
                 weights += selection.weighty(table)["weight"].to_pylist()
     found.update(selection.counts)
@@ -456,6 +461,13 @@ def test_other_types_are_bad_lines_or_dropped(tmp_path: Path, sail: SparkSession
     run = build(sail, shop_tree(tmp_path / "b", log, signals=signals), "events")
     assert [r["weight"] for r in rows(run, "events", "data")] == [2.5]
     assert run.artifact("events").counters["other_type"] == 3
+
+
+def test_what_is_filtered_hides_no_bad_lines(tmp_path: Path, sail: SparkSession) -> None:
+    bad = [("", "i", 1, 1, "view", "DE")] * 2
+    log = shop(tmp_path / "log", [*SHOP[:3], *bad, *[("u", "i", 1, 1, "view", "FR")] * 95])
+    with pytest.raises(RejectsError, match="2 of 5 lines are bad"):
+        build(sail, shop_tree(tmp_path, log), "events")
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 from report_world import HOSTILE, ReportWorld, build, report_data
 
-from pipeline import report
+from pipeline import contracts, report
 from pipeline.errors import MissingArtifactError
 from pipeline.log import Quiet
-from pipeline.report import figures
-from pipeline.report.intake import ingested
+from pipeline.report import figures, intake
 from pipeline.run import Run
 
 Built = Callable[..., Run]
@@ -220,8 +219,9 @@ def test_where_the_time_of_training_went(built: Built) -> None:
 
 
 def test_what_rules_dropped_is_told() -> None:
+    assert tuple(intake.DROPS) == contracts.DROPS["events"]
     counters = {"rows_in": 200, "events": 90, "merged": 0, "rejected": 0, "bots": 50, "capped": 60}
-    page = ingested({"counters": {"events": counters, "vocab": {}}, "rejects": []})
+    page = intake.ingested({"counters": {"events": counters, "vocab": {}}, "rejects": []})
     assert "of bots" in page
     assert "25.0 %" in page
     assert "30.0 %" in page
