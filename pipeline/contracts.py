@@ -34,7 +34,7 @@ LAWS_IF_ASKED: dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]] = {
 # Right counters that are there only where a rule of the config asks for them.
 DROPS: dict[str, tuple[str, ...]] = {
     "events": (
-        "filtered", "other_type", "underweight", "bots", "underweight_merged", "capped",
+        "filtered", "other_type", "underweight", "repeated", "bots", "underweight_merged", "capped",
     ),
 }  # fmt: skip
 

@@ -51,6 +51,11 @@ class EventsConfig(Section):
     filter: str = Field(
         "", max_length=10_000, description="SQL condition on the raw columns: others are dropped"
     )
+    drop_repeats: bool = Field(
+        False,
+        description="rows alike in user, item, time, weight and split count once, before they are "
+        "merged: a file may be delivered twice",
+    )
     merge_by: Literal["event", "pair", "none"] = Field(
         "event",
         description="events alike in user, item and time are one (event); in user and item (pair)",
@@ -69,13 +74,14 @@ class EventsConfig(Section):
             except ValueError as error:
                 raise ValueError(f"filter: {error}") from None
         timely = {
-            "half_life_days": rules.half_life_days,
-            "max_user_day": rules.max_user_day,
-            "keep = 'latest'": rules.max_user_events and rules.keep == "latest",
+            "drop_repeats": self.drop_repeats,
+            "signals.half_life_days": rules.half_life_days,
+            "signals.max_user_day": rules.max_user_day,
+            "signals.keep = 'latest'": rules.max_user_events and rules.keep == "latest",
         }
         for key, asked in timely.items():
             if asked and not self.time:
-                raise ValueError(f"time: needed for events.signals.{key}")
+                raise ValueError(f"time: needed for events.{key}")
         if self.merge_weight == "count" and rules.ranks_types and not rules.binary:
             raise ValueError(
                 "merge_weight: 'count' counts rows, whatever events.signals.types says they "

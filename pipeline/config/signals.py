@@ -18,9 +18,9 @@ class SignalsConfig(Section):
 
     `events.filter` comes before them. `types` gives each row the weight of its type, times
     `events.weight` where that is named; `min_weight` and `binary` look at this product.
-    `max_user_day` then finds bots, by rows that differ in item or time; what is left decays by
-    `half_life_days` and is merged by `events.merge_by`. `min_merged_weight` and
-    `max_user_events` look at what merging made.
+    `events.drop_repeats` comes next, then `max_user_day` finds bots, by rows that differ in item
+    or time; what is left decays by `half_life_days` and is merged by `events.merge_by`.
+    `min_merged_weight` and `max_user_events` look at what merging made.
     """
 
     type: str = Field("", description="column of the event type, for types; empty for none")

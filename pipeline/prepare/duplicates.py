@@ -33,7 +33,7 @@ Mask = npt.NDArray[np.bool_]
 def settle(table: pa.Table, config: EventsConfig, last: int = 0) -> tuple[pa.Table, dict[str, int]]:
     """Events sorted, with duplicates merged as `events.merge_by` says.
 
-    Bots are dropped first, then what is left decays, is merged, and is capped.
+    Rows logged twice and bots are dropped first; what is left decays, is merged, and is capped.
 
     Args:
         table: schema EVENTS, any order; all events of a user are here. Where users have a cap,
@@ -51,6 +51,8 @@ def settle(table: pa.Table, config: EventsConfig, last: int = 0) -> tuple[pa.Tab
     split, split_codes = _ranked(table["split"])
     items, counts = max(1, len(item)), Counter[str]()
     rows = _sorted(table, user_codes * items + item_codes, split_codes)
+    if config.drop_repeats:
+        rows = _once(rows, split_codes, counts)
     rows = _without_bots(rows, items, config, counts)
     merged = _merged(rows, config, last)
     counts["merged"] = len(rows.at_N) - len(merged.at_N)
@@ -94,6 +96,15 @@ def _sorted(table: pa.Table, pair: Ints, split: Ints) -> _Rows:
     time, weight = _time(table["time"]), table["weight"].to_numpy()
     order = order_by(pair, time, weight, split)
     return _Rows(pair[order], time[order], weight[order], order)
+
+
+def _once(rows: _Rows, split: Ints, counts: Counter[str]) -> _Rows:
+    """One of the rows that are alike in all; `split` is by place in the table."""
+    again_N = np.zeros(len(rows.at_N), bool)
+    keys = (rows.pair_N, rows.time_N, rows.weight_N, split[rows.at_N])
+    again_N[1:] = np.logical_and.reduce([key_N[1:] == key_N[:-1] for key_N in keys])
+    counts["repeated"] = int(again_N.sum())
+    return rows.without(again_N)
 
 
 def _without_bots(rows: _Rows, items: int, config: EventsConfig, counts: Counter[str]) -> _Rows:

@@ -16,6 +16,7 @@ DROPS = {
     "filtered": ("filtered", "do not meet events.filter"),
     "other_type": ("of another type", "events.signals.types gives it no weight"),
     "underweight": ("underweight", "weigh less than events.signals.min_weight"),
+    "repeated": ("repeated", "alike in all to another row: events.drop_repeats"),
     "bots": ("of bots", "of users with more events on a day than events.signals.max_user_day"),
     "underweight_merged": (
         "underweight when merged",

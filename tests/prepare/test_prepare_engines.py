@@ -95,7 +95,7 @@ def signals_tree(folder: Path, root: Path | str) -> Tree:
         "max_user_events": 6, "keep": "sample",
     }  # fmt: skip
     events = {"filter": "country <> 'AT' and rating < 999", "merge_by": "pair",
-              "merge_weight": "sum", "signals": signals}  # fmt: skip
+              "merge_weight": "sum", "drop_repeats": True, "signals": signals}  # fmt: skip
     paths = [str(folder / "a"), str(folder / "b")]
     return tree(root, paths, events=events, train={"weight_power": 1})
 

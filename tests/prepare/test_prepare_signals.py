@@ -54,7 +54,7 @@ def settled(log: list[Row], settings: EventsConfig, last: int = 0) -> tuple[list
     ]
     table, counts = settle(pa.Table.from_pylist(found, schema=HASHED), settings, last)
     assert table.schema.equals(EVENTS)
-    dropped = ("merged", "bots", "underweight_merged", "capped")
+    dropped = ("merged", "repeated", "bots", "underweight_merged", "capped")
     assert len(log) == counts["events"] + sum(counts.get(name, 0) for name in dropped)
     names = ("user", "item", "time", "weight")
     return [tuple(row[n] for n in names) for row in table.to_pylist()], counts
@@ -143,6 +143,16 @@ def test_nobody_is_a_bot_by_what_was_logged_twice() -> None:
     assert twice[1] == {"events": 7, "merged": 9, "bots": 0, "bot_users": 0}
 
 
+@pytest.mark.parametrize(("rule", "weight"), [("sum", 7.0), ("count", 3.0)])
+def test_repeats_are_dropped_before_merging(rule: str, weight: float) -> None:
+    log: list[Row] = [("ann", "a", 1, 1.0), ("ann", "a", 2, 1.0), ("ann", "a", 2, 5.0)]
+    settings = config(merge_by="pair", merge_weight=rule, drop_repeats=True)
+    once, twice = settled(log, settings), settled(log * 2, settings)
+    assert once[0] == twice[0] == [("ann", "a", 2, weight)]
+    assert once[1] == {"events": 1, "merged": 2, "repeated": 0}
+    assert twice[1] == {"events": 1, "merged": 2, "repeated": 3}
+
+
 MANY: list[Row] = [("ann", f"i{n}", n * HOUR, 1.0) for n in range(6)] + [("bob", "x", 0, 1.0)]
 
 
@@ -174,7 +184,7 @@ def test_the_cap_counts_merged_events() -> None:
 
 def by_hand(log: list[Row], settings: EventsConfig, last: int) -> dict[tuple[str, str, int], float]:
     """The same rules, one row at a time."""
-    rules = settings.signals
+    rules, log = settings.signals, sorted(set(log)) if settings.drop_repeats else log
     days = Counter((u, t // DAY) for u, i, t in {(u, i, t) for u, i, t, _ in log})
     bots = {d for d, n in days.items() if rules.max_user_day and n > rules.max_user_day}
     users = {u for u, _ in bots}
@@ -228,6 +238,7 @@ RULES = st.fixed_dictionaries(
     {
         "merge_by": st.sampled_from(["event", "pair"]),
         "merge_weight": st.sampled_from(["sum", "max", "last", "count"]),
+        "drop_repeats": st.booleans(),
         "max_user_day": st.integers(0, 4),
         "bots": st.sampled_from(["user", "day"]),
         "half_life_days": st.sampled_from([0, 0.5, 3]),
@@ -416,15 +427,16 @@ def test_files_their_order_and_partitions_change_nothing(
         for _ in range(800)
     ]  # fmt: skip
     signals = {**ALL_RULES["signals"], "max_user_day": 6, "bots": "day", "max_user_events": 5}
-    keys = {"merge_weight": "max", "signals": signals}
+    keys = {"drop_repeats": True, "signals": signals}
+    log = sorted(set(log))
     one = build(sail, shop_tree(tmp_path / "1", shop(tmp_path / "log", log), **keys), "events")
     draw.shuffle(log)
     parts = [shop(tmp_path / "many" / f"{n}.tsv", log[n::5]) for n in range(5)]
     parts.append(shop(tmp_path / "many" / "again.tsv", log[1::5]))  # delivered twice
     many = build(sail, shop_tree(tmp_path / "2", parts[::-1], **keys), "events")
     assert hashes(one, "events", "data") == hashes(many, "events", "data")
-    counters = one.artifact("events").counters
-    for name in ("filtered", "other_type", "underweight", "bots", "underweight_merged", "capped"):
+    counters = many.artifact("events").counters
+    for name in DROPS:
         assert counters[name] > 0, name
     other = shop_tree(tmp_path / "3", parts, **keys)
     other["run"]["partitions"] = 7
