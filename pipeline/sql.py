@@ -1,4 +1,4 @@
-"""SQL conditions on the raw columns of a log: parsed, checked, and written out for a reader.
+"""SQL conditions on the raw columns of a log, parsed and checked.
 
 DuckDB parses; its tree is walked here. What may stand in a condition is listed below: columns,
 constants, comparisons and functions of their arguments alone. Nothing can ask for a file, a
@@ -146,10 +146,8 @@ def _document(text: str) -> Node:
 
 def _said(document: Node, text: str) -> str:
     """What a person is told of a text that does not parse."""
-    message, at = (
-        _line(document["error_message"]),
-        int(document.get("position") or 0) - len(_BEFORE),
-    )
+    message = _line(document["error_message"])
+    at = int(document.get("position") or 0) - len(_BEFORE)
     if at >= len(text):
         return f"does not parse: something is missing after '{text[-20:]}'"
     if at < 0:

@@ -97,6 +97,7 @@ def test_set_lays_values_over_the_file(tmp_path: Path) -> None:
          "valid": 0.1, "test": 0.1}}, r"events\.time: needed for events\.signals\.max_user_day"),
         ({"events": {"merge_weight": "count", "signals": {"type": "e", "types": {"a": 1, "b": 2}}}},
          r"events\.merge_weight: 'count' counts rows, whatever"),
+        ({"events": {"weight": "", "signals": {"min_weight": 4}}}, r"events\.weight: needed for e"),
         ({"events": {"signals": {"half_life_days": 9}}}, r"train\.weight_power: say 1 and an ev"),
         ({"events": {"signals": {"half_life_days": 9}}, "train": {"objective": "rating"}},
          r"events\.signals: its types and half_life_days would change the ratings"),

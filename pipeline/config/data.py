@@ -82,6 +82,8 @@ class EventsConfig(Section):
         for key, asked in timely.items():
             if asked and not self.time:
                 raise ValueError(f"time: needed for events.{key}")
+        if rules.min_weight is not None and not (self.weight or rules.types):
+            raise ValueError("weight: needed for events.signals.min_weight, or types")
         if self.merge_weight == "count" and rules.ranks_types and not rules.binary:
             raise ValueError(
                 "merge_weight: 'count' counts rows, whatever events.signals.types says they "
