@@ -246,13 +246,14 @@ def find_sources(pattern: str) -> list[Source]:
         lacking = "no such file"
         if glob.has_magic(pattern) and not fs.exists(name):
             lacking = "no file is named like this"
-            names = [n for n in fs.glob(name) if fs.isfile(n)]
+            named = fs.glob(name, detail=True)
         elif fs.isdir(name):
             lacking = "no files in this folder"
-            names = [n for n in fs.find(name) if not _hidden(n, name)]
+            named = {n: i for n, i in fs.find(name, detail=True).items() if not _hidden(n, name)}
         else:
-            names = [name] if fs.exists(name) else []
-        found = [_source(fs, n) for n in names]
+            named = {name: fs.info(name)} if fs.exists(name) else {}
+        # What the listing tells is enough: to ask for each of thousands of files takes minutes.
+        found = [_source(fs, n, i) for n, i in named.items() if _is_file(fs, n, i)]
     if not found:
         raise InputError(
             lacking, where=f"events.paths '{pattern}'", todo="Check the path in the config"
@@ -267,13 +268,18 @@ def open_source(url: str) -> BinaryIO:
         return fs.open(name, "rb")  # type: ignore[no-any-return]
 
 
-def _source(fs: Any, name: str) -> Source:
-    info = fs.info(name)
+def _source(fs: Any, name: str, info: dict[str, Any]) -> Source:
     stamp = next(
         (str(info[k]) for k in ("ETag", "etag", "mtime", "last_modified", "created") if k in info),
         "",
     )
     return Source(fs.unstrip_protocol(name), int(info["size"] or 0), stamp)
+
+
+def _is_file(fs: Any, name: str, info: dict[str, Any]) -> bool:
+    if info["type"] in ("file", "directory"):
+        return bool(info["type"] == "file")
+    return bool(fs.isfile(name))  # a link
 
 
 def _hidden(name: str, folder: str) -> bool:

@@ -23,7 +23,8 @@ EVENTS = pa.schema(
 )
 
 # events/rejects/part-*.parquet. `line` counts from 1 (for Parquet: the row); `raw` is the
-# line as it stood in the file, at most 4,096 bytes of it.
+# line as it stood in the file, at most 4,096 bytes of it. All rejects are counted; of each reason
+# the first `events.keep_rejects` of the files that one task reads together are here.
 REJECTS = pa.schema(
     [
         pa.field("file", pa.string(), nullable=False),

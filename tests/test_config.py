@@ -79,7 +79,7 @@ def test_set_lays_values_over_the_file(tmp_path: Path) -> None:
         ({"trian": {}}, r"trian: unknown key; did you mean 'train'"),
         ({"train": {"dim": 0}}, r"train\.dim: .*greater than or equal to 1, got 0"),
         ({"train": {"dim": "many"}}, r"train\.dim: .*valid integer.*got 'many'"),
-        ({"events": {"format": "xml"}}, r"events\.format: input should be 'tsv', 'csv'"),
+        ({"events": {"format": "xml"}}, r"events\.format: input should be 'auto', 'tsv', 'csv'"),
         ({"events": {"paths": []}}, r"events\.paths: at least one"),
         ({"events": {"time": ""}}, r"events\.time: needed for shards\.split = 'last'"),
         ({"events": {"weight": ""}, "train": {"objective": "rating"}}, r"events\.weight: needed"),

@@ -266,4 +266,11 @@ def _flatten(model: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
         if isinstance(value, BaseModel):
             yield from _flatten(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", list(value) if isinstance(value, tuple) else value
+            yield f"{prefix}{name}", _as_json(value)
+
+
+def _as_json(value: Any) -> Any:
+    """A value as it comes back from a manifest."""
+    if isinstance(value, Mapping):
+        return {key: _as_json(inner) for key, inner in value.items()}
+    return list(value) if isinstance(value, tuple) else value

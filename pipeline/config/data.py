@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.config.input import FORMATS, InputConfig
 from pipeline.config.section import Paths, Section
 from pipeline.config.signals import SignalsConfig
 from pipeline.sql import parse
@@ -17,7 +18,7 @@ class ItemsConfig(Section):
     """Item metadata: titles and categories for the report and the command line."""
 
     paths: Paths
-    format: Literal["tsv", "csv", "delimited", "jsonl", "parquet"] = "tsv"
+    format: FORMATS = "tsv"
     separator: str = Field("\t", min_length=1, description="for delimited")
     encoding: str = "utf-8"
     header: bool = True
@@ -28,26 +29,9 @@ class ItemsConfig(Section):
     categories_separator: str = Field("|", min_length=1)
 
 
-class EventsConfig(Section):
-    """Raw logs and how their columns map to who, what, when and how much."""
+class EventsConfig(InputConfig):
+    """Raw logs, and what becomes of events that are alike."""
 
-    paths: Paths = Field(description="files, folders, globs or URLs")
-    format: Literal["tsv", "csv", "delimited", "jsonl", "parquet"] = "tsv"
-    separator: str = Field(",", min_length=1, max_length=8, description="for delimited")
-    quote: str = Field('"', max_length=1, description="for csv and delimited; empty for none")
-    header: bool = True
-    columns: tuple[str, ...] = Field((), description="names, where there is no header")
-    encoding: str = "utf-8"
-    user: str = "user_id"
-    item: str = "item_id"
-    time: str = Field("", description="column of the time; empty for none")
-    time_unit: Literal["iso", "seconds", "milliseconds", "microseconds"] = "seconds"
-    time_min: str = Field("1970-01-01T00:00:00Z", description="earlier events are rejected")
-    time_max: str = Field("", description="later events are rejected; empty for one day from now")
-    weight: str = Field("", description="column of the weight or rating; empty for 1")
-    split: str = Field("", description="column of the split, for shards.split = 'given'")
-    max_id_bytes: int = Field(1024, ge=1, description="longer ids are rejected")
-    max_rejects: float = Field(0.01, ge=0, le=1, description="share of lines; more fail the run")
     filter: str = Field(
         "", max_length=10_000, description="SQL condition on the raw columns: others are dropped"
     )
@@ -89,14 +73,6 @@ class EventsConfig(Section):
                 "merge_weight: 'count' counts rows, whatever events.signals.types says they "
                 "weigh; 'sum' adds their weights"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _columns(self) -> EventsConfig:
-        if not self.paths:
-            raise ValueError("paths: at least one is needed")
-        if not self.header and not self.columns and self.format not in ("jsonl", "parquet"):
-            raise ValueError("columns: needed where header = false")
         return self
 
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["MAX_RAW", "Block", "Layout", "Rejects", "Split", "shortened"]
+from pipeline.prepare.reasons import CODES, REASONS
+
+__all__ = ["MAX_RAW", "Block", "Ints", "Layout", "Rejects", "Split", "shortened"]
 
 MAX_RAW = 4096  # bytes kept of a bad line
+_NAMES = np.array(list(REASONS))
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Split:
     """A part of a raw file: bytes [start, end) of text, row groups [start, end) of Parquet.
 
-    `end` is -1 for a whole file. `name` is how rejects call the file, `bytes` the split's size.
+    `end` is -1 for a whole file. `name` is how rejects call the file, `bytes` the split's size,
+    `first` the number of its first line, `folders` the values of its Hive folders as JSON;
+    splits of one `bundle` are read by one task, one after the other.
     """
 
     number: int
@@ -28,11 +34,20 @@ class Split:
     start: int
     end: int
     bytes: int
+    format: str = ""
+    folders: str = "{}"
+    first: int = 1
+    last: bool = True
+    bundle: int = 0
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the files of a log are laid out; `wanted` columns, empty for all."""
+    """How the files of a log are laid out; `wanted` columns, empty for all.
+
+    `aliases` are other names of a wanted column, `defaults` its value where a record has none,
+    `explode` is the path of a list of events in each record.
+    """
 
     format: str
     separator: str
@@ -41,15 +56,50 @@ class Layout:
     header: bool
     names: tuple[str, ...]
     wanted: tuple[str, ...]
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    explode: str = ""
+    max_line: int = 16 << 20
+
+    def known_as(self, column: str) -> tuple[str, ...]:
+        """All names of a wanted column, itself first."""
+        return (column, *(n for n in self.aliases.get(column, ()) if n != column))
 
 
 @dataclass(frozen=True)
 class Rejects:
-    """Records that could not be read: their line, reason and bytes, in no order."""
+    """Records that could not be read: line, code of the reason, bytes (MAX_RAW), in no order."""
 
-    lines: list[int]
-    reasons: list[str]
-    raw: list[bytes]
+    lines: Ints
+    codes: npt.NDArray[np.int8]
+    raw: pa.Array
+
+    @classmethod
+    def none(cls) -> Rejects:
+        """No rejects."""
+        return cls(np.empty(0, np.int64), np.empty(0, np.int8), pa.array([], pa.binary()))
+
+    @classmethod
+    def of(cls, reason: str, lines: Ints, raw: pa.Array) -> Rejects:
+        """Rejects for one reason."""
+        return cls(lines, np.full(len(lines), CODES[reason], np.int8), shortened(raw))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Rejects]) -> Rejects:
+        """All of them."""
+        parts = [part for part in parts if len(part.lines)]
+        if len(parts) < 2:
+            return parts[0] if parts else cls.none()
+        return cls(
+            np.concatenate([part.lines for part in parts]),
+            np.concatenate([part.codes for part in parts]),
+            pa.concat_arrays([part.raw for part in parts]),
+        )
+
+    @property
+    def reasons(self) -> list[str]:
+        """The reason against each."""
+        return _NAMES[self.codes].tolist()  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -61,8 +111,8 @@ class Block:
     """
 
     columns: dict[str, pa.Array]
-    lines: npt.NDArray[np.int64]
-    raw: Callable[[npt.NDArray[np.int64]], pa.Array]
+    lines: Ints
+    raw: Callable[[Ints], pa.Array]
     rejects: Rejects
 
     @property

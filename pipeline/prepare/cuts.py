@@ -6,9 +6,9 @@ from pyspark.sql import DataFrame
 
 from pipeline.config import ShardsConfig
 from pipeline.errors import ConfigError, InputError
-from pipeline.prepare.clean import iso_microseconds
 from pipeline.prepare.engine import collect
 from pipeline.prepare.split import Cuts
+from pipeline.prepare.times import iso_microseconds
 
 __all__ = ["cuts_of", "first_time_of_share"]
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,8 +25,8 @@ from pipeline.errors import InputError, RejectsError
 from pipeline.log import Progress
 from pipeline.parquet import write_parquet
 from pipeline.prepare import items, signals, sources
-from pipeline.prepare.block import MAX_RAW, Layout, Rejects, Split
-from pipeline.prepare.clean import REASONS, Rules, clean, iso_microseconds, rules
+from pipeline.prepare.block import Layout, Split
+from pipeline.prepare.clean import Rules, clean, rules
 from pipeline.prepare.duplicates import settle
 from pipeline.prepare.engine import (
     REPORT,
@@ -42,9 +43,14 @@ from pipeline.prepare.engine import (
     turn,
     watched,
 )
+from pipeline.prepare.folders import day_of
+from pipeline.prepare.numbering import numbered
+from pipeline.prepare.reasons import REASONS
+from pipeline.prepare.rejects import Kept
+from pipeline.prepare.times import day_bounds, iso_microseconds
 from pipeline.run import Run
 from pipeline.storage import Storage
-from schemas.tables import EVENTS, REJECTS
+from schemas.tables import EVENTS
 
 __all__ = ["build", "stamps"]
 
@@ -59,7 +65,7 @@ class _Task:
     """What a task needs to know; it is sent to other processes."""
 
     storage: Storage
-    layout: Layout
+    layouts: Mapping[str, Layout]
     rules: Rules
     partitions: int
 
@@ -84,12 +90,16 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
         RejectsError: more bad lines than `events.max_rejects`.
     """
     config = run.config.events
-    task = _Task(out.storage, sources.layout(config), rules(config), run.config.run.partitions)
-    splits = sources.plan(config)
-    if not splits:
+    plan = sources.plan(config)
+    if not plan.splits:
         raise InputError("the log is empty", where=", ".join(config.paths))
+    shapes = {kind: sources.layout(config, kind) for kind in {s.format for s in plan.splits}}
+    task = _Task(out.storage, shapes, rules(config), run.config.run.partitions)
+    splits = numbered(session, plan.splits)
     size = sum(split.bytes for split in splits)
-    readers = spread(session, sources.task_table(splits), "number", tasks_for(size, len(splits)))
+    readers = spread(
+        session, sources.task_table(splits), "bundle", tasks_for(size, splits[-1].bundle + 1)
+    )
     parsed = mapped(readers, partial(_parse, task), _SHUFFLED, reads=True)
     shuffled = parsed.selectExpr("*", *_placed(task))
     buckets = shuffled.repartition(tasks_for(size, task.partitions), "bucket")
@@ -101,7 +111,8 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
     out.add(done.files)
     if config.items:
         counters |= items.write(config.items, out)
-    out.commit(counters, software=software(session))
+    files = {"files": plan.files, "files_outside": plan.outside}
+    out.commit(counters, files, software(session))
 
 
 def _placed(task: _Task) -> list[str]:
@@ -123,7 +134,8 @@ def _counters(counts: Counter[str], config: EventsConfig) -> dict[str, int]:
     for reason in REASONS:
         if counts[f"rejected.{reason}"]:
             found[f"rejected.{reason}"] = counts[f"rejected.{reason}"]
-    return found | {"rejects_kept": counts["rejected"]}
+    late = {"late": counts["late"]} if "late" in counts else {}
+    return found | late | {"rejects_kept": counts["rejects_kept"]}
 
 
 def _check(counters: Mapping[str, int], most: float, where: str) -> None:
@@ -161,39 +173,53 @@ def _check_left(counters: Mapping[str, int], where: str) -> None:
 
 
 def _parse(task: _Task, batches: Batches) -> Batches:
-    """Events of the splits; at the end of each, a row whose `note` reports its rejects."""
+    """Events of the splits; at the end of a bundle, a row whose `note` reports its rejects."""
     selection, last = signals.Selection(task.rules.config), None
-    for batch in batches:
-        for row in batch.to_pylist():
-            split = Split(**{n: row[n] for n in sources.SPLITS.names})
-            for events in _parse_split(task, split, selection):
+    rows = [row for batch in batches for row in batch.to_pylist()]
+    for bundle, splits in sources.bundles(rows):
+        kept = Kept(task.rules.config.keep_rejects)
+        for split in splits:
+            for events in _parse_split(task, split, selection, kept):
                 if task.seeks_last:
                     last = _later(last, events)
                 yield events
+        rejected, entry = kept.table(), None
+        if rejected is not None:
+            path = f"rejects/part-{bundle:05d}.parquet"
+            entry = write_parquet(task.storage, "events", path, rejected)
+        kept.counts.update(selection.counts)
+        yield _note(report(entry, kept.counts))
+        selection.counts.clear()
     if last is not None:
         yield _lasts(last, task.partitions)
 
 
-def _parse_split(task: _Task, split: Split, selection: signals.Selection) -> Batches:
-    bad: list[pa.Table] = []
-    counts: Counter[str] = Counter()
-    for block in sources.open_split(split, task.layout):
-        counts["rows_in"] += block.rows + len(block.rejects.lines)
-        table, rejects = clean(selection.of(block, split.name), task.rules)
-        if rejects.lines:
-            bad.append(_rejects_table(split.name, rejects))
+def _parse_split(task: _Task, split: Split, selection: signals.Selection, kept: Kept) -> Batches:
+    config = task.rules.config
+    day = day_of(json.loads(split.folders), config.date_folders) if config.time else ""
+    for block in sources.open_split(split, task.layouts[split.format]):
+        kept.counts["rows_in"] += block.rows + len(block.rejects.lines)
+        with _named(split.name):
+            table, rejects = clean(selection.of(block, split.name), task.rules)
+        if day:
+            kept.counts["late"] += _outside(table["time"], day_bounds(day, config.time_zone))
+        kept.add(split.name, rejects)
         yield from _for_shuffle(selection.weighty(table))
-    counts += selection.counts
-    selection.counts.clear()
-    entry = None
-    if bad:
-        rejected = pa.concat_tables(bad).sort_by("line").combine_chunks()
-        counts["rejected"] = rejected.num_rows
-        for found in pc.value_counts(rejected["reason"]).to_pylist():
-            counts[f"rejected.{found['values']}"] = found["counts"]
-        path = f"rejects/part-{split.number:05d}.parquet"
-        entry = write_parquet(task.storage, "events", path, rejected)
-    yield _note(report(entry, counts))
+
+
+@contextmanager
+def _named(file: str) -> Iterator[None]:
+    """Say which file an InputError inside the block is about."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(error.what, where=error.where or file, todo=error.todo) from None
+
+
+def _outside(time: pa.ChunkedArray, bounds: tuple[int, int]) -> int:
+    """How many times are not of the day of their folder."""
+    within = pc.and_(pc.greater_equal(time, bounds[0]), pc.less(time, bounds[1]))
+    return len(time) - int(pc.sum(within).as_py() or 0)
 
 
 def _later(last: int | None, events: pa.RecordBatch) -> int | None:
@@ -211,16 +237,6 @@ def _lasts(last: int, partitions: int) -> pa.RecordBatch:
     nothing = pa.nulls(partitions, pa.string())
     arrays = [columns.get(field.name, nothing) for field in _NOTED]
     return pa.RecordBatch.from_arrays(arrays, schema=_NOTED)
-
-
-def _rejects_table(name: str, rejects: Rejects) -> pa.Table:
-    columns = [
-        pa.array([name] * len(rejects.lines), pa.string()),
-        pa.array(rejects.lines, pa.int64()),
-        pa.array(rejects.reasons, pa.string()),
-        pa.array([raw[:MAX_RAW] for raw in rejects.raw], pa.binary()),
-    ]
-    return pa.Table.from_arrays(columns, schema=REJECTS)
 
 
 def _for_shuffle(table: pa.Table) -> Batches:

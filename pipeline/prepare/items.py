@@ -13,7 +13,7 @@ from pipeline.config import ItemsConfig
 from pipeline.errors import InputError
 from pipeline.prepare import sources
 from pipeline.prepare.block import Block, Split
-from pipeline.prepare.clean import as_text
+from pipeline.prepare.values import as_text
 from schemas.tables import ITEMS_META
 
 __all__ = ["fields_of", "write"]
@@ -31,8 +31,9 @@ def write(config: ItemsConfig, out: Writer) -> dict[str, int]:
     Raises:
         InputError: a path names nothing or a column is not there.
     """
-    shape, tables, rejected = sources.layout(config), [], 0
+    tables, rejected = [], 0
     for split in sources.items_splits(config):
+        shape = sources.layout(config, split.format)
         for block in sources.open_split(split, shape):
             table = _table(block, config, split)
             known = pc.fill_null(pc.not_equal(table["item"], ""), False)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import takewhile
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import groupby, takewhile
 from typing import Any
 
 import pyarrow as pa
@@ -13,12 +15,15 @@ import pyarrow as pa
 from pipeline.config import EventsConfig, ItemsConfig
 from pipeline.datasets import resolve
 from pipeline.errors import ConfigError, InputError
-from pipeline.prepare import columnar, delimited, jsonlines
+from pipeline.prepare import columnar, delimited, jsonlines, text
 from pipeline.prepare.block import Block, Layout, Split
+from pipeline.prepare.compression import codec_of, without_codec
+from pipeline.prepare.engine import TASK_BYTES
+from pipeline.prepare.folders import in_range, values_of
 from pipeline.prepare.signals import columns
 from pipeline.storage import Source, find_sources, stamps
 
-__all__ = ["SOURCES", "layout", "open_split", "plan", "stamp"]
+__all__ = ["SOURCES", "Plan", "bundles", "layout", "open_split", "plan", "stamp"]
 
 SPLITS = pa.schema(
     [
@@ -28,20 +33,45 @@ SPLITS = pa.schema(
         ("start", pa.int64()),
         ("end", pa.int64()),
         ("bytes", pa.int64()),
+        ("format", pa.string()),
+        ("folders", pa.string()),
+        ("first", pa.int64()),
+        ("last", pa.bool_()),
+        ("bundle", pa.int64()),
     ]
 )
+_ENDINGS = {
+    ".tsv": "tsv", ".tab": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl",
+    ".json": "jsonl", ".parquet": "parquet", ".pq": "parquet", ".txt": "delimited",
+    ".log": "delimited", ".dat": "delimited",
+}  # fmt: skip
+_SEPARATORS = {"tsv": "\t", "csv": ","}
+_READERS = 16  # files that are looked into at a time
 
 
 @dataclass(frozen=True)
 class Format:
-    """A source format: `blocks` parses a split, `splits` says where a file may be cut."""
+    """A source format: `blocks` parses a split, `cut` says where a file may be cut.
+
+    `check` raises InputError where a file lacks a column.
+    """
 
     blocks: Callable[[Split, Layout], Iterator[Block]]
     cut: Callable[[Source, Layout], list[tuple[int, int]]]
+    check: Callable[[Split, Layout], tuple[str, ...]]
 
 
-def layout(config: EventsConfig | ItemsConfig) -> Layout:
-    """How the files are laid out.
+@dataclass(frozen=True)
+class Plan:
+    """The splits of a log, how many files they are of, and files outside the days asked for."""
+
+    splits: list[Split]
+    files: int
+    outside: int
+
+
+def layout(config: EventsConfig | ItemsConfig, kind: str) -> Layout:
+    """How the files of a format are laid out.
 
     Raises:
         ConfigError: the encoding is not known.
@@ -52,42 +82,84 @@ def layout(config: EventsConfig | ItemsConfig) -> Layout:
         raise ConfigError(f"unknown encoding '{config.encoding}'", where="events.encoding") from (
             None
         )
-    separators = {"tsv": "\t", "csv": ","}
+    separator = _SEPARATORS.get(kind, config.separator)
     quote = '"' if isinstance(config, ItemsConfig) else config.quote
-    separator = separators.get(config.format, config.separator)
     # Python's csv, which reads quoted lines, takes separators of one character.
-    quoted = config.format in ("csv", "delimited") and len(separator) == 1
-    return Layout(
-        format=config.format,
+    quoted = kind in ("csv", "delimited") and len(separator) == 1
+    shape = Layout(
+        format=kind,
         separator=separator,
         quote=quote if quoted else "",
         encoding=encoding,
         header=config.header,
         names=config.columns,
+        wanted=(),
+    )
+    if isinstance(config, ItemsConfig):
+        return shape  # all columns: the title is a template over any
+    return replace(
+        shape,
         wanted=_wanted(config),
+        aliases=config.aliases,
+        defaults=config.defaults,
+        explode=config.explode if kind in ("jsonl", "parquet") else "",
+        max_line=config.max_line_bytes,
     )
 
 
-def plan(config: EventsConfig) -> list[Split]:
+def plan(config: EventsConfig) -> Plan:
     """The splits of all files of `events.paths`, in the order of paths and names.
 
     Raises:
-        InputError: a path names nothing, or the first file has other columns.
+        InputError: a path names nothing, no file lies in the days asked for, a file's format
+            or compression cannot be told, or the first file of a format lacks a column.
     """
-    shape = layout(config)
-    cut = SOURCES[config.format].cut
+    found = in_range(_named(config.paths), config)
+    formats = [_format(config.format, source.url) for _, source in found.files]
+    shapes = {kind: layout(config, kind) for kind in set(formats)}
+
+    def cuts(file: tuple[tuple[str, Source], str]) -> list[tuple[int, int]]:
+        (_, source), kind = file
+        return SOURCES[kind].cut(source, shapes[kind])
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        parts = list(pool.map(cuts, zip(found.files, formats, strict=True)))
     splits: list[Split] = []
-    for name, source in _named(config.paths):
-        pieces = cut(source, shape)
-        for start, end in pieces:
-            size = source.bytes // len(pieces)
-            splits.append(Split(len(splits), source.url, name, start, end, size))
-    return splits
+    for (name, source), kind, pieces in zip(found.files, formats, parts, strict=True):
+        folders = json.dumps(values_of(source.url), sort_keys=True)
+        for piece, (start, end) in enumerate(pieces):
+            size, last = source.bytes // len(pieces), piece + 1 == len(pieces)
+            splits.append(
+                Split(len(splits), source.url, name, start, end, size, kind, folders, last=last)
+            )
+    for kind, shape in shapes.items():
+        first = next((split for split in splits if split.format == kind), None)
+        if first is not None:
+            SOURCES[kind].check(first, shape)
+    return Plan(_bundled(splits), len(found.files), found.outside)
+
+
+def _bundled(splits: list[Split]) -> list[Split]:
+    """Splits that follow each other, together as large as one task's share at most."""
+    bundle, size, found = -1, TASK_BYTES, []
+    for split in splits:
+        if size + split.bytes > TASK_BYTES:
+            bundle, size = bundle + 1, 0
+        size += split.bytes
+        found.append(replace(split, bundle=bundle))
+    return found
+
+
+def bundles(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, list[Split]]]:
+    """Rows of a task table as splits, by bundle and in order."""
+    splits = sorted((Split(**row) for row in rows), key=lambda split: split.number)
+    for bundle, those in groupby(splits, lambda split: split.bundle):
+        yield bundle, list(those)
 
 
 def stamp(config: EventsConfig) -> dict[str, str]:
     """A stamp per raw file, metadata included, by name: for the fingerprint of `events`."""
-    named = _named(config.paths)
+    named = in_range(_named(config.paths), config).files
     if config.items:
         named += [(f"items/{name}", source) for name, source in _named(config.items.paths)]
     found = stamps([source for _, source in named])
@@ -101,8 +173,10 @@ def open_split(split: Split, shape: Layout) -> Iterator[Block]:
 
 def items_splits(config: ItemsConfig) -> list[Split]:
     """The metadata files, each whole."""
-    named = _named(config.paths)
-    return [Split(n, s.url, name, 0, -1, s.bytes) for n, (name, s) in enumerate(named)]
+    return [
+        Split(n, s.url, name, 0, -1, s.bytes, _format(config.format, s.url))
+        for n, (name, s) in enumerate(_named(config.paths))
+    ]
 
 
 def task_table(splits: list[Split]) -> pa.Table:
@@ -111,11 +185,29 @@ def task_table(splits: list[Split]) -> pa.Table:
     return pa.Table.from_pylist([dict(r) for r in rows], schema=SPLITS)
 
 
-def _wanted(config: EventsConfig | ItemsConfig) -> tuple[str, ...]:
-    if isinstance(config, ItemsConfig):
-        return ()  # all of them: the title is a template over any
+def _wanted(config: EventsConfig) -> tuple[str, ...]:
     named = (config.user, config.item, config.time, config.weight, config.split, *columns(config))
     return tuple(dict.fromkeys(n for n in named if n))
+
+
+def _format(named: str, url: str) -> str:
+    """The format of a file: the one that is named, or by the ending of its name.
+
+    Raises:
+        InputError: the ending is that of no format, or the compression of none that is read.
+    """
+    codec_of(url)
+    if named != "auto":
+        return named
+    name = without_codec(url)
+    for ending, kind in _ENDINGS.items():
+        if name.endswith(ending):
+            return kind
+    raise InputError(
+        f"its name ends like that of no format; there are {', '.join(_ENDINGS)}",
+        where=url,
+        todo="Set events.format, or name paths without it",
+    )
 
 
 def _named(patterns: tuple[str, ...]) -> list[tuple[str, Source]]:
@@ -149,9 +241,9 @@ def _folder(urls: list[str]) -> str:
 
 
 SOURCES: dict[str, Format] = {
-    "tsv": Format(delimited.blocks, delimited.cut),
-    "csv": Format(delimited.blocks, delimited.cut),
-    "delimited": Format(delimited.blocks, delimited.cut),
-    "jsonl": Format(jsonlines.blocks, jsonlines.cut),
-    "parquet": Format(columnar.blocks, columnar.cut),
+    "tsv": Format(delimited.blocks, text.cut, delimited.check),
+    "csv": Format(delimited.blocks, text.cut, delimited.check),
+    "delimited": Format(delimited.blocks, text.cut, delimited.check),
+    "jsonl": Format(jsonlines.blocks, text.cut, jsonlines.check),
+    "parquet": Format(columnar.blocks, columnar.cut, columnar.check),
 }

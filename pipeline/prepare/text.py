@@ -1,99 +1,98 @@
-"""Lines of text files: decompressed, decoded, cut into chunks of whole lines.
+"""Lines of text files, or of parts of them: decompressed, and cut into chunks of whole lines.
 
-A line ends at LF or CR LF. Blank lines at the end of a file are no lines.
+Blank lines at the end of a file are no lines.
 """
 
 from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from pipeline.errors import InputError
-from pipeline.storage import open_source
+from pipeline.prepare.block import MAX_RAW, Layout, Split
+from pipeline.prepare.chunk import Chunk, unusable, usable
+from pipeline.prepare.compression import codec_of, opened
+from pipeline.storage import Source, open_source
 
-__all__ = ["Chunk", "chunks", "decoded"]
+__all__ = ["chunks", "count_lines", "cut", "first_line"]
 
 _READ = 4 << 20
 _BOM = codecs.BOM_UTF8
-_CODECS = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 # Their newline is not one byte, so their lines can only be cut after decoding.
 _WIDE = ("utf-16", "utf-32")
+_CUT = 32 << 20  # bytes of a part of a file that can be read in parts
+_TAIL = 1 << 16
 
 
-@dataclass
-class Chunk:
-    """Whole lines of a file in UTF-8: `lines` (strings), the first having number `first`.
+def cut(source: Source, layout: Layout) -> list[tuple[int, int]]:
+    """Where a file may be cut: anywhere, unless it is compressed or lines hold newlines.
 
-    `bad` are positions of lines that the encoding cannot decode (empty in `lines`), with
-    their bytes.
+    A part has the lines that begin in it. The end of the last is before blank lines.
     """
-
-    first: int
-    lines: pa.Array
-    bad: dict[int, bytes] = field(default_factory=dict)
-
-    @property
-    def numbers(self) -> npt.NDArray[np.int64]:
-        """Line numbers."""
-        return np.arange(self.first, self.first + len(self.lines), dtype=np.int64)
+    whole = codec_of(source.url) or layout.quote or layout.encoding.startswith(_WIDE)
+    if whole or source.bytes < 2 * _CUT:
+        return [(0, -1)] if source.bytes else []
+    end = _end(source)
+    parts = max(1, end // _CUT)
+    bounds = [end * part // parts for part in range(parts + 1)]
+    return list(pairwise(bounds)) if end else []
 
 
-def chunks(url: str, encoding: str) -> Iterator[Chunk]:
-    """The lines of a file, in order.
+def _end(source: Source) -> int:
+    """Where the last line that is not blank ends."""
+    end = source.bytes
+    with open_source(source.url) as raw:
+        while end:
+            start = max(0, end - _TAIL)
+            raw.seek(start)
+            kept = len(raw.read(end - start).rstrip(b"\r\n"))
+            if kept:
+                return start + kept
+            end = start
+    return 0
+
+
+def count_lines(url: str, start: int, end: int) -> int:
+    """How many lines begin in [start, end) of a file that is not compressed."""
+    found, position = int(start == 0), max(0, start - 1)
+    with open_source(url) as raw:
+        raw.seek(position)
+        while position < end - 1 and (data := raw.read(min(_READ, end - 1 - position))):
+            found += data.count(b"\n")
+            position += len(data)
+    return found
+
+
+def first_line(url: str, layout: Layout) -> Chunk:
+    """The chunk of a file's first line; of no lines where it is empty."""
+    split = Split(0, url, url, 0, 1, 1, last=False)
+    return next(chunks(split, layout), Chunk(1, b"", 0))
+
+
+def chunks(split: Split, layout: Layout) -> Iterator[Chunk]:
+    """The lines that begin in a split, in order.
 
     Raises:
-        InputError: it is gone, or its compression is damaged.
+        InputError: the file is gone, or its compression is damaged.
     """
-    first = 1
-    for data in _whole_lines(_bytes(url, encoding)):
-        inner = "utf-8" if encoding.startswith(_WIDE) else encoding
-        chunk = decoded(data, inner, first)
-        first += len(chunk.lines)
+    first, encoding = split.first, layout.encoding
+    inner = "utf-8" if encoding.startswith(_WIDE) else encoding
+    most = layout.max_line
+    for data, too_long in _whole_lines(_bytes(split, encoding), most, split.last):
+        chunk = unusable(first, data) if too_long else usable(data, inner, first, most)
+        first += chunk.size
         yield chunk
 
 
-def decoded(data: bytes, encoding: str, first: int) -> Chunk:
-    """Lines of `data`, which has no newline at its end."""
-    data = data.replace(b"\r\n", b"\n").removesuffix(b"\r")
-    bad: dict[int, bytes] = {}
-    try:
-        plain = encoding == "utf-8" and data.isascii()
-        text = data if plain else data.decode(encoding).encode()
-    except UnicodeDecodeError:
-        text, bad = _line_by_line(data, encoding)
-    lines = pc.split_pattern(pa.array([text], pa.large_binary()), b"\n").flatten()
-    return Chunk(first, _strings(lines), bad)
-
-
-def _strings(lines: pa.Array) -> pa.Array:
-    return lines.cast(pa.large_string()).cast(pa.string())
-
-
-def _line_by_line(data: bytes, encoding: str) -> tuple[bytes, dict[int, bytes]]:
-    good, bad = [], {}
-    for position, line in enumerate(data.split(b"\n")):
-        try:
-            good.append(line.decode(encoding).encode())
-        except UnicodeDecodeError:
-            good.append(b"")
-            bad[position] = line
-    return b"\n".join(good), bad
-
-
-def _bytes(url: str, encoding: str) -> Iterator[bytes]:
+def _bytes(split: Split, encoding: str) -> Iterator[bytes]:
     """Decompressed bytes without a BOM; those of wide encodings come out as UTF-8."""
     wide = codecs.getincrementaldecoder(encoding)() if encoding.startswith(_WIDE) else None
     try:
-        with open_source(url) as raw:
-            stream, fresh = _decompressed(raw, url), True
-            while data := stream.read(_READ):
+        with open_source(split.url) as raw, opened(raw, split.url) as stream:
+            fresh = split.start == 0
+            for data in _ranged(stream, split.start, split.end):
                 if wide is not None:
                     data = wide.decode(data).encode()
                 yield data.removeprefix(_BOM) if fresh else data
@@ -101,53 +100,67 @@ def _bytes(url: str, encoding: str) -> Iterator[bytes]:
             if wide is not None:
                 yield wide.decode(b"", final=True).encode()
     except FileNotFoundError:
-        raise InputError("is gone since the run was planned", where=url) from None
+        raise InputError("is gone since the run was planned", where=split.url) from None
     except UnicodeDecodeError as error:
-        raise InputError(f"is not {encoding}: {error}", where=url) from None
+        raise InputError(f"is not {encoding}: {error}", where=split.url) from None
 
 
-def _decompressed(raw: Any, url: str) -> Any:
-    for ending, codec in _CODECS.items():
-        if url.endswith(ending):
-            return _Decompressed(raw, codec, url)
-    return raw
+def _ranged(stream: Any, start: int, end: int) -> Iterator[bytes]:
+    """The bytes of the lines that begin in [start, end); all from `start` where end is -1."""
+    position = max(0, start - 1)
+    if position:
+        stream.seek(position)
+    inside = start > 0  # of a line that began before
+    while data := stream.read(_READ):
+        base, position = position, position + len(data)
+        if inside:
+            newline = data.find(b"\n")
+            if newline < 0:
+                continue
+            data, base, inside = data[newline + 1 :], base + newline + 1, False
+            if 0 <= end <= base:
+                return
+        if 0 <= end <= position:
+            newline = data.find(b"\n", max(0, end - 1 - base))
+            if newline >= 0:
+                yield data[: newline + 1]
+                return
+        yield data
 
 
-class _Decompressed:
-    """A compressed stream whose damage is told as an InputError."""
-
-    def __init__(self, raw: Any, codec: str, url: str) -> None:
-        self._stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), codec)
-        self._codec = codec
-        self._url = url
-
-    def read(self, size: int) -> bytes:
-        """At most so many bytes; none at the end."""
-        try:
-            return bytes(self._stream.read(size))
-        except OSError as error:
-            raise InputError(
-                f"its {self._codec} compression is damaged: {error}",
-                where=self._url,
-                todo="Get the file again",
-            ) from None
-
-
-def _whole_lines(stream: Iterator[bytes]) -> Iterator[bytes]:
+def _whole_lines(stream: Iterator[bytes], most: int, last: bool) -> Iterator[tuple[bytes, bool]]:
     """Pieces that hold whole lines, without the newline at their end.
 
-    Newlines at the end of a piece are kept back: if nothing follows, they are no lines.
+    Newlines at the end of a piece are kept back: if nothing follows, they are no lines, unless
+    the file goes on behind the stream (`last` is false). Of a line that grows beyond `most`
+    bytes only the start comes, with True.
     """
-    rest = b""
+    rest, long = b"", b""
     for data in stream:
+        if long:
+            newline = data.find(b"\n")
+            if newline < 0:
+                continue
+            yield long, True
+            long, data = b"", data[newline + 1 :]
+            if not data:
+                continue
         data = rest + data
         end = len(data.rstrip(b"\r\n"))
-        cut = data.rfind(b"\n", 0, end)
-        if cut < 0:
-            rest = data
-            continue
-        yield data[:cut]
-        rest = data[cut + 1 :]
-    rest = rest.rstrip(b"\r\n")
+        newline = data.rfind(b"\n", 0, end)
+        if newline >= 0:
+            yield data[:newline], False
+            data = data[newline + 1 :]
+        rest = data
+        if len(rest) > most:
+            newline = rest.find(b"\n")
+            if newline >= 0:  # blank lines without end
+                yield rest[:newline], False
+                rest = rest[newline + 1 :]
+            else:
+                long, rest = rest[:MAX_RAW], b""
+    if long:
+        yield long, True
+    rest = rest.rstrip(b"\r\n") if last else rest
     if rest:
-        yield rest
+        yield rest.removesuffix(b"\n"), False

@@ -48,6 +48,9 @@ def ingested(data: Mapping[str, Any]) -> str:
         ],
     )
     body = table("Rows in and out", ["", "Rows", "Share", "Why"], rows, "tnnw", "flow")
+    aside = [(k, v) for k, v in events.items() if k == "late"]
+    if aside:
+        body += counters_table("Events", aside)
     extra = [(k, v) for k, v in vocab.items() if k in ("users_dropped", "items_dropped", "rounds")]
     if extra:
         body += counters_table("Vocabulary", extra)

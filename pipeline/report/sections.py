@@ -21,6 +21,7 @@ __all__ = [
 
 # What a counter counts, where its name alone does not say it.
 _MEANING = {
+    "late": "events whose time is not of the day of the folder that their file lies in",
     "users_dropped": "users below vocab.min_user_count",
     "items_dropped": "items below vocab.min_item_count",
     "rounds": "rounds until the minimum counts were stable",

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from pipeline.config import EventsConfig
 from pipeline.errors import ConfigError, InputError
 from pipeline.prepare.block import Block, Rejects
-from pipeline.prepare.clean import Rules, as_text, clean, iso_microseconds, rules, try_cast
+from pipeline.prepare.clean import Rules, clean, rules
+from pipeline.prepare.times import clock, iso_microseconds
+from pipeline.prepare.values import as_text, try_cast
 
 FAR = 10**18
 
@@ -23,12 +25,12 @@ def block(**columns: Any) -> Block:
     size = len(next(iter(arrays.values())))
     raw = pa.array([f"line {n}".encode() for n in range(size)], pa.binary())
     lines = np.arange(1, size + 1, dtype=np.int64)
-    return Block(arrays, lines, lambda chosen: raw.take(pa.array(chosen)), Rejects([], [], []))
+    return Block(arrays, lines, lambda chosen: raw.take(pa.array(chosen)), Rejects.none())
 
 
 def cleaned(config: dict[str, Any], **columns: Any) -> tuple[list[dict[str, Any]], Rejects]:
-    settings = {"paths": "x", "user": "u", "item": "i", **config}
-    rule = Rules(EventsConfig(**settings), 0, FAR)
+    one = EventsConfig(**{"paths": "x", "user": "u", "item": "i", **config})
+    rule = Rules(one, 0, FAR, clock(one.time_unit, one.time_patterns, one.time_zone))
     table, rejects = clean(block(**columns), rule)
     return table.to_pylist(), rejects
 
@@ -54,7 +56,7 @@ def test_ids_are_kept_exactly_as_they_stand() -> None:
     assert [row["item"] for row in kept] == ids[::-1]
     assert [row["weight"] for row in kept] == [1.0] * 8
     assert {row["time"] for row in kept} == {None}
-    assert rejects.lines == []
+    assert rejects.lines.tolist() == []
 
 
 def test_missing_empty_and_long_ids_are_rejected() -> None:
@@ -62,14 +64,14 @@ def test_missing_empty_and_long_ids_are_rejected() -> None:
         {"max_id_bytes": 4}, u=["", None, "a", "a", "éé", "ééa"], i=["x", "x", "", None, "x", "x"]
     )
     assert [row["user"] for row in kept] == ["éé"]
-    assert dict(zip(rejects.lines, rejects.reasons, strict=True)) == {
+    assert dict(zip(rejects.lines.tolist(), rejects.reasons, strict=True)) == {
         1: "user_missing",
         2: "user_missing",
         3: "item_missing",
         4: "item_missing",
         6: "id_too_long",
     }
-    assert rejects.raw == [b"line 0", b"line 1", b"line 2", b"line 3", b"line 5"]
+    assert rejects.raw.to_pylist() == [b"line 0", b"line 1", b"line 2", b"line 3", b"line 5"]
 
 
 @pytest.mark.parametrize(
@@ -174,7 +176,7 @@ def test_times_outside_the_bounds_are_rejected() -> None:
         block(u=["a"] * 4, i=["b"] * 4, t=[DAY // 10**6 - 1, DAY // 10**6, future, -5]), rule
     )
     assert table["time"].to_pylist() == [DAY]
-    assert rejects.lines == [1, 3, 4]
+    assert rejects.lines.tolist() == [1, 3, 4]
     assert rejects.reasons == ["time_range"] * 3
 
 

@@ -44,8 +44,12 @@ def read(path: Path, data: bytes, shape: Layout, parser: object = delimited) -> 
     lines: list[int] = []
     rejects: dict[int, tuple[str, bytes]] = {}
     source = find_sources(str(path))[0]
-    for start, end in parser.cut(source, shape):  # type: ignore[attr-defined]
-        split = Split(0, source.url, path.name, start, end, source.bytes)
+    cut = columnar.cut if parser is columnar else text.cut
+    first = 1
+    for start, end in (pieces := cut(source, shape)):
+        last = end == pieces[-1][1]
+        split = Split(0, source.url, path.name, start, end, source.bytes, first=first, last=last)
+        first += 0 if last else text.count_lines(source.url, start, end)
         for block in parser.blocks(split, shape):  # type: ignore[attr-defined]
             _gather(block, columns, lines, rejects)
     order = np.argsort(lines, kind="stable")
@@ -63,7 +67,8 @@ def _gather(
         columns.setdefault(name, []).extend(values.to_pylist())
     lines.extend(block.lines.tolist())
     bad = block.rejects
-    for line, reason, raw in zip(bad.lines, bad.reasons, bad.raw, strict=True):
+    for line, reason, raw in zip(bad.lines.tolist(), bad.reasons, bad.raw.to_pylist(), strict=True):
+        assert line not in rejects
         rejects[line] = (reason, raw)
 
 
@@ -182,7 +187,7 @@ def test_json_lines(tmp_path: Path) -> None:
     assert rejects == {2: ("json", b"[1]"), 4: ("json", b"not json"), 5: ("json", b"")}
 
 
-def test_parquet_is_read_by_row_group(tmp_path: Path) -> None:
+def test_parquet_is_read_by_row_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sink = io.BytesIO()
     pq.write_table(pa.table({"u": ["a", "b", "c"], "i": [1, 2, 3]}), sink, row_group_size=2)
     shape = layout(format="parquet", wanted=("u", "i"))
@@ -190,11 +195,14 @@ def test_parquet_is_read_by_row_group(tmp_path: Path) -> None:
     assert source_columns == {"u": ["a", "b", "c"], "i": [1, 2, 3]}
     assert lines == [1, 2, 3]
     source = find_sources(str(tmp_path / "a"))[0]
+    assert columnar.cut(source, shape) == [(0, -1)]  # a small file is one task's
+    monkeypatch.setattr(columnar, "_WHOLE", 1)
     assert columnar.cut(source, shape) == [(0, 1), (1, 2)]
+    assert read(tmp_path / "a", sink.getvalue(), shape, columnar)[1] == [1, 2, 3]
     block = next(columnar.blocks(Split(0, source.url, "a", 1, 2, 1), shape))
     assert block.raw(np.array([0])).to_pylist() == [b'{"u": "c", "i": 3}']
     with pytest.raises(InputError, match="has no column 'x'; it has 'u', 'i'"):
-        columnar.cut(source, layout(wanted=("x",)))
+        next(columnar.blocks(Split(0, source.url, "a", 0, -1, 1), layout(wanted=("x",))))
 
 
 def test_a_file_that_is_no_parquet(tmp_path: Path) -> None:

@@ -1,0 +1,110 @@
+"""Raw logs: where they are, how they are written, which columns say who, what and when."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from pipeline.config.section import Names, Paths, Section
+
+__all__ = ["FORMATS", "InputConfig"]
+
+FORMATS = Literal["auto", "tsv", "csv", "delimited", "jsonl", "parquet"]
+
+
+def _as_text(value: Any) -> Any:
+    """Numbers of the TOML as they would stand in a log."""
+    return str(value) if isinstance(value, int | float) and value is not True else value
+
+
+Value = Annotated[str, BeforeValidator(_as_text)]
+
+
+class InputConfig(Section):
+    """Raw logs and how their columns map to who, what, when and how much.
+
+    A column is the name of one, or a path into nested records: "actor.id".
+    """
+
+    paths: Paths = Field(description="files, folders, globs or URLs")
+    format: FORMATS = Field("tsv", description="auto: by the ending of each file")
+    separator: str = Field(",", min_length=1, max_length=8, description="for delimited")
+    quote: str = Field('"', max_length=1, description="for csv and delimited; empty for none")
+    header: bool = True
+    columns: tuple[str, ...] = Field((), description="names, where there is no header")
+    encoding: str = "utf-8"
+    user: str = "user_id"
+    item: str = "item_id"
+    time: str = Field("", description="column of the time; empty for none")
+    time_unit: Literal[
+        "iso", "seconds", "milliseconds", "microseconds", "nanoseconds", "auto", "pattern"
+    ] = Field("seconds", description="auto: numbers by their size, else ISO, else time_patterns")
+    time_patterns: Names = Field(
+        (), description="strptime patterns, tried in turn, for time_unit = 'pattern' or 'auto'"
+    )
+    time_zone: str = Field("UTC", description="of times that name none: 'Europe/Berlin'")
+    time_min: str = Field("1970-01-01T00:00:00Z", description="earlier events are rejected")
+    time_max: str = Field("", description="later events are rejected; empty for one day from now")
+    weight: str = Field("", description="column of the weight or rating; empty for 1")
+    split: str = Field("", description="column of the split, for shards.split = 'given'")
+    aliases: dict[str, Names] = Field(
+        {}, description="other names of a column, where a record has no value under the first"
+    )
+    defaults: dict[str, Value] = Field(
+        {}, description="value of a column where a record has none under any of its names"
+    )
+    explode: str = Field(
+        "", description="path of a list of events in each record, for jsonl and parquet"
+    )
+    date_folders: Names = Field(
+        ("date",), description="names of the folders that make the day: ['year', 'month', 'day']"
+    )
+    date_from: str = Field("", description="first day to read, by folder; empty for all")
+    date_to: str = Field("", description="last day to read, itself included; empty for all")
+    max_id_bytes: int = Field(1024, ge=1, description="longer ids are rejected")
+    max_line_bytes: int = Field(
+        16 << 20, ge=4096, le=1 << 30, description="longer lines of text are rejected"
+    )
+    max_rejects: float = Field(0.01, ge=0, le=1, description="share of lines; more fail the run")
+    keep_rejects: int = Field(
+        1000, ge=1, description="bad lines kept for each reason by a task; all are counted"
+    )
+
+    @model_validator(mode="after")
+    def _input(self) -> InputConfig:
+        if not self.paths:
+            raise ValueError("paths: at least one is needed")
+        if not self.header and not self.columns and self.format not in ("jsonl", "parquet"):
+            raise ValueError("columns: needed where header = false")
+        if self.explode and self.format not in ("jsonl", "parquet", "auto"):
+            raise ValueError("explode: lists are read from jsonl and parquet")
+        if self.time_unit == "pattern" and not self.time_patterns:
+            raise ValueError("time_patterns: at least one is needed for time_unit = 'pattern'")
+        if self.time_patterns and self.time_unit not in ("pattern", "auto"):
+            raise ValueError("time_patterns: for time_unit = 'pattern' or 'auto'")
+        self._names()
+        self._days()
+        return self
+
+    def _names(self) -> None:
+        """Whose other name a name is must be clear."""
+        known: dict[str, str] = {}
+        for column, others in self.aliases.items():
+            for name in (column, *others):
+                if known.setdefault(name, column) != column or others.count(name) > 1:
+                    raise ValueError(f"aliases: '{name}' stands there twice")
+
+    def _days(self) -> None:
+        for key in ("date_from", "date_to"):
+            text = getattr(self, key)
+            try:
+                if text:
+                    date.fromisoformat(text)
+            except ValueError:
+                raise ValueError(f"{key}: a day such as 2026-11-24, not '{text}'") from None
+        if self.date_from and self.date_to and self.date_from > self.date_to:
+            raise ValueError(f"date_to: '{self.date_to}' lies before date_from")
+        if (self.date_from or self.date_to) and not self.date_folders:
+            raise ValueError("date_folders: needed for date_from and date_to")
