@@ -153,6 +153,8 @@ class _Records:
         quote = self.layout.quote.encode()
         if not self._by_arrow(chunk.data) or len(chunk.bad) or (quote and quote in chunk.data):
             return None
+        if b"\n\n" in chunk.data or chunk.data[:1] == b"\n":
+            return None  # Arrow takes a blank line for a record of empty fields
         if not chunk.size:
             return self._nothing()
         try:
