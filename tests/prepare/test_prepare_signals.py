@@ -345,8 +345,8 @@ def test_rules_on_rows_are_those_rules_one_by_one(
             signals=signals,
         )  # fmt: skip
         selection, found, weights = Selection(config), Counter[str](), []
-        for split in sources.plan(config):
-            for block in sources.open_split(split, sources.layout(config)):
+        for split in sources.plan(config).splits:
+            for block in sources.open_split(split, sources.layout(config, split.format)):
                 table, rejects = clean(selection.of(block, split.name), rules(config))
                 found.update(f"rejected.{reason}" for reason in rejects.reasons)
                 weights += selection.weighty(table)["weight"].to_pylist()
