@@ -33,7 +33,7 @@ from pipeline.train.collectives import Group
 from pipeline.train.forecast import synthetic
 from pipeline.train.machine import free_memory
 from pipeline.train.plan import Layout
-from pipeline.train.step import take_step
+from pipeline.train.step import Steps
 from pipeline.train.trainer import Trainer, assembled
 
 _WARM = 0.25  # share of the steps before the clock starts
@@ -77,13 +77,13 @@ def work(rank: int, args: argparse.Namespace, tables: str, folder: str, answer: 
 def stepped(trainer: Trainer) -> tuple[int, float, float]:
     """Take all steps; pairs and seconds after the warm ones, and the last loss."""
     order = Epoch.drawn(trainer.events, trainer.plan, trainer.layout, trainer.seed, 0)
+    steps = Steps(trainer, order)
     warm, pairs, began, loss = int(_WARM * trainer.plan.steps), 0, 0.0, math.nan
     for step in range(trainer.plan.steps):
         if step == warm:
             began = time.perf_counter()
-        batch_B = order.batch(step)
         trainer.expect(order.batch(min(step + 1, trainer.plan.steps - 1)))
-        loss = take_step(trainer, step, batch_B)
+        loss = steps.take(step)
         if step >= warm:
             pairs += sum(trainer.plan.batch_sizes(step))
     return pairs, time.perf_counter() - began, loss

@@ -31,7 +31,7 @@ from pipeline.train.checkpoint import Checkpoints, Cursor, Identity
 from pipeline.train.collectives import Group
 from pipeline.train.forecast import synthetic
 from pipeline.train.plan import Layout
-from pipeline.train.step import take_step
+from pipeline.train.step import Steps
 from pipeline.train.trainer import Trainer, assembled
 
 KINDS = ("none", "copied", "at_once")
@@ -47,14 +47,15 @@ class Pieces:
         self.steps = steps
         self.taken = 0
         self.stored = 0
-        self.order = Epoch.drawn(trainer.events, trainer.plan, trainer.layout, trainer.seed, 0)
+        order = Epoch.drawn(trainer.events, trainer.plan, trainer.layout, trainer.seed, 0)
+        self.epoch = Steps(trainer, order)
         storage = Run(parse(tree_of(folder, {}))).storage.at("train")
         identity = Identity("benchmark", {}, {})
         self.checkpoints = Checkpoints(storage, identity, trainer.layout, trainer.group)
 
     def step(self) -> None:
         at = self.taken % self.trainer.plan.steps
-        take_step(self.trainer, at, self.order.batch(at))
+        self.epoch.take(at)
         self.taken += 1
 
     def piece(self, kind: str) -> tuple[float, float]:

@@ -1,11 +1,13 @@
 """Quality on a public set, through the whole line, beside published results.
 
-    python benchmarks/quality.py SET [--dim D] [--set section.key=value] [--keep FOLDER] [--json]
+    python benchmarks/quality.py SET [--dim D] [--untuned] [--set section.key=value]
+        [--keep FOLDER] [--json]
 
 The set's file is run from raw log to evaluated index by the command line, with the split that
 its column gives. Epochs and settings were chosen on the validation part. gowalla: the first
 row was trained on train events alone, the second anew on train and validation events, as the
-published rows were. Their authors chose epochs on the test part; we did not.
+published rows were. Their authors chose epochs on the test part; we did not. With --untuned
+the training's settings are the defaults: what tuning adds is the difference.
 
 ml-1m, ml-100k: ratings in five folds, each a test part once, by a run of its own, the twentieth
 part of the others validates, and the model is trained anew with it; RMSE is the mean of the
@@ -21,6 +23,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +31,7 @@ from typing import Any
 
 from sets import path_of
 
+from pipeline.config import TrainConfig
 from pipeline.datasets import PREFIX, resolve
 
 HERE = Path(__file__).parent
@@ -38,9 +42,13 @@ Flat = dict[str, float | int | str]
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asks for: a dimension (0: the config's), more keys, a folder."""
+    """What the command line asks for: a dimension (0: the config's), more keys, a folder.
+
+    `untuned`: the training's settings as they come, whatever the set's TOML says.
+    """
 
     dim: int
+    untuned: bool
     sets: tuple[str, ...]
     root: str
 
@@ -73,6 +81,18 @@ def line(config: Path, sets: Sequence[str], folder: str) -> Flat:
     return found
 
 
+def tuned(one: Set, options: Options) -> list[str]:
+    """Overrides of the set's TOML: its training keys by the defaults, and the dimension."""
+    sets = []
+    if options.untuned:
+        chosen = _flat(tomllib.loads((HERE / f"{one.config}.toml").read_text("utf-8"))["train"])
+        default = _flat(TrainConfig().model_dump())
+        sets = [f"train.{k}={json.dumps(default[k])}" for k in chosen if k != "objective"]
+    if options.dim:
+        sets.append(f"train.dim={options.dim}")
+    return sets
+
+
 def settings_of(folder: str) -> str:
     """The keys that shaped the run's model, as the resolved config has them."""
     config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
@@ -101,10 +121,8 @@ def ranking(one: Set, options: Options) -> tuple[dict[str, Row], Flat]:
         run = f"{one.config}-{name}"
         sets = [
             f'events.paths="{raw}"', f'run.root="{options.root}"', f'run.name="{run}"',
-            f"train.refit={str(refit).lower()}", *options.sets,
+            *tuned(one, options), f"train.refit={str(refit).lower()}", *options.sets,
         ]  # fmt: skip
-        if options.dim:
-            sets.append(f"train.dim={options.dim}")
         folder = f"{options.root}/{run}"
         found = line(HERE / f"{one.config}.toml", sets, folder)
         title = "ours, on train and valid" if refit else "ours, on train"
@@ -131,10 +149,8 @@ def ratings(one: Set, options: Options) -> tuple[dict[str, Row], Flat]:
         sets = [
             f'events.paths="{raw}"', f'run.root="{options.root}"', f'run.name="{run}"',
             f"shards.given_train={json.dumps(train)}", f'shards.given_test="{fold}"',
-            *options.sets,
+            *tuned(one, options), *options.sets,
         ]  # fmt: skip
-        if options.dim:
-            sets.append(f"train.dim={options.dim}")
         folder = f"{options.root}/{run}"
         found = line(HERE / f"{one.config}.toml", sets, folder)
         flat |= {f"fold{fold}.{key}": found[key] for key in ("rmse", "mae", "seconds.total")}
@@ -228,6 +244,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
     parser.add_argument("set", choices=sorted(SETS))
     parser.add_argument("--dim", type=int, default=0, help="dimension instead of the config's")
+    parser.add_argument("--untuned", action="store_true", help="the defaults' training settings")
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--keep", default="", help="folder for the runs; a temporary one if empty")
     parser.add_argument("--json", action="store_true")
@@ -235,7 +252,7 @@ def main() -> None:
     one = SETS[args.set]
     with tempfile.TemporaryDirectory(prefix="embedmill-quality-") as temporary:
         root = args.keep or temporary
-        rows, flat = one.measure(one, Options(args.dim, tuple(args.sets), root))
+        rows, flat = one.measure(one, Options(args.dim, args.untuned, tuple(args.sets), root))
     show(one, rows, flat)
     if args.json:
         print(json.dumps(flat))

@@ -11,7 +11,7 @@ from pipeline.train.batches import Epoch, Events
 from pipeline.train.checkpoint import Cursor
 from pipeline.train.collectives import Group
 from pipeline.train.plan import Layout
-from pipeline.train.step import take_step
+from pipeline.train.step import Steps
 from pipeline.train.trainer import Data, Trainer, assembled
 
 
@@ -57,11 +57,8 @@ def main() -> None:
     task = turns.joined()
     trainer = trainer_of(task)
     epoch = Epoch.drawn(trainer.events, trainer.plan, trainer.layout, trainer.seed, 0)
-
-    def take(step: int) -> None:
-        take_step(trainer, step % trainer.plan.steps, epoch.batch(step % trainer.plan.steps))
-
-    turns.take_turns(take)
+    steps = Steps(trainer, epoch)
+    turns.take_turns(lambda step: steps.take(step % trainer.plan.steps))
 
 
 if __name__ == "__main__":

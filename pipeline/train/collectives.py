@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -64,6 +64,23 @@ class Group:
             with self.clock("exchange"):
                 dist.all_reduce(values)
         return values
+
+    def summing(self, values: Tensor) -> Callable[[], Tensor]:
+        """Begin to sum over workers, in place; what is returned waits for the sum.
+
+        Exchanges may come between: all workers begin them in the same order.
+        """
+        if self.world == 1:
+            return lambda: values
+        with self.clock("exchange"):
+            work = dist.all_reduce(values, async_op=True)
+
+        def finish() -> Tensor:
+            with self.clock("exchange"):
+                work.wait()
+            return values
+
+        return finish
 
     def max(self, value: int) -> int:
         """Greatest of the workers' values."""

@@ -22,7 +22,7 @@ from pipeline.train.machine import free_now, workers_here
 from pipeline.train.objectives import OBJECTIVES
 from pipeline.train.plan import Layout, generator, rows_in
 from pipeline.train.stage import check_names
-from pipeline.train.step import take_step
+from pipeline.train.step import Steps
 from pipeline.train.trainer import Data, Trainer, assembled
 
 __all__ = ["Forecast", "Given", "forecast", "power_law", "synthetic"]
@@ -214,11 +214,12 @@ def _pace(config: Config, size: Size, seconds: float) -> float:
 def _stepped(trainer: Trainer, seconds: float) -> float:
     """Seconds for an event, over steps of the first epoch for about so long."""
     order = Epoch.drawn(trainer.events, trainer.plan, trainer.layout, trainer.seed, 0)
+    steps = Steps(trainer, order)
     done, began = 0, time.perf_counter()
     for step in range(trainer.plan.steps):
         if step == _WARM:
             done, began = 0, time.perf_counter()
-        take_step(trainer, step, order.batch(step))
+        steps.take(step)
         done += sum(trainer.plan.batch_sizes(step))
         if step > _WARM and time.perf_counter() - began > seconds:
             break

@@ -18,7 +18,7 @@ from pipeline.train.exhausted import within_memory
 from pipeline.train.machine import free_memory
 from pipeline.train.parts import entries_of
 from pipeline.train.plan import Layout, rows_in
-from pipeline.train.step import take_step
+from pipeline.train.step import Steps
 from pipeline.train.steplog import StepLog
 from pipeline.train.trainer import PAIRS, Table, Task, Trainer, plan_of, prepared
 from schemas.manifest import FileEntry
@@ -148,12 +148,13 @@ def _taking(trainer: Trainer) -> Callable[[int], float]:
     epoch, clock = trainer.cursor.epoch, trainer.group.clock
     order = Epoch.drawn(trainer.events, trainer.plan, trainer.layout, trainer.seed, epoch)
 
+    steps = Steps(trainer, order)
+
     def take(step: int) -> float:
         with clock("wait"):
-            batch_B = order.batch(step)
             if step + 1 < trainer.plan.steps:
                 trainer.expect(order.batch(step + 1))
-        return take_step(trainer, step, batch_B)
+        return steps.take(step)
 
     return take
 

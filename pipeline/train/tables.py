@@ -6,6 +6,7 @@ R rows asked for by all workers here, G distinct ones of these, D columns, P par
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ _BLOCK = 1 << 14  # rows drawn together, a multiple of sixteen
 
 @dataclass(frozen=True)
 class Route:
-    """How the rows of one lookup travelled; gradients go back the same way.
+    """How the rows of one lookup travel; gradients go back the same way.
 
     `order_V` groups them by owner; None where they came so.
     """
@@ -93,22 +94,66 @@ class ShardedEmbedding(nn.Module):
         Raises:
             IndexError: a row is out of range, at any worker (all of them raise).
         """
-        wrong = len(rows_V) > 0 and bool((rows_V.min() < 0) | (rows_V.max() >= self.rows))
-        owner_V = torch.zeros_like(rows_V) if wrong else self.layout.owner(rows_V)
-        order_V = None
-        if bool((owner_V[1:] < owner_V[:-1]).any()):
-            order_V = torch.argsort(owner_V, stable=True)
-            rows_V = rows_V.index_select(0, order_V)
-        give: list[int] = torch.bincount(owner_V, minlength=self.group.world).tolist()
-        take = self.group.swap_counts([-1] * self.group.world if wrong else give)
-        if wrong or min(take) < 0:
+        [route] = self.routes([rows_V])
+        return self.bring(route), route
+
+    def routes(self, lookups: Sequence[Tensor]) -> list[Route]:
+        """Tell the owners what rows several lookups will bring, in one exchange for all of them.
+
+        Args:
+            lookups: distinct rows int64 [V] of each; all workers have equally many lookups.
+
+        Raises:
+            IndexError: a row is out of range, at any worker (all of them raise).
+        """
+        world, number = self.group.world, len(lookups)
+        orders: list[Tensor | None] = []
+        asked: list[tuple[Tensor, ...]] = []  # by lookup, then by owner
+        wrong = False
+        for rows_V in lookups:
+            bad = len(rows_V) > 0 and bool((rows_V.min() < 0) | (rows_V.max() >= self.rows))
+            wrong = wrong or bad
+            owner_V = torch.zeros_like(rows_V) if bad else self.layout.owner(rows_V)
+            order_V = None
+            if bool((owner_V[1:] < owner_V[:-1]).any()):
+                order_V = torch.argsort(owner_V, stable=True)
+                rows_V = rows_V.index_select(0, order_V)
+            orders.append(order_V)
+            give = torch.bincount(owner_V, minlength=world).tolist()
+            asked.append(torch.split(rows_V, give))
+        give_SW = [[len(rows) for rows in parts] for parts in asked]
+        take_SW = self._taken(give_SW, wrong)
+        if wrong or min(map(min, take_SW)) < 0:
             raise IndexError(f"row out of range: the table has rows 0 to {self.rows - 1:,}")
-        local_R = self.local(self.group.swap(rows_V, give, take))
-        found_RD = self.weight.detach().index_select(0, local_R)
-        vectors_VD = self.group.swap(found_RD, take, give)
-        if order_V is not None:
-            vectors_VD = torch.empty_like(vectors_VD).index_copy_(0, order_V, vectors_VD)
-        return vectors_VD, Route(order_V, give, take, local_R)
+        sent = torch.cat([parts[owner] for owner in range(world) for parts in asked])
+        gives, takes = (
+            [sum(counts) for counts in zip(*counts_SW, strict=True)]
+            for counts_SW in (give_SW, take_SW)
+        )
+        local = self.local(self.group.swap(sent, gives, takes))
+        parts_WS = torch.split(local, [take[w] for w in range(world) for take in take_SW])
+        return [
+            Route(order_V, give_SW[at], take_SW[at], torch.cat(parts_WS[at::number]))
+            for at, order_V in enumerate(orders)
+        ]
+
+    def _taken(self, give_SW: list[list[int]], wrong: bool) -> list[list[int]]:
+        """How many rows each worker asks for here, by lookup; below 0 where one asks wrongly."""
+        world = self.group.world
+        given_SW = torch.tensor(give_SW, device=self.group.device)
+        if wrong:
+            given_SW.fill_(-1)
+        one = [1] * world
+        taken: list[list[int]] = self.group.swap(given_SW.T.contiguous(), one, one).T.tolist()
+        return taken
+
+    def bring(self, route: Route) -> Tensor:
+        """Vectors of a route's rows from their owners, float [V, D] in the order of the lookup."""
+        found_RD = self.weight.detach().index_select(0, route.local_R)
+        vectors_VD = self.group.swap(found_RD, route.take, route.give)
+        if route.order_V is not None:
+            vectors_VD = torch.empty_like(vectors_VD).index_copy_(0, route.order_V, vectors_VD)
+        return vectors_VD
 
     def push(self, route: Route, gradient_VD: Tensor) -> tuple[Tensor, Tensor]:
         """Bring the gradients of looked-up rows to their owners and sum them.

@@ -16,7 +16,7 @@ from pipeline.train.batches import Epoch, Events
 from pipeline.train.checkpoint import Cursor
 from pipeline.train.decay import decay_of
 from pipeline.train.plan import Layout
-from pipeline.train.step import take_step
+from pipeline.train.step import Steps
 from pipeline.train.tables import ShardedEmbedding
 from pipeline.train.trainer import Trainer, prepared
 
@@ -70,9 +70,9 @@ def an_epoch(folder: Path, **changes: Any) -> tuple[float, Trainer]:
     for table in (trainer.users, trainer.items):
         table.weight[:, -1] = torch.linspace(-1, 1, len(table.weight))  # biases begin at zero
     order = Epoch.drawn(trainer.events, trainer.plan, trainer.layout, trainer.seed, 0)
-    total = 0.0
+    steps, total = Steps(trainer, order), 0.0
     for step in range(trainer.plan.steps):
-        loss = take_step(trainer, step, order.batch(step))
+        loss = steps.take(step)
         total += loss * sum(trainer.plan.batch_sizes(step))
     return total, trainer
 

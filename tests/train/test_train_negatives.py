@@ -21,8 +21,8 @@ from pipeline.train.batches import Epoch
 from pipeline.train.checkpoint import Cursor
 from pipeline.train.losses import LOSSES, LossSettings, Step
 from pipeline.train.negatives import NegativeSampler, sampler
+from pipeline.train.step import Steps
 from pipeline.train.step import _candidates as candidates
-from pipeline.train.step import take_step
 from pipeline.train.trainer import Trainer, prepared
 
 COUNTS = torch.tensor([1, 2, 5])  # train events of each item; the positive is the rarest
@@ -193,7 +193,7 @@ def test_every_worker_has_the_same_negatives(tmp_path: Path) -> None:
 
 def one_step(run: Run) -> float:
     trainer = trainer_of(run)
-    return take_step(trainer, 0, epoch_of(trainer).batch(0))
+    return Steps(trainer, epoch_of(trainer)).take(0)
 
 
 def test_hits_of_another_workers_batch_are_left_out(tmp_path: Path) -> None:

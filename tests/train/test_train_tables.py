@@ -85,6 +85,40 @@ def test_three_ranks_look_up_and_sum_gradients(tmp_path: Path) -> None:
     torch.testing.assert_close(summed, expected[:, None].expand(-1, WIDTH))
 
 
+LOOKUPS = ([[5, 0, 22], [], [1, 2]], [[22], [3, 9, 4], []], [[], [], [22, 0]])  # by rank
+
+
+def bring() -> list[tuple[list[list[float]], dict[int, list[float]]]]:
+    """By lookup: the vectors, and what rank r's gradients of r + 1 came to at their owners."""
+    group = Group.joined()
+    table = sharded(ROWS, group, whole_table())
+    held = torch.cat([torch.arange(ROWS)[p::PARTITIONS] for p in table.layout.owned])
+    lookups = [torch.tensor(rows, dtype=torch.int64) for rows in LOOKUPS[group.rank]]
+    answers = []
+    for route, rows_V in zip(table.routes(lookups), lookups, strict=True):
+        vectors_VD = table.bring(route)
+        local_G, summed_GD = table.push(route, torch.full((len(rows_V), WIDTH), group.rank + 1.0))
+        sums = dict(zip(held[local_G].tolist(), summed_GD.tolist(), strict=True))
+        answers.append((vectors_VD.tolist(), sums))
+    return answers
+
+
+def test_several_lookups_are_routed_in_one_exchange(tmp_path: Path) -> None:
+    answers, whole = run_ranks(bring, 3, tmp_path), whole_table()
+    for lookup in range(3):
+        expected: dict[int, float] = {}
+        for rank, answer in enumerate(answers):
+            asked = LOOKUPS[rank][lookup]
+            assert answer[lookup][0] == whole[asked].tolist()
+            for row in asked:
+                expected[row] = expected.get(row, 0.0) + rank + 1
+        pushed: dict[int, list[float]] = {}
+        for answer in answers:
+            assert not pushed.keys() & answer[lookup][1].keys(), "a row has one owner"
+            pushed |= answer[lookup][1]
+        assert pushed == {row: [value] * WIDTH for row, value in expected.items()}
+
+
 def look_up_wrongly() -> str:
     group = Group.joined()
     table = sharded(ROWS, group, whole_table())

@@ -13,13 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipeline.train.losses.blocks import block_rows, own_columns
 from pipeline.train.losses.contract import LossSettings, Step, StepLoss
 from pipeline.train.losses.rows import decay, scaled, unscale
 
 __all__ = ["Compare", "contrasted"]
-
-_BLOCK = 1 << 18  # scores held at once: 1 MiB of float32
-_LEAST = 64  # events of a block, below which matrix products lose speed
 
 # compare(score_RN, positive_R, weight_N): an event's loss [R] and its slope by the positive's
 # score [R]; score_RN, -inf where a negative is the positive, becomes the slopes by the negatives'.
@@ -45,7 +43,7 @@ def contrasted(step: Step, settings: LossSettings, compare: Compare) -> StepLoss
     score_B = torch.linalg.vecdot(user_BD, positive_BD) + bias_V[step.positive_B]
     negatives = _Negatives.of(step, item_VD, bias_V, settings.temperature)
     batch = _Batch(user_BD, score_B / settings.temperature, share_B)
-    sums = _over_blocks(batch, negatives, _hits(step, negatives.row_N), compare)
+    sums = _over_blocks(batch, negatives, own_columns(step, negatives.row_N), compare)
 
     slope_B1 = (sums.slope_B / settings.temperature)[:, None]
     pushed_UD, pushed_VD = torch.zeros_like(step.user_UD), torch.zeros_like(step.item_VD)
@@ -113,7 +111,7 @@ def _over_blocks(batch: _Batch, negatives: _Negatives, hit_B: Tensor, compare: C
         torch.zeros_like(negatives.vector_ND),
         torch.zeros_like(negatives.bias_N),
     )
-    rows = max(_LEAST, _BLOCK // max(1, len(negatives.row_N)))
+    rows = block_rows(len(negatives.row_N))
     for start in range(0, len(batch.user_BD), rows):
         part = slice(start, start + rows)
         user_RD, share_R, hit_R = batch.user_BD[part], batch.share_B[part], hit_B[part]
@@ -129,10 +127,3 @@ def _over_blocks(batch: _Batch, negatives: _Negatives, hit_B: Tensor, compare: C
     sums.slope_ND.div_(negatives.temperature)
     sums.slope_N.div_(negatives.temperature)
     return sums
-
-
-def _hits(step: Step, row_N: Tensor) -> Tensor:
-    """Which of the distinct negatives each event's positive is, -1 for none, int64 [B]."""
-    column_V = torch.full_like(step.item_VD[:, 0], -1, dtype=torch.int64)
-    column_V[row_N] = torch.arange(len(row_N), device=row_N.device)
-    return column_V.index_select(0, step.positive_B)

@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.train.losses.blocks import block_rows, own_columns
 from pipeline.train.losses.contract import LossSettings, Step, StepLoss
 from pipeline.train.losses.rows import decay, scaled, unscale
 
 __all__ = ["negative_sampling"]
 
-_BLOCK = 1 << 18  # logits held at once: 1 MiB of float32
 _PAIRS = 2048  # whose vectors are held at once
-_LEAST = 64  # centers of a block, below which matrix products lose speed
 
 
 def negative_sampling(step: Step, settings: LossSettings) -> StepLoss:
@@ -104,9 +103,7 @@ class _Drawn:
     def of(step: Step, settings: LossSettings, item_VD: Tensor) -> _Drawn:
         row_N, times_N = torch.unique(step.negative_K, return_counts=True)
         weight_N = times_N.to(item_VD) * (settings.per_pair / max(1, len(step.negative_K)))
-        column_V = torch.full_like(item_VD[:, 0], -1, dtype=torch.int64)
-        column_V[row_N] = torch.arange(len(row_N), device=row_N.device)
-        column_B = column_V.index_select(0, step.positive_B)
+        column_B = own_columns(step, row_N)
         event_H = torch.nonzero(column_B >= 0).squeeze(1)
         event_H = event_H[torch.argsort(step.user_B[event_H])]
         slope_ND = item_VD.index_select(0, row_N) / settings.temperature
@@ -123,7 +120,7 @@ def _over_blocks(
     share_U = torch.zeros_like(user_UD[:, 0]).index_add_(0, user_B, share_B)
     pushed_UD, pushed_ND = torch.zeros_like(user_UD), torch.zeros_like(drawn.slope_ND)
     loss = torch.zeros((), dtype=torch.float64, device=user_UD.device)
-    rows = max(_LEAST, _BLOCK // max(1, len(drawn.row_N)))
+    rows = block_rows(len(drawn.row_N))
     center_H = user_B[drawn.event_H]
     ends = torch.bincount(center_H // rows, minlength=-(-len(user_UD) // rows)).cumsum(0).tolist()
     for start, first, last in zip(range(0, len(user_UD), rows), [0, *ends][:-1], ends, strict=True):

@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from pipeline.train.losses.blocks import block_rows, own_columns
 from pipeline.train.losses.contract import LossSettings, Step, StepLoss
 from pipeline.train.losses.rows import decay, multiply, scaled, unscale
 
 __all__ = ["sampled_softmax"]
 
-_BLOCK = 1 << 18  # logits held at once: 1 MiB of float32
-_LEAST = 64  # events of a block, below which matrix products lose speed
 _BITS = 1 / math.log(2)  # of a nat; 2 ** x is computed in a third of the time of e ** x
 _RANGE = 100.0  # bits that fit into a float's exponent, with some to spare
 
@@ -51,7 +50,9 @@ def sampled_softmax(step: Step, settings: LossSettings) -> StepLoss:
         logit_B += step.item_VD[:, end].index_select(0, step.positive_B)
     share_B = step.weight_B / step.size
     batch = _Batch(
-        user_BD, logit_B * (_BITS / settings.temperature), share_B / settings.temperature
+        user_BD,
+        logit_B * (_BITS / settings.temperature) - negatives.most,
+        share_B / settings.temperature,
     )
     sums = _over_blocks(batch, negatives, _Hits.of(step, negatives.row_N))
 
@@ -73,17 +74,21 @@ def sampled_softmax(step: Step, settings: LossSettings) -> StepLoss:
 
 @dataclass(frozen=True)
 class _Negatives:
-    """Each negative once. Logits are in bits: `user @ logit_DN + offset_N`.
+    """Each negative once. One's share of an event is `weight_N * 2 ** (user @ logit_DN + bias_N)`.
 
-    `bounded`: no sum of 2 ** logit can leave the range of a float, so no maximum is needed.
+    Its weight is 1 over how often it is expected, over the greatest of these, which is
+    2 ** `most`: positives are to be divided by as much. To weigh sums of the block and rows of
+    `weighted_ND` is cheaper than to add an offset to every logit. `bias_N` is None where items
+    have none. `bounded`: no sum can leave the range of a float, so no maximum is needed.
     """
 
     row_N: Tensor
-    vector_ND: Tensor
+    weight_N: Tensor
+    weighted_ND: Tensor
     logit_DN: Tensor
-    offset_N: Tensor
+    bias_N: Tensor | None
+    most: Tensor
     bounded: bool
-    biased: bool
 
     @staticmethod
     def of(step: Step, settings: LossSettings, item_VD: Tensor) -> _Negatives:
@@ -91,15 +96,19 @@ class _Negatives:
         vector_ND = item_VD.index_select(0, row_N)
         scale = _BITS / settings.temperature
         offset_N = _log_sums(-step.log_expected_K, index_K, len(row_N)) * _BITS
+        most = offset_N.max() if len(row_N) else offset_N.new_zeros(())
+        weight_N = (offset_N - most).exp2_()
+        bias_N = None
         if settings.biased:
-            offset_N += step.item_VD[:, -1].index_select(0, row_N) * scale
-        bounded = settings.similarity == "cosine" and not settings.biased
-        if bounded and len(row_N):
-            bounded = scale + float(offset_N.max()) + math.log2(len(row_N)) < _RANGE
+            bias_N = step.item_VD[:, -1].index_select(0, row_N) * scale
+        bounded = settings.similarity == "cosine" and bias_N is None
+        if bounded:
+            bounded = scale + abs(float(most)) + math.log2(1 + len(row_N)) < _RANGE
         logit_DN = (vector_ND * scale).T.contiguous()
+        weighted_ND = vector_ND.mul_(weight_N[:, None])
         if settings.rounded:
-            vector_ND, logit_DN = vector_ND.bfloat16(), logit_DN.bfloat16()
-        return _Negatives(row_N, vector_ND, logit_DN, offset_N, bounded, settings.biased)
+            weighted_ND, logit_DN = weighted_ND.bfloat16(), logit_DN.bfloat16()
+        return _Negatives(row_N, weight_N, weighted_ND, logit_DN, bias_N, most, bounded)
 
 
 def _log_sums(values_K: Tensor, index_K: Tensor, size: int) -> Tensor:
@@ -114,7 +123,10 @@ def _log_sums(values_K: Tensor, index_K: Tensor, size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class _Batch:
-    """Events: their users' vectors, their positives' logits in bits, and how they count."""
+    """Events: their users' vectors, their positives' logits in bits, and how they count.
+
+    The logits are less what the negatives' weights are divided by.
+    """
 
     user_BD: Tensor
     positive_B: Tensor
@@ -142,27 +154,29 @@ def _over_blocks(batch: _Batch, negatives: _Negatives, hits: _Hits) -> _Sums:
     scaled_RD = user_BD.new_empty((hits.rows, user_BD.shape[1]))
     sum_B, scale_B, shift_B = torch.zeros_like(positive_B).repeat(3, 1)
     slope_BD, slope_DN = torch.empty_like(user_BD), user_BD.new_zeros(negatives.logit_DN.shape)
-    slope_N = torch.zeros_like(negatives.offset_N)
+    slope_N = torch.zeros_like(negatives.weight_N)
     for start, hit_H in zip(range(0, len(user_BD), hits.rows), hits.blocks, strict=True):
         part = slice(start, start + hits.rows)
         user_RD, positive_R, sum_R, shift_R = (
             t[part] for t in (user_BD, positive_B, sum_B, shift_B)
         )
         logit_RN = logits[: len(user_RD) * len(negatives.row_N)].view(len(user_RD), -1)
-        multiply(user_RD, negatives.logit_DN, logit_RN, onto=negatives.offset_N)
+        multiply(user_RD, negatives.logit_DN, logit_RN, onto=negatives.bias_N)
         logit_RN.view(-1).index_fill_(0, hit_H, -torch.inf)
         if not negatives.bounded:
             torch.maximum(logit_RN.amax(1), positive_R, out=shift_R)
             logit_RN.sub_(shift_R[:, None])
-        torch.sum(logit_RN.exp2_(), 1, out=sum_R)
+        torch.mv(logit_RN.exp2_(), negatives.weight_N, out=sum_R)
         scale_R = torch.div(
             batch.share_B[part], sum_R + (positive_R - shift_R).exp2_(), out=scale_B[part]
         )
-        multiply(logit_RN, negatives.vector_ND, slope_BD[part])
+        multiply(logit_RN, negatives.weighted_ND, slope_BD[part])
         part_RD = torch.mul(user_RD, scale_R[:, None], out=scaled_RD[: len(user_RD)])
-        multiply(part_RD.T.to(negatives.vector_ND.dtype), logit_RN, slope_DN, onto=slope_DN)
-        if negatives.biased:
+        multiply(part_RD.T.to(negatives.logit_DN.dtype), logit_RN, slope_DN, onto=slope_DN)
+        if negatives.bias_N is not None:
             slope_N.addmv_(logit_RN.T, scale_R)
+    slope_DN.mul_(negatives.weight_N)
+    slope_N.mul_(negatives.weight_N)
     over_B = (sum_B.log2() + shift_B - positive_B) / _BITS
     # log(1 + exp(x)) keeps the digits that a difference of two logarithms would lose.
     loss_B = functional.softplus(over_B)
@@ -180,10 +194,7 @@ class _Hits:
     def of(step: Step, row_N: Tensor) -> _Hits:
         """Each positive is among the distinct negatives once at most."""
         events, columns = len(step.positive_B), max(1, len(row_N))
-        rows = max(_LEAST, _BLOCK // columns)
-        column_V = torch.full_like(step.item_VD[:, 0], -1, dtype=torch.int64)
-        column_V[row_N] = torch.arange(len(row_N), device=row_N.device)
-        column_B = column_V.index_select(0, step.positive_B)
+        rows, column_B = block_rows(columns), own_columns(step, row_N)
         event_H = torch.nonzero(column_B >= 0).squeeze(1)
         flat_H = event_H % rows * columns + column_B.index_select(0, event_H)
         sizes = torch.bincount(event_H // rows, minlength=-(-events // rows)).tolist()
