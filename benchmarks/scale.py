@@ -57,10 +57,15 @@ def _vocab(run: Run, users: int, items: int, pairs: int) -> None:
             row = pa.array(np.arange(first, min(count, first + _VOCAB)))
             ids = pc.binary_join_element_wise(side[0], pc.cast(row, pa.string()), "")
             ones = pa.array(np.ones(len(row), np.int64))
-            table = pa.Table.from_arrays([row, ids, ones], schema=VOCAB)
+            never = pa.array(np.zeros(len(row), np.int32))
+            live = pa.array(np.ones(len(row), bool))
+            table = pa.Table.from_arrays([row, ids, ones, never, live], schema=VOCAB)
             out.write_table(f"{side}/part-{number:05d}.parquet", table)
     counters = {"events_in": pairs, "events_kept": pairs, "events_dropped": 0}
-    out.commit({**counters, "users": users, "items": items})
+    for side, count in (("users", users), ("items", items)):
+        counters |= {side: count, f"{side}_live": count}
+        counters |= {f"{side}_retired": 0, f"{side}_shared": 0}
+    out.commit(counters)
 
 
 def _shards(run: Run, users: int, items: int, pairs: int) -> None:

@@ -24,7 +24,7 @@ __all__ = ["JOBS", "main", "run_line"]
 
 JOBS: dict[str, Job] = {
     "events": Job(events.build, events.sources),
-    "vocab": Job(vocab.build),
+    "vocab": Job(vocab.build, vocab.sources, vocab.check),
     "shards": Job(shards.build),
     "train": Job(train.build, check=train.check, forget=train.forget),
     "export": Job(export.build),

@@ -15,7 +15,7 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
-from pipeline.artifact import Artifact, Writer
+from pipeline.artifact import MANIFEST, Artifact, Writer
 from pipeline.config import Config, load
 from pipeline.errors import ArtifactError, EmbedmillError, MachineError
 from pipeline.log import Progress
@@ -68,11 +68,13 @@ def run_stage(run: Run, stage: str, job: Job, terminal: Terminal, *, rebuild: bo
     Raises:
         StaleArtifactError: finished with another config or input, and not `rebuild`.
     """
-    sources = job.sources(run) if job.sources else {}
+    sources, finished = _sources(run, job), run.storage.exists(f"{stage}/{MANIFEST}")
     if _up_to_date(run, stage, sources, rebuild=rebuild):
         artifact = run.artifact(stage)
         terminal.skipped(stage, artifact)
         return Outcome(artifact, built=False)
+    if finished:
+        sources = _sources(run, job)  # what was discarded may have had a say in them
     if rebuild and job.forget:
         job.forget(run)
     out = run.writer(stage, sources)
@@ -130,6 +132,10 @@ def exit_code(work: Callable[[], None]) -> int:
         print("embedmill: this is a bug; please report it with the lines above", file=sys.stderr)
         return BUG
     return 0
+
+
+def _sources(run: Run, job: Job) -> Mapping[str, Any]:
+    return job.sources(run) if job.sources else {}
 
 
 def _up_to_date(run: Run, stage: str, sources: Mapping[str, Any], *, rebuild: bool) -> bool:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jobs.launch import Job, main_of
 from pipeline.artifact import Writer
+from pipeline.config import Config
 from pipeline.log import Progress
-from pipeline.prepare import vocab
+from pipeline.prepare import previous, vocab
 from pipeline.prepare.engine import open_session
 from pipeline.run import Run
 
-__all__ = ["build", "main"]
+__all__ = ["build", "check", "main", "sources"]
 
 
 def build(run: Run, out: Writer, progress: Progress) -> None:
@@ -21,9 +23,19 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
         vocab.build(session, run, out, progress)
 
 
+def sources(run: Run) -> Mapping[str, Any]:
+    """What the stage is built from beside events: the content of the previous vocabulary."""
+    return previous.sources(run)
+
+
+def check(config: Config) -> None:
+    """Raise where the previous run cannot be continued."""
+    previous.check(config)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage from a command line; returns the exit code."""
-    return main_of("vocab", Job(build), argv)
+    return main_of("vocab", Job(build, sources), argv)
 
 
 if __name__ == "__main__":

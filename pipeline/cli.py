@@ -269,6 +269,34 @@ def neighbors(
     _print_items(one, lookup.neighbors(one, item, k), as_json)
 
 
+@app.command()
+def diff(
+    before: RunFolder,
+    after: RunFolder,
+    examples: Annotated[int, typer.Option(min=0, help="ids to name of each kind")] = 3,
+    engine: Annotated[str, typer.Option(help="sail, spark or sc://host:port")] = "sail",
+    as_json: AsJson = False,
+) -> None:
+    """Tell which users and items came, went and stayed between two runs."""
+    from pipeline.prepare.diff import compare
+    from pipeline.prepare.engine import open_session
+    from pipeline.run import open_run
+
+    runs = [open_run(folder) for folder in (before, after)]
+    vocabs = [one.artifact("vocab") for one in runs]
+    with open_session(engine, runs[0].config.run.root) as session:
+        found = compare(session, vocabs[0], vocabs[1], examples)
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    _console().print(_movements(found))
+    for name, side in found.items():
+        titles = _titles(runs[1], _named(side)) if name == "items" else {}
+        for kind, ids in side["examples"].items():
+            if ids and kind != "stayed":
+                _console().print(_named_ids(f"{name} that {kind}", ids, titles))
+
+
 def main() -> None:
     """Entry point of the console command."""
     from jobs.launch import INTERRUPTED, TERMINATED, exit_code
@@ -329,6 +357,47 @@ def _print_items(one: Any, found: list[Any], as_json: bool) -> None:
         cells = [hit.item, *([titles.get(hit.item, "")] if titles else [])]
         table.add_row(str(rank), f"{hit.score:.3f}", *(Text(_on_a_line(cell)) for cell in cells))
     _console().print(table)
+
+
+def _movements(found: dict[str, Any]) -> Table:
+    """How many of each kind, both sides beside each other."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    table.add_column("users", justify="right")
+    table.add_column("items", justify="right")
+    table.add_column("")
+    for kind, said in (
+        ("before", "in use in the first run"),
+        ("came", "in the second alone"),
+        ("  back", "of these, whose row the first had kept"),
+        ("went", "in the first alone"),
+        ("  retired", "of these, whose row the second keeps"),
+        ("stayed", "in both"),
+        ("  moved", "of these, on another row: the second does not continue the first"),
+        ("after", "in use in the second run"),
+    ):
+        counts = (f"{found[side][kind.strip()]:,}" for side in ("users", "items"))
+        table.add_row(kind, *counts, said)
+    return table
+
+
+def _named(side: dict[str, Any]) -> set[str]:
+    return {one["id"] for ids in side["examples"].values() for one in ids}
+
+
+def _named_ids(heading: str, ids: list[dict[str, Any]], titles: dict[str, str]) -> Table:
+    """Examples with their events in both runs."""
+    table = Table(box=None, pad_edge=False, title=f"\n{heading}", title_justify="left")
+    table.add_column("id", overflow="fold")
+    table.add_column("before", justify="right")
+    table.add_column("after", justify="right")
+    if titles:
+        table.add_column("title", overflow="fold")
+    for one in ids:
+        cells = [one["id"], f"{one['before']:,}", f"{one['after']:,}"]
+        cells += [titles.get(one["id"], "")] if titles else []
+        table.add_row(*(Text(_on_a_line(cell)) for cell in cells))
+    return table
 
 
 def _on_a_line(text: str) -> str:

@@ -15,18 +15,29 @@ __all__ = ["DROPS", "LAWS", "LAWS_IF_ASKED", "check_counters", "check_files", "c
 # Conservation: the left counter equals the sum of the right ones, at every commit.
 LAWS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
     "events": [("rows_in", ("events", "rejected", "merged"))],
-    "vocab": [("events_in", ("events_kept", "events_dropped"))],
+    "vocab": [
+        ("events_in", ("events_kept", "events_dropped")),
+        ("users", ("users_live", "users_retired", "users_shared")),
+        ("items", ("items_live", "items_retired", "items_shared")),
+    ],
     "shards": [("events_in", ("train", "valid", "test", "dropped"))],
     "export": [("users_in", ("users",)), ("items_in", ("items",))],
-    "index": [("items_in", ("indexed",))],
+    "index": [("items_in", ("indexed", "not_live"))],
 }
 
 # The same, where a stage was asked to write what the right counters count.
 LAWS_IF_ASKED: dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "shards": [
-        (("train",), ("pairs_events", "pairs_thinned_out")),
+        (("train",), ("pairs_events", "pairs_thinned_out", "pairs_shared_out")),
         (("pairs_found",), ("pairs_counted",)),
-        (("train", "valid"), ("pairs_with_valid_events", "pairs_with_valid_thinned_out")),
+        (
+            ("train", "valid"),
+            (
+                "pairs_with_valid_events",
+                "pairs_with_valid_thinned_out",
+                "pairs_with_valid_shared_out",
+            ),
+        ),
         (("pairs_with_valid_found",), ("pairs_with_valid_counted",)),
     ],
 }

@@ -113,9 +113,24 @@ class Vectors:
         return found_RD
 
     def column(self, name: str) -> NDArray[Any]:
-        """A column of numbers ("count", "bias") over all rows."""
+        """A column of numbers ("count", "bias", "live") over all rows."""
         parts = [self._column(n, name).to_numpy() for n in range(-(-self.count // RANGE))]
         return np.concatenate(parts) if parts else np.empty(0)
+
+    def check_live(self, row: int) -> None:
+        """Raise InputError where the row of an id is retired."""
+        number, place = divmod(row, RANGE)
+        if not self._column(number, "live")[place].as_py():
+            one, raw = self.side.removesuffix("s"), self._column(number, "id")[place].as_py()
+            raise InputError(
+                f"{one} {json.dumps(raw, ensure_ascii=False)} is retired: its row is kept, "
+                "but this run has no events to learn its vector from",
+                where=self.export.storage.root,
+            )
+
+    def live(self) -> NDArray[np.bool_]:
+        """Which rows have an id and events, bool [count]: the others are no candidates."""
+        return self.column("live").astype(bool)
 
     def ids(self, rows: Rows) -> list[str]:
         """Raw ids of some rows, in their order."""

@@ -37,7 +37,11 @@ Floats = NDArray[np.float32]
 
 _VOCAB_RANGE = 1 << 20
 _IDS = pa.schema(
-    [pa.field("row", pa.int64(), nullable=False), pa.field("id", pa.string(), nullable=False)]
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("id", pa.string()),
+        pa.field("live", pa.bool_(), nullable=False),
+    ]
 )
 _HEADER_LIMIT = 1 << 20
 
@@ -124,7 +128,7 @@ def _spec(model: dict[str, Any], vocab: Artifact) -> Spec:
 def _range(table: _Table, ids: _Ids, spec: Spec, bounds: tuple[int, int]) -> pa.Table:
     """Rows first .. last - 1 as a table of the contract."""
     first, last = bounds
-    id_N, count_N = ids.rows(first, last)
+    id_N, count_N, live_N = ids.rows(first, last)
     weight_ND = table.rows("weight", first, last)
     bias_N = table.rows("bias", first, last)[:, 0] if spec.bias else None
     wrong_N = ~np.isfinite(weight_ND).all(axis=1)
@@ -145,6 +149,7 @@ def _range(table: _Table, ids: _Ids, spec: Spec, bounds: tuple[int, int]) -> pa.
         pa.array(np.arange(first, last)),
         id_N,
         count_N,
+        live_N,
         pa.FixedSizeListArray.from_arrays(
             pa.array(vector_NE.reshape(-1)), type=schema.field("vector").type
         ),
@@ -235,7 +240,7 @@ def _tensors(path: str, raw: BinaryIO, where: str) -> dict[str, _Tensor]:
 
 
 class _Ids:
-    """Ids and counts by range of rows; holds one file of the vocabulary at a time."""
+    """Ids, counts and flags by range of rows; holds one file of the vocabulary at a time."""
 
     def __init__(self, vocab: Artifact, side: str) -> None:
         self._vocab = vocab
@@ -243,8 +248,8 @@ class _Ids:
         self._number = -1
         self._table: pa.Table | None = None
 
-    def rows(self, first: int, last: int) -> tuple[pa.Array, pa.Array]:
-        """Columns id and count of rows first .. last - 1, which lie in one file."""
+    def rows(self, first: int, last: int) -> tuple[pa.Array, pa.Array, pa.Array]:
+        """Columns id, count, live of rows first .. last - 1, which lie in one file."""
         number = first // _VOCAB_RANGE
         path = f"{self._side}/part-{number:05d}.parquet"
         if self._table is None or number != self._number:
@@ -252,7 +257,7 @@ class _Ids:
         part = self._table.slice(first - number * _VOCAB_RANGE, last - first)
         if not np.array_equal(part["row"].to_numpy(), np.arange(first, last)):
             raise ContractError("rows are not dense and in order", where=self._vocab.url(path))
-        return tuple(part[name].combine_chunks() for name in ("id", "count"))
+        return tuple(part[name].combine_chunks() for name in ("id", "count", "live"))
 
 
 class _Npy:
@@ -268,7 +273,7 @@ class _Npy:
             return
         vector = part["vector"].combine_chunks().flatten().to_numpy()
         self._matrix.write(np.ascontiguousarray(vector, "<f4"))
-        self._ids.write_table(part.select(["row", "id"]))
+        self._ids.write_table(part.select(_IDS.names))
 
 
 @contextlib.contextmanager

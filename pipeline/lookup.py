@@ -44,12 +44,14 @@ def recommend(run: Run, user: str, k: int = 10, *, exclude_seen: bool = True) ->
         exclude_seen: leave out every item that the log has the user with, in any split.
 
     Raises:
-        InputError: no such user (names some alike), or one that training never saw.
+        InputError: no such user (names some alike), one that training never saw, or one whose
+            row is retired.
     """
     _check_k(k)
     export, spec = run.artifact("export"), Spec.of(run.artifact("export"))
     users = Vectors.of(export, "users")
     row = users.find(user)
+    users.check_live(row)
     splits = _items_of(run.artifact("shards"), row)
     if not any(len(splits[split]) for split in spec.fitted):
         raise InputError(
@@ -73,12 +75,13 @@ def neighbors(run: Run, item: str, k: int = 10) -> list[Hit]:
         k: answers wanted; fewer come where the catalogue holds no more.
 
     Raises:
-        InputError: no such item; names some alike.
+        InputError: no such item (names some alike), or one whose row is retired.
     """
     _check_k(k)
     export, spec = run.artifact("export"), Spec.of(run.artifact("export"))
     items = Vectors.of(export, "items")
     row = _find_item(run, items, item)
+    items.check_live(row)
     own = torch.tensor([row])
     query_BD = _unit(torch.from_numpy(items.gather(own.numpy()))[:, : spec.model_dim])
 
@@ -87,7 +90,8 @@ def neighbors(run: Run, item: str, k: int = 10) -> list[Hit]:
             yield first, _unit(torch.from_numpy(block_ND)[:, : spec.model_dim])
 
     itself = RowLists.of(torch.zeros(1, dtype=torch.int64), own, 1)
-    score_Bk, row_Bk = top_k(query_BD, blocks(), k, itself)
+    barred = torch.from_numpy(np.flatnonzero(~items.live()))
+    score_Bk, row_Bk = top_k(query_BD, blocks(), k, itself, barred)
     return _answers(items, row_Bk[0].numpy(), score_Bk[0].numpy())
 
 

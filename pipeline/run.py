@@ -19,9 +19,10 @@ from pipeline.storage import Storage
 from schemas.manifest import InputEntry, Manifest, digest
 from schemas.stages import STAGES
 
-__all__ = ["Run", "is_published", "open_run", "publish", "published", "save_config"]
+__all__ = ["CONTINUES", "Run", "is_published", "open_run", "publish", "published", "save_config"]
 
 PUBLISHED = "published.json"
+CONTINUES = "continues"  # in the pointer: the run whose rows of ids the published one kept
 
 
 @dataclass(frozen=True)
@@ -120,9 +121,11 @@ class Run:
 def publish(run: Run) -> None:
     """Point `<root>/published.json` at the run. Its gates must have been checked."""
     contents = {stage: run.artifact(stage).manifest.content for stage in STAGES}
+    vocab = run.artifact("vocab")
     value = {
         "format": 1,
         "run": run.config.run.name,
+        **(vocab.read_json("previous.json") if vocab.has("previous.json") else {}),
         "content": digest(contents),
         "stages": contents,
         "published": datetime.now(UTC).isoformat(timespec="seconds"),

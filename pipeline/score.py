@@ -76,6 +76,7 @@ def top_k(
     blocks: Iterable[tuple[int, Tensor]],
     k: int,
     seen: RowLists | None = None,
+    barred: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The k items of largest inner product for each user, equal scores by lower row.
 
@@ -86,6 +87,7 @@ def top_k(
         blocks: (first row, float32 [N, D]) of consecutive items, rows rising.
         k: answers wanted; may exceed the catalogue.
         seen: rows that must not be answered, by user.
+        barred: int64, rows that must not be answered to anybody, rising.
 
     Returns:
         scores float32 [B, k] falling, rows int64 [B, k]; where a user has fewer than k
@@ -104,6 +106,9 @@ def top_k(
             score_BN = user_BD @ part_ND.T
             if masks is not None:
                 masks.apply(score_BN, first + start)
+            if barred is not None:
+                low, high = _between(barred, first + start, score_BN.shape[1])
+                score_BN[:, barred[low:high] - first - start] = -torch.inf
             _merge(best_Bk, rows_Bk, score_BN, first + start)
     if bool(best_Bk.isnan().any()):
         raise NotFiniteError("a score is not a number: the vectors are damaged or diverged")
@@ -159,9 +164,15 @@ class _Masks:
         return _Masks(rows, seen.users()[order])
 
     def apply(self, score_BN: Tensor, first: int) -> None:
-        ends = torch.tensor([first, first + score_BN.shape[1]], device=self.rows.device)
-        low, high = torch.searchsorted(self.rows, ends).tolist()
+        low, high = _between(self.rows, first, score_BN.shape[1])
         score_BN[self.users[low:high], self.rows[low:high] - first] = -torch.inf
+
+
+def _between(rows: Tensor, first: int, number: int) -> tuple[int, int]:
+    """Where rows first .. first + number - 1 begin and end in a rising list."""
+    ends = torch.tensor([first, first + number], device=rows.device)
+    low, high = torch.searchsorted(rows, ends).tolist()
+    return low, high
 
 
 def _block_top_k(score_BN: Tensor, k: int) -> tuple[Tensor, Tensor]:

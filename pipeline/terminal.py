@@ -159,7 +159,7 @@ def _events(c: dict[str, int]) -> str:
 # At most 56 characters each, so that a line with its time fits 80 columns.
 _SUMMARIES: dict[str, Callable[[dict[str, int]], str]] = {
     "events": _events,
-    "vocab": lambda c: f"{_n(c['users'])} users, {_n(c['items'])} items",
+    "vocab": lambda c: f"{_n(c['users_live'])} users, {_n(c['items_live'])} items",
     "shards": lambda c: f"{_n(c['train'])} train, {_n(c['valid'])} valid, {_n(c['test'])} test",
     "train": lambda c: f"{_n(c['epochs'])} epochs, {_n(c['steps'])} steps, best {c['best_epoch']}",
     "export": lambda c: f"{_n(c['users'])} user and {_n(c['items'])} item vectors",

@@ -20,11 +20,11 @@ class StageContract:
 # something runs (workers, engine, root) are marked in `pipeline.config` and never count.
 STAGES: dict[str, StageContract] = {
     "events": StageContract(1, (), ("run.partitions", "events")),
-    "vocab": StageContract(1, ("events",), ("vocab",)),
+    "vocab": StageContract(2, ("events",), ("run.seed", "events.user", "events.item", "vocab")),
     "shards": StageContract(1, ("events", "vocab"), ("run.partitions", "run.seed", "shards")),
     "train": StageContract(1, ("vocab", "shards"), ("run.partitions", "run.seed", "train")),
-    "export": StageContract(1, ("vocab", "train"), ("export",)),
-    "index": StageContract(1, ("shards", "export"), ("run.seed", "index")),
+    "export": StageContract(2, ("vocab", "train"), ("export",)),
+    "index": StageContract(2, ("shards", "export"), ("run.seed", "index")),
     "evaluate": StageContract(1, ("shards", "export", "index"), ("evaluate",)),
     "report": StageContract(
         1,

@@ -1,7 +1,7 @@
 """Arrow schemas of every Parquet file of the line.
 
-Legend: `user`, `item` are raw ids (UTF-8); `user_row`, `item_row` dense rows from 0, by
-falling count; `time` microseconds since 1970-01-01 UTC (null where the log has none);
+Legend: `user`, `item` are raw ids (UTF-8); `user_row`, `item_row` dense rows from 0; `time`
+microseconds since 1970-01-01 UTC (null where the log has none);
 `weight` what the log says of the event (a rating, a count; 1 where it says nothing).
 """
 
@@ -44,12 +44,18 @@ ITEMS_META = pa.schema(
 )
 
 # vocab/users/part-*.parquet and vocab/items/part-*.parquet, sorted by row, part n holding
-# rows [n * 2**20, (n + 1) * 2**20). `count` is events after merging and thresholds.
+# rows [n * 2**20, (n + 1) * 2**20). Rows of a new vocabulary go by falling count; one that
+# continues another keeps its rows and appends to them. `id` is null for the rows that ids out
+# of the vocabulary share. `count` is events after merging and thresholds, 0 for a retired row.
+# `missed` counts the runs in a row, this one included, in which the id did not have its minimum
+# count. `live` rows have an id and events: nothing else is indexed or recommended.
 VOCAB = pa.schema(
     [
         pa.field("row", pa.int64(), nullable=False),
-        pa.field("id", pa.string(), nullable=False),
+        pa.field("id", pa.string()),
         pa.field("count", pa.int64(), nullable=False),
+        pa.field("missed", pa.int32(), nullable=False),
+        pa.field("live", pa.bool_(), nullable=False),
     ]
 )
 
@@ -85,11 +91,14 @@ def embeddings(dimension: int, *, bias: bool) -> pa.Schema:
     The inner product of a user's and an item's `vector` ranks items for the user, whatever
     the model. Where it has biases, an item's last coordinate is its bias and a user's is 1,
     and `bias` holds the bias of either; a rating is then mean + user bias + inner product.
+    Rows are those of the vocabulary, all of them; those that are not `live` (retired ones, and
+    those with null for an id, which are shared) are no candidates for a recommendation.
     """
     fields = [
         pa.field("row", pa.int64(), nullable=False),
-        pa.field("id", pa.string(), nullable=False),
+        pa.field("id", pa.string()),
         pa.field("count", pa.int64(), nullable=False),
+        pa.field("live", pa.bool_(), nullable=False),
         pa.field(
             "vector",
             pa.list_(pa.field("element", pa.float32(), nullable=False), dimension),

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import safetensors.numpy
-from worlds import config
+from worlds import config, counted, vocabulary
 
 from pipeline.run import Run
-from schemas.tables import EVENTS, ITEMS_META, SHARD, VOCAB
+from schemas.tables import EVENTS, ITEMS_META, SHARD
 
 Floats = npt.NDArray[np.float32]
 Pairs = list[tuple[int, int, float]]
@@ -29,7 +29,7 @@ class Planted:
     """What the artifacts say: raw ids, events by split as rows, tables of the model."""
 
     users: list[str]
-    items: list[str]
+    items: list[Any]
     splits: Mapping[str, Pairs]
     user_ND: Floats
     item_ND: Floats
@@ -37,6 +37,7 @@ class Planted:
     user_bias: Floats | None = None
     item_bias: Floats | None = None
     titles: list[str] = field(default_factory=list)
+    retired: frozenset[str | None] = frozenset()  # None for rows without an id
     vocab_rows: int = 1 << 20
 
     def store(self, root: Path | str, **sections: Any) -> Run:
@@ -66,19 +67,19 @@ class Planted:
 
     def _vocab(self, run: Run, total: int) -> None:
         out = run.writer("vocab")
+        tables = {}
         for place, (side, ids) in enumerate((("users", self.users), ("items", self.items))):
             counts = [0] * len(ids)
             for pairs in self.splits.values():
                 for pair in pairs:
                     counts[int(pair[place])] += 1
-            columns = {"row": range(len(ids)), "id": ids, "count": counts}
-            table = pa.table(columns, schema=VOCAB)
+            live = [one not in self.retired for one in ids]
+            tables[side] = vocabulary(ids, counts, live)
             for first in range(0, len(ids), self.vocab_rows):
                 path = f"{side}/part-{first // self.vocab_rows:05d}.parquet"
-                out.write_table(path, table.slice(first, self.vocab_rows))
+                out.write_table(path, tables[side].slice(first, self.vocab_rows))
         out.commit({
-            "events_in": total, "events_kept": total, "events_dropped": 0,
-            "users": len(self.users), "items": len(self.items),
+            "events_in": total, "events_kept": total, "events_dropped": 0, **counted(**tables),
         })  # fmt: skip
 
     def _shards(self, run: Run, total: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from worlds import config
+from worlds import config, counted, vocabulary
 
 import pipeline.run
 from pipeline.artifact import Artifact
@@ -22,7 +22,7 @@ from pipeline.errors import (
 )
 from pipeline.run import Run, open_run, publish, published, save_config
 from pipeline.storage import Storage
-from schemas.tables import EVENTS, VOCAB
+from schemas.tables import EVENTS
 
 COUNTERS = {"rows_in": 3, "events": 2, "rejected": 1, "merged": 0, "rejects_kept": 0}
 
@@ -47,11 +47,11 @@ def events(run: Run, users: tuple[str, str] = ("a", "b"), **sources: Any) -> Art
 
 def vocab(run: Run) -> Artifact:
     out = run.writer("vocab")
-    table = pa.table({"row": [0, 1], "id": ["a", "b"], "count": [1, 1]}, schema=VOCAB)
+    table = vocabulary(["a", "b"], [1, 1])
     out.write_table("users/part-00000.parquet", table)
     out.write_table("items/part-00000.parquet", table)
     return out.commit(
-        {"events_in": 2, "events_kept": 2, "events_dropped": 0, "users": 2, "items": 2}
+        {"events_in": 2, "events_kept": 2, "events_dropped": 0, **counted(table, table)}
     )
 
 

@@ -128,6 +128,7 @@ def test_errors_name_the_key_and_what_is_allowed(sections: dict[str, object], sa
         ("run.engine", {"run": {"engine": "sc://host:15002/;use_ssl=true;token=hunter2"}}),
         ("events.paths", {"events": {"paths": ["a.tsv", "ftp://me:hunter2@host/b.tsv"]}}),
         ("events.items.paths", {"events": {"items": {"paths": "https://me:hunter2@host/i.tsv"}}}),
+        ("vocab.previous", {"vocab": {"previous": "sftp://me:hunter2@host/runs/monday"}}),
     ],
 )
 def test_secrets_have_no_place_in_a_config(key: str, sections: dict[str, object]) -> None:

@@ -113,3 +113,38 @@ def test_scores_of_a_rating_model_are_ratings(tmp_path: Path) -> None:
     found = lookup.recommend(run, "u2", 9)
     assert [hit.item for hit in found] == ["i3", "i2", "i1", "i4"]
     assert [hit.score for hit in found] == pytest.approx([3.9, 3.8, 3.7, 3.0], abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def aged(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """User 7 and items 28 and 29 are retired."""
+    world = dataclasses.replace(clusters(), titles=[f"Film {i}" for i in range(30)])
+    splits = {name: [p for p in pairs if p[0] != 7] for name, pairs in world.splits.items()}
+    retired = frozenset({"u7", "i28", "i29"})
+    return finished(
+        dataclasses.replace(world, splits=splits, retired=retired), tmp_path_factory.mktemp("aged")
+    )
+
+
+def test_retired_items_are_never_answered(aged: Run) -> None:
+    assert lookup.recommend(aged, "u3", 5)[0].item != "i28"  # it was the only one left
+    answers = lookup.recommend(aged, "u3", 1000, exclude_seen=False)
+    assert {hit.row for hit in answers} == set(range(28))
+    near = lookup.neighbors(aged, "i4", 1000)
+    assert {hit.row for hit in near} == set(range(28)) - {4}
+    assert {hit.row for hit in near[:4]} == {9, 14, 19, 24}
+
+
+@pytest.mark.parametrize(
+    ("ask", "name", "message"),
+    [
+        (lookup.recommend, "u7", 'user "u7" is retired: its row is kept'),
+        (lookup.neighbors, "i28", 'item "i28" is retired: its row is kept'),
+        (lookup.neighbors, "film 28", 'item "i28" is retired: its row is kept'),
+    ],
+)
+def test_a_retired_id_is_told_from_an_unknown_one(
+    aged: Run, ask: Any, name: str, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        ask(aged, name, 5)

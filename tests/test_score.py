@@ -53,6 +53,14 @@ def test_seen_items_are_never_answered() -> None:
     assert rows.tolist() == [[4, 2, 1], [-1, -1, -1]]
 
 
+def test_barred_rows_are_answered_to_nobody() -> None:
+    item_ND = torch.arange(6.0)[:, None]
+    barred = torch.tensor([0, 3, 5])
+    for size in (1, 2, 6):
+        _, rows = top_k(torch.ones(2, 1), blocks(item_ND, size), 3, lists([4], []), barred)
+        assert rows.tolist() == [[2, 1, -1], [4, 2, 1]]
+
+
 def test_no_items_at_all() -> None:
     scores, rows = top_k(torch.ones(2, 3), [], 2)
     assert rows.tolist() == [[-1, -1], [-1, -1]]

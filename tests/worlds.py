@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from pipeline.config import Config, parse
+from schemas.tables import VOCAB
 
 DAY = 86_400
 START = 1_577_836_800  # 2020-01-01T00:00:00Z
@@ -87,6 +90,25 @@ def laid(tree: Mapping[str, Any], **sections: Mapping[str, Any]) -> dict[str, An
         **tree,
         **{name: {**tree.get(name, {}), **dict(keys)} for name, keys in sections.items()},
     }
+
+
+def vocabulary(
+    ids: Sequence[str | None], counts: Sequence[int], live: Sequence[bool] = ()
+) -> pa.Table:
+    """A side of a vocabulary; every row is live unless `live` says otherwise."""
+    flags = list(live) or [True] * len(ids)
+    columns = [range(len(ids)), ids, counts, [int(not flag) for flag in flags], flags]
+    return pa.table(dict(zip(VOCAB.names, columns, strict=True)), schema=VOCAB)
+
+
+def counted(users: pa.Table, items: pa.Table) -> dict[str, int]:
+    """The counters of a vocabulary's rows."""
+    found = {}
+    for name, table in (("users", users), ("items", items)):
+        live = sum(table["live"].to_pylist())
+        found |= {name: table.num_rows, f"{name}_live": live, f"{name}_shared": 0}
+        found[f"{name}_retired"] = table.num_rows - live
+    return found
 
 
 def config(root: Path | str, log: Path | str, **sections: Mapping[str, Any]) -> Config:

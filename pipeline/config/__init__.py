@@ -173,6 +173,7 @@ class Config(Section):
             ("run.engine", (self.run.engine,)),
             ("events.paths", self.events.paths),
             ("events.items.paths", items),
+            ("vocab.previous", (self.vocab.previous,)),
         ):
             if any(_SECRET.search(url) for url in urls):
                 raise ValueError(

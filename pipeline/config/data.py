@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from pipeline.config.input import FORMATS, InputConfig
-from pipeline.config.section import Paths, Section
+from pipeline.config.section import ELSEWHERE, Paths, Section
 from pipeline.config.signals import SignalsConfig
 from pipeline.sql import parse
 
@@ -81,6 +81,27 @@ class VocabConfig(Section):
 
     min_user_count: int = Field(1, ge=1, description="users with fewer events are dropped")
     min_item_count: int = Field(1, ge=1)
+    previous: str = Field(
+        "",
+        max_length=4096,
+        json_schema_extra=ELSEWHERE,
+        description="keep the rows of this run's ids: a run's name, its folder or URL, "
+        "or 'published'; empty for a new vocabulary",
+    )
+    retire_after: int = Field(
+        3,
+        ge=0,
+        le=1_000_000,
+        description="runs in a row below its minimum count that an id of the previous run "
+        "stays in use, as long as it has events; its row is its own for ever",
+    )
+    oov_rows: int = Field(
+        0,
+        ge=0,
+        le=65536,
+        description="rows per side that ids out of the vocabulary share by their hash; "
+        "0: their events are dropped",
+    )
 
 
 class PairsConfig(Section):

@@ -1,6 +1,7 @@
 """Ranking metrics of several recommenders over the same users, and by popularity of items.
 
-Legend: B users of a batch, K answers each, N items, S slices.
+Legend: B users of a batch, K answers each, N items, M live
+items, S slices.
 """
 
 from __future__ import annotations
@@ -18,15 +19,18 @@ from pipeline.score import METRICS, RowLists, hit_sums, hits, widths
 __all__ = ["Popularity", "Slices", "Tally"]
 
 Rows = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 
 class Popularity:
-    """Recommends the items with most events, equal ones by lower row."""
+    """Recommends the live items with most events, equal ones by lower row."""
 
-    def __init__(self, count_N: Rows) -> None:
-        self.order_N = torch.from_numpy(np.lexsort((np.arange(len(count_N)), -count_N)))
-        self.place_N = torch.empty_like(self.order_N)
-        self.place_N[self.order_N] = torch.arange(len(count_N))
+    def __init__(self, count_N: Rows, live_N: Flags) -> None:
+        order_M = _by_count(count_N, live_N)
+        self.order_N = torch.from_numpy(order_M)
+        # Others come after all.
+        self.place_N = torch.full((len(count_N),), len(order_M))
+        self.place_N[self.order_N] = torch.arange(len(order_M))
 
     def top(self, k: int, seen: RowLists) -> Tensor:
         """The k most popular items outside each list, int64 [B, k], -1 where none is left."""
@@ -52,7 +56,7 @@ class Slices:
     """Items from the most to the least popular, cut into parts of equal train events.
 
     `of_item` is the slice of each item, int64 [N]; items that the model was never fitted to
-    are in a slice of their own, the last.
+    are in a slice of their own, the last, and so are those that are not live, uncounted.
     """
 
     names: tuple[str, ...]
@@ -61,13 +65,13 @@ class Slices:
     train_events: Tensor
 
     @staticmethod
-    def cut(count_N: Rows, slices: int) -> Slices:
+    def cut(count_N: Rows, live_N: Flags, slices: int) -> Slices:
         """Slices by how many events the model was fitted to."""
-        order_N = np.lexsort((np.arange(len(count_N)), -count_N))
-        before_N = np.cumsum(count_N[order_N]) - count_N[order_N]
+        order_M, count_N = _by_count(count_N, live_N), count_N * live_N
+        before_M = np.cumsum(count_N[order_M]) - count_N[order_M]
         total = max(1, int(count_N.sum()))
-        of_item = np.empty(len(count_N), np.int64)
-        of_item[order_N] = np.minimum(before_N * slices // total, slices - 1)
+        of_item = np.full(len(count_N), slices)
+        of_item[order_M] = np.minimum(before_M * slices // total, slices - 1)
         of_item[count_N == 0] = slices
         names = (
             ("head", "middle", "tail")
@@ -78,9 +82,15 @@ class Slices:
         return Slices(
             (*names, "never trained on"),
             which,
-            torch.bincount(which, minlength=slices + 1),
+            torch.bincount(which[torch.from_numpy(live_N)], minlength=slices + 1),
             torch.bincount(which, torch.from_numpy(count_N).double(), slices + 1).long(),
         )
+
+
+def _by_count(count_N: Rows, live_N: Flags) -> Rows:
+    """Live rows by falling count, equal ones by lower row, int64 [M]."""
+    row_M = np.flatnonzero(live_N)
+    return row_M[np.lexsort((row_M, -count_N[row_M]))]
 
 
 class Tally:
@@ -109,7 +119,7 @@ class Tally:
     def means(self, users: int) -> dict[str, float]:
         """Mean of every metric over `users`, and coverage: the share of items answered."""
         found = {name: value / users for name, value in self.sums.items()} if users else {}
-        size = len(self.slices.of_item)
+        size = int(self.slices.items.sum())
         return found | {
             f"coverage@{k}": int(self.answered[k].sum()) / size for k in self.ks if users and size
         }

@@ -2,7 +2,8 @@
 
 Rules. A user's train and valid items are masked; test items among them (repeats) are not
 asked for. Users without a test item left, and users without an event that the model was
-fitted to, are left out and counted. Items without such an event stay in the catalogue.
+fitted to, are left out and counted. Items without such an event stay in the catalogue, rows
+that are not live (retired ones, and those that ids out of the vocabulary share) do not.
 Popularity (counted over the events that the model was fitted to) and the index answer for
 the same users under the same masks; the index is asked anew for each k, as `embedmill
 recommend` asks it. Ratings are not clipped to a scale.
@@ -22,6 +23,7 @@ Legend: B users of a batch, U users of a group, D coordinates.
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -106,16 +108,22 @@ def build(
 
 @dataclass(frozen=True)
 class _Items:
-    """The item table, held in memory where it is small enough."""
+    """The item table, held in memory where it is small enough, and which of it is live."""
 
     vectors: Vectors
     held: Floats | None
+    live_N: NDArray[np.bool_]
 
     @staticmethod
     def of(export: Artifact) -> _Items:
         vectors = Vectors.of(export, "items")
         small = vectors.count * vectors.dim * 4 <= _HELD
-        return _Items(vectors, vectors.load() if small else None)
+        return _Items(vectors, vectors.load() if small else None, vectors.live())
+
+    @functools.cached_property
+    def barred(self) -> torch.Tensor:
+        """Rows that are not live, rising."""
+        return torch.from_numpy(np.flatnonzero(~self.live_N))
 
     def blocks(self) -> Iterator[tuple[int, torch.Tensor]]:
         """(first row, float32 [N, D]) over the whole catalogue."""
@@ -141,11 +149,12 @@ class _Board:
 
     @staticmethod
     def of(config: EvaluateConfig, counts: Rows, items: _Items, index: Recommender) -> _Board:
-        parts = Slices.cut(counts, config.slices)
+        parts = Slices.cut(counts, items.live_N, config.slices)
         tallies = {name: Tally(config.ks, parts) for name in ("", "popularity", "through_index")}
         asked = torch.zeros(len(parts.names), dtype=torch.int64)
         seconds = dict.fromkeys(("exact", "popularity", "through_index"), 0.0)
-        return _Board(config, items, index, Popularity(counts), parts, tallies, asked, seconds)
+        popularity = Popularity(counts, items.live_N)
+        return _Board(config, items, index, popularity, parts, tallies, asked, seconds)
 
     def add(self, group: Group, user_UD: Floats) -> int:
         """Rank for the group's users with something to find; returns how many they are."""
@@ -156,7 +165,8 @@ class _Board:
             seen, relevant = group.seen.select(batch), group.relevant.select(batch)
             user_BD = user_UD[batch.numpy()]
             with self._timed("exact"):
-                _, rows = top_k(torch.from_numpy(user_BD), self.items.blocks(), most, seen)
+                users, items = torch.from_numpy(user_BD), self.items
+                _, rows = top_k(users, items.blocks(), most, seen, items.barred)
                 self.tallies[""].add(rows, relevant)
             with self._timed("popularity"):
                 self.tallies["popularity"].add(self.popularity.top(most, seen), relevant)

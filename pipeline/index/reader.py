@@ -21,11 +21,16 @@ __all__ = ["IndexReader", "open_index"]
 
 @dataclass(frozen=True)
 class IndexReader:
-    """Searches an index and maps rows back to raw ids."""
+    """Searches an index; its answers are rows of the vocabulary, which map back to raw ids.
+
+    `row_N` are the rows of the items by their place in the index, rising: not every row of
+    the vocabulary is there.
+    """
 
     artifact: Artifact
     spec: dict[str, Any]
     index: Index
+    row_N: Rows
 
     @property
     def items(self) -> int:
@@ -34,7 +39,8 @@ class IndexReader:
 
     def search(self, query_BD: Floats, k: int) -> tuple[Floats, Rows]:
         """Scores float32 [B, k] and rows int64 [B, k]; see `Index.search`."""
-        return self.index.search(query_BD, k)
+        score_Bk, place_Bk = self.index.search(query_BD, k)
+        return score_Bk, self._rows(place_Bk)
 
     def unseen(self, query_BD: Floats, k: int, seen: RowLists) -> tuple[Floats, Rows]:
         """The k best items outside each query's list.
@@ -49,7 +55,7 @@ class IndexReader:
         row_Bk = np.full((len(query_BD), k), -1, np.int64)
         for chosen, width in widths(k, seen, self.items):
             at = chosen.numpy()
-            score_CK, row_CK = self.index.search(query_BD[at], width)
+            score_CK, row_CK = self.search(query_BD[at], width)
             struck = hits(torch.from_numpy(row_CK), seen.select(chosen)).numpy()
             struck |= row_CK < 0
             # Stable: what is left keeps its order.
@@ -62,9 +68,15 @@ class IndexReader:
         return score_Bk, row_Bk
 
     def ids(self, rows: Rows) -> list[str]:
-        """Raw ids of rows, in their order."""
+        """Raw ids of rows that are in the index, in their order."""
         table = self.artifact.read_table("ids.parquet", ["id"])
-        return list(table["id"].take(rows).to_pylist())
+        return list(table["id"].take(np.searchsorted(self.row_N, rows)).to_pylist())
+
+    def _rows(self, place_Bk: Rows) -> Rows:
+        """Rows of places in the index; -1 stays."""
+        if not len(self.row_N):
+            return place_Bk
+        return np.where(place_Bk < 0, -1, self.row_N[place_Bk])
 
 
 def open_index(artifact: Artifact) -> IndexReader:
@@ -75,4 +87,6 @@ def open_index(artifact: Artifact) -> IndexReader:
     """
     spec = artifact.read_json("spec.json")
     kind = kind_of(spec["kind"])
-    return IndexReader(artifact, spec, kind.load(artifact.read("items.faiss"), spec["parameters"]))
+    index = kind.load(artifact.read("items.faiss"), spec["parameters"])
+    row_N = artifact.read_table("ids.parquet", ["row"])["row"].to_numpy()
+    return IndexReader(artifact, spec, index, row_N)

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from pipeline.artifact import Writer
 from pipeline.embeddings import Spec, Vectors
-from pipeline.index.contract import Floats, Index, threads
+from pipeline.index.contract import Floats, Index, Rows, threads
 from pipeline.index.kinds import kind_of
 from pipeline.index.measure import K, Truth, choose_users, exact_latency, latency, recall, truth_of
 from pipeline.log import Progress
@@ -48,21 +48,24 @@ class _Measured:
 
 
 def build(run: Run, out: Writer, progress: Progress) -> None:
-    """Build the configured index over all items, and measure it.
+    """Build the configured index over all live items, and measure it.
+
+    Its places are those of live items by rising row; `ids.parquet` has the row of each.
 
     Raises:
         ConfigError: no such kind, or parameters that do not fit the vectors.
     """
     config, export, shards = run.config.index, run.artifact("export"), run.artifact("shards")
     kind, spec = kind_of(config.kind), Spec.of(export)
-    parameters = kind.plan(spec.items, spec.dim, config)
     items = Vectors.of(export, "items")
+    row_N = np.flatnonzero(items.live())
+    parameters = kind.plan(len(row_N), spec.dim, config)
     with threads(config.threads):
-        item_ND = items.load()
-        progress.update(0, spec.items, "items")
+        item_ND = items.load() if len(row_N) == items.count else items.gather(row_N)
+        progress.update(0, len(row_N), "items")
         index = kind.build(item_ND, parameters, run.config.run.seed)
-        progress.update(spec.items, spec.items, "items")
-        size = _write(out, config.kind, index, items)
+        progress.update(len(row_N), len(row_N), "items")
+        size = _write(out, config.kind, index, items, row_N)
         source, rows = choose_users(shards, config.queries, run.config.run.seed)
         truth = truth_of(Vectors.of(export, "users").gather(rows), item_ND)
         points = _curve(index, truth, item_ND, progress)
@@ -74,7 +77,12 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
     out.write_json("latency.json", {"exact": exact_json, "curve": curve}, volatile=True)
     progress.note(f"recall@{K} {chosen.recall:.4f}, {chosen.milliseconds:.3f} ms a query")
     out.commit(
-        {"items_in": spec.items, "indexed": int(index.engine.ntotal), "queries": len(rows)},
+        {
+            "items_in": spec.items,
+            "indexed": int(index.engine.ntotal),
+            "not_live": spec.items - len(row_N),
+            "queries": len(rows),
+        },
         measured={
             "ms_per_query": chosen.milliseconds,
             "ms_p99": chosen.milliseconds_p99,
@@ -84,13 +92,12 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
     )
 
 
-def _write(out: Writer, kind: str, index: Index, items: Vectors) -> int:
+def _write(out: Writer, kind: str, index: Index, items: Vectors, row_N: Rows) -> int:
     """Write index, ids and spec; returns the bytes of the index."""
     data = index.save()
     out.write("items.faiss", data)
-    every = np.arange(items.count)
     out.write_table(
-        "ids.parquet", pa.table([pa.array(every), pa.array(items.ids(every))], schema=_IDS)
+        "ids.parquet", pa.table([pa.array(row_N), pa.array(items.ids(row_N))], schema=_IDS)
     )
     out.write_json(
         "spec.json",
@@ -100,9 +107,9 @@ def _write(out: Writer, kind: str, index: Index, items: Vectors) -> int:
             "knob": index.knob,
             "metric": "inner_product",
             "dim": items.dim,
-            "items": items.count,
+            "items": len(row_N),
             "bytes": len(data),
-            "estimate": type(index).estimate(items.count, items.dim, index.parameters),
+            "estimate": type(index).estimate(len(row_N), items.dim, index.parameters),
             "sha256": next(e.sha256 for e in out.entries if e.path == "items.faiss"),
         },
     )

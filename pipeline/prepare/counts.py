@@ -49,9 +49,12 @@ class Counts:
 
     def of(self, session: SparkSession, side: str) -> DataFrame:
         """Kept ids of a side with their counts."""
+        return self.every(session, side).where(f"n >= {self.minimum[SIDES.index(side)]}")
+
+    def every(self, session: SparkSession, side: str) -> DataFrame:
+        """All ids of a side that have events, with their counts."""
         files = [f for f in self.files if f"/{side}s-" in f.path]
-        least = self.minimum[SIDES.index(side)]
-        return frame(session, self.storage, files, COUNTS).where(f"n >= {least}")
+        return frame(session, self.storage, files, COUNTS)
 
 
 @dataclass(frozen=True)

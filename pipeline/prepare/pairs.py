@@ -33,6 +33,7 @@ from pipeline.prepare.engine import (
     turn,
 )
 from pipeline.prepare.ordering import order_by
+from pipeline.prepare.previous import Rows
 from pipeline.prepare.sessions import Log, Sessions, Window, kept
 from pipeline.prepare.split import mixed
 from pipeline.prepare.stored import frame
@@ -64,15 +65,15 @@ class _Task:
     window: Window
     subsample: float
     events: int
-    items: int
-    seed: int
+    space: Space
 
 
 @dataclass(frozen=True)
 class Space:
-    """Items of the vocabulary, partitions of the run, and its seed."""
+    """Rows of the vocabulary, partitions of the run, and its seed."""
 
-    items: int
+    users: Rows
+    items: Rows
     partitions: int
     seed: int
 
@@ -95,8 +96,7 @@ def write(
         window=_window(config),
         subsample=config.subsample,
         events=sum(f.rows or 0 for f in files),
-        items=space.items,
-        seed=space.seed,
+        space=space,
     )
     log = _log(session, out.storage, files, space.partitions, thinned=bool(config.subsample))
     tasks = tasks_for(sum(f.bytes for f in files), space.partitions)
@@ -113,7 +113,8 @@ def write(
         path = f"{folder}/part-{number:05d}.parquet"
         if path not in there:
             out.write_table(path, PAIR.empty_table())
-    names = ("", "_found", "_counted", "_events", "_thinned_out", "_sessions", "_sessions_cut")
+    names = ("", "_found", "_counted", "_events", "_thinned_out", "_shared_out", "_sessions",
+             "_sessions_cut")  # fmt: skip
     return {f"{folder}{name}": done.counts[name] for name in names}
 
 
@@ -150,17 +151,20 @@ def _partition(column: str, partitions: int) -> str:
 
 def _find(task: _Task, batches: Batches) -> Batches:
     """Pairs of the sessions of whole users, counted within a batch."""
-    table = together(batches, _LOG)
+    table, items = together(batches, _LOG), task.space.items.total
     for _, rows in by_key(table, "partition"):
         with turn():
             user_E, item_E, time_E, hash_E, frequency_E = (
                 rows[name].to_numpy() for name in (*_EVENT.names, "frequency")
             )
-            stay_E = kept(hash_E, frequency_E, task.events, task.subsample)
+            # A shared row's events are of many users: they make no session.
+            shared_E = task.space.users.shares(user_E)
+            stay_E = kept(hash_E, frequency_E, task.events, task.subsample) & ~shared_E
             sessions = Sessions.of(Log(user_E, item_E, time_E, hash_E), stay_E, task.window)
         counts = {
             "_events": int(stay_E.sum()),
-            "_thinned_out": int((~stay_E).sum()),
+            "_thinned_out": int((~stay_E & ~shared_E).sum()),
+            "_shared_out": int(shared_E.sum()),
             "_sessions": sessions.number,
             "_sessions_cut": sessions.cut,
         }
@@ -170,9 +174,9 @@ def _find(task: _Task, batches: Batches) -> Batches:
                 pair = next(pairs, None)
                 if pair is None:
                     break
-                key, count = _summed(pair[0] * task.items + pair[1], np.ones_like(pair[0]))
+                key, count = _summed(pair[0] * items + pair[1], np.ones_like(pair[0]))
                 part = pa.table(
-                    [key // task.items, key % task.items, count, pa.nulls(len(key), pa.string())],
+                    [key // items, key % items, count, pa.nulls(len(key), pa.string())],
                     schema=_FOUND,
                 )
                 found += int(count.sum())
@@ -193,15 +197,16 @@ def _write(task: _Task, batches: Batches) -> Batches:
 def _write_partition(task: _Task, number: int, rows: pa.Table) -> pa.RecordBatch:
     """The pairs of a partition's centers, each once, with how often it was met."""
     counts: Counter[str] = Counter()
+    items = task.space.items.total
     for said in pc.drop_null(rows["counts"]).to_pylist():
         counts.update(json.loads(said))
     rows = rows.filter(pc.is_valid(rows["center_row"]))
     center_M, context_M = rows["center_row"].to_numpy(), rows["context_row"].to_numpy()
-    key_M, count_M = _summed(center_M * task.items + context_M, rows["count"].to_numpy())
-    hash_M = mixed(key_M ^ np.int64(task.seed)).view(np.int64)
+    key_M, count_M = _summed(center_M * items + context_M, rows["count"].to_numpy())
+    hash_M = mixed(key_M ^ np.int64(task.space.seed)).view(np.int64)
     order = order_by(hash_M, key_M)
     key_M, count_M = key_M[order], count_M[order]
-    table = pa.table([key_M // task.items, key_M % task.items, count_M, hash_M[order]], schema=PAIR)
+    table = pa.table([key_M // items, key_M % items, count_M, hash_M[order]], schema=PAIR)
     path = f"{task.folder}/part-{number:05d}.parquet"
     counts |= {"": table.num_rows, "_counted": int(count_M.sum())}
     return report(write_parquet(task.storage, "shards", path, table), counts)

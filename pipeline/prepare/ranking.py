@@ -22,6 +22,7 @@ from pipeline.parquet import write_parquet
 from pipeline.prepare.engine import (
     REPORT,
     Batches,
+    Done,
     by_key,
     collect,
     gather,
@@ -30,19 +31,20 @@ from pipeline.prepare.engine import (
     together,
 )
 from pipeline.storage import Storage
-from schemas.manifest import FileEntry
 from schemas.tables import VOCAB
 
-__all__ = ["FILE_ROWS", "write_ranked"]
+__all__ = ["FILE_ROWS", "ROWS", "placed", "ranked", "write_rows"]
 
 FILE_ROWS = 1 << 20
 _RANGE_ROWS = 1 << 19  # wanted in a range
 _SAMPLE = 64  # sampled ids per range
 _ORDER = [("n", "descending"), ("id", "ascending")]
 _RANGED = pa.schema([("id", pa.string()), ("n", pa.int64()), ("range", pa.int32())])
-_ROWS = pa.schema(
-    [("row", pa.int64()), ("id", pa.string()), ("n", pa.int64()), ("file", pa.int32())]
+ROWS = pa.schema(
+    [("row", pa.int64()), ("id", pa.string()), ("n", pa.int64()), ("missed", pa.int32())]
 )
+_ROWS = ROWS.append(pa.field("file", pa.int32()))
+_ROWS_DDL = "row long, id string, n long, missed int, file int"
 Key = tuple[int, bytes]  # (-count, id in UTF-8)
 
 
@@ -54,27 +56,44 @@ class _Ranges:
     offsets: tuple[int, ...] = ()
 
 
-def write_ranked(counts: DataFrame, rows: int, storage: Storage, side: str) -> list[FileEntry]:
-    """Write <side>s/part-NNNNN.parquet (schema VOCAB), each a contiguous range of rows.
+def ranked(counts: DataFrame, rows: int, first: int = 0) -> DataFrame:
+    """Ids with their rows, for `write_rows`.
 
     Args:
         counts: columns id, n; distinct ids; read twice or thrice.
         rows: how many there are, at least 1.
+        first: the row to begin with.
+    """
+    ranges = _Ranges(_bounds(counts, rows), (first,))
+    if ranges.bounds:
+        ranges = _Ranges(ranges.bounds, _offsets(counts, ranges, first))
+    ranged = mapped(counts, partial(_assign, ranges), "id string, n long, range int")
+    return mapped(
+        ranged.repartition(len(ranges.offsets), "range"), partial(_rank, ranges), _ROWS_DDL
+    )
+
+
+def placed(frame: DataFrame) -> DataFrame:
+    """Rows that are known already (columns ROWS), for `write_rows`."""
+    return frame.selectExpr(*ROWS.names, f"cast(row div {FILE_ROWS} as int) as file")
+
+
+def write_rows(frame: DataFrame, rows: int, storage: Storage, side: str) -> Done:
+    """Write <side>s/part-NNNNN.parquet (schema VOCAB), each a contiguous range of rows.
+
+    A row is live where it has an id and events.
+
+    Args:
+        frame: of `ranked`, of `placed`, or a union of these; every row from 0 on once.
+        rows: how many there are, at least 1.
         storage: the stage's folder.
         side: "user" or "item".
+
+    Returns:
+        the files, and `events`, the sum of all counts.
     """
-    ranges = _Ranges(_bounds(counts, rows), (0,))
-    if ranges.bounds:
-        ranges = _Ranges(ranges.bounds, _offsets(counts, ranges))
-    ranged = mapped(counts, partial(_assign, ranges), "id string, n long, range int")
-    ordered = mapped(
-        ranged.repartition(len(ranges.offsets), "range"),
-        partial(_rank, ranges),
-        "row long, id string, n long, file int",
-    )
     files = -(-rows // FILE_ROWS)
-    written = mapped(ordered.repartition(files, "file"), partial(_write, storage, side), REPORT)
-    return gather(written).files
+    return gather(mapped(frame.repartition(files, "file"), partial(_write, storage, side), REPORT))
 
 
 def _bounds(counts: DataFrame, rows: int) -> tuple[Key, ...]:
@@ -91,8 +110,8 @@ def _bounds(counts: DataFrame, rows: int) -> tuple[Key, ...]:
     return tuple(dict.fromkeys(picked))
 
 
-def _offsets(counts: DataFrame, ranges: _Ranges) -> tuple[int, ...]:
-    """The first row of each range."""
+def _offsets(counts: DataFrame, ranges: _Ranges, first: int) -> tuple[int, ...]:
+    """The first row of each range, that of the first one given."""
     sizes = np.zeros(len(ranges.bounds) + 1, np.int64)
     table = collect(
         mapped(counts, partial(_assign, ranges), "id string, n long, range int")
@@ -100,7 +119,7 @@ def _offsets(counts: DataFrame, ranges: _Ranges) -> tuple[int, ...]:
         .count()
     )
     sizes[table["range"].to_numpy()] = table["count"].to_numpy()
-    return tuple((np.cumsum(sizes) - sizes).tolist())
+    return tuple((first + np.cumsum(sizes) - sizes).tolist())
 
 
 def _assign(ranges: _Ranges, batches: Batches) -> Batches:
@@ -130,7 +149,8 @@ def _rank(ranges: _Ranges, batches: Batches) -> Batches:
         ordered = rows.take(pc.sort_indices(rows, _ORDER)).combine_chunks()
         first = ranges.offsets[number]
         row = np.arange(first, first + ordered.num_rows, dtype=np.int64)
-        columns = [pa.array(row), ordered["id"], ordered["n"], pa.array(row // FILE_ROWS)]
+        missed = pa.array(np.zeros(len(row), np.int32))
+        columns = [pa.array(row), ordered["id"], ordered["n"], missed, pa.array(row // FILE_ROWS)]
         table = pa.table(dict(zip(_ROWS.names, columns, strict=True))).cast(_ROWS)
         yield from table.to_batches(1 << 16)
 
@@ -138,7 +158,9 @@ def _rank(ranges: _Ranges, batches: Batches) -> Batches:
 def _write(storage: Storage, side: str, batches: Batches) -> Batches:
     """Each file, sorted by row."""
     for number, rows in by_key(together(batches, _ROWS), "file"):
-        ordered = rows.sort_by("row").combine_chunks()
-        table = pa.Table.from_arrays([ordered[c] for c in ("row", "id", "n")], schema=VOCAB)
+        ordered = rows.sort_by("row")
+        live = pc.and_(pc.is_valid(ordered["id"]), pc.greater(ordered["n"], 0))
+        columns = [*(ordered[c] for c in ROWS.names), live]
+        table = pa.Table.from_arrays(columns, schema=VOCAB).combine_chunks()
         entry = write_parquet(storage, "vocab", f"{side}s/part-{number:05d}.parquet", table)
-        yield report(entry, {})
+        yield report(entry, {"events": pc.sum(table["count"]).as_py() or 0})

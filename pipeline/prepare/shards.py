@@ -7,7 +7,7 @@ files of its partition.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -39,6 +39,7 @@ from pipeline.prepare.engine import (
     watched,
 )
 from pipeline.prepare.ordering import order_by
+from pipeline.prepare.previous import Rows, Spec
 from pipeline.prepare.stored import frame
 from pipeline.run import Run
 from pipeline.storage import Storage
@@ -54,6 +55,7 @@ _COUNTS = (
     "cold_users_test",
     "users_without_train",
     "users_not_held_out",
+    "shared_held_out",
 )
 _JOINED = pa.schema(
     [
@@ -74,10 +76,14 @@ class _Task:
     storage: Storage
     cuts: split.Cuts
     config: ShardsConfig
+    spec: Spec
 
 
 def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> None:
     """Write shards/: train, valid and test, a file per partition each; pairs if asked for.
+
+    An event of a shared row is for training alone: whose it is, or of what, is not known. One
+    that would be held out is dropped.
 
     Raises:
         InputError: the split column holds a value that the config does not name.
@@ -85,16 +91,18 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
     """
     events, vocab = run.artifact("events"), run.artifact("vocab")
     partitions = run.config.run.partitions
-    joined = _joined(session, run, events, vocab)
+    joined, spec = _joined(session, run, events, vocab), Spec.of(vocab)
     tasks = tasks_for(sum(f.bytes for f in events.files("data")), partitions)
     with watched(progress, "rows read"):
-        task = _Task(out.storage, cuts_of(run.config.shards, joined), run.config.shards)
+        cuts = cuts_of(run.config.shards, joined)
+        task = _Task(out.storage, cuts, run.config.shards, spec)
         shuffled = joined.repartition(tasks, "partition")
         done = gather(mapped(shuffled, partial(_write, task), REPORT))
     kept = sum(done.counts[name] for name in NAMES)
-    if kept != vocab.counters["events_kept"]:
+    found = kept + done.counts["shared_held_out"]
+    if found != vocab.counters["events_kept"]:
         raise ContractError(
-            f"{kept:,} events found their rows, the vocabulary kept "
+            f"{found:,} events found their rows, the vocabulary kept "
             f"{vocab.counters['events_kept']:,}",
             where=out.storage.root,
             todo="This is a bug; nothing was committed",
@@ -104,23 +112,31 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
     total = events.counters["events"]
     counters = {name: done.counts[name] for name in _COUNTS}
     counters |= {"events_in": total, "dropped": total - kept}
-    counters |= _cold_items(session, out, vocab.counters["items"])
-    counters |= _pairs(session, run, out, vocab.counters["items"])
+    counters |= _cold_items(session, out, vocab.counters["items_live"], spec.items)
+    counters |= _pairs(session, run, out, spec)
     progress.update(total, total, "events")
     out.commit(counters, software=software(session))
 
 
 def _joined(session: SparkSession, run: Run, events: Artifact, vocab: Artifact) -> DataFrame:
-    """Events with rows for ids, their hash and partition; those without a row drop out."""
-    seed, partitions = run.config.run.seed, run.config.run.partitions
+    """Events with rows for ids, their hash and partition.
+
+    Ids without a live row share one by their hash, or drop out.
+    """
+    seed, partitions, spec = run.config.run.seed, run.config.run.partitions, Spec.of(vocab)
     nullable = pa.schema([pa.field(f.name, f.type) for f in EVENTS])
     log = frame(session, events.storage, events.files("data"), nullable).selectExpr(
         "*", f"xxhash64(user, item, time, weight, cast({seed} as bigint)) as hash"
     )
     # Sail builds its hash table from the left side of a join: the smaller one.
     for side in ("user", "item"):
-        rows = _rows(session, vocab, f"{side}s").selectExpr(f"id as {side}", f"row as {side}_row")
-        log = rows.join(log, side).drop(side)
+        rows = _rows(session, vocab, f"{side}s").selectExpr(f"id as {side}", f"row as own_{side}")
+        if spec.side(side).shared:
+            log = rows.join(log, side, "right")
+            row = f"coalesce(own_{side}, cast({spec.slot(side)} as bigint))"
+        else:
+            log, row = rows.join(log, side), f"own_{side}"
+        log = log.selectExpr("*", f"{row} as {side}_row").drop(side, f"own_{side}")
     return log.selectExpr(
         *(name for name in _JOINED.names if name != "partition"),
         f"cast(user_row % {partitions} as int) as partition",
@@ -128,8 +144,8 @@ def _joined(session: SparkSession, run: Run, events: Artifact, vocab: Artifact) 
 
 
 def _rows(session: SparkSession, vocab: Artifact, folder: str) -> DataFrame:
-    schema = pa.schema([("row", pa.int64()), ("id", pa.string())])
-    return frame(session, vocab.storage, vocab.files(folder), schema)
+    schema = pa.schema([("row", pa.int64()), ("id", pa.string()), ("live", pa.bool_())])
+    return frame(session, vocab.storage, vocab.files(folder), schema).where("live")
 
 
 def _write(task: _Task, batches: Batches) -> Batches:
@@ -154,13 +170,19 @@ def _write_partition(task: _Task, number: int, rows: pa.Table) -> Batches:
     )
     codes = split.SPLITS[task.cuts.kind](events, task.cuts)
     split.check(task.cuts.kind, events.user, events.time, codes)
+    shared_user = task.spec.users.shares(events.user)
+    shared = shared_user | task.spec.items.shares(events.item)
+    codes[shared & (codes != split.TRAIN)] = split.DROPPED
     order = order_by(events.hash, events.user, events.item, events.time)
     for code, name in enumerate(NAMES):
         table = _shard(rows.take(pa.array(order[codes[order] == code])))
         path = f"{name}/part-{number:05d}.parquet"
         entry = write_parquet(task.storage, "shards", path, table)
         yield report(entry, {name: table.num_rows})
-    yield report(None, _counts(events, codes, task.cuts))
+    dropped = int((codes == split.DROPPED).sum())
+    own = split.Events(*(getattr(events, f.name)[~shared_user] for f in fields(events)))
+    counts = _counts(own, codes[~shared_user]) if len(own.user) else {}
+    yield report(None, {"shared_held_out": dropped, **counts})
 
 
 def _shard(rows: pa.Table) -> pa.Table:
@@ -179,7 +201,7 @@ def _given(column: pa.ChunkedArray, config: ShardsConfig) -> npt.NDArray[np.int8
     return codes
 
 
-def _counts(events: split.Events, codes: npt.NDArray[np.int8], cuts: split.Cuts) -> dict[str, int]:
+def _counts(events: split.Events, codes: npt.NDArray[np.int8]) -> dict[str, int]:
     """Counts about users, all of whose events are here."""
     users, train = np.unique(events.user), codes == split.TRAIN
     trained = np.unique(events.user[train])
@@ -207,28 +229,30 @@ def _fill_up(out: Writer, partitions: int) -> None:
                 out.write_table(path, SHARD.empty_table())
 
 
-def _cold_items(session: SparkSession, out: Writer, items: int) -> dict[str, int]:
-    """How many items no train event has, and how many of these are in test."""
+def _cold_items(session: SparkSession, out: Writer, live: int, rows: Rows) -> dict[str, int]:
+    """How many live items no train event has, and how many of these are in test."""
     frames = {
         name: frame(
             session,
             out.storage,
             [f for f in out.entries if f.path.startswith(f"{name}/") and f.rows],
             _ITEM,
-        ).distinct()
+        )
+        .where(f"not {rows.holds('item_row')}")
+        .distinct()
         for name in ("train", "test")
     }
     trained = _size(frames["train"])
     cold = _size(frames["test"].join(frames["train"], "item_row", "left_anti"))
-    return {"items_without_train": items - trained, "cold_items_test": cold}
+    return {"items_without_train": live - trained, "cold_items_test": cold}
 
 
-def _pairs(session: SparkSession, run: Run, out: Writer, items: int) -> dict[str, int]:
+def _pairs(session: SparkSession, run: Run, out: Writer, spec: Spec) -> dict[str, int]:
     """Pairs for item2vec, where the config asks for them."""
     config = run.config.shards.pairs
     if config is None:
         return {}
-    space = pairs.Space(items, run.config.run.partitions, run.config.run.seed)
+    space = pairs.Space(spec.users, spec.items, run.config.run.partitions, run.config.run.seed)
     counters = pairs.write(session, out, config, space, ("train",))
     if config.with_valid:
         counters |= pairs.write(session, out, config, space, ("train", "valid"))

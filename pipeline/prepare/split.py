@@ -14,9 +14,21 @@ import numpy.typing as npt
 
 from pipeline.errors import ContractError
 
-__all__ = ["SPLITS", "TEST", "TRAIN", "VALID", "Cuts", "Events", "check", "mixed", "unit"]
+__all__ = [
+    "DROPPED",
+    "SPLITS",
+    "TEST",
+    "TRAIN",
+    "VALID",
+    "Cuts",
+    "Events",
+    "check",
+    "mixed",
+    "unit",
+]
 
 TRAIN, VALID, TEST = 0, 1, 2
+DROPPED = -1  # given by no split: an event that is not to be held out
 Codes = npt.NDArray[np.int8]
 Ints = npt.NDArray[np.int64]
 

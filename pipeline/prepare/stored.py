@@ -21,7 +21,13 @@ from schemas.manifest import FileEntry
 __all__ = ["frame"]
 
 _BATCH = 1 << 16
-_NAMES = {"string": "string", "int64": "long", "int32": "int", "double": "double"}
+_NAMES = {
+    "string": "string",
+    "int64": "long",
+    "int32": "int",
+    "double": "double",
+    "bool": "boolean",
+}
 
 
 @dataclass(frozen=True)

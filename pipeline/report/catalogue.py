@@ -17,7 +17,7 @@ def atlas(data: Mapping[str, Any], labels: int) -> str:
     """The map of items with its legend, search box and read-out."""
     found = data["map"]
     points, names, (first, second) = found["points"], found["categories"], found["variance"]
-    every = len(points) == data["counters"]["vocab"]["items"]
+    every = len(points) == data["counters"]["vocab"]["items_live"]
     shown = (
         f"{'all' if every else 'the'} {count(len(points))} {'' if every else 'most frequent '}items"
     )

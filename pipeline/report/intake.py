@@ -10,6 +10,10 @@ from pipeline.report.wording import count, escape
 
 __all__ = ["DROPS", "ingested", "splits"]
 
+_VOCABULARY = ("users_dropped", "items_dropped", "rounds")
+# Shown where there are any.
+_MOVED = [f"{s}_{c}" for s in ("users", "items") for c in ("back", "gone", "retired", "shared")]
+
 
 # What a rule of the config drops, where there is one.
 DROPS = {
@@ -51,7 +55,7 @@ def ingested(data: Mapping[str, Any]) -> str:
     aside = [(k, v) for k, v in events.items() if k == "late"]
     if aside:
         body += counters_table("Events", aside)
-    extra = [(k, v) for k, v in vocab.items() if k in ("users_dropped", "items_dropped", "rounds")]
+    extra = [(k, v) for k, v in vocab.items() if k in _VOCABULARY or (v and k in _MOVED)]
     if extra:
         body += counters_table("Vocabulary", extra)
     return section(

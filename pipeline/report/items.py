@@ -40,13 +40,38 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Block:
-    """Rows `start`, `start + 1`, …: ids, counts [N], vectors [N, D], biases [N] or None."""
+    """Some rows [N]: ids, counts [N], vectors [N, D], biases [N] or None."""
 
-    start: int
+    rows: npt.NDArray[np.int64]
     ids: pa.Array
     counts: npt.NDArray[np.int64]
     vectors_ND: npt.NDArray[np.float32]
     bias: npt.NDArray[np.float32] | None
+
+    def at(self, places: Sequence[int] | npt.NDArray[np.int64]) -> Block:
+        """The rows at some places of this block, in that order."""
+        chosen = np.asarray(places, np.int64)
+        bias = None if self.bias is None else self.bias[chosen]
+        ids = self.ids.take(pa.array(chosen))
+        return Block(self.rows[chosen], ids, self.counts[chosen], self.vectors_ND[chosen], bias)
+
+    @staticmethod
+    def empty(catalogue: Catalogue) -> Block:
+        """No rows of a catalogue."""
+        none, vectors_ND = np.empty(0, np.int64), np.empty((0, catalogue.dim), np.float32)
+        bias = np.empty(0, np.float32) if catalogue.has_bias else None
+        return Block(none, pa.array([], pa.string()), none, vectors_ND, bias)
+
+    @staticmethod
+    def joined(parts: Sequence[Block]) -> Block:
+        """Blocks, at least one, as one."""
+        ids = pa.concat_arrays([b.ids for b in parts])
+        rows, counts, vectors_ND = (
+            np.concatenate([getattr(b, name) for b in parts])
+            for name in ("rows", "counts", "vectors_ND")
+        )
+        biases = [b.bias for b in parts if b.bias is not None]
+        return Block(rows, ids, counts, vectors_ND, np.concatenate(biases) if biases else None)
 
 
 @dataclass(frozen=True)
@@ -59,35 +84,48 @@ class Catalogue:
     has_bias: bool
 
     def blocks(self, *, vectors: bool = True) -> Iterator[Block]:
-        """All items by row, which is by falling count; without `vectors` their D is 0."""
-        start = 0
-        columns = ["id", "count", *(["vector"] if vectors else [])]
-        columns += ["bias"] if self.has_bias else []
+        """All live items by row; without `vectors` their D is 0."""
         for entry in self.export.files("items"):
-            for batch in self.export.batches(entry.path, _BLOCK_ROWS, columns):
-                yield self._block(start, batch)
-                start += batch.num_rows
+            yield from self._blocks_of(entry.path, vectors=vectors)
 
-    def _block(self, start: int, batch: pa.RecordBatch) -> Block:
+    def _blocks_of(self, path: str, *, vectors: bool) -> Iterator[Block]:
+        columns = ["row", "id", "count", "live", *(["vector"] if vectors else [])]
+        columns += ["bias"] if self.has_bias else []
+        for batch in self.export.batches(path, _BLOCK_ROWS, columns):
+            yield self._block(batch.filter(batch.column("live")))
+
+    def _block(self, batch: pa.RecordBatch) -> Block:
         vectors = np.empty((batch.num_rows, 0), np.float32)
         if "vector" in batch.schema.names:
             flat = batch.column("vector").flatten().to_numpy(zero_copy_only=False)
             vectors = flat.reshape(batch.num_rows, -1)[:, : self.dim]
         bias = batch.column("bias").to_numpy(zero_copy_only=False) if self.has_bias else None
-        counts = batch.column("count").to_numpy(zero_copy_only=False)
-        return Block(start, batch.column("id"), counts, vectors, bias)
+        rows, counts = (batch.column(c).to_numpy(zero_copy_only=False) for c in ("row", "count"))
+        return Block(rows, batch.column("id"), counts, vectors, bias)
 
-    def first(self, n: int) -> list[Block]:
-        """The `n` most frequent items."""
-        found: list[Block] = []
-        for block in self.blocks():
-            keep = n - block.start
-            bias = None if block.bias is None else block.bias[:keep]
-            ids, counts = block.ids[:keep], block.counts[:keep]
-            found.append(Block(block.start, ids, counts, block.vectors_ND[:keep], bias))
-            if keep <= len(block.ids):
-                break
-        return found
+    def first(self, n: int) -> Block:
+        """The `n` most frequent items, equal ones by lower row."""
+        best = np.empty((0, 2), np.int64)  # (-count, row)
+        for entry in self.export.files("items"):
+            for batch in self.export.batches(entry.path, _BLOCK_ROWS, ["row", "count", "live"]):
+                live = batch.filter(batch.column("live"))
+                count_N, row_N = (live.column(c).to_numpy() for c in ("count", "row"))
+                both = np.concatenate((best, np.stack((-count_N, row_N), 1)))
+                best = both[np.lexsort((both[:, 1], both[:, 0]))[:n]]
+        return self.of(best[:, 1].tolist())
+
+    def of(self, rows: Sequence[int]) -> Block:
+        """These rows, distinct and live, in this order; only files that hold some are opened."""
+        wanted, first = np.sort(np.array(rows, np.int64)), 0
+        parts = [Block.empty(self)]
+        for entry in self.export.files("items"):
+            end = first + (entry.rows or 0)
+            if np.searchsorted(wanted, first) < np.searchsorted(wanted, end):
+                blocks = self._blocks_of(entry.path, vectors=True)
+                parts += [b.at(np.flatnonzero(np.isin(b.rows, wanted))) for b in blocks]
+            first = end
+        # Files are in order of rows, and so is what was found in them.
+        return Block.joined(parts).at(np.searchsorted(wanted, rows))
 
     def metadata(self, ids: Iterable[str]) -> dict[str, tuple[str, list[str]]]:
         """Title and categories of those of `ids` that have any."""
@@ -178,7 +216,7 @@ def _by_bias(catalogue: Catalogue, least: int) -> list[tuple[int, float]]:
         if len(rows) > 2 * EXTREMES:
             order = np.argsort(-block.bias[rows], kind="stable")
             rows = rows[np.concatenate((order[:EXTREMES], order[-EXTREMES:]))]
-        kept += [(block.start + int(r), round(float(block.bias[r]), 4)) for r in rows]
+        kept += [(int(block.rows[r]), round(float(block.bias[r]), 4)) for r in rows]
         kept.sort(key=lambda pair: (-pair[1], pair[0]))
         if len(kept) > 2 * EXTREMES:
             kept = kept[:EXTREMES] + kept[-EXTREMES:]
@@ -188,17 +226,17 @@ def _by_bias(catalogue: Catalogue, least: int) -> list[tuple[int, float]]:
 def _resolve(catalogue: Catalogue, asked: Sequence[str]) -> tuple[list[int], list[str]]:
     """Rows of what was asked for (the most frequent item of a title), and what is not there."""
     if not asked:
-        return [b.start + i for b in catalogue.first(WELL_KNOWN) for i in range(len(b.ids))], []
+        return catalogue.first(WELL_KNOWN).rows.tolist(), []
     bearers = {name: [name, *ids] for name, ids in catalogue.ids_titled(asked).items()}
     wanted = pa.array(sorted({one for ids in bearers.values() for one in ids}), pa.string())
-    row_of: dict[str, int] = {}
+    place_of: dict[str, tuple[int, int]] = {}
     for block in catalogue.blocks(vectors=False):
         for i in np.flatnonzero(pc.is_in(block.ids, wanted).to_numpy(zero_copy_only=False)):
-            row_of[block.ids[int(i)].as_py()] = block.start + int(i)
+            place_of[block.ids[int(i)].as_py()] = (-int(block.counts[i]), int(block.rows[i]))
     rows = {
-        name: min(row_of[one] for one in ids if one in row_of)
+        name: min(place_of[one] for one in ids if one in place_of)[1]
         for name, ids in bearers.items()
-        if any(one in row_of for one in ids)
+        if any(one in place_of for one in ids)
     }
     found = list(dict.fromkeys(rows[name] for name in asked if name in rows))
     return found, [name for name in dict.fromkeys(asked) if name not in rows]
@@ -206,38 +244,29 @@ def _resolve(catalogue: Catalogue, asked: Sequence[str]) -> tuple[list[int], lis
 
 def _nearest(catalogue: Catalogue, rows: Sequence[int]) -> list[list[tuple[int, float]]]:
     """For each row its neighbours as (row, cosine), best first, ties by lower row."""
-    queries_QD = _unit(_vectors(catalogue, rows))
     best: list[list[tuple[int, float]]] = [[] for _ in rows]
     if not rows:
         return best
+    queries_QD = _unit(catalogue.of(rows).vectors_ND)
     for block in catalogue.blocks():
+        if not len(block.rows):
+            continue
         # Rounded before comparing, so that the order does not hang on the last bits of BLAS.
         scores_QN = np.round(queries_QD @ _unit(block.vectors_ND).T, 6)
         for q, row in enumerate(rows):
-            inside = row - block.start
-            if 0 <= inside < len(block.ids):
-                scores_QN[q, inside] = -np.inf
-            best[q] = _merge(best[q], scores_QN[q], block.start)
+            scores_QN[q, block.rows == row] = -np.inf
+            best[q] = _merge(best[q], scores_QN[q], block.rows)
     return [[(row, round(score, 4)) for row, score in found] for found in best]
 
 
-def _merge(best: list[tuple[int, float]], scores: Floats, start: int) -> list[tuple[int, float]]:
+def _merge(
+    best: list[tuple[int, float]], scores: Floats, rows: npt.NDArray[np.int64]
+) -> list[tuple[int, float]]:
     k = min(NEIGHBOURS, len(scores))
     floor = np.partition(scores, len(scores) - k)[len(scores) - k]
-    new = [(start + int(i), float(scores[i])) for i in np.flatnonzero(scores >= floor)]
+    new = [(int(rows[i]), float(scores[i])) for i in np.flatnonzero(scores >= floor)]
     kept = sorted(best + new, key=lambda pair: (-pair[1], pair[0]))
     return [pair for pair in kept if np.isfinite(pair[1])][:NEIGHBOURS]
-
-
-def _vectors(catalogue: Catalogue, rows: Sequence[int]) -> npt.NDArray[np.float32]:
-    found = np.zeros((len(rows), catalogue.dim), np.float32)
-    for block in catalogue.blocks():
-        for q, row in enumerate(rows):
-            if 0 <= row - block.start < len(block.ids):
-                found[q] = block.vectors_ND[row - block.start]
-        if rows and block.start + len(block.ids) > max(rows):
-            break
-    return found
 
 
 def _unit(vectors_ND: npt.NDArray[np.float32]) -> Floats:
@@ -252,10 +281,8 @@ def _describe(catalogue: Catalogue, rows: set[int]) -> dict[int, dict[str, Any]]
     """Row → {row, id, count, title, categories}; the title is the id where there is none."""
     bare: dict[int, tuple[str, int]] = {}
     for block in catalogue.blocks(vectors=False):
-        for row in rows:
-            i = row - block.start
-            if 0 <= i < len(block.ids):
-                bare[row] = (block.ids[i].as_py(), int(block.counts[i]))
+        for i in np.flatnonzero(np.isin(block.rows, list(rows))).tolist():
+            bare[int(block.rows[i])] = (block.ids[i].as_py(), int(block.counts[i]))
         if len(bare) == len(rows):
             break
     metadata = catalogue.metadata(one for one, _ in bare.values())

@@ -90,8 +90,8 @@ def _lede(data: Mapping[str, Any], times: Mapping[str, Any]) -> str:
     spent = sum(stage["seconds"] for stage in times["stages"])
     said = (
         f"{plural(counters['events'].get('events'), 'event')} of "
-        f"{plural(counters['vocab'].get('users'), 'user')} and "
-        f"{plural(counters['vocab'].get('items'), 'item')} became "
+        f"{plural(counters['vocab'].get('users_live'), 'user')} and "
+        f"{plural(counters['vocab'].get('items_live'), 'item')} became "
         f"{data['model'].get('dim', '?')}-dimensional vectors in {seconds(spent)}. "
     )
     key = f"recall@{data['ks'][0]}"

@@ -31,13 +31,14 @@ def project(catalogue: Catalogue, most: int) -> dict[str, Any]:
         colour, most frequent first, "points": items with x and y in [0, 1] and `category`,
         an index into the names, or CATEGORIES for all others, or None without categories}.
     """
-    blocks = catalogue.first(most)
-    vectors_ND = np.concatenate([b.vectors_ND for b in blocks]) if blocks else np.zeros((0, 1))
-    xy_N2, variance = principal_components(vectors_ND)
-    ids = [one for b in blocks for one in b.ids.to_pylist()]
-    counts = [int(c) for b in blocks for c in b.counts]
+    found = catalogue.first(most)
+    xy_N2, variance = principal_components(found.vectors_ND)
+    ids = found.ids.to_pylist()
     metadata = catalogue.metadata(ids)
-    points = [describe(row, ids[row], counts[row], metadata) for row in range(len(ids))]
+    points = [
+        describe(row, raw, count, metadata)
+        for row, raw, count in zip(found.rows.tolist(), ids, found.counts.tolist(), strict=True)
+    ]
     names = _categories(points)
     for point, (x, y) in zip(points, _fit(xy_N2), strict=True):
         point["x"], point["y"] = round(float(x), 4), round(float(y), 4)

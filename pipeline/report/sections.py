@@ -24,6 +24,15 @@ _MEANING = {
     "late": "events whose time is not of the day of the folder that their file lies in",
     "users_dropped": "users below vocab.min_user_count",
     "items_dropped": "items below vocab.min_item_count",
+    "users_back": "users back on their rows after having been retired",
+    "items_back": "items back on their rows after having been retired",
+    "users_gone": "users retired in this run",
+    "items_gone": "items retired in this run",
+    "users_retired": "rows kept for users without enough events, in all",
+    "items_retired": "rows kept for items without enough events, in all",
+    "users_shared": "rows that users below the minimum count share",
+    "items_shared": "rows that items below the minimum count share",
+    "shared_held_out": "events of shared rows that would have been held out, dropped",
     "rounds": "rounds until the minimum counts were stable",
     "dropped": "events of users or items below the minimum counts",
     "repeats_valid": "validation events whose item the user already has in train",
@@ -163,8 +172,8 @@ def line(data: Mapping[str, Any], times: Mapping[str, Any]) -> str:
     counters = data["counters"]
     made = {
         "events": f"{count(counters['events'].get('events'))} events",
-        "vocab": f"{plural(counters['vocab'].get('users'), 'user')}, "
-        f"{plural(counters['vocab'].get('items'), 'item')}",
+        "vocab": f"{plural(counters['vocab'].get('users_live'), 'user')}, "
+        f"{plural(counters['vocab'].get('items_live'), 'item')}",
         "shards": f"{count(counters['shards'].get('train'))} to train",
         "train": f"{count(counters['train'].get('epochs'))} epochs",
         "export": f"{data['model'].get('dim', '?')} dimensions",

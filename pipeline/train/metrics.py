@@ -33,6 +33,7 @@ class Validation:
     """Validation of the owned users: `seen` are their train items, `relevant` the others.
 
     `users` counts the users over all workers; 0 means that there is nothing to measure on.
+    `barred` are the item rows, rising, that are no part of the catalogue; None: all are.
     """
 
     user_B: Tensor
@@ -40,6 +41,7 @@ class Validation:
     relevant: RowLists
     events: Events
     users: int
+    barred: Tensor | None = None
 
 
 def validation(
@@ -91,7 +93,8 @@ def rank(
     user_BD = _ready(user_BD.cpu(), settings)
     if settings.biased:
         user_BD[:, -1] = 1.0
-    _, rows_Bk = top_k(user_BD, _blocks(items, settings, smoothing), CUT, chosen.seen)
+    blocks = _blocks(items, settings, smoothing)
+    _, rows_Bk = top_k(user_BD, blocks, CUT, chosen.seen, chosen.barred)
     sums = metric_sums(rows_Bk, chosen.relevant, [CUT])
     names = sorted(sums)
     totals = torch.tensor([sums[n] for n in names], dtype=torch.float64)

@@ -1,6 +1,6 @@
 """Negatives shared by the whole global batch, and how often each is to be expected.
 
-Legend: K negatives, I items of the catalogue.
+Legend: K negatives, I rows of items, M of them in the catalogue.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ class NegativeSampler:
 
     `number` are drawn so; beside them come the items of `from_batch` events of the batch (of
     all of them, where it has no more). `cumulative_I` holds the running sum of count ** power
-    (None for uniform), `count_I` the train events of each item.
+    (None for uniform), `count_I` the train events of each item. `barred_I` says which items are
+    no part of the catalogue (None: all are), `open_M` holds the others: uniform draws are of
+    these, and draws by count find no events of a retired one.
     """
 
     number: int
@@ -31,12 +33,16 @@ class NegativeSampler:
     from_batch: int
     count_I: Tensor
     cumulative_I: Tensor | None
+    barred_I: Tensor | None = None
+    open_M: Tensor | None = None
 
     def draw(self, step: int) -> Tensor:
         """The negatives of a global step (counted over all epochs), int64 [number]."""
         source = generator(self.seed, "negatives", step)
         if self.cumulative_I is None:
-            return torch.randint(len(self.count_I), (self.number,), generator=source)
+            if self.open_M is None:
+                return torch.randint(len(self.count_I), (self.number,), generator=source)
+            return self.open_M[torch.randint(len(self.open_M), (self.number,), generator=source)]
         drawn_K = torch.rand(self.number, dtype=torch.float64, generator=source)
         rows_K = torch.searchsorted(self.cumulative_I, drawn_K * self.cumulative_I[-1], right=True)
         return rows_K.clamp_(max=len(self.count_I) - 1)
@@ -67,7 +73,10 @@ class NegativeSampler:
         """
         count_K = self.count_I[rows_K]
         if self.cumulative_I is None:
-            expected_K = torch.full_like(count_K, self.number / len(self.count_I))
+            size = len(self.count_I if self.open_M is None else self.open_M)
+            expected_K = torch.full_like(count_K, self.number / size)
+            if self.barred_I is not None:
+                expected_K[self.barred_I[rows_K]] = 0
         else:
             expected_K = self.number * count_K**self.power / self.cumulative_I[-1]
         if self.from_batch:
@@ -77,7 +86,13 @@ class NegativeSampler:
 
 
 def sampler(
-    count_I: Tensor, *, number: int, power: float, from_batch: int, seed: int
+    count_I: Tensor,
+    *,
+    number: int,
+    power: float,
+    from_batch: int,
+    seed: int,
+    barred: Tensor | None = None,
 ) -> NegativeSampler:
     """A sampler over the catalogue.
 
@@ -87,7 +102,13 @@ def sampler(
         power: 0 for uniform, 1 by count.
         from_batch: how many of the batch's events give their items too.
         seed: the run's.
+        barred: rows that are no part of the catalogue, int64; None for none.
     """
     count_I = count_I.double()
     cumulative_I = (count_I**power).cumsum(0) if power > 0 else None
-    return NegativeSampler(number, seed, power, from_batch, count_I, cumulative_I)
+    flags_I = None
+    if barred is not None:
+        flags_I = torch.zeros(len(count_I), dtype=torch.bool)
+        flags_I[barred] = True
+    open_M = None if flags_I is None else (~flags_I).nonzero()[:, 0]
+    return NegativeSampler(number, seed, power, from_batch, count_I, cumulative_I, flags_I, open_M)

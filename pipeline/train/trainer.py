@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.artifact import Writer
+from pipeline.artifact import Artifact, Writer
 from pipeline.config import TrainConfig
 from pipeline.errors import NotFiniteError
 from pipeline.run import Run
@@ -218,10 +219,18 @@ def prepared(task: Task, group: Group, cursor: Cursor) -> Trainer:
         shards, vocab = task.run.artifact("shards"), task.run.artifact("vocab")
         rows = vocab.counters["users"], vocab.counters["items"]
         train, valid = (read_events(shards, splits, layout, rows) for splits in (fitted, held))
-        data = Data(*rows, train, valid)
+        data = Data(*rows, train, valid, barred=_barred(vocab))
         if OBJECTIVES[task.run.config.train.objective].pairs:
             data = _paired(task, data, fitted, layout)
     return assembled(task.run, data, group, cursor)
+
+
+def _barred(vocab: Artifact) -> Tensor | None:
+    """Rows of items that are not live: retired ones, and those that ids share."""
+    if vocab.counters["items_live"] == vocab.counters["items"]:
+        return None
+    live = vocab.read_tables("items", ["live"])["live"].to_numpy()
+    return torch.from_numpy(np.flatnonzero(~live))
 
 
 def _paired(task: Task, data: Data, fitted: tuple[str, ...], layout: Layout) -> Data:
@@ -239,7 +248,8 @@ def _paired(task: Task, data: Data, fitted: tuple[str, ...], layout: Layout) -> 
 class Data:
     """What a worker trains on: rows of both tables, and the events of its partitions.
 
-    With `pairs` it trains on these, and the events only say what validation asks for.
+    With `pairs` it trains on these, and the events only say what validation asks for. `barred`
+    are the rows of items that are not live, rising; None where all are.
     """
 
     users: int
@@ -248,6 +258,7 @@ class Data:
     valid: Events
     pairs: Events | None = None
     histories: Histories | None = None
+    barred: Tensor | None = None
 
 
 def assembled(run: Run, data: Data, group: Group, cursor: Cursor) -> Trainer:
@@ -305,8 +316,11 @@ def assembled(run: Run, data: Data, group: Group, cursor: Cursor) -> Trainer:
         events=events,
         votes=counted,
         decay=decay_of(events, config.l2_power, users.rows, items.rows),
-        chosen=metrics.validation(
-            train, data.valid, layout, group, limit=config.valid_users, seed=seed
+        chosen=replace(
+            metrics.validation(
+                train, data.valid, layout, group, limit=config.valid_users, seed=seed
+            ),
+            barred=data.barred,
         ),
         sampler=sampler(
             item_counts(train, data.items, group),
@@ -314,6 +328,7 @@ def assembled(run: Run, data: Data, group: Group, cursor: Cursor) -> Trainer:
             power=config.negatives_power,
             from_batch=from_batch,
             seed=seed,
+            barred=data.barred,
         ),
         users=users,
         items=items,

@@ -267,3 +267,26 @@ def test_a_gate_on_no_metric_stops_before_the_work(tmp_path: Path) -> None:
     gates = {"least": {"recall@11": 0.5}}
     with pytest.raises(ConfigError, match=r"no metric 'recall@11'; did you mean 'recall@1"):
         evaluated(clusters(), tmp_path, evaluate={"ks": KS, "gates": gates})
+
+
+def test_rows_that_are_not_live_are_as_if_they_were_not_there(tmp_path: Path) -> None:
+    """Retired and shared rows have vectors too, here of the best: nobody is answered them."""
+    world = random_world()
+    item_ND = np.concatenate((world.item_ND, 9 * world.item_ND[:2], 9 * world.item_ND[:1]))
+    train = [*world.splits["train"], *[(u, 39, 1.0) for u in range(5)]]
+    wider = dataclasses.replace(
+        world,
+        items=[*world.items, "old", "older", None],
+        item_ND=item_ND.astype(np.float32),
+        retired=frozenset({"old", "older", None}),
+    )
+    run, one = evaluated(world, tmp_path / "one")
+    _, two = evaluated(wider, tmp_path / "two")
+    for name in ("metrics.json", "slices.json"):
+        assert one.read_json(name) == two.read_json(name)
+    # Events of a shared row, which popularity and the slices may not count.
+    third = dataclasses.replace(wider, splits={**world.splits, "train": train})
+    _, three = evaluated(third, tmp_path / "three")
+    assert one.read_json("metrics.json") == three.read_json("metrics.json")
+    assert one.read_json("slices.json") == three.read_json("slices.json")
+    assert run.artifact("index").counters["indexed"] == 37

@@ -37,7 +37,7 @@ def of(world: Planted, root: Path, **sections: Any) -> Artifact:
 @pytest.mark.parametrize("kind", INDEXES)
 def test_what_is_written(tmp_path: Path, kind: str) -> None:
     art = of(clusters(), tmp_path, index={"kind": kind, "queries": 25})
-    assert art.counters == {"items_in": 30, "indexed": 30, "queries": 25}
+    assert art.counters == {"items_in": 30, "indexed": 30, "not_live": 0, "queries": 25}
     found = art.read_json("recall.json")
     assert found["recall@10"] == 1.0
     assert found["queries_from"] == "test"
@@ -163,3 +163,25 @@ def test_recall_counts_what_is_missing() -> None:
     rows = np.array([[39, 38, 37, 36, 35, 34, 33, 0, 1, -1]])
     index.search = lambda q, k, s=0: (rows.astype(np.float32), rows)  # type: ignore[method-assign]
     assert recall(index, truth, item_ND) == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize("kind", INDEXES)
+def test_only_live_items_are_indexed(tmp_path: Path, kind: str) -> None:
+    world = clusters(items=60)
+    retired = frozenset({"i0", "i7", "i59", None})
+    world = dataclasses.replace(
+        world,
+        items=[*world.items, None],
+        item_ND=np.concatenate((world.item_ND, world.item_ND[:1])),
+        retired=retired,
+    )
+    art = of(world, tmp_path, index={"kind": kind})
+    assert art.counters == {"items_in": 61, "indexed": 57, "not_live": 4, "queries": 40}
+    reader = open_index(art)
+    assert reader.items == 57
+    # Item 7 asked for: the nearest others of its cluster, by their rows in the vocabulary.
+    _, found = reader.search(world.item_ND[7:8], 11)
+    assert set(found[0].tolist()) == {row for row in range(2, 60, 5) if row != 7}
+    _, found = reader.search(world.item_ND[7:8], 100)
+    assert sorted(found[0][found[0] >= 0]) == [r for r in range(60) if r not in (0, 7, 59)]
+    assert reader.ids(np.array([58, 1, 8])) == ["i58", "i1", "i8"]

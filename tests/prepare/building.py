@@ -11,7 +11,7 @@ from worlds import laid
 
 from pipeline.config import parse
 from pipeline.log import Quiet
-from pipeline.prepare import events, shards, vocab
+from pipeline.prepare import events, previous, shards, vocab
 from pipeline.run import Run
 
 DATA_STAGES = ("events", "vocab", "shards")
@@ -32,11 +32,19 @@ def build(session: SparkSession, config: Tree, last: str = "shards") -> Run:
     """The data stages up to `last`."""
     run = Run(parse(config))
     for stage in DATA_STAGES[: DATA_STAGES.index(last) + 1]:
-        out = run.writer(stage, events.stamps(run) if stage == "events" else None)
-        {"events": events, "vocab": vocab, "shards": shards}[stage].build(
-            session, run, out, Quiet()
-        )
+        build_stage(session, run, stage)
     return run
+
+
+def build_stage(session: SparkSession, run: Run, stage: str) -> None:
+    """One data stage; those before it are there."""
+    room, stamps = {
+        "events": (events, events.stamps),
+        "vocab": (vocab, previous.sources),
+        "shards": (shards, None),
+    }[stage]
+    out = run.writer(stage, stamps(run) if stamps else None)
+    room.build(session, run, out, Quiet())
 
 
 def hashes(run: Run, stage: str, folder: str = "") -> dict[str, str]:

@@ -180,6 +180,7 @@ def test_cold_users_and_items_are_counted(tmp_path: Path, sail: SparkSession) ->
         "items_without_train": 1,
         "repeats_valid": 0,
         "repeats_test": 1,
+        "shared_held_out": 0,
     }
 
 

@@ -23,9 +23,9 @@ def pairs_log(path: Path, pairs: list[Pair]) -> str:
     return str(written(path, [f"{u}\t{i}\t{n}\t1" for n, (u, i) in enumerate(pairs)]))
 
 
-def ranked(counts: Counter[str]) -> list[tuple[int, str, int]]:
+def ranked(counts: Counter[str]) -> list[tuple[int, str, int, int, bool]]:
     order = sorted(counts.items(), key=lambda c: (-c[1], c[0].encode()))
-    return [(row, name, count) for row, (name, count) in enumerate(order)]
+    return [(row, name, count, 0, True) for row, (name, count) in enumerate(order)]
 
 
 def core(pairs: list[Pair], users: int, items: int) -> list[Pair]:
@@ -59,7 +59,7 @@ def test_rows_by_falling_count_ties_by_bytes(tmp_path: Path, sail: SparkSession)
     assert found == ranked(Counter(u for u, _ in pairs))
     assert [r[1] for r in found] == ["é", "B", "a", "b", "z", "🎬"]
     found = [tuple(r.values()) for r in rows(run, "vocab", "items")]
-    assert found == [(0, "x", 4), (1, "y", 2), (2, "z", 1)]
+    assert found == [(0, "x", 4, 0, True), (1, "y", 2, 0, True), (2, "z", 1, 0, True)]
 
 
 @pytest.mark.parametrize("least", [(1, 1), (3, 1), (1, 4), (4, 4)])

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from worlds import counted, vocabulary
 
 from pipeline import report
 from pipeline.artifact import Writer
@@ -22,7 +23,7 @@ from pipeline.config import parse
 from pipeline.embeddings import Spec
 from pipeline.log import Quiet
 from pipeline.run import Run
-from schemas.tables import EVENTS, ITEMS_META, REJECTS, SHARD, VOCAB, embeddings
+from schemas.tables import EVENTS, ITEMS_META, REJECTS, SHARD, embeddings
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -55,6 +56,7 @@ class ReportWorld:
     title: Callable[[int], str] = lambda i: f"Film number {i} ({1950 + i % 70})"
     category: Callable[[int], str] = lambda i: f"genre-{i % 4}"
     ks: tuple[int, ...] = (10, 20, 100)
+    not_live: frozenset[int] = frozenset()
 
     def write(self, root: Path | str, **section: Any) -> Run:
         """All stages before `report`, finished; `section` is the config's `report`."""
@@ -131,17 +133,14 @@ class ReportWorld:
         out.commit(counters)
 
     def _vocab(self, out: Writer) -> None:
-        rows = list(range(self.items))
-        table = pa.table(
-            {"row": rows, "id": [f"i{i}" for i in rows], "count": [self.count(i) for i in rows]},
-            schema=VOCAB,
-        )
-        out.write_table("items/part-00000.parquet", table)
-        users = pa.table({"row": [0], "id": ["u0"], "count": [9]}, schema=VOCAB)
+        rows = range(self.items)
+        items = vocabulary([f"i{i}" for i in rows], [self.count(i) for i in rows])
+        out.write_table("items/part-00000.parquet", items)
+        users = vocabulary(["u0"], [9])
         out.write_table("users/part-00000.parquet", users)
         out.commit({
-            "events_in": 5000, "events_kept": 4980, "events_dropped": 20, "users": 1,
-            "items": self.items, "users_dropped": 2, "items_dropped": 1, "rounds": 1,
+            "events_in": 5000, "events_kept": 4980, "events_dropped": 20,
+            **counted(users, items), "users_dropped": 2, "items_dropped": 1, "rounds": 1,
         })  # fmt: skip
 
     def _shards(self, out: Writer) -> None:
@@ -198,6 +197,7 @@ class ReportWorld:
             pa.array(rows, pa.int64()),
             pa.array([f"i{i}" for i in rows], pa.string()),
             pa.array([self.count(i) for i in rows], pa.int64()),
+            pa.array([i not in self.not_live for i in rows]),
             pa.FixedSizeListArray.from_arrays(flat, type=schema.field("vector").type),
         ]
         if self.biased:
@@ -236,7 +236,7 @@ class ReportWorld:
         latency = {"exact": exact, "curve": points}
         out.write_json("latency.json", latency, volatile=True)
         out.commit(
-            {"items_in": self.items, "indexed": self.items, "queries": 50},
+            {"items_in": self.items, "indexed": self.items, "not_live": 0, "queries": 50},
             measured={"ms_per_query": 0.16},
         )
 

@@ -22,11 +22,11 @@ from pipeline.run import Run
 Built = Callable[..., Run]
 
 
-def brute_force(world: ReportWorld, row: int) -> list[int]:
+def brute_force(world: ReportWorld, row: int, most: int = NEIGHBOURS) -> list[int]:
     unit = world.vectors().astype(np.float64)
     cosines = unit @ unit[row]
     cosines[row] = -np.inf
-    return np.argsort(-cosines, kind="stable")[:NEIGHBOURS].tolist()
+    return np.argsort(-cosines, kind="stable")[:most].tolist()
 
 
 def test_neighbours_are_the_planted_cluster_and_equal_a_brute_force(tmp_path: Path) -> None:
@@ -113,17 +113,41 @@ def test_the_bias_of_a_softmax_is_no_judgement(tmp_path: Path) -> None:
     assert extremes(open_catalogue(ReportWorld(softmax_bias=True).write(tmp_path))) is None
 
 
-def test_only_the_files_of_the_most_frequent_items_are_opened(
+def test_only_vectors_of_the_most_frequent_items_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     catalogue = open_catalogue(ReportWorld().write(tmp_path))
     opened: list[str] = []
-    real = type(catalogue.export.storage).open
+    real = type(catalogue.export).batches
 
-    def noting(self: Any, path: str) -> Any:
-        opened.append(path)
-        return real(self, path)
+    def noting(self: Any, path: str, rows: int, columns: list[str]) -> Any:
+        if "vector" in columns:
+            opened.append(path)
+        return real(self, path, rows, columns)
 
-    monkeypatch.setattr(type(catalogue.export.storage), "open", noting)
-    assert sum(len(block.ids) for block in catalogue.first(10)) == 10
+    monkeypatch.setattr(type(catalogue.export), "batches", noting)
+    assert catalogue.first(10).rows.tolist() == list(range(10))
     assert opened == ["items/part-00000.parquet"]
+
+
+def test_rows_that_are_not_live_are_nowhere(tmp_path: Path) -> None:
+    world = ReportWorld(not_live=frozenset({0, 5, 59}))
+    catalogue = open_catalogue(world.write(tmp_path))
+    assert catalogue.first(5).rows.tolist() == [1, 2, 3, 4, 6]
+    found = neighbours(catalogue, ("i5", "i9"))
+    assert found["not_found"] == ["i5"]
+    (one,) = found["of"]
+    near = [n["row"] for n in one["near"]]
+    expected = [row for row in brute_force(world, 9, most=60) if row not in (0, 5, 59)]
+    assert near == expected[:NEIGHBOURS]
+
+
+def test_the_most_frequent_come_first_whatever_their_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A vocabulary that continues another is in no order of counts."""
+    monkeypatch.setattr(ReportWorld, "count", lambda _self, i: 1 + i % 7)
+    world = ReportWorld(title=lambda i: "Same" if i in (4, 6) else f"T{i}")
+    catalogue = open_catalogue(world.write(tmp_path))
+    assert catalogue.first(9).rows.tolist() == [6, 13, 20, 27, 34, 41, 48, 55, 5]
+    assert neighbours(catalogue, ("same",))["of"][0]["row"] == 6

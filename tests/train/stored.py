@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from worlds import PlantedWorld, config
+from worlds import PlantedWorld, config, counted, vocabulary
 
 from pipeline.artifact import Writer
 from pipeline.run import Run
-from schemas.tables import EVENTS, PAIR, SHARD, VOCAB
+from schemas.tables import EVENTS, PAIR, SHARD
 
 Rows = npt.NDArray[np.int64]
 Splits = Mapping[str, tuple[Rows, Rows, npt.NDArray[np.float64]]]
@@ -28,14 +28,13 @@ def store(run: Run, users: int, items: int, splits: Splits) -> Run:
     out.write_table("data/part-00000.parquet", _events(total))
     out.commit({"rows_in": total, "events": total, "rejected": 0, "merged": 0, "rejects_kept": 0})
     out = run.writer("vocab")
-    for name, count in (("users", users), ("items", items)):
-        columns = [range(count), [f"{name[0]}{row}" for row in range(count)], [1] * count]
-        table = pa.table(dict(zip(VOCAB.names, columns, strict=True)), schema=VOCAB)
+    tables = {
+        name: vocabulary([f"{name[0]}{row}" for row in range(count)], [1] * count)
+        for name, count in (("users", users), ("items", items))
+    }
+    for name, table in tables.items():
         out.write_table(f"{name}/part-00000.parquet", table)
-    out.commit(
-        {"events_in": total, "events_kept": total, "events_dropped": 0,
-         "users": users, "items": items}
-    )  # fmt: skip
+    out.commit({"events_in": total, "events_kept": total, "events_dropped": 0, **counted(**tables)})
     out = run.writer("shards")
     for name in SPLITS:
         _write_split(out, name, run.config.run.partitions, *splits[name])
@@ -121,5 +120,7 @@ def _write_pairs(run: Run, out: Writer, splits: Splits) -> dict[str, int]:
             out.write_table(f"{folder}/part-{partition:05d}.parquet", table)
         events = sum(len(splits[name][0]) for name in names)
         said = {"": len(met), "_found": met.total(), "_counted": met.total(), "_events": events}
-        counters |= {f"{folder}{k}": v for k, v in {**said, "_thinned_out": 0}.items()}
+        counters |= {
+            f"{folder}{k}": v for k, v in {**said, "_thinned_out": 0, "_shared_out": 0}.items()
+        }
     return counters

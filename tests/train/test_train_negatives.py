@@ -226,3 +226,22 @@ def test_hits_of_another_workers_batch_are_left_out(tmp_path: Path) -> None:
 def test_settings_that_do_not_go_together(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         config("runs", "log.tsv", train=changes)
+
+
+@pytest.mark.parametrize("source", ["uniform", "uniform and in batch, 1:1"])
+def test_rows_out_of_the_catalogue_are_never_drawn(source: str) -> None:
+    power, share = SOURCES[source]
+    counts, barred = torch.tensor([3, 0, 2, 0, 4]), torch.tensor([1, 4])
+    taken = int(64 * share)
+    one = sampler(counts, number=64, power=power, from_batch=taken, seed=5, barred=barred)
+    rows_K = one.draw(0)
+    assert set(rows_K.tolist()) == {0, 2, 3}
+    # As if the catalogue were the three others; row 4, shared by many ids, may be in the batch.
+    three = sampler(counts[[0, 2, 3]], number=64, power=power, from_batch=0, seed=5)
+    place = torch.tensor([0, 0, 1, 2, 0])
+    alone = sampler(counts, number=64, power=power, from_batch=0, seed=5, barred=barred)
+    expected = three.log_expected(place[rows_K], 64)
+    assert torch.equal(alone.log_expected(rows_K, 64), expected)
+    if taken:
+        batch = float(one.log_expected(torch.tensor([4]), 64).exp())
+        assert batch == pytest.approx(taken * 4 / 9)
