@@ -32,8 +32,16 @@ def parquet_bytes(table: pa.Table) -> bytes:
     """
     sink = io.BytesIO()
     plain = table.replace_schema_metadata(None)
-    pq.write_table(plain, sink, compression="zstd", write_page_checksum=True)
+    repeated = [field.name for field in plain.schema if _repeats(field.type)]
+    pq.write_table(
+        plain, sink, compression="zstd", use_dictionary=repeated, write_page_checksum=True
+    )
     return sink.getvalue()
+
+
+def _repeats(kind: pa.DataType) -> bool:
+    """Whether a dictionary is worth its time: ids, names and weights recur, numbers rarely do."""
+    return not (pa.types.is_integer(kind) or pa.types.is_nested(kind))
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ files of its partition.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -203,20 +202,29 @@ def _given(column: pa.ChunkedArray, config: ShardsConfig) -> npt.NDArray[np.int8
 
 def _counts(events: split.Events, codes: npt.NDArray[np.int8]) -> dict[str, int]:
     """Counts about users, all of whose events are here."""
-    users, train = np.unique(events.user), codes == split.TRAIN
-    trained = np.unique(events.user[train])
-    tested = np.unique(events.user[codes == split.TEST])
-    held_out = np.unique(events.user[~train])
-    counts: Counter[str] = Counter()
-    counts["users_without_train"] = len(users) - len(trained)
-    counts["cold_users_test"] = len(np.setdiff1d(tested, trained, assume_unique=True))
-    counts["users_not_held_out"] = len(users) - len(held_out)
-    span = int(events.item.max()) + 1
-    pairs = events.user * span + events.item
-    seen = np.isin(pairs, pairs[train])
-    counts["repeats_valid"] = int((seen & (codes == split.VALID)).sum())
-    counts["repeats_test"] = int((seen & (codes == split.TEST)).sum())
-    return dict(counts)
+    users, place = np.unique(events.user, return_inverse=True)
+    train, valid, test = (
+        np.bincount(place[codes == code], minlength=len(users))
+        for code in (split.TRAIN, split.VALID, split.TEST)
+    )
+    held_out = codes != split.TRAIN
+    seen = _seen(events, held_out)
+    return {
+        "users_without_train": int((train == 0).sum()),
+        "cold_users_test": int(((train == 0) & (test > 0)).sum()),
+        "users_not_held_out": int((valid + test == 0).sum()),
+        "repeats_valid": int((seen & (codes[held_out] == split.VALID)).sum()),
+        "repeats_test": int((seen & (codes[held_out] == split.TEST)).sum()),
+    }
+
+
+def _seen(events: split.Events, held_out: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Of each event that is held out, whether its user has its item in train too."""
+    pairs = events.user * (int(events.item.max()) + 1) + events.item
+    known, asked = np.sort(pairs[~held_out]), pairs[held_out]
+    if not len(known):
+        return np.zeros(len(asked), bool)
+    return known[np.searchsorted(known, asked).clip(max=len(known) - 1)] == asked  # type: ignore[no-any-return]
 
 
 def _fill_up(out: Writer, partitions: int) -> None:

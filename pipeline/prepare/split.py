@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import ContractError
+from pipeline.prepare.ordering import order_by_pair
 
 __all__ = [
     "DROPPED",
@@ -64,7 +65,7 @@ def by_last(events: Events, cuts: Cuts) -> Codes:
 
     A user with no more than valid + test events is not held out: all of them train.
     """
-    order = np.lexsort((events.item, events.hash, events.time, events.user))
+    order = order_by_pair(events.user, events.time, events.hash, events.item)
     user = events.user[order]
     starts = np.flatnonzero(np.append(True, user[1:] != user[:-1])) if len(user) else order
     sizes = np.diff(np.append(starts, len(user)))
@@ -135,7 +136,7 @@ def check(kind: str, user: Ints, time: Ints, codes: Codes) -> None:
     if kind not in ("last", "time") or not len(user):
         return
     group = user if kind == "last" else np.zeros_like(user)
-    order = np.lexsort((codes, time, group))
+    order = order_by_pair(group, time, codes)
     same = group[order][1:] == group[order][:-1]
     later = codes[order][1:] >= codes[order][:-1]
     rising = time[order][1:] > time[order][:-1]

@@ -1,0 +1,1 @@
+"""The same result as the data stages, by other engines in one process."""
