@@ -7,7 +7,6 @@ only: it is rejected and reading goes on at the next.
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -21,15 +20,15 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from pipeline.errors import InputError
-from pipeline.prepare.block import Block, Ints, Layout, Rejects, Split, shortened
+from pipeline.prepare.block import Block, Ints, Layout, Rejects, Split
 from pipeline.prepare.chunk import Chunk
 from pipeline.prepare.columns import check_names, chosen, resolved
+from pipeline.prepare.quoted import Irregular, Kinds, fields_of
 from pipeline.prepare.text import chunks, first_line
-from pipeline.prepare.values import Mask, as_array
+from pipeline.prepare.values import as_array
 
 __all__ = ["blocks", "check"]
 
-_RECORD_LINES = 1000  # a quoted record spans at most so many lines
 _REPEATS = 1000  # RE2 repeats no more
 
 
@@ -76,7 +75,7 @@ def _header_of(chunk: Chunk, layout: Layout, split: Split) -> tuple[str, ...]:
             where=split.url,
             todo="Check events.format and events.encoding",
         )
-    names = tuple(_fields(line.decode(), layout) or ())
+    names = tuple(fields_of(line.decode(), layout) or ())
     check_names(names, layout, json.loads(split.folders), split.url)
     return names
 
@@ -107,8 +106,10 @@ class _Records:
         found = self._at_once(chunk)
         if found is not None:
             return self._block(found, chunk.first + np.arange(chunk.size), chunk.lines_at)
+        if self._is_plain(chunk):
+            return self._sound_of(chunk)
         kinds = self._kinds(chunk)
-        odd = _Irregular(self.layout, self.names, chunk)
+        odd = Irregular(self.layout, self.names, chunk)
         done = odd.read(kinds, at_end=at_end)
         if done < chunk.size:
             self._open = chunk.after(done)
@@ -150,8 +151,7 @@ class _Records:
 
     def _at_once(self, chunk: Chunk) -> dict[str, pa.Array] | None:
         """The fields of a chunk whose lines are all sound and without quotes, else None."""
-        quote = self.layout.quote.encode()
-        if not self._by_arrow(chunk.data) or len(chunk.bad) or (quote and quote in chunk.data):
+        if len(chunk.bad) or not self._is_plain(chunk):
             return None
         if b"\n\n" in chunk.data or chunk.data[:1] == b"\n":
             return None  # Arrow takes a blank line for a record of empty fields
@@ -164,7 +164,27 @@ class _Records:
         rows = {len(column) for column in found.values()}
         return found if rows <= {chunk.size} else None  # a blank last line is none to Arrow
 
-    def _kinds(self, chunk: Chunk) -> _Kinds:
+    def _sound_of(self, chunk: Chunk) -> Block:
+        """The records of a chunk without quotes, of which some are broken."""
+        sound = chunk.counts(ord(self.layout.separator)) == len(self.names) - 1
+        wrong = ~sound
+        sound[chunk.bad] = wrong[chunk.bad] = False
+        rows, others = np.flatnonzero(sound), np.flatnonzero(wrong)
+        fields = self._read_csv(chunk.only(sound), quoted=False) if len(rows) else self._nothing()
+        broken = Rejects.of("columns", chunk.first + others, chunk.lines_at(others))
+        return self._block(
+            fields,
+            chunk.first + rows,
+            lambda chosen: chunk.lines_at(rows[chosen]),
+            Rejects.joined([chunk.rejects_before(chunk.size), broken]),
+        )
+
+    def _is_plain(self, chunk: Chunk) -> bool:
+        """Whether the chunk is for Arrow to read and has no quotes."""
+        quote = self.layout.quote.encode()
+        return self._by_arrow(chunk.data) and not (quote and quote in chunk.data)
+
+    def _kinds(self, chunk: Chunk) -> Kinds:
         lines, layout, width = chunk.lines, self.layout, len(self.names)
         sound = as_array(pc.count_substring(lines, layout.separator)) == width - 1
         quotes = np.zeros(chunk.size, np.int64)
@@ -178,7 +198,7 @@ class _Records:
                 regular = as_array(matches).astype(bool)
             sound[quoted[regular]] = True
             irregular[quoted[~regular]] = True
-        return _Kinds(sound, irregular, quotes)
+        return Kinds(sound, irregular, quotes)
 
     def _by_arrow(self, data: bytes) -> bool:
         """Whether Arrow's reader of CSV sees the same lines: it takes CR for the end of one."""
@@ -237,107 +257,3 @@ class _Records:
     @property
     def _chosen(self) -> list[str]:
         return chosen(self.names, self.layout)
-
-
-@dataclass(frozen=True)
-class _Kinds:
-    """Of each line: as many fields as the header, quotes that need Python's csv, quotes."""
-
-    sound: Mask
-    irregular: Mask
-    quotes: Ints
-
-
-class _Irregular:
-    """The records of a chunk whose quotes are broken or hold newlines, read one by one."""
-
-    def __init__(self, layout: Layout, names: tuple[str, ...], chunk: Chunk) -> None:
-        self._layout = layout
-        self._names = names
-        self._chunk = chunk
-        self._taken: list[int] = []
-        self._rows: list[list[str]] = []
-        self._lines: list[int] = []
-        self._raw: list[str] = []
-        self._bad: dict[str, list[tuple[int, str]]] = {"quote": [], "columns": []}
-
-    def read(self, kinds: _Kinds, *, at_end: bool) -> int:
-        """Read all irregular records; returns how many lines of the chunk are done."""
-        chunk = self._chunk
-        odd = np.flatnonzero(kinds.quotes % 2)
-        position = 0
-        for start in np.flatnonzero(kinds.irregular).tolist():
-            if start < position:
-                continue  # inside the record before
-            lines = [chunk.lines[start].as_py()]
-            fields = _fields(lines[0], self._layout)
-            if kinds.quotes[start] % 2 and not self._whole(fields):
-                later = odd[np.searchsorted(odd, start + 1) :]
-                close = int(later[0]) if len(later) else -1
-                if close < 0 and not at_end and chunk.size - start < _RECORD_LINES:
-                    return start
-                if self._can_reach(start, close):
-                    several = chunk.lines.slice(start, close - start + 1).to_pylist()
-                    joined = _fields("\n".join(several), self._layout)
-                    if self._whole(joined):
-                        fields, lines = joined, several
-            self._take(start, lines, fields)
-            position = start + len(lines)
-        return chunk.size
-
-    @property
-    def taken(self) -> Ints:
-        """Positions of the lines that were read."""
-        return np.array(self._taken, np.int64)
-
-    def records(self) -> Block:
-        """What was read; columns as the file has them."""
-        columns = {
-            name: pa.array([row[self._names.index(name)] for row in self._rows], pa.string())
-            for name in chosen(self._names, self._layout)
-        }
-        raw = pa.array([text.encode() for text in self._raw], pa.binary())
-        lines = np.array(self._lines, np.int64)
-        return Block(
-            columns, lines, lambda rows: shortened(raw.take(pa.array(rows))), Rejects.none()
-        )
-
-    def rejects(self) -> Rejects:
-        """What could not be read."""
-        parts = []
-        for reason, found in self._bad.items():
-            lines = np.array([line for line, _ in found], np.int64)
-            raw = pa.array([text.encode() for _, text in found], pa.binary())
-            parts.append(Rejects.of(reason, lines, raw))
-        return Rejects.joined(parts)
-
-    def _whole(self, fields: list[str] | None) -> bool:
-        return fields is not None and len(fields) == len(self._names)
-
-    def _can_reach(self, start: int, close: int) -> bool:
-        """Whether a record may go on up to a line: it is not far, and nothing bad lies between."""
-        between = np.searchsorted(self._chunk.bad, [start, close])
-        return 0 < close < start + _RECORD_LINES and between[0] == between[1]
-
-    def _take(self, start: int, lines: list[str], fields: list[str] | None) -> None:
-        self._taken += range(start, start + len(lines))
-        raw, number = "\n".join(lines), self._chunk.first + start
-        if fields is not None and self._whole(fields):
-            self._rows.append(fields)
-            self._lines.append(number)
-            self._raw.append(raw)
-        else:
-            self._bad["quote" if fields is None else "columns"].append((number, raw))
-
-
-def _fields(text: str, layout: Layout) -> list[str] | None:
-    """The fields of one record, or None where its quotes are wrong."""
-    if not layout.quote or layout.quote not in text:
-        return text.split(layout.separator)
-    reader = csv.reader(
-        [text], delimiter=layout.separator, quotechar=layout.quote, doublequote=True, strict=True
-    )
-    try:
-        return next(reader)
-    except csv.Error:
-        return None

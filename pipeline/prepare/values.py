@@ -122,5 +122,9 @@ def _parsed(column: pa.Array) -> pa.Array:
     try:
         return column.cast(pa.float64())
     except pa.ArrowInvalid:
-        column = only(column, pc.match_substring_regex(column, _FLOAT))
-    return try_cast(column, pa.float64())
+        digits = as_array(pc.fill_null(pc.ascii_is_decimal(column), False)).astype(bool)
+    # Most are digits alone, which is quicker to see than what the pattern says of the rest.
+    rest = np.flatnonzero(~digits)
+    others = pc.match_substring_regex(column.take(pa.array(rest)), _FLOAT)
+    digits[rest] = as_array(pc.fill_null(others, False)).astype(bool)
+    return try_cast(only(column, pa.array(digits)), pa.float64())
