@@ -85,7 +85,8 @@ class Chunk:
         if lines == 1:
             start = self.data.find(b"\n") + 1 or len(self.data)
         else:
-            start = int(self.bounds[1][lines - 1]) + 1
+            starts = self.bounds[0]
+            start = int(starts[lines]) if lines < len(starts) else len(self.data)
         kept = self.bad >= lines
         return Chunk(
             self.first + lines,
