@@ -46,7 +46,8 @@ class Layout:
     """How the files of a log are laid out; `wanted` columns, empty for all.
 
     `aliases` are other names of a wanted column, `defaults` its value where a record has none,
-    `explode` is the path of a list of events in each record.
+    `explode` is the path of a list of events in each record. In the columns `flags` true and
+    false are values; elsewhere they count as missing.
     """
 
     format: str
@@ -58,6 +59,7 @@ class Layout:
     wanted: tuple[str, ...]
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     defaults: Mapping[str, str] = field(default_factory=dict)
+    flags: frozenset[str] = frozenset()
     explode: str = ""
     max_line: int = 16 << 20
 

@@ -200,7 +200,7 @@ def _parse_split(task: _Task, split: Split, selection: signals.Selection, kept: 
     for block in sources.open_split(split, task.layouts[split.format]):
         kept.counts["rows_in"] += block.rows + len(block.rejects.lines)
         with _named(split.name):
-            table, rejects = clean(selection.of(block, split.name), task.rules)
+            table, rejects = clean(selection.of(block), task.rules)
         if day:
             kept.counts["late"] += _outside(table["time"], day_bounds(day, config.time_zone))
         kept.add(split.name, rejects)

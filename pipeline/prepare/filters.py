@@ -30,11 +30,11 @@ class Filter:
         self._connection: Any = None
         self._queries: dict[frozenset[tuple[str, str]], str] = {}
 
-    def takes(self, block: Block, where: str) -> Mask:
+    def takes(self, block: Block) -> Mask:
         """Which records meet the condition; those of which it is unknown do not.
 
         Raises:
-            InputError: the condition cannot be asked of the columns of the file `where`.
+            InputError: the condition cannot be asked of columns of these types.
         """
         import duckdb
 
@@ -49,13 +49,11 @@ class Filter:
         except (duckdb.DataError, duckdb.ProgrammingError, duckdb.NotSupportedError) as error:
             raise InputError(
                 f"events.filter cannot be asked of this file: {str(error).splitlines()[0]}",
-                where=where,
                 todo="Cast in the filter: try_cast(price as double) > 0",
             ) from None
         if not pa.types.is_boolean(found.type):
             raise InputError(
                 f"events.filter is no condition: it gives {found.type}",
-                where=where,
                 todo="Compare it with something",
             )
         return found.fill_null(False).to_numpy().astype(bool)  # type: ignore[no-any-return]

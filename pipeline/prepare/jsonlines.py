@@ -104,6 +104,10 @@ class _Parser:
         names = [n for column in self.layout.wanted for n in self.layout.known_as(column)]
         return list(dict.fromkeys(names))
 
+    def _flags(self) -> set[str]:
+        """Paths at which true and false are values."""
+        return {n for column in self.layout.flags for n in self.layout.known_as(column)}
+
     def _at_once(self, chunk: Chunk, rows: Ints) -> tuple[dict[str, pa.Array], Ints, Ints] | None:
         """Fields, the line of each event, lines without a list; None where it cannot be done."""
         if not len(rows):
@@ -126,7 +130,7 @@ class _Parser:
             return None
         self._schema = schema
         found = exploded(_struct(table), self._paths(), self.layout.explode)
-        return _exact(found, self._paths())
+        return _exact(found, self._paths(), self._flags())
 
     def _guess(self, lines: pa.Array) -> pa.Schema:
         """The types of the wanted fields, by the first lines."""
@@ -149,6 +153,8 @@ class _Parser:
         records = [(row, record) for row, record in objects if record is not None]
         wrong = [row for row, record in objects if record is None]
         paths = self._paths() or list(dict.fromkeys(n for _, record in records for n in record))
+        flags = self._flags()
+        takes = [_text_or_flag if path in flags else _text for path in paths]
         values: list[list[Any]] = []
         positions: list[int] = []
         lacking: list[int] = []
@@ -158,7 +164,7 @@ class _Parser:
                 lacking.append(row)
                 continue
             for event in events:
-                values.append([_text(value) for value in event])
+                values.append([take(value) for take, value in zip(takes, event, strict=True)])
                 positions.append(row)
         fields = {
             path: pa.array([one[place] for one in values], pa.string())
@@ -190,6 +196,11 @@ def _text(value: Any) -> str | None:
     return repr(value)
 
 
+def _text_or_flag(value: Any) -> str | None:
+    """As `_text`, and true and false as they stand."""
+    return json.dumps(value) if isinstance(value, bool) else _text(value)
+
+
 def _encodable(value: str) -> bool:
     try:
         value.encode()
@@ -216,7 +227,9 @@ def _struct(table: pa.Table) -> pa.StructArray:
     return table.combine_chunks().to_struct_array().combine_chunks()
 
 
-def _exact(found: Exploded, paths: list[str]) -> tuple[dict[str, pa.Array], Ints, Ints] | None:
+def _exact(
+    found: Exploded, paths: list[str], flags: set[str]
+) -> tuple[dict[str, pa.Array], Ints, Ints] | None:
     """Fields as text, as `_one_by_one` has them; None where they might differ."""
     fields = {}
     for path in paths:
@@ -225,7 +238,11 @@ def _exact(found: Exploded, paths: list[str]) -> tuple[dict[str, pa.Array], Ints
             numbers = np.abs(as_array(column.fill_null(0.0)))
             if not (numbers < _EXACT).all():
                 return None
-        elif column is None or pa.types.is_boolean(column.type) or pa.types.is_nested(column.type):
+        elif (
+            column is None
+            or pa.types.is_nested(column.type)
+            or (pa.types.is_boolean(column.type) and path not in flags)
+        ):
             column = pa.nulls(len(found.records), pa.string())
         fields[path] = column.cast(pa.string())
     return fields, found.records, np.flatnonzero(found.lacking)

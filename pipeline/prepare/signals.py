@@ -69,15 +69,15 @@ class Selection:
         looked_at = set(condition.columns) if condition else set()
         self._idle = looked_at - asked_later - {config.signals.type}
 
-    def of(self, block: Block, where: str) -> Block:
+    def of(self, block: Block) -> Block:
         """The records that the filter takes, of types that are not to be dropped.
 
         Raises:
-            InputError: the filter cannot be asked of the columns of the file `where`.
+            InputError: the filter cannot be asked of columns of these types.
         """
         keep = np.ones(block.rows, bool)
         if self._filter is not None:
-            keep = self._filter.takes(block, where)
+            keep = self._filter.takes(block)
             self.counts["filtered"] += block.rows - int(keep.sum())
         if self._drops_types:
             weight = type_weights(block, self._rules)

@@ -102,6 +102,7 @@ def layout(config: EventsConfig | ItemsConfig, kind: str) -> Layout:
         wanted=_wanted(config),
         aliases=config.aliases,
         defaults=config.defaults,
+        flags=frozenset(columns(config)) - set(_mapped(config)),
         explode=config.explode if kind in ("jsonl", "parquet") else "",
         max_line=config.max_line_bytes,
     )
@@ -186,8 +187,13 @@ def task_table(splits: list[Split]) -> pa.Table:
 
 
 def _wanted(config: EventsConfig) -> tuple[str, ...]:
-    named = (config.user, config.item, config.time, config.weight, config.split, *columns(config))
-    return tuple(dict.fromkeys(n for n in named if n))
+    return tuple(dict.fromkeys([*_mapped(config), *columns(config)]))
+
+
+def _mapped(config: EventsConfig) -> list[str]:
+    """The columns that say who, what, when, how much and which split."""
+    named = (config.user, config.item, config.time, config.weight, config.split)
+    return [name for name in named if name]
 
 
 def _format(named: str, url: str) -> str:

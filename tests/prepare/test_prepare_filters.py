@@ -39,7 +39,7 @@ def taken(text: str) -> list[int]:
         raise AssertionError
 
     block = Block(COLUMNS, np.arange(1, 5), raw, None)  # type: ignore[arg-type]
-    return np.flatnonzero(Filter(parse(text)).takes(block, "log.tsv")).tolist()  # type: ignore[no-any-return]
+    return np.flatnonzero(Filter(parse(text)).takes(block)).tolist()  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize(
@@ -111,5 +111,5 @@ def test_records_that_meet_a_condition(text: str, rows: list[int]) -> None:
     ],
 )
 def test_conditions_that_cannot_be_asked(text: str, said: str) -> None:
-    with pytest.raises(InputError, match=rf"^log\.tsv: events\.filter .*{said}"):
+    with pytest.raises(InputError, match=rf"^events\.filter .*{said}"):
         taken(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import tempfile
 from collections import Counter
@@ -347,7 +348,7 @@ def test_rules_on_rows_are_those_rules_one_by_one(
         selection, found, weights = Selection(config), Counter[str](), []
         for split in sources.plan(config).splits:
             for block in sources.open_split(split, sources.layout(config, split.format)):
-                table, rejects = clean(selection.of(block, split.name), rules(config))
+                table, rejects = clean(selection.of(block), rules(config))
                 found.update(f"rejected.{reason}" for reason in rejects.reasons)
                 weights += selection.weighty(table)["weight"].to_pylist()
     found.update(selection.counts)
@@ -454,6 +455,24 @@ def test_a_fixed_end_of_decay(tmp_path: Path, sail: SparkSession) -> None:
     assert [r["weight"] for r in rows(run, "events", "data")] == [0.25, 0.5, 1.0]
 
 
+@pytest.mark.parametrize("odd", [False, True])
+def test_flags_of_json_lines(tmp_path: Path, sail: SparkSession, odd: bool) -> None:
+    """Read at once where lines are alike, else one by one; the type may be a flag as well."""
+    flags = [True, False, None] * 5 + (["false", 7] if odd else [])
+    lines = [
+        json.dumps({"user_id": "u", "item_id": f"i{n}", "time": n, "who": {"bot": f}, "buy": n > 6})
+        for n, f in enumerate(flags)
+    ]
+    log = tmp_path / "log.jsonl"
+    log.write_text("\n".join(lines), encoding="utf-8")
+    signals = {"type": "buy", "types": {"true": 5, "false": 1}}
+    keys = {"format": "jsonl", "weight": "", "filter": "not who.bot", "signals": signals}
+    run = build(sail, shop_tree(tmp_path, str(log), **keys), "events")
+    found = [(r["item"], r["weight"]) for r in rows(run, "events", "data")]
+    expected = [("i1", 1.0), ("i10", 5.0), ("i13", 5.0), ("i15", 5.0), ("i4", 1.0), ("i7", 5.0)]
+    assert found == [one for one in expected if odd or one[0] != "i15"]
+
+
 def test_positives_alone_weigh_one(tmp_path: Path, sail: SparkSession) -> None:
     log = shop(tmp_path / "log", [("u", f"i{w}", w, w, "rate", "DE") for w in range(1, 6)])
     signals = {"min_weight": 4, "binary": True}
@@ -490,6 +509,10 @@ def test_what_is_filtered_hides_no_bad_lines(tmp_path: Path, sail: SparkSession)
         ({"filter": "country = 'XX'"}, "no event is left of 16 rows: dropped were 16 by events.f"),
         ({"filter": "price_of(country) > 1"}, "events.filter: the function 'price_of' has no pl"),
         ({"filter": "country"}, "no event is left"),
+        (
+            {"filter": "abs(interval 1 day) = time"},
+            "log: events.filter cannot be asked of this file",
+        ),
     ],
 )
 def test_rules_that_do_not_fit_the_log(
