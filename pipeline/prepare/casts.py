@@ -1,6 +1,6 @@
 """The query that asks a condition of a block: what is text in the block, cast to what it meets.
 
-Nothing of it fails on a value: a cast that cannot be made gives null.
+A cast that cannot be made gives null: no value spoils the others of its block.
 """
 
 from __future__ import annotations

@@ -131,7 +131,9 @@ def _weight(block: Block, config: EventsConfig, verdict: _Verdict) -> pa.Array:
 
 def type_weights(block: Block, rules: SignalsConfig) -> npt.NDArray[np.float64]:
     """The weight of each record's type; NaN where `types` does not name it."""
-    names = as_text(block.columns[rules.type], rules.type)
+    column = block.columns[rules.type]
+    flags = pa.types.is_boolean(column.type)  # true and false, as in JSON
+    names = column.cast(pa.string()) if flags else as_text(column, rules.type)
     known = pa.array(list(rules.types), pa.string())
     place = as_array(pc.index_in(names, known).fill_null(len(known)))
     return np.array([*rules.types.values(), np.nan])[place]  # type: ignore[no-any-return]

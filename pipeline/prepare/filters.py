@@ -38,9 +38,7 @@ class Filter:
         """
         import duckdb
 
-        names = self._condition.columns
-        # A table of one column would not say how many rows it has, were that of type null.
-        table = pa.table({name: block.columns[name] for name in names})
+        table = pa.table({name: block.columns[name] for name in self._condition.columns})
         try:
             if self._connection is None:
                 self._connection = connect()

@@ -75,6 +75,8 @@ class Selection:
         Raises:
             InputError: the filter cannot be asked of columns of these types.
         """
+        if self._filter is None and not self._drops_types:
+            return block
         keep = np.ones(block.rows, bool)
         if self._filter is not None:
             keep = self._filter.takes(block)

@@ -13,6 +13,7 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from building import build, hashes, rows, tree
 from hypothesis import given
@@ -471,6 +472,17 @@ def test_flags_of_json_lines(tmp_path: Path, sail: SparkSession, odd: bool) -> N
     found = [(r["item"], r["weight"]) for r in rows(run, "events", "data")]
     expected = [("i1", 1.0), ("i10", 5.0), ("i13", 5.0), ("i15", 5.0), ("i4", 1.0), ("i7", 5.0)]
     assert found == [one for one in expected if odd or one[0] != "i15"]
+
+
+def test_flags_of_parquet(tmp_path: Path, sail: SparkSession) -> None:
+    log = tmp_path / "log.parquet"
+    columns = {"user_id": ["u"] * 3, "item_id": ["a", "b", "c"], "time": [1, 2, 3]}
+    pq.write_table(pa.table({**columns, "buy": [True, False, None]}), log)
+    signals = {"type": "buy", "types": {"true": 5, "false": 1}, "other_types": "drop"}
+    keys = {"format": "parquet", "weight": "", "filter": "time < 9", "signals": signals}
+    run = build(sail, shop_tree(tmp_path, str(log), **keys), "events")
+    assert [r["weight"] for r in rows(run, "events", "data")] == [5.0, 1.0]
+    assert run.artifact("events").counters["other_type"] == 1
 
 
 def test_positives_alone_weigh_one(tmp_path: Path, sail: SparkSession) -> None:
