@@ -373,7 +373,7 @@ def _movements(found: dict[str, Any]) -> Table:
         ("went", "in the first alone"),
         ("  retired", "of these, whose row the second keeps"),
         ("stayed", "in both"),
-        ("  moved", "of these, on another row: the second does not continue the first"),
+        ("  moved", "of these, on another row: 0 where one continues the other"),
         ("after", "in use in the second run"),
     ):
         counts = (f"{found[side][kind.strip()]:,}" for side in ("users", "items"))

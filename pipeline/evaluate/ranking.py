@@ -1,7 +1,7 @@
 """Ranking metrics of several recommenders over the same users, and by popularity of items.
 
-Legend: B users of a batch, K answers each, N items, M live
-items, S slices.
+Legend: B users of a batch, K answers each, N items, M live ones, S
+slices.
 """
 
 from __future__ import annotations
