@@ -118,7 +118,10 @@ def _iso(column: pa.Array, name: str, clock: Clock) -> Times:
     if pa.types.is_null(column.type):
         return _times(pa.nulls(len(column), pa.int64()))
     if not is_text(column.type):
-        raise InputError(f"column '{name}' is {column.type}; events.time_unit = 'iso' needs text")
+        raise InputError(
+            f"column '{name}' is {column.type}; events.time_unit = 'iso' needs text",
+            todo="'auto' takes numbers in one file and ISO in another",
+        )
     return _times(_from_iso(column, clock.zone))
 
 
