@@ -109,13 +109,15 @@ class Block:
     """Records of a split whose structure is sound.
 
     `columns` by name (strings where the file is text); `lines` the line each record starts
-    at, from 1; `raw(rows)` the bytes of chosen records as they stood in the file.
+    at, from 1; `raw(rows)` the bytes of chosen records as they stood in the file. `empty` are
+    records whose list of events, `events.explode`, has none.
     """
 
     columns: dict[str, pa.Array]
     lines: Ints
     raw: Callable[[Ints], pa.Array]
     rejects: Rejects
+    empty: int = 0
 
     @property
     def rows(self) -> int:

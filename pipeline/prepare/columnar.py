@@ -97,15 +97,18 @@ class _Reader:
     def block(self, batch: pa.RecordBatch, first: int) -> Block:
         """The events of a batch whose first row has number `first`."""
         rows = np.arange(batch.num_rows, dtype=np.int64)
-        rejects = Rejects.none()
+        rejects, empty = Rejects.none(), 0
         if self._nested:
             found = exploded(batch.to_struct_array(), self._paths, self._layout.explode)
             fields, rows, lacking = found.fields, found.records, np.flatnonzero(found.lacking)
             rejects = Rejects.of("explode", first + lacking, _raw(batch, lacking))
+            empty = batch.num_rows - len(lacking) - len(np.unique(rows))
         else:
             fields = {name: batch.column(name) for name in self._paths}
         columns = resolved(fields, len(rows), self._layout, self._folders)
-        return Block(columns, first + rows, lambda chosen: _raw(batch, rows[chosen]), rejects)
+        return Block(
+            columns, first + rows, lambda chosen: _raw(batch, rows[chosen]), rejects, empty
+        )
 
 
 def _raw(batch: pa.RecordBatch, rows: Ints) -> pa.Array:

@@ -134,8 +134,11 @@ def _counters(counts: Counter[str], config: EventsConfig) -> dict[str, int]:
     for reason in REASONS:
         if counts[f"rejected.{reason}"]:
             found[f"rejected.{reason}"] = counts[f"rejected.{reason}"]
-    late = {"late": counts["late"]} if "late" in counts else {}
-    return found | late | {"rejects_kept": counts["rejects_kept"]}
+    if "late" in counts:  # where files lie in folders of days
+        found["late"] = counts["late"]
+    if config.explode:
+        found["empty_lists"] = counts["empty_lists"]
+    return found | {"rejects_kept": counts["rejects_kept"]}
 
 
 def _check(counters: Mapping[str, int], most: float, where: str) -> None:
@@ -199,6 +202,7 @@ def _parse_split(task: _Task, split: Split, selection: signals.Selection, kept: 
     day = day_of(json.loads(split.folders), config.date_folders) if config.time else ""
     for block in sources.open_split(split, task.layouts[split.format]):
         kept.counts["rows_in"] += block.rows + len(block.rejects.lines)
+        kept.counts["empty_lists"] += block.empty
         with _named(split.name):
             table, rejects = clean(selection.of(block), task.rules)
         if day:

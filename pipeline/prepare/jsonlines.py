@@ -93,11 +93,13 @@ class _Parser:
     ) -> Block:
         columns = resolved(fields, len(positions), self.layout, self.folders)
         without = Rejects.of("explode", chunk.first + lacking, chunk.lines_at(lacking))
+        told = len(chunk.bad) + len(rejects.lines) + len(lacking) + len(np.unique(positions))
         return Block(
             columns,
             chunk.first + positions,
             lambda chosen: chunk.lines_at(positions[chosen]),
             Rejects.joined([chunk.rejects_before(chunk.size), rejects, without]),
+            chunk.size - told,
         )
 
     def _paths(self) -> list[str]:

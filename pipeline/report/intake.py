@@ -52,7 +52,7 @@ def ingested(data: Mapping[str, Any]) -> str:
         ],
     )
     body = table("Rows in and out", ["", "Rows", "Share", "Why"], rows, "tnnw", "flow")
-    aside = [(k, v) for k, v in events.items() if k == "late"]
+    aside = [(k, v) for k, v in events.items() if k in ("late", "empty_lists")]
     if aside:
         body += counters_table("Events", aside)
     extra = [(k, v) for k, v in vocab.items() if k in _VOCABULARY or (v and k in _MOVED)]

@@ -22,6 +22,7 @@ __all__ = [
 # What a counter counts, where its name alone does not say it.
 _MEANING = {
     "late": "events whose time is not of the day of the folder that their file lies in",
+    "empty_lists": "records whose list of events is empty; they are no rows",
     "users_dropped": "users below vocab.min_user_count",
     "items_dropped": "items below vocab.min_item_count",
     "users_back": "users back on their rows after having been retired",
