@@ -142,6 +142,15 @@ def test_urls_without_secrets_pass(path: str) -> None:
     assert config.parse(laid(TREE, events={"paths": path})).events.paths == (path,)
 
 
+def test_defaults_are_what_they_are_when_read_again() -> None:
+    """To the type: fingerprints are of text, in which 0 is not 0.0."""
+    one = config.parse(TREE)
+    again = config.parse(one.model_dump())
+    sections = tuple(type(one).model_fields)
+    fields = [config.stage_fields(c, sections) for c in (one, again)]
+    assert repr(fields[0]) == repr(fields[1])
+
+
 def test_all_errors_are_said_at_once() -> None:
     with pytest.raises(ConfigError, match=r"train\.dim.*train\.epochs"):
         config.parse(laid(TREE, train={"dim": 0, "epochs": 0}))

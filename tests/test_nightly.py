@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -106,6 +107,20 @@ def test_both_nights_are_up_to_date_afterwards(
     for run in nights:
         run_line(run)
         assert capsys.readouterr().out.count("up to date") == len(STAGES)
+
+
+def test_the_published_run_is_rebuilt_on_the_run_that_it_continued(
+    nights: tuple[Run, Run], tmp_path: Path
+) -> None:
+    shutil.copytree(nights[1].config.run.root, tmp_path / "runs")
+    # Where a run is does not count, but the pointer knows where the one before was.
+    tree = nights[1].config.model_dump()
+    tree["run"]["root"] = str(tmp_path / "runs")
+    run, terminal = Run(parse(tree)), Terminal(quiet=True)
+    run_line(run, first="vocab", last="vocab", rebuild=True, terminal=terminal)
+    expected = nights[1].artifact("vocab").manifest
+    found = run.artifact("vocab").manifest
+    assert (found.content, found.fingerprint) == (expected.content, expected.fingerprint)
 
 
 def test_a_retired_user_is_told_so(nights: tuple[Run, Run], embedmill: Cli) -> None:

@@ -15,7 +15,8 @@ ELSEWHERE: dict[str, Any] = {"shapes_artifact": False}
 class Section(BaseModel):
     """A table of the TOML: frozen, and unknown keys are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    # Defaults are validated too: a 0 for a float would be another value when it is read again.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=True)
 
 
 def _one_or_many(value: Any) -> Any:

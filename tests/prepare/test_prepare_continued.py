@@ -331,6 +331,21 @@ def test_shared_rows_are_stable_over_runs(tmp_path: Path, sail: SparkSession) ->
     assert held(run)["users"]["r7"][0] == 8
 
 
+def test_what_a_shared_row_would_leak_is_dropped(tmp_path: Path, sail: SparkSession) -> None:
+    """Cut by time, no event after the cut may train, and none of a shared row is asked for."""
+    rule = {"min_user_count": 3, "min_item_count": 3, "oov_rows": 4}
+    split = {"split": "time", "valid": 0.2, "test": 0.2}
+    run = with_events(tmp_path, "one", shared_log(), vocab=rule, shards=split)
+    for stage in ("vocab", "shards"):
+        build_stage(sail, run, stage)
+    counters = run.artifact("shards").counters
+    # All rare users come after the frequent ones: of 33 events the last 13 are held out.
+    assert (counters["train"], counters["valid"], counters["test"]) == (20, 0, 0)
+    assert counters["shared_held_out"] == counters["dropped"] == 13
+    latest = max(r["time"] for r in rows(run, "shards", "train"))
+    assert latest == 19_000_000
+
+
 # Previous runs that cannot be continued.
 
 

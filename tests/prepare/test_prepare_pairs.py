@@ -122,6 +122,22 @@ def test_sessions_of_one_event_have_no_pairs(tmp_path: Path, sail: SparkSession)
     assert len(run.artifact("shards").files("pairs")) == 4
 
 
+def test_a_shared_user_has_no_sessions(tmp_path: Path, sail: SparkSession) -> None:
+    """Users that came once share two rows: what they chose one after another is no pair."""
+    often = [f"often\ti{n % 4}\t{n}\t1" for n in range(8)]
+    once = [f"once{n}\ti{n % 4}\t{n}\t1" for n in range(30)]
+    config = pairs_tree(tmp_path, str(written(tmp_path / "log", often + once)), window=0)
+    config["vocab"] = {"min_user_count": 2, "oov_rows": 2}
+    run = build(sail, config)
+    counters = run.artifact("shards").counters
+    shared = counters["pairs_shared_out"]
+    assert shared + counters["shared_held_out"] == 30
+    assert counters["pairs_events"] == counters["train"] - shared == 5
+    assert counters["pairs_sessions"] == 1
+    often_only = Counter(r["item_row"] for r in rows(run, "shards", "train") if r["user_row"] == 0)
+    assert {a for a, _ in written_pairs(run, "pairs")} == set(often_only)
+
+
 def test_a_log_without_times_has_no_sessions(tmp_path: Path) -> None:
     config = tree(tmp_path, "log", events={"time": ""}, shards={"split": "random", "pairs": {}})
     config["shards"] |= {"valid": 0.1, "test": 0.1}
