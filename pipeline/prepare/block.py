@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline.prepare.reasons import CODES, REASONS
 
-__all__ = ["MAX_RAW", "Block", "Ints", "Layout", "Rejects", "Split", "shortened"]
+__all__ = ["MAX_RAW", "Block", "Ints", "Layout", "Rejects", "Split", "first_of_each", "shortened"]
 
 MAX_RAW = 4096  # bytes kept of a bad line
 _NAMES = np.array(list(REASONS))
@@ -70,7 +70,10 @@ class Layout:
 
 @dataclass(frozen=True)
 class Rejects:
-    """Records that could not be read: line, code of the reason, bytes (MAX_RAW), in no order."""
+    """Records that could not be read: line, code of the reason, bytes (MAX_RAW), in no order.
+
+    The bytes are null where so many were rejected before for this reason that they are not kept.
+    """
 
     lines: Ints
     codes: npt.NDArray[np.int8]
@@ -123,6 +126,21 @@ class Block:
     def rows(self) -> int:
         """Sound records."""
         return len(self.lines)
+
+
+def first_of_each(
+    lines: Ints, codes: npt.NDArray[np.int8], most: Ints | int
+) -> npt.NDArray[np.int64]:
+    """Positions of the first rejects of each reason, in order of lines.
+
+    Args:
+        most: how many of a reason, for all or by its code.
+    """
+    order = np.argsort(lines, kind="stable")
+    least, keep = np.broadcast_to(most, len(REASONS)), np.zeros(len(order), bool)
+    for code in np.unique(codes):
+        keep[np.flatnonzero(codes[order] == code)[: max(0, int(least[code]))]] = True
+    return order[keep]
 
 
 def shortened(raw: pa.Array) -> pa.Array:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config import EventsConfig, SignalsConfig
-from pipeline.prepare.block import Block, Rejects
+from pipeline.prepare.block import Block, Rejects, first_of_each
 from pipeline.prepare.reasons import CODES
 from pipeline.prepare.times import Clock, clock, iso_microseconds, microseconds
 from pipeline.prepare.values import Mask, as_array, as_numbers, as_text
@@ -69,7 +69,7 @@ def clean(block: Block, rule: Rules) -> tuple[pa.Table, Rejects]:
     table = pa.Table.from_arrays([user, item, time, weight, split], schema=EVENTS)
     if (verdict.codes >= 0).any():
         table = table.filter(pa.array(verdict.codes < 0))
-    return table, _with(block, verdict)
+    return table, _with(block, verdict, config.keep_rejects)
 
 
 class _Verdict:
@@ -84,12 +84,17 @@ class _Verdict:
             self.codes[bad & (self.codes < 0)] = CODES[reason]
 
 
-def _with(block: Block, verdict: _Verdict) -> Rejects:
+def _with(block: Block, verdict: _Verdict, most: int) -> Rejects:
+    """The rejects of the block and those of the verdict, with the bytes of what may be kept."""
     rows = np.flatnonzero(verdict.codes >= 0)
     if not len(rows):
         return block.rejects
-    found = Rejects(block.lines[rows], verdict.codes[rows], block.raw(rows))
-    return Rejects.joined([block.rejects, found])
+    lines, codes = block.lines[rows], verdict.codes[rows]
+    kept = first_of_each(lines, codes, most)
+    place = np.full(len(rows), -1)
+    place[kept] = np.arange(len(kept))
+    raw = block.raw(rows[kept]).take(pa.array(place, mask=place < 0))
+    return Rejects.joined([block.rejects, Rejects(lines, codes, raw)])
 
 
 def _id(block: Block, name: str, reason: str, verdict: _Verdict) -> pa.Array:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.prepare.block import Ints, Rejects
+from pipeline.prepare.block import Rejects, first_of_each
 from pipeline.prepare.reasons import CODES, REASONS
 from schemas.tables import REJECTS
 
@@ -38,7 +37,7 @@ class Kept:
         for reason, code in CODES.items():
             if found[code]:
                 self.counts[f"rejected.{reason}"] += int(found[code])
-        rows = self._first(rejects.lines, rejects.codes)
+        rows = first_of_each(rejects.lines, rejects.codes, self._most - self._kept)
         self._kept += np.bincount(rejects.codes[rows], minlength=len(REASONS))
         columns = [
             pa.array([name]).take(pa.array(np.zeros(len(rows), np.int64))),
@@ -48,15 +47,6 @@ class Kept:
         ]
         if len(rows):
             self._tables.append(pa.Table.from_arrays(columns, schema=REJECTS))
-
-    def _first(self, lines: Ints, codes: npt.NDArray[np.int8]) -> Ints:
-        """Rows to keep, in order of lines."""
-        order = np.argsort(lines, kind="stable")
-        keep = np.zeros(len(order), bool)
-        for code in np.unique(codes):
-            rows = np.flatnonzero(codes[order] == code)
-            keep[rows[: max(0, self._most - int(self._kept[code]))]] = True
-        return order[keep]
 
     def table(self) -> pa.Table | None:
         """What was kept (schema REJECTS), or None."""

@@ -227,8 +227,8 @@ def _rounded(numbers: Floats, known: Mask, scale: Floats) -> Times:
 
 
 def _whole(column: pa.Array) -> pa.Array:
-    """Text of at most 18 digits as whole numbers, null where it is none."""
-    digits = pc.match_substring_regex(column, r"^-?[0-9]{1,18}[0-9]?$")
+    """Text as whole numbers of 64 bits, null where it is none."""
+    digits = pc.match_substring_regex(column, r"^-?(?:[0-9]{1,18}|[1-8][0-9]{18})$")
     return try_cast(only(column, digits), pa.int64())
 
 

@@ -74,6 +74,16 @@ def test_missing_empty_and_long_ids_are_rejected() -> None:
     assert rejects.raw.to_pylist() == [b"line 0", b"line 1", b"line 2", b"line 3", b"line 5"]
 
 
+def test_bytes_are_taken_of_what_may_be_kept() -> None:
+    _, rejects = cleaned(
+        {"keep_rejects": 2}, u=["", "a", "", "", "a", ""], i=["x", "", "x", "x", "", "x"]
+    )
+    assert rejects.reasons == ["user_missing", "item_missing"] + ["user_missing"] * 2 + [
+        "item_missing", "user_missing",
+    ]  # fmt: skip
+    assert rejects.raw.to_pylist() == [b"line 0", b"line 1", b"line 2", None, b"line 4", None]
+
+
 @pytest.mark.parametrize(
     ("column", "expected"),
     [

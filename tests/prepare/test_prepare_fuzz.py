@@ -110,7 +110,7 @@ def lines_of(data: bytes) -> int:
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(damage=DAMAGE, size=st.sampled_from([97, 700, 4 << 20]), cut=st.sampled_from([300, 2000]))
 def test_every_line_is_an_event_or_a_reject(
     tmp_path_factory: pytest.TempPathFactory,

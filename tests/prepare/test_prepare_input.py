@@ -382,13 +382,13 @@ def test_all_rejects_are_counted_and_the_first_of_each_reason_kept(
 
 
 def test_thousands_of_tiny_files_are_few_tasks(tmp_path: Path, sail: SparkSession) -> None:
-    for n in range(2000):
+    for n in range(1200):
         put(tmp_path / "log" / f"{n % 20}" / f"{n}.tsv", f"user_id\titem_id\nu{n}\ti\nbad\n")
     settings = {"time": "", "weight": "", "max_rejects": 0.5}
     config = tree(tmp_path, str(tmp_path / "log"), events=settings, shards={"split": "random",
                   "valid": 0.1, "test": 0.1})  # fmt: skip
     run = build(sail, config, "events")
-    assert run.artifact("events").counters["events"] == 2000
+    assert run.artifact("events").counters["events"] == 1200
     assert run.artifact("events").counters["rejects_kept"] == 1000
     assert len(run.artifact("events").files("rejects")) == 1
 
