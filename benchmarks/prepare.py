@@ -1,12 +1,13 @@
 """Events, vocabulary and shards of a large log, beside Polars, DuckDB and local Apache Spark.
 
-    python benchmarks/prepare.py [--rows 20000000] [--without NAME] [--json]
+    python benchmarks/prepare.py [--rows 20000000] [--skew] [--without NAME] [--json]
 
 A log of a power law is made: a tenth as many users as rows, a fortieth as many items, string
 ids, Parquet. It goes through the first three stages on the embedded engine and on local Spark,
 and the same rows are made by Polars and by DuckDB, each in one process (`prepared/`), which
 keep no cleaned events, no rejects, no checksums and nothing to go on from. All results are
-compared: the same events in each split, with the same rows. Needs about 1 GB of disk for 10 M
+compared: the same events in each split, with the same rows. With --skew one user has a tenth of
+the rows and one item a fifth. Needs about 1 GB of disk for 10 M
 rows in --folder, deleted at the end. Prints a table; with --json one flat JSON object last.
 """
 
@@ -38,15 +39,16 @@ _YEAR = 365 * 24 * 3600 * 10**6
 Found = dict[str, Any]
 
 
-def written_log(folder: Path, rows: int) -> None:
+def written_log(folder: Path, rows: int, *, skew: bool) -> None:
     """The log: user, item, time in microseconds, weight."""
+    most_user, most_item = (0.1, 0.2) if skew else (0.0, 0.0)
     folder.mkdir()
     for number, first in enumerate(range(0, rows, _FILE)):
         source, size = np.random.default_rng((7, number)), min(_FILE, rows - first)
         table = pa.table(
             {
-                "user": _ids("user", rows // 10, size, source),
-                "item": _ids("item", rows // 40, size, source),
+                "user": _ids("user", rows // 10, size, most_user, source),
+                "item": _ids("item", rows // 40, size, most_item, source),
                 "time": 1_700_000_000_000_000 + source.integers(_YEAR, size=size),
                 "weight": source.integers(1, 6, size=size).astype(np.float64),
             }
@@ -54,9 +56,11 @@ def written_log(folder: Path, rows: int) -> None:
         pq.write_table(table, folder / f"part-{number:05d}.parquet", compression="zstd")
 
 
-def _ids(side: str, count: int, size: int, source: np.random.Generator) -> pa.Array:
-    """Ids of a power law; which are common does not show in their spelling."""
+def _ids(side: str, count: int, size: int, most: float, source: np.random.Generator) -> pa.Array:
+    """Ids of a power law, the first with a share `most` beside; spelling does not show the rank."""
     rank = (count * source.random(size) ** (1 / (1 - _POWER))).astype(np.int64)
+    if most:
+        rank[source.random(size) < most] = 0
     spelled = rank * 2_654_435_761 % 2**32  # odd: one to one
     return pc.binary_join_element_wise(side, pc.cast(pa.array(spelled), pa.string()), "-")
 
@@ -139,7 +143,7 @@ def compared(args: argparse.Namespace) -> Found:
     names = [name for name in CONTENDERS if name not in args.without]
     with tempfile.TemporaryDirectory(prefix="embedmill-bench-", dir=args.folder) as folder:
         log = Path(folder) / "log"
-        written_log(log, args.rows)
+        written_log(log, args.rows, skew=args.skew)
         found = {name: measured(name, log, Path(folder) / name) for name in names}
     flat: Found = {"rows": args.rows, "cores": os.cpu_count()}
     for name, one in found.items():
@@ -169,6 +173,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rows", type=int, default=20_000_000)
+    parser.add_argument(
+        "--skew", action="store_true", help="a user with a tenth of the rows, an item with a fifth"
+    )
     parser.add_argument("--without", action="append", default=[],
                         choices=[name for name in CONTENDERS if name != "ours"])  # fmt: skip
     parser.add_argument("--folder", default=tempfile.gettempdir(), help="on a local disk")

@@ -1,12 +1,12 @@
 """Quality on a public set, through the whole line, beside published results.
 
-    python benchmarks/quality.py SET [--dim D] [--untuned] [--set section.key=value]
-        [--keep FOLDER] [--json]
+    python benchmarks/quality.py SET [--dim D] [--untuned] [--both]
+        [--set section.key=value] [--keep FOLDER] [--json]
 
 The set's file is run from raw log to evaluated index by the command line, with the split that
-its column gives. Epochs and settings were chosen on the validation part. gowalla: the first
-row was trained on train events alone, the second anew on train and validation events, as the
-published rows were. Their authors chose epochs on the test part; we did not. With --untuned
+its column gives. Epochs and settings were chosen on the validation part. gowalla: trained anew
+on train and validation events, as the published rows were; --both adds a row that was trained on
+train events alone. The others' authors chose epochs on the test part; we did not. With --untuned
 the training's settings are the defaults: what tuning adds is the difference.
 
 ml-1m, ml-100k: ratings in five folds, each a test part once, by a run of its own, the twentieth
@@ -44,11 +44,13 @@ Flat = dict[str, float | int | str]
 class Options:
     """What the command line asks for: a dimension (0: the config's), more keys, a folder.
 
-    `untuned`: the training's settings as they come, whatever the set's TOML says.
+    `untuned`: the training's settings as they come, whatever the set's TOML says; `both`: a
+    row without the validation events too.
     """
 
     dim: int
     untuned: bool
+    both: bool
     sets: tuple[str, ...]
     root: str
 
@@ -114,10 +116,12 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def ranking(one: Set, options: Options) -> tuple[dict[str, Row], Flat]:
-    """Two runs: the epoch chosen on validation, then trained anew on train and validation."""
+    """The epoch chosen on validation, then trained anew on train and validation."""
     rows, flat = {}, Flat()
     raw = path_of(one.file)
     for name, refit in (("train", False), ("refit", True)):
+        if not (refit or options.both):
+            continue
         run = f"{one.config}-{name}"
         sets = [
             f'events.paths="{raw}"', f'run.root="{options.root}"', f'run.name="{run}"',
@@ -245,6 +249,7 @@ def main() -> None:
     parser.add_argument("set", choices=sorted(SETS))
     parser.add_argument("--dim", type=int, default=0, help="dimension instead of the config's")
     parser.add_argument("--untuned", action="store_true", help="the defaults' training settings")
+    parser.add_argument("--both", action="store_true", help="also trained on train alone")
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--keep", default="", help="folder for the runs; a temporary one if empty")
     parser.add_argument("--json", action="store_true")
@@ -252,7 +257,9 @@ def main() -> None:
     one = SETS[args.set]
     with tempfile.TemporaryDirectory(prefix="embedmill-quality-") as temporary:
         root = args.keep or temporary
-        rows, flat = one.measure(one, Options(args.dim, args.untuned, tuple(args.sets), root))
+        rows, flat = one.measure(
+            one, Options(args.dim, args.untuned, args.both, tuple(args.sets), root)
+        )
     show(one, rows, flat)
     if args.json:
         print(json.dumps(flat))
