@@ -10,7 +10,7 @@ from jobs.launch import Job, main_of
 from pipeline.artifact import Writer
 from pipeline.log import Progress
 from pipeline.prepare import events
-from pipeline.prepare.engine import open_session
+from pipeline.prepare.engine import open_session, shuffled
 from pipeline.run import Run
 
 __all__ = ["build", "main", "sources"]
@@ -19,6 +19,7 @@ __all__ = ["build", "main", "sources"]
 def build(run: Run, out: Writer, progress: Progress) -> None:
     """Build the stage on the engine that the config or spark-submit names."""
     with open_session(run.config.run.engine, run.config.run.root) as session:
+        out.gauges.append(shuffled(session))
         events.build(session, run, out, progress)
 
 

@@ -19,6 +19,7 @@ from pipeline.artifact import MANIFEST, Artifact, Writer
 from pipeline.config import Config, load
 from pipeline.errors import ArtifactError, EmbedmillError, MachineError
 from pipeline.log import Progress
+from pipeline.memory import Memory
 from pipeline.run import Run, save_config
 from pipeline.terminal import Terminal
 from schemas.stages import STAGES
@@ -78,7 +79,8 @@ def run_stage(run: Run, stage: str, job: Job, terminal: Terminal, *, rebuild: bo
     if rebuild and job.forget:
         job.forget(run)
     out = run.writer(stage, sources)
-    with terminal.stage(stage) as progress:
+    with Memory() as memory, terminal.stage(stage) as progress:
+        out.gauges.append(memory.measured)
         job.build(run, out, progress)
         artifact = run.artifact(stage)
     terminal.finished(stage, artifact)

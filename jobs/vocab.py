@@ -11,7 +11,7 @@ from pipeline.artifact import Writer
 from pipeline.config import Config
 from pipeline.log import Progress
 from pipeline.prepare import previous, vocab
-from pipeline.prepare.engine import open_session
+from pipeline.prepare.engine import open_session, shuffled
 from pipeline.run import Run
 
 __all__ = ["build", "check", "main", "sources"]
@@ -20,6 +20,7 @@ __all__ = ["build", "check", "main", "sources"]
 def build(run: Run, out: Writer, progress: Progress) -> None:
     """Build the stage on the engine that the config or spark-submit names."""
     with open_session(run.config.run.engine, run.config.run.root) as session:
+        out.gauges.append(shuffled(session))
         vocab.build(session, run, out, progress)
 
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
@@ -151,7 +151,11 @@ class Artifact:
 
 @dataclass
 class Writer:
-    """An artifact in the making; `commit` seals it. Add files from one thread."""
+    """An artifact in the making; `commit` seals it. Add files from one thread.
+
+    Each of `gauges` is read when it is sealed: figures for `measured`, such as the most memory
+    that was held.
+    """
 
     stage: str
     storage: Storage
@@ -161,6 +165,7 @@ class Writer:
     sources: dict[str, Any]
     started: float = field(default_factory=time.perf_counter)
     entries: list[FileEntry] = field(default_factory=list)
+    gauges: list[Callable[[], Mapping[str, float]]] = field(default_factory=list)
 
     def add(self, entries: Iterable[FileEntry]) -> None:
         """Take in files that tasks wrote under `storage`."""
@@ -209,6 +214,7 @@ class Writer:
         contracts.check_files(self.stage, self.entries, counters, self.storage.root)
         version = STAGES[self.stage].version
         files = sorted(self.entries, key=lambda f: f.path)
+        seconds = time.perf_counter() - self.started
         manifest = Manifest(
             stage=self.stage,
             contract=self.stage,
@@ -220,8 +226,8 @@ class Writer:
             sources=self.sources,
             files=files,
             counters=dict(sorted(counters.items())),
-            measured=dict(sorted((measured or {}).items())),
-            seconds=round(time.perf_counter() - self.started, 3),
+            measured=self._measured(counters, seconds, measured or {}),
+            seconds=round(seconds, 3),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             software={
                 "embedmill": __version__,
@@ -235,6 +241,18 @@ class Writer:
         except ExistsError:
             self._agree(manifest, data)
         return Artifact(self.stage, self.storage, manifest)
+
+    def _measured(
+        self, counters: Mapping[str, int], seconds: float, given: Mapping[str, float]
+    ) -> dict[str, float]:
+        """What is given, bytes written, rows a second, and what the gauges say."""
+        found: dict[str, float] = {"written_bytes": sum(f.bytes for f in self.entries)}
+        rows = sum(counters.get(name, 0) for name in STAGES[self.stage].rows)
+        if rows and seconds > 0:
+            found["rows_per_second"] = round(rows / seconds, 1)
+        for gauge in self.gauges:
+            found |= gauge()
+        return dict(sorted({**found, **given}.items()))
 
     def _agree(self, ours: Manifest, data: bytes) -> None:
         """Another process finished first: fine where its content is ours."""

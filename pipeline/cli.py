@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -129,6 +129,33 @@ def config(file: ConfigFile, sets: Sets = None) -> None:
 
 
 @app.command()
+def profile(
+    file: ConfigFile,
+    sets: Sets = None,
+    engine: Annotated[str | None, typer.Option(help="sail, spark or sc://host:port")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at the log before any run: days, users, items, bad lines, the split; and a page.
+
+    It tells what the data stages would make, and that a run would stop where it would. Nothing
+    of the run is built or changed.
+    """
+    from pipeline.config import load
+    from pipeline.run import Run
+
+    config = load(file, [*(sets or []), *([f'run.engine="{engine}"'] if engine else [])])
+
+    from jobs.profile import profile as look
+    from pipeline.report.plain import lines
+
+    found = look(Run(config))
+    if as_json:
+        print(json.dumps(found.data | {"page": found.page}, ensure_ascii=False))
+        return
+    print(*lines(found.data), f"page: {found.page}", sep="\n")
+
+
+@app.command()
 def plan(
     file: ConfigFile,
     sets: Sets = None,
@@ -164,7 +191,7 @@ def plan(
 
 @app.command()
 def status(folder: RunFolder, as_json: AsJson = False) -> None:
-    """Show which stages have finished, with rows, bytes and seconds."""
+    """Show which stages have finished, with rows, bytes and seconds, and what they took."""
     from pipeline.run import open_run, published
     from pipeline.terminal import duration, si, summary
     from schemas.stages import STAGES
@@ -172,7 +199,7 @@ def status(folder: RunFolder, as_json: AsJson = False) -> None:
     one = open_run(folder)
     found = {stage: one.find(stage) for stage in STAGES}
     if as_json:
-        shown = {"content", "counters", "seconds"}
+        shown = {"content", "counters", "measured", "seconds"}
         said = {stage: a and a.manifest.model_dump(include=shown) for stage, a in found.items()}
         print(json.dumps(said))
         return
@@ -189,6 +216,9 @@ def status(folder: RunFolder, as_json: AsJson = False) -> None:
         seconds = duration(artifact.manifest.seconds)
         table.add_row(stage, "done", size, seconds, summary(artifact))
     _console().print(table)
+    cost = _costs({stage: a for stage, a in found.items() if a is not None})
+    if cost.row_count:
+        _console().print(cost)
     pointer = published(one.config.run.root)
     print(f"published in {one.config.run.root}: {pointer['run'] if pointer else 'nothing yet'}")
 
@@ -322,6 +352,29 @@ def _invoke() -> None:
 
 def _console() -> Console:
     return Console(highlight=False, soft_wrap=False)
+
+
+def _costs(found: Mapping[str, Any]) -> Table:
+    """What stages took beside time, a row for each of which it is known."""
+    from pipeline.terminal import si
+
+    table = Table(box=None, pad_edge=False, title="\nwhat it took", title_justify="left")
+    table.add_column("stage")
+    shown = {
+        "rows_per_second": "rows/s",
+        "peak_bytes": "memory",
+        "read_bytes": "read",
+        "shuffle_bytes": "shuffled",
+        "written_bytes": "written",
+    }
+    for name in shown.values():
+        table.add_column(name, justify="right")
+    for stage, artifact in found.items():
+        measured = artifact.manifest.measured
+        if measured.keys() & shown.keys():
+            values = [(si(measured[k]), k) if k in measured else ("", "") for k in shown]
+            table.add_row(stage, *(f"{v}B" if k.endswith("bytes") else v for v, k in values))
+    return table
 
 
 def _metrics(one: Any) -> dict[str, float | int | str]:

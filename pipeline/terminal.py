@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from pipeline.artifact import Artifact
 
-__all__ = ["Terminal", "duration", "si"]
+__all__ = ["Terminal", "cut", "duration", "si", "summary"]
 
 _EVERY_LIVE = 0.1  # seconds between redraws
 _EVERY_PLAIN = 10.0  # seconds between plain lines
@@ -134,6 +135,13 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02} s"
     return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def cut(text: str, width: int) -> str:
+    """One line of at most `width` columns, newlines and the like as their escapes."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    fits = cell_len(shown) <= width
+    return shown.rstrip() if fits else set_cell_size(shown, width - 1).rstrip() + "…"
 
 
 def summary(artifact: Artifact) -> str:

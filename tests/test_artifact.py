@@ -94,6 +94,22 @@ def test_content_is_what_was_computed_not_when(run: Run) -> None:
     assert events(run, ("a", "c")).manifest.content != first.manifest.content
 
 
+def test_what_a_stage_took_is_no_content(run: Run) -> None:
+    plain = events(run)
+    run.discard("events")
+    out = run.writer("events")
+    out.started -= 10
+    out.gauges.append(lambda: {"peak_bytes": 5 << 30})
+    out.write_table("data/part-00000.parquet", events_table(["a", "b"]))
+    out.write_json("times.json", {"at": 1}, volatile=True)
+    done = out.commit(COUNTERS, {"files": 3})
+    measured = done.manifest.measured
+    assert measured["written_bytes"] == sum(f.bytes for f in done.manifest.files)
+    assert measured["rows_per_second"] == pytest.approx(COUNTERS["rows_in"] / 10, rel=0.1)
+    assert (measured["peak_bytes"], measured["files"]) == (5 << 30, 3)
+    assert done.manifest.content == plain.manifest.content
+
+
 def test_up_to_date_and_stale(run: Run) -> None:
     events(run, log="1")
     vocab(run)

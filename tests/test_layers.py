@@ -12,8 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 GROUND = {
-    "artifact", "config", "contracts", "datasets", "embeddings", "errors", "log", "parquet",
-    "run", "score", "sql", "storage", "terminal", "toml",
+    "artifact", "config", "contracts", "datasets", "embeddings", "errors", "log", "memory",
+    "parquet", "run", "score", "sql", "storage", "terminal", "toml",
 }  # fmt: skip
 ROOMS = {"prepare", "train", "export", "index", "evaluate", "report", "lookup"}
 # Engine → modules (by prefix) that may import it.
@@ -110,7 +110,7 @@ def test_jobs_and_stages_share_their_names() -> None:
     from schemas.stages import STAGES
 
     files = {path.stem for path in (ROOT / "jobs").glob("*.py")}
-    assert files == {*STAGES, "all", "cluster", "launch", "mailbox", "__init__"}
+    assert files == {*STAGES, "all", "cluster", "launch", "mailbox", "profile", "__init__"}
     for stage, contract in STAGES.items():
         left = list(STAGES)[: list(STAGES).index(stage)]
         assert set(contract.inputs) <= set(left), f"{stage} reads to its right"

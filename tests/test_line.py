@@ -202,8 +202,17 @@ def test_status(line: Run, embedmill: Cli) -> None:
     assert out.count(" done ") == len(STAGES)
     assert f"published in {line.config.run.root}: tiny" in out
     assert max(map(len, out.splitlines()[:-1])) <= 80
+    assert out.count("rows/s") == out.count("memory") == 1
     _, out, _ = embedmill(["status", line.storage.root, "--json"])
-    assert json.loads(out)["events"]["counters"]["events"] == len(WORLD.events())
+    said = json.loads(out)
+    assert said["events"]["counters"]["events"] == len(WORLD.events())
+    measured = said["events"]["measured"]
+    assert measured["rows_per_second"] * said["events"]["seconds"] == pytest.approx(
+        len(WORLD.events()), rel=0.01
+    )
+    assert measured["read_bytes"] == (Path(line.config.events.paths[0])).stat().st_size
+    assert measured["peak_bytes"] > 50 << 20  # an interpreter with an engine in it
+    assert "shuffle_bytes" not in measured  # the embedded engine does not tell
 
 
 def test_metrics_are_one_flat_object(line: Run, embedmill: Cli) -> None:

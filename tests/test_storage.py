@@ -33,6 +33,15 @@ def test_write_read_replace_remove(storage: Storage) -> None:
         storage.read("a/b.bin")
 
 
+def test_a_folder_is_cleared_with_all_in_it_and_nothing_else(storage: Storage) -> None:
+    storage.write("scratch/deep/a.bin", b"one")
+    storage.write("scratches/b.bin", b"two")
+    storage.at("scratch").clear()
+    storage.at("scratch").clear()
+    assert not storage.exists("scratch/deep/a.bin")
+    assert storage.read("scratches/b.bin") == b"two"
+
+
 def test_a_writer_that_fails_leaves_nothing(storage: Storage) -> None:
     def half() -> None:
         with storage.writer("x.bin") as out:

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.prepare.block import MAX_RAW, Ints, Rejects
-from pipeline.prepare.reasons import CODES
 from pipeline.prepare.values import Mask
+from schemas.reasons import CODES
 
 __all__ = ["Chunk", "decoded", "unusable", "usable"]
 

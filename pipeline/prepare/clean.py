@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 
 from pipeline.config import EventsConfig, SignalsConfig
 from pipeline.prepare.block import Block, Rejects, first_of_each
-from pipeline.prepare.reasons import CODES
 from pipeline.prepare.times import Clock, clock, iso_microseconds, microseconds
 from pipeline.prepare.values import Mask, as_array, as_numbers, as_text
+from schemas.reasons import CODES
 from schemas.tables import EVENTS
 
 __all__ = ["Rules", "clean", "rules", "type_weights"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pipeline.parquet import parquet_bytes
 from pipeline.prepare.engine import REPORT, Batches, by_key, gather, mapped, report, together
 from pipeline.prepare.stored import frame
+from pipeline.prepare.tallies import counted, spread_of
 from pipeline.storage import Storage
 from schemas.manifest import FileEntry
 
@@ -32,7 +34,7 @@ _ROWS = 1 << 20  # ids counted at once
 class Counts:
     """Counts of a round: scratch files, and how many ids meet their side's minimum.
 
-    `ids` and `kept` are by side; `events` were counted.
+    `ids`, `kept` and `spread` (see `tallies.spread_of`) are by side; `events` were counted.
     """
 
     storage: Storage
@@ -41,6 +43,7 @@ class Counts:
     ids: dict[str, int]
     kept: dict[str, int]
     events: int
+    spread: dict[str, dict[str, Any]]
 
     @property
     def stable(self) -> bool:
@@ -89,6 +92,7 @@ def count(
         {side: done.counts[f"{side}s"] for side in SIDES},
         {side: done.counts[f"{side}s_kept"] for side in SIDES},
         done.counts["events"],
+        {side: spread_of(done.counts, side) for side in SIDES},
     )
 
 
@@ -134,7 +138,7 @@ def _sum(task: _Task, batches: Batches) -> Batches:
             path=path, bytes=written.bytes, sha256=written.sha256, rows=table.num_rows
         )
         kept = pc.sum(pc.greater_equal(table["n"], least)).as_py() or 0
-        counted = {f"{side}s": table.num_rows, f"{side}s_kept": kept}
+        found = {f"{side}s": table.num_rows, f"{side}s_kept": kept}
         if side == "user":
-            counted["events"] = pc.sum(table["n"]).as_py() or 0
-        yield report(entry, counted)
+            found["events"] = pc.sum(table["n"]).as_py() or 0
+        yield report(entry, found | counted(side, table["id"], table["n"]))

@@ -39,6 +39,7 @@ __all__ = [
     "mapped",
     "open_session",
     "report",
+    "shuffled",
     "software",
     "spread",
     "tasks_for",
@@ -113,6 +114,36 @@ def open_session(engine: str, root: str = "") -> Iterator[SparkSession]:
 def software(session: SparkSession) -> dict[str, str]:
     """Versions of the engine, for a manifest."""
     return {"spark": session.version, "pyspark": pyspark.__version__, "pyarrow": pa.__version__}
+
+
+def shuffled(session: SparkSession) -> Callable[[], dict[str, float]]:
+    """A gauge of the bytes that tasks have written for others since now: `shuffle_bytes`.
+
+    Apache Spark on this machine's JVM tells; the embedded engine and Spark Connect do not, and
+    nothing is said.
+    """
+    before = _shuffle_bytes(session)
+
+    def since() -> dict[str, float]:
+        return {} if before is None else {"shuffle_bytes": (_shuffle_bytes(session) or 0) - before}
+
+    return since
+
+
+def _shuffle_bytes(session: SparkSession) -> int | None:
+    """What all stages of the application have written for a shuffle, or None where none tells.
+
+    The one figure that the DataFrame API does not have: Spark's own store of its user interface
+    has it, whether or not that is served.
+    """
+    context: Any = getattr(session, "_sc", None)
+    if context is None:
+        return None
+    spark, gateway = context._jsc.sc(), context._gateway
+    nothing, every = gateway.new_array(gateway.jvm.double, 0), gateway.jvm.java.util.ArrayList()
+    spark.listenerBus().waitUntilEmpty()
+    stages = spark.statusStore().stageList(every, False, False, nothing, every)
+    return sum(int(stages.apply(number).shuffleWriteBytes()) for number in range(stages.size()))
 
 
 def tasks_for(size: int, most: int) -> int:

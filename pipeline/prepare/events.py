@@ -24,7 +24,7 @@ from pipeline.config import EventsConfig
 from pipeline.errors import InputError, RejectsError
 from pipeline.log import Progress
 from pipeline.parquet import write_parquet
-from pipeline.prepare import items, signals, sources
+from pipeline.prepare import items, signals, sources, tallies
 from pipeline.prepare.block import Layout, Split
 from pipeline.prepare.clean import Rules, clean, rules
 from pipeline.prepare.duplicates import settle
@@ -45,11 +45,11 @@ from pipeline.prepare.engine import (
 )
 from pipeline.prepare.folders import day_of
 from pipeline.prepare.numbering import numbered
-from pipeline.prepare.reasons import REASONS
 from pipeline.prepare.rejects import Kept
 from pipeline.prepare.times import day_bounds, iso_microseconds
 from pipeline.run import Run
 from pipeline.storage import Storage
+from schemas.reasons import REASONS
 from schemas.tables import EVENTS
 
 __all__ = ["build", "stamps"]
@@ -81,8 +81,18 @@ def stamps(run: Run) -> Mapping[str, Any]:
     return sources.stamp(run.config.events)
 
 
-def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> None:
-    """Write events/: data, rejects and, where the config names metadata, items.parquet.
+def build(
+    session: SparkSession, run: Run, out: Writer, progress: Progress, *, strict: bool = True
+) -> None:
+    """Write events/: data, rejects, days.json where the log has times, and items.parquet where
+    the config names metadata.
+
+    Args:
+        session: the engine.
+        run: the run.
+        out: writer of the `events` artifact.
+        progress: told of rows.
+        strict: false for a look at the log: bad lines never fail it, and no event may be left.
 
     Raises:
         InputError: a path names nothing, a column is not there, the log has no rows, or the
@@ -107,12 +117,14 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
         done = gather(mapped(buckets, partial(_settle, task), REPORT))
     counters = _counters(done.counts, config)
     progress.update(counters["rows_in"], counters["rows_in"], "rows")
-    _check(counters, config.max_rejects, ", ".join(config.paths))
+    _check(counters, config.max_rejects if strict else None, ", ".join(config.paths))
     out.add(done.files)
+    if config.time:
+        out.write_json("days.json", tallies.by_day(done.counts))
     if config.items:
         counters |= items.write(config.items, out)
-    files = {"files": plan.files, "files_outside": plan.outside}
-    out.commit(counters, files, software(session))
+    found = {"files": plan.files, "files_outside": plan.outside, "read_bytes": size}
+    out.commit(counters, found, software(session))
 
 
 def _placed(task: _Task) -> list[str]:
@@ -141,10 +153,15 @@ def _counters(counts: Counter[str], config: EventsConfig) -> dict[str, int]:
     return found | {"rejects_kept": counts["rejects_kept"]}
 
 
-def _check(counters: Mapping[str, int], most: float, where: str) -> None:
-    """Raise unless there are rows, few enough of them are bad, and events are left."""
+def _check(counters: Mapping[str, int], most: float | None, where: str) -> None:
+    """Raise unless there are rows, few enough of them are bad, and events are left.
+
+    Without `most` rows are enough.
+    """
     if not counters["rows_in"]:
         raise InputError("the log has no rows", where=where)
+    if most is None:
+        return
     # What is dropped unread makes no log any better.
     unread = sum(counters.get(name, 0) for name in ("filtered", "other_type"))
     rows, bad = counters["rows_in"] - unread, counters["rejected"]
@@ -279,4 +296,5 @@ def _until(config: EventsConfig) -> int:
 def _write(task: _Task, bucket: int, rows: pa.Table, until: int) -> pa.RecordBatch:
     settled, counts = settle(rows, task.rules.config, until)
     path = f"data/part-{bucket:05d}.parquet"
-    return report(write_parquet(task.storage, "events", path, settled), counts)
+    written = write_parquet(task.storage, "events", path, settled)
+    return report(written, {**counts, **tallies.days(settled["time"])})

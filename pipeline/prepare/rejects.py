@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.prepare.block import Rejects, first_of_each
-from pipeline.prepare.reasons import CODES, REASONS
+from schemas.reasons import CODES, REASONS
 from schemas.tables import REJECTS
 
 __all__ = ["Kept"]

@@ -114,7 +114,8 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
     counters |= _cold_items(session, out, vocab.counters["items_live"], spec.items)
     counters |= _pairs(session, run, out, spec)
     progress.update(total, total, "events")
-    out.commit(counters, software=software(session))
+    read = {"read_bytes": sum(f.bytes for f in (*events.files("data"), *vocab.files()))}
+    out.commit(counters, read, software(session))
 
 
 def _joined(session: SparkSession, run: Run, events: Artifact, vocab: Artifact) -> DataFrame:

@@ -34,7 +34,7 @@ _BUCKETS = 4096  # of ids, at most
 
 
 def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> None:
-    """Write vocab/: users and items, and spec.json.
+    """Write vocab/: users and items, spec.json, and counts.json on all ids of the events.
 
     Raises:
         InputError: no event is left after the thresholds.
@@ -51,6 +51,7 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
         discard(one)
     _say(progress, run, previous, sides)
     total, kept = events.counters["events"], _kept(sides, out)
+    out.write_json("counts.json", {f"{side}s": rounds[0].spread[side] for side in SIDES})
     out.write_json("spec.json", _spec(work, sides).as_json())
     if previous is not None:
         # Where it is does not matter to what came out.
@@ -64,7 +65,8 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
     }
     for name, side in sides.items():
         counters |= {f"{name}s{tail}": value for tail, value in side.counters.items()}
-    out.commit(counters, software=software(session))
+    read = {"read_bytes": sum(f.bytes for f in events.files("data"))}
+    out.commit(counters, read, software(session))
 
 
 @dataclass(frozen=True)

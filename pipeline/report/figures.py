@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
 from pipeline.artifact import Artifact
-from pipeline.config import stage_fields, to_toml
+from pipeline.config import Config, stage_fields, to_toml
+from pipeline.report import spread
+from pipeline.report.items import metadata
 from pipeline.run import Run
 from schemas.manifest import digest
+from schemas.reasons import REASONS
 from schemas.stages import STAGES
 
-__all__ = ["EXAMPLES", "gather", "times"]
+__all__ = ["EXAMPLES", "gather", "log", "rejects", "times"]
 
 EXAMPLES = 3  # rejected lines shown per reason
 _RAW_BYTES = 400  # of a rejected line
@@ -40,7 +43,8 @@ def gather(run: Run) -> dict[str, Any]:
         "objective": config.train.objective,
         "split": config.shards.split,
         "counters": {stage: dict(sorted(art[stage].counters.items())) for stage in _READ},
-        "rejects": _rejects(art["events"]),
+        "rejects": rejects(art["events"]),
+        "log": log(art, config),
         "model": art["train"].read_json("model.json"),
         "history": art["train"].read_json("history.json"),
         "metrics": art["evaluate"].read_json("metrics.json"),
@@ -52,6 +56,50 @@ def gather(run: Run) -> dict[str, Any]:
             "recall": art["index"].read_json("recall.json"),
         },
     }
+
+
+def log(art: Mapping[str, Artifact], config: Config) -> dict[str, Any]:
+    """How the log's events spread over days and ids, and what is left of the previous run.
+
+    Args:
+        art: finished stages; of `events` and `vocab` what is there is told of.
+        config: of the run.
+
+    Returns:
+        `days` (see `spread.by_day`), `users` and `items` (`spread.over_ids`), and `previous`,
+        by "users" and "items": ids `before`, `stayed`, `gone`, `new`, `back`, `now`. A key is
+        left out where an older version of this program made the stage, or there is nothing.
+    """
+    found: dict[str, Any] = {}
+    events, vocab = art.get("events"), art.get("vocab")
+    if events is not None and events.has("days.json"):
+        found["days"] = spread.by_day(events.read_json("days.json"))
+    if vocab is None:
+        return found
+    minimum = {"users": config.vocab.min_user_count, "items": config.vocab.min_item_count}
+    if vocab.has("counts.json"):
+        counts = vocab.read_json("counts.json")
+        found |= {s: spread.over_ids(counts[s], least) for s, least in minimum.items()}
+        _name(found["items"]["heaviest"], events)
+    if vocab.has("previous.json"):
+        found["previous"] = {side: _continued(vocab.counters, side) for side in minimum}
+    return found
+
+
+def _name(heaviest: list[dict[str, Any]], events: Artifact | None) -> None:
+    """Give items their titles, where the log has any."""
+    titles = metadata(events, (one["id"] for one in heaviest)) if events is not None else {}
+    for one in heaviest:
+        if titles.get(one["id"], ("",))[0]:
+            one["title"] = titles[one["id"]][0]
+
+
+def _continued(counters: Mapping[str, int], side: str) -> dict[str, int]:
+    """Ids in use before and now, from the counters of a vocabulary that continues another."""
+    now, new, back, gone = (counters[f"{side}_{name}"] for name in ("live", "new", "back", "gone"))
+    stayed = now - new - back
+    before = stayed + gone
+    return {"before": before, "stayed": stayed, "gone": gone, "new": new, "back": back, "now": now}
 
 
 def times(run: Run) -> dict[str, Any]:
@@ -69,6 +117,7 @@ def times(run: Run) -> dict[str, Any]:
                 "bytes": size,
                 "files": len(manifest.files),
                 "content": manifest.content,
+                "measured": manifest.measured,
             }
         )
         software |= manifest.software
@@ -100,7 +149,7 @@ def _training(train: Artifact) -> dict[str, Any]:
     }
 
 
-def _rejects(events: Artifact) -> list[dict[str, Any]]:
+def rejects(events: Artifact) -> list[dict[str, Any]]:
     """Reasons by falling count (ties by name), each with its first lines as examples."""
     counts = {
         name.removeprefix("rejected."): count
@@ -109,7 +158,12 @@ def _rejects(events: Artifact) -> list[dict[str, Any]]:
     }
     examples = _examples(events)
     return [
-        {"reason": reason, "count": count, "examples": examples.get(reason, [])}
+        {
+            "reason": reason,
+            "meaning": REASONS.get(reason, ""),
+            "count": count,
+            "examples": examples.get(reason, []),
+        }
         for reason, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     ]
 

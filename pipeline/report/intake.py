@@ -32,7 +32,7 @@ DROPS = {
 
 def ingested(data: Mapping[str, Any]) -> str:
     """Rows in and out of events and vocab, and the lines that were rejected."""
-    events, vocab = data["counters"]["events"], data["counters"]["vocab"]
+    events, vocab = data["counters"]["events"], data["counters"].get("vocab", {})
     rows = _flow(
         "rows read",
         events.get("rows_in"),
@@ -43,14 +43,11 @@ def ingested(data: Mapping[str, Any]) -> str:
             *((what, events[name], why) for name, (what, why) in DROPS.items() if name in events),
         ],
     )
-    rows += _flow(
-        "events",
-        vocab.get("events_in"),
-        [
-            ("kept", vocab.get("events_kept"), ""),
-            ("dropped", vocab.get("events_dropped"), "of users or items below the minimum counts"),
-        ],
-    )
+    if vocab:
+        why = "of users or items below the minimum counts"
+        parts = [("kept", vocab.get("events_kept"), "")]
+        parts += [("dropped", vocab.get("events_dropped"), why)]
+        rows += _flow("events", vocab.get("events_in"), parts)
     body = table("Rows in and out", ["", "Rows", "Share", "Why"], rows, "tnnw", "flow")
     aside = [(k, v) for k, v in events.items() if k in ("late", "empty_lists")]
     if aside:
@@ -89,14 +86,20 @@ def _rejects(rejects: Sequence[Mapping[str, Any]]) -> str:
         )
         parts.append(
             f'<div class="reject"><h4>{escape(one["reason"])} <b>{count(one["count"])}</b></h4>'
-            f"<ul>{examples}</ul></div>"
+            f"{_meaning(one)}<ul>{examples}</ul></div>"
         )
     return f"<h3>Rejected lines, by reason</h3>{''.join(parts)}"
 
 
+def _meaning(one: Mapping[str, Any]) -> str:
+    return f'<p class="quiet">{escape(one["meaning"])}</p>' if one["meaning"] else ""
+
+
 def splits(data: Mapping[str, Any]) -> str:
-    """Sizes of train, validation and test, and what is cold in them."""
-    shards = data["counters"]["shards"]
+    """Sizes of train, validation and test, and what is cold in them; '' where nothing was split."""
+    shards = data["counters"].get("shards")
+    if shards is None:
+        return ""
     sizes = [(name, int(shards.get(name, 0))) for name in ("train", "valid", "test")]
     total = sum(size for _, size in sizes) or 1
     names = {"train": "train", "valid": "validation", "test": "test"}

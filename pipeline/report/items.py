@@ -25,6 +25,7 @@ __all__ = [
     "Catalogue",
     "describe",
     "extremes",
+    "metadata",
     "neighbours",
     "open_catalogue",
 ]
@@ -129,26 +130,32 @@ class Catalogue:
 
     def metadata(self, ids: Iterable[str]) -> dict[str, tuple[str, list[str]]]:
         """Title and categories of those of `ids` that have any."""
-        wanted = pa.array(sorted(set(ids)), pa.string())
-        found: dict[str, tuple[str, list[str]]] = {}
-        for batch in self._metadata_batches():
-            for row in batch.filter(pc.is_in(batch.column("item"), wanted)).to_pylist():
-                found.setdefault(row["item"], (row["title"], row["categories"] or []))
-        return found
+        return metadata(self.events, ids)
 
     def ids_titled(self, titles: Sequence[str]) -> dict[str, list[str]]:
         """Title as asked → ids of the items that bear it; case does not matter."""
         bearers: dict[str, list[str]] = {t.casefold(): [] for t in titles}
-        for batch in self._metadata_batches():
+        for batch in _metadata_batches(self.events):
             columns = batch.select(["item", "title"]).to_pydict()
             for one, title in zip(columns["item"], columns["title"], strict=True):
                 if title.casefold() in bearers:
                     bearers[title.casefold()].append(one)
         return {t: bearers[t.casefold()] for t in titles}
 
-    def _metadata_batches(self) -> Iterator[pa.RecordBatch]:
-        if self.events.has("items.parquet"):
-            yield from self.events.batches("items.parquet", _BLOCK_ROWS)
+
+def metadata(events: Artifact, ids: Iterable[str]) -> dict[str, tuple[str, list[str]]]:
+    """Title and categories of those of `ids` that have any."""
+    wanted = pa.array(sorted(set(ids)), pa.string())
+    found: dict[str, tuple[str, list[str]]] = {}
+    for batch in _metadata_batches(events):
+        for row in batch.filter(pc.is_in(batch.column("item"), wanted)).to_pylist():
+            found.setdefault(row["item"], (row["title"], row["categories"] or []))
+    return found
+
+
+def _metadata_batches(events: Artifact) -> Iterator[pa.RecordBatch]:
+    if events.has("items.parquet"):
+        yield from events.batches("items.parquet", _BLOCK_ROWS)
 
 
 def open_catalogue(run: Run) -> Catalogue:

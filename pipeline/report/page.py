@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-from pipeline.report import catalogue, intake, quality, sections
+from pipeline.report import activity, catalogue, intake, quality, sections
 from pipeline.report.wording import escape, figure, plural, seconds, title
 
-__all__ = ["render"]
+__all__ = ["document", "render"]
 
 _ICON = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Ccircle "
@@ -21,6 +21,9 @@ _ICON = (
 _LINKS = {
     "line": "Line",
     "data": "Data",
+    "activity": "Time",
+    "ids": "Users and items",
+    "previous": "Previous run",
     "splits": "Split",
     "training": "Training",
     "metrics": "Metrics",
@@ -52,35 +55,51 @@ def render(data: Mapping[str, Any], times: Mapping[str, Any], labels: int) -> st
             quality.training(data, times),
             sections.line(data, times),
             intake.ingested(data),
+            activity.activity(data["log"]),
+            activity.who(data["log"]),
+            activity.continued(data["log"]),
             intake.splits(data),
         )
     )
+    lede = _lede(data, times)
+    return document(data["title"], lede, body, sections.footer(data, times, "evaluated"))
+
+
+def document(name: str, lede: str, body: str, footer: str) -> str:
+    """A page on its own: nothing is fetched, whatever it says.
+
+    Args:
+        name: heading and title, as text.
+        lede: what stands below the heading, as HTML.
+        body: sections, as HTML.
+        footer: as HTML.
+    """
     style, script = _asset("page.css"), _asset("page.js")
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{_policy(script)}'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f'<link rel="icon" href="{_ICON}"><title>{escape(data["title"])} · embedmill</title>'
+        f'<link rel="icon" href="{_ICON}"><title>{escape(name)} · embedmill</title>'
         f"<style>{style}</style></head><body>"
         '<a class="skip" href="#main">Skip to the content</a>'
-        f"{_header(data, times, body)}"
-        f'<main id="main" class="wrap">{body}</main>{sections.footer(data, times)}'
+        f"{_header(name, lede, body)}"
+        f'<main id="main" class="wrap">{body}</main>{footer}'
         '<div id="tip" role="presentation" hidden></div>'
         f"<script>{script}</script></body></html>\n"
     )
 
 
-def _header(data: Mapping[str, Any], times: Mapping[str, Any], body: str) -> str:
+def _header(name: str, lede: str, body: str) -> str:
     links = "".join(
-        f'<a href="#{anchor}">{name}</a>'
-        for anchor, name in sorted(
-            _LINKS.items(), key=lambda link: body.find(f'<section id="{link[0]}"')
+        f'<a href="#{anchor}">{link}</a>'
+        for anchor, link in sorted(
+            _LINKS.items(), key=lambda pair: body.find(f'<section id="{pair[0]}"')
         )
         if f'<section id="{anchor}"' in body
     )
     return (
         '<header class="top"><div class="wrap"><p class="brand">embedmill</p>'
-        f'<h1>{title(data["title"])}</h1><p class="lede">{_lede(data, times)}</p>'
+        f'<h1>{title(name)}</h1><p class="lede">{lede}</p>'
         f'<nav aria-label="Sections">{links}</nav></div></header>'
     )
 

@@ -191,10 +191,14 @@ def line(data: Mapping[str, Any], times: Mapping[str, Any]) -> str:
             f"<li><b>{name}</b><span>{made[name]}</span><em>{took}</em>"
             f'<i aria-hidden="true" style="width:{max(1.0, 100 * spent / longest):.1f}%"></i></li>'
         )
+        cost = stage.get("measured", {})
         rows.append(
             [
                 name,
                 took,
+                count(cost.get("rows_per_second")),
+                wording.size(cost.get("peak_bytes")),
+                wording.size(cost.get("shuffle_bytes")),
                 wording.size(stage["bytes"]),
                 count(stage["files"]),
                 f"<code>{stage['content'][:12]}</code>",
@@ -202,16 +206,21 @@ def line(data: Mapping[str, Any], times: Mapping[str, Any]) -> str:
         )
     total = sum(s["seconds"] for s in times["stages"])
     size = sum(s["bytes"] for s in times["stages"])
-    rows.append(["together", wording.seconds(total), wording.size(size), "", ""])
+    rows.append(["together", wording.seconds(total), "", "", "", wording.size(size), "", ""])
+    head = ["Stage", "Time", "Rows a second", "Memory", "Shuffled", "Size", "Files", "Content"]
     body = table(
-        "Time and size of each stage", ["Stage", "Time", "Size", "Files", "Content"], rows, "tnnnt"
+        "What each stage took and wrote. Memory is the most that this machine’s processes held; "
+        "what went through a shuffle is known of Apache Spark alone",
+        head,
+        rows,
+        "tnnnnnnt",
     )
     return section(
         "line",
         "The line",
         "Each stage reads what stands to its left. The bars compare time.",
-        f'<ol class="stages">{"".join(cards)}</ol><details><summary>Time, size and content hash '
-        f"of each stage</summary>{body}</details>",
+        f'<ol class="stages">{"".join(cards)}</ol><details><summary>Time, memory, size and content '
+        f"hash of each stage</summary>{body}</details>",
     )
 
 
@@ -224,12 +233,12 @@ def counters_table(caption: str, values: Sequence[tuple[str, int]]) -> str:
     return table(caption, ["Counter", "Count", "What it counts"], rows, "tnw") if rows else ""
 
 
-def footer(data: Mapping[str, Any], times: Mapping[str, Any]) -> str:
-    """Versions, fingerprint, and the config as it was resolved."""
+def footer(data: Mapping[str, Any], times: Mapping[str, Any], done: str) -> str:
+    """Versions, fingerprint, what was done when, and the config as it was resolved."""
     versions = ", ".join(f"{escape(k)}&nbsp;{escape(v)}" for k, v in times["software"].items())
     return (
         f'<footer><div class="wrap"><details><summary>The config of this run</summary>'
         f'<pre tabindex="0">{escape(times["config"])}</pre></details>'
         f"<p>Run <code>{escape(data['run'])}</code>, config <code>{data['fingerprint'][:16]}</code>"
-        f", evaluated {escape(times['created'])}.</p><p>{versions}</p></div></footer>"
+        f", {done} {escape(times['created'])}.</p><p>{versions}</p></div></footer>"
     )

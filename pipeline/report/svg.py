@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.report.projection import place_labels
 from pipeline.report.wording import escape
 
-__all__ = ["Line", "curve", "item_map", "ticks", "tradeoff"]
+__all__ = ["Line", "Scale", "curve", "grid", "item_map", "plot", "short", "ticks", "tradeoff"]
 
 _HEIGHT = 220
 # Least width of the map's box (the container query of page.css shows the widest that fits),
@@ -48,8 +48,8 @@ def curve(line: Line, *, mark: float | None, marked: str, x_name: str) -> str:
     xs, ys = [x for x, _ in line.points], [y for _, y in line.points]
     rows = ticks(min(ys), max(ys), 4)
     left, right = (min(xs), max(xs)) if max(xs) > min(xs) else (xs[0] - 1, xs[0] + 1)
-    place = _Scale(left, right, rows[0], rows[-1])
-    parts = [_grid(place, rows), _x_labels(place, xs)]
+    place = Scale(left, right, rows[0], rows[-1])
+    parts = [grid(place, rows), _x_labels(place, xs)]
     path = " ".join(f"{place.x(x):.2f},{place.y(y):.2f}" for x, y in line.points)
     if len(line.points) > 1:
         parts.append(
@@ -60,8 +60,8 @@ def curve(line: Line, *, mark: float | None, marked: str, x_name: str) -> str:
         parts.append(_dot(place, xs[0], ys[0], "dot"))
     parts += [_mark(place, x, y, marked) for x, y in line.points if x == mark]
     parts.append(_hits(place, line, x_name))
-    said = f"{line.name} by {x_name}: from {_short(ys[0])} to {_short(ys[-1])}"
-    return _plot("".join(parts), said, _HEIGHT)
+    said = f"{line.name} by {x_name}: from {short(ys[0])} to {short(ys[-1])}"
+    return plot("".join(parts), said, _HEIGHT)
 
 
 def tradeoff(points: Sequence[tuple[float, float, str, str]], names: tuple[str, str]) -> str:
@@ -72,26 +72,26 @@ def tradeoff(points: Sequence[tuple[float, float, str, str]], names: tuple[str, 
     """
     xs, ys = [p[0] for p in points], [p[1] for p in points]
     rows, columns = ticks(min(ys), max(ys), 4), ticks(0.0, max(xs), 5)
-    place = _Scale(columns[0], columns[-1], rows[0], rows[-1])
+    place = Scale(columns[0], columns[-1], rows[0], rows[-1])
     joined = [p for p in points if p[3] != "exact"]
     path = " ".join(f"{place.x(x):.2f},{place.y(y):.2f}" for x, y, *_ in joined)
     parts = [
-        _grid(place, rows),
+        grid(place, rows),
         _x_labels(place, columns),
         '<svg viewBox="0 0 100 100" preserveAspectRatio="none" width="100%" height="100%">'
         f'<polyline class="line thin" points="{path}"/></svg>',
     ]
     for x, y, label, kind in points:
-        tip = f"{label}: {names[1]} {y:.4f}, {names[0]} {_short(x)}"
+        tip = f"{label}: {names[1]} {y:.4f}, {names[0]} {short(x)}"
         parts.append(
             f'<circle class="dot {kind}" cx="{place.x(x):.2f}%" cy="{place.y(y):.2f}%" r="5" '
             f'data-tip="{escape(tip)}"/>'
         )
     parts += _point_names(place, points)
-    return _plot("".join(parts), f"{names[1]} against {names[0]}", _HEIGHT)
+    return plot("".join(parts), f"{names[1]} against {names[0]}", _HEIGHT)
 
 
-def _point_names(place: _Scale, points: Sequence[tuple[float, float, str, str]]) -> list[str]:
+def _point_names(place: Scale, points: Sequence[tuple[float, float, str, str]]) -> list[str]:
     """Names below their points, left out where the last one stands too near."""
     parts: list[str] = []
     taken: list[tuple[float, float]] = []
@@ -151,7 +151,7 @@ def _map_labels(points: Sequence[dict[str, Any]], labels: int) -> str:
 
 
 @dataclass(frozen=True)
-class _Scale:
+class Scale:
     """Values to percent of the plot, y upwards."""
 
     left: float
@@ -160,42 +160,47 @@ class _Scale:
     top: float
 
     def x(self, value: float) -> float:
+        """From the left."""
         return 100 * (value - self.left) / (self.right - self.left)
 
     def y(self, value: float) -> float:
+        """From the top."""
         return 100 - 100 * (value - self.bottom) / (self.top - self.bottom)
 
 
-def _plot(inner: str, said: str, height: int) -> str:
+def plot(inner: str, said: str, height: int, kind: str = "") -> str:
+    """A chart's frame; `said` is what screen readers tell of it."""
     return (
-        f'<div class="plot"><svg role="img" aria-label="{escape(said)}" width="100%" '
+        f'<div class="plot {kind}"><svg role="img" aria-label="{escape(said)}" width="100%" '
         f'height="{height}">{inner}</svg></div>'
     )
 
 
-def _grid(place: _Scale, rows: Sequence[float]) -> str:
+def grid(place: Scale, rows: Sequence[float], names: Sequence[str] = ()) -> str:
+    """A line across for each row, with its value, or its name, at the left."""
+    said = names or [short(v) for v in rows]
     return "".join(
         f'<line class="grid" x1="0" x2="100%" y1="{place.y(v):.2f}%" y2="{place.y(v):.2f}%"/>'
         f'<text class="tick" x="0" y="{place.y(v):.2f}%" dx="-8" dy="4" text-anchor="end">'
-        f"{_short(v)}</text>"
-        for v in rows
+        f"{escape(name)}</text>"
+        for v, name in zip(rows, said, strict=True)
     )
 
 
-def _x_labels(place: _Scale, values: Sequence[float]) -> str:
+def _x_labels(place: Scale, values: Sequence[float]) -> str:
     every = max(1, math.ceil(len(values) / 8))
     return "".join(
         f'<text class="tick" x="{place.x(v):.2f}%" y="100%" dy="18" text-anchor="middle">'
-        f"{_short(v)}</text>"
+        f"{short(v)}</text>"
         for v in list(values)[::every]
     )
 
 
-def _dot(place: _Scale, x: float, y: float, kind: str) -> str:
+def _dot(place: Scale, x: float, y: float, kind: str) -> str:
     return f'<circle class="{kind}" cx="{place.x(x):.2f}%" cy="{place.y(y):.2f}%" r="4.5"/>'
 
 
-def _mark(place: _Scale, x: float, y: float, marked: str) -> str:
+def _mark(place: Scale, x: float, y: float, marked: str) -> str:
     """A picked point; its name stands at the far end of a hairline, away from the curve."""
     across, down = f"{place.x(x):.2f}%", place.y(y)
     far = 100 if down < 50 else 0
@@ -210,14 +215,14 @@ def _mark(place: _Scale, x: float, y: float, marked: str) -> str:
     return named + _dot(place, x, y, "dot best")
 
 
-def _hits(place: _Scale, line: Line, x_name: str) -> str:
+def _hits(place: Scale, line: Line, x_name: str) -> str:
     """Invisible columns that carry what a pointer over them is told."""
     width = 100 / max(len(line.points) - 1, 1)
     parts = []
     for x, y in line.points:
         left = max(0.0, place.x(x) - width / 2)
         right = min(100.0, place.x(x) + width / 2)
-        tip = f"{x_name} {_short(x)}: {_short(y)}"
+        tip = f"{x_name} {short(x)}: {short(y)}"
         parts.append(
             f'<rect class="hit" x="{left:.2f}%" width="{right - left:.2f}%" y="0" height="100%" '
             f'data-tip="{escape(tip)}"/>'
@@ -225,6 +230,7 @@ def _hits(place: _Scale, line: Line, x_name: str) -> str:
     return "".join(parts)
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """A value in four digits."""
     text = f"{value:.4g}"
     return text if "e" not in text or abs(value) < 1 else f"{value:,.0f}"

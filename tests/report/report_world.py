@@ -57,6 +57,7 @@ class ReportWorld:
     category: Callable[[int], str] = lambda i: f"genre-{i % 4}"
     ks: tuple[int, ...] = (10, 20, 100)
     not_live: frozenset[int] = frozenset()
+    spread: bool = True
 
     def write(self, root: Path | str, **section: Any) -> Run:
         """All stages before `report`, finished; `section` is the config's `report`."""
@@ -123,6 +124,8 @@ class ReportWorld:
                 ],
             }
             out.write_table("items.parquet", pa.table(meta, schema=ITEMS_META))
+        if self.spread:
+            out.write_json("days.json", [[f"2020-0{m}-01", 100 * m] for m in range(1, 10)])
         kept = table.num_rows
         counters = {"rows_in": kept + 3, "events": 0, "rejected": kept, "merged": 3}
         counters |= {"rejects_kept": kept}
@@ -138,6 +141,10 @@ class ReportWorld:
         out.write_table("items/part-00000.parquet", items)
         users = vocabulary(["u0"], [9])
         out.write_table("users/part-00000.parquet", users)
+        if self.spread:
+            bins = [[n, 1200 // n**2, n * (1200 // n**2)] for n in (1, 2, 3, 5, 8, 13, 21, 34)]
+            side = {"counts": bins, "heaviest": [["<b>u0</b>", 34], ["i1", 21]]}
+            out.write_json("counts.json", {"users": side, "items": side})
         out.commit({
             "events_in": 5000, "events_kept": 4980, "events_dropped": 20,
             **counted(users, items), "users_dropped": 2, "items_dropped": 1, "rounds": 1,

@@ -221,6 +221,38 @@ def test_charts_tell_their_values(visit: Any) -> None:
     assert page.locator("#tip").inner_text() == "epoch 4: 3.887"
 
 
+def test_charts_of_the_log_tell_their_values(visit: Any) -> None:
+    page = visit().page
+    for inside, says in (
+        ("#activity .hit", "2020-01-01: 100 events"),
+        ("#ids .dot", "at least 1 events: 100 % of users"),
+    ):
+        first = page.locator(inside).first
+        first.scroll_into_view_if_needed()
+        first.hover(force=True)
+        assert page.locator("#tip").inner_text() == says
+
+
+@pytest.mark.parametrize("width", [320, 768, 1280])
+def test_ticks_and_names_of_axes_lie_apart(visit: Any, width: int) -> None:
+    page = visit(width=width).page
+    boxes = page.evaluate(
+        """() => [...document.querySelectorAll(".plot.named")].map((plot) =>
+          [...plot.querySelectorAll("text")].map((t) => [t.textContent, t.getBoundingClientRect()])
+            .filter(([, b]) => b.width).map(([s, b]) => [s, b.left, b.top, b.right, b.bottom]))"""
+    )
+    assert len(boxes) == 3
+    for texts in boxes:
+        names = {text for text, *_ in texts}
+        assert names & {"events", "share of users", "share of items"}
+        for i, (one, left, top, right, bottom) in enumerate(texts):
+            for other, *box in texts[:i]:
+                apart = (
+                    right <= box[0] or box[2] <= left or bottom <= box[1] + 2 or box[3] <= top + 2
+                )
+                assert apart, (one, other)
+
+
 def test_it_reads_without_script(visit: Any) -> None:
     page = visit(java_script_enabled=False).page
     assert page.locator("h2", has_text="Neighbours").is_visible()

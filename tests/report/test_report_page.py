@@ -62,7 +62,7 @@ WORLDS = {
     "hostile": ReportWorld(
         title=lambda i: HOSTILE[i % len(HOSTILE)], category=lambda i: HOSTILE[i % len(HOSTILE)]
     ),
-    "bare": ReportWorld(metadata=False, rejects=False, gates=()),
+    "bare": ReportWorld(metadata=False, rejects=False, gates=(), spread=False),
     "one item": ReportWorld(items=1),
     "nothing held out": ReportWorld(validation=False, test_users=0, gates=()),
     "one k": ReportWorld(ks=(1,)),
@@ -216,6 +216,22 @@ def test_where_the_time_of_training_went(built: Built) -> None:
     assert "2 workers then 3 workers, means over them; 5,000 pairs a second" in text
     assert re.search(r"Loss\s*9\.0\s*s\s*50\.0\s*%", text)
     assert "times" not in run.artifact("report").read_json("data.json")
+
+
+def test_how_events_spread_is_told(built: Built) -> None:
+    text = re.sub(r"\s+", " ", read(built()).text)
+    assert "From 2020-01-01 to 2020-09-01: 245 days, 236 of them without an event." in text
+    # The first one has 34 of 2,750 events.
+    assert "share of the events that one has at most1.2 %1.2 %" in text
+    assert "<b>u0</b>" in text
+    assert "Film number 1 (1951)21" in text
+    assert "Beside the previous run" not in text
+
+
+def test_what_was_not_counted_is_not_told(built: Built) -> None:
+    bare = read(built(WORLDS["bare"])).text
+    assert "Over time" not in bare
+    assert "Head and tail" not in bare
 
 
 def test_what_rules_dropped_is_told() -> None:

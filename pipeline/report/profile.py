@@ -1,0 +1,86 @@
+"""A look at a log before any training: the figures of the data stages, and a page of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline.artifact import Artifact
+from pipeline.config import Config, stage_fields, to_toml
+from pipeline.report import activity, figures, intake, page, sections
+from pipeline.report.wording import escape, plural
+from schemas.manifest import digest
+
+__all__ = ["gather", "render"]
+
+
+def gather(art: Mapping[str, Artifact], config: Config, lacking: Mapping[str, str]) -> Any:
+    """All figures as JSON.
+
+    Args:
+        art: `events`, and `vocab` and `shards` as far as they could be built.
+        config: of the run.
+        lacking: why a stage could not be built.
+    """
+    return {
+        "title": config.run.name,
+        "run": config.run.name,
+        "fingerprint": digest(stage_fields(config, tuple(type(config).model_fields))),
+        "split": config.shards.split,
+        "counters": {stage: dict(sorted(one.counters.items())) for stage, one in art.items()},
+        "files": int(art["events"].manifest.measured["files"]),
+        "rejects": figures.rejects(art["events"]),
+        "log": figures.log(art, config),
+        "notes": [*_limits(art["events"].counters, config), *_lacks(art, config, lacking)],
+    }
+
+
+def _limits(events: Mapping[str, int], config: Config) -> list[str]:
+    """Whether a run would stop at the bad lines."""
+    unread = sum(events.get(name, 0) for name in ("filtered", "other_type"))
+    rows, bad, most = events["rows_in"] - unread, events["rejected"], config.events.max_rejects
+    if not bad or (bad <= most * rows and bad < rows):
+        return []
+    return [
+        f"{bad:,} of {rows:,} lines are bad, more than events.max_rejects = {most:g} allows: "
+        "a run would stop at them."
+    ]
+
+
+def _lacks(art: Mapping[str, Artifact], config: Config, lacking: Mapping[str, str]) -> list[str]:
+    said = [f"Nothing is told of {stage}: {why}." for stage, why in lacking.items()]
+    if not config.events.time:
+        said.append("Nothing is told of days: events.time names no column.")
+    return said
+
+
+def render(data: Mapping[str, Any], art: Mapping[str, Artifact], config: Config) -> str:
+    """The page as HTML."""
+    log = data["log"]
+    notes = "".join(f'<p class="warn">{escape(note)}</p>' for note in data["notes"])
+    body = (
+        (f'<section id="notes" aria-label="Notes">{notes}</section>' if notes else "")
+        + intake.ingested(data)
+        + activity.activity(log)
+        + activity.who(log)
+        + activity.continued(log)
+        + intake.splits(data)
+    )
+    software: dict[str, str] = {}
+    for one in art.values():
+        software |= one.manifest.software
+    times = {
+        "software": dict(sorted(software.items())),
+        "config": to_toml(config),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    footer = sections.footer(data, times, "looked at")
+    return page.document(data["title"], _lede(data), body, footer)
+
+
+def _lede(data: Mapping[str, Any]) -> str:
+    events, log = data["counters"]["events"], data["log"]
+    ids = [plural(log[side]["ids"], side[:-1]) for side in activity.SIDES if side in log]
+    said = f"{plural(events['events'], 'event')}{' of ' * bool(ids)}{' and '.join(ids)}"
+    return f"A look at the log, before any training: {said} in {plural(data['files'], 'file')}."

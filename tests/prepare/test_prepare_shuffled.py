@@ -1,0 +1,32 @@
+"""Bytes of shuffles, where the engine tells."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyspark.sql import SparkSession
+
+from pipeline.prepare.engine import collect, shuffled
+
+ROWS = 100_000
+TABLE = pa.table({"n": np.random.default_rng(1).integers(2**62, size=ROWS)})
+
+
+@pytest.mark.spark
+def test_spark_tells_what_went_through_a_shuffle(spark: SparkSession) -> None:
+    gauge = shuffled(spark)
+    frame = spark.createDataFrame(TABLE)
+    collect(frame.groupBy().count())
+    little = gauge()["shuffle_bytes"]  # counts of tasks alone
+    assert 0 < little < ROWS
+    collect(frame.repartition(3, "n").groupBy().count())
+    # Numbers at random are not made any smaller.
+    assert gauge()["shuffle_bytes"] - little > 7.5 * ROWS
+    assert shuffled(spark)() == {"shuffle_bytes": 0}
+
+
+def test_the_embedded_engine_does_not_tell(sail: SparkSession) -> None:
+    gauge = shuffled(sail)
+    collect(sail.createDataFrame(TABLE).repartition(3, "n").groupBy().count())
+    assert gauge() == {}

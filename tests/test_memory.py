@@ -1,0 +1,43 @@
+"""What is held by this process and by those below it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.memory import _EVERY, Memory, held
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="the system has no /proc"
+)
+_SIZE = 96 << 20
+_CHILD = f"data = b'x' * {_SIZE}; print(len(data), flush=True); input()"
+
+
+def test_a_child_counts_while_it_lives() -> None:
+    with Memory() as memory:
+        before = memory.measured()["peak_bytes"]
+        with subprocess.Popen(
+            [sys.executable, "-c", _CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            during = memory.measured()["peak_bytes"]
+            assert held(child.pid) >= _SIZE
+            child.communicate(b"\n")
+        assert during - before >= 0.9 * _SIZE
+        assert memory.measured()["peak_bytes"] >= during  # the peak stays
+    assert held(child.pid) == 0
+
+
+def test_what_was_held_between_two_readings_is_seen() -> None:
+    with Memory() as memory:
+        start = memory.measured()["peak_bytes"]
+        block = bytearray(b"x") * _SIZE
+        time.sleep(1.5 * _EVERY)
+        del block
+        assert memory.measured()["peak_bytes"] - start >= 0.9 * _SIZE
