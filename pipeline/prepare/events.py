@@ -272,19 +272,30 @@ def _note(row: pa.RecordBatch) -> pa.RecordBatch:
 
 def _settle(task: _Task, batches: Batches) -> Batches:
     """Each bucket of the task settled and written; notes are passed on."""
-    table = together(batches, _BUCKETED)
-    noted = table["note"].is_valid()
-    for text in table["note"].drop_null().to_pylist():
-        yield pa.RecordBatch.from_pylist([json.loads(text)], schema=REPORT_ARROW)
-    table = table.filter(pc.invert(noted)).drop_columns(["note"])
-    until = _until(task.rules.config)
-    if task.seeks_last:
-        placed = table["user"].is_valid()
-        until = pc.max(table["time"].filter(pc.invert(placed))).as_py() or 0
-        table = table.filter(placed)
+    placed: list[pa.RecordBatch] = []
+    lasts: list[int] = []
+    for batch in batches:
+        if batch.column("note").null_count < batch.num_rows:
+            yield from _passed(batch)
+            batch = batch.filter(pc.is_null(batch.column("note")))
+        batch = batch.drop_columns(["note"])
+        if task.seeks_last:
+            last = batch.filter(pc.is_null(batch.column("user")))
+            lasts += last.column("time").drop_null().to_pylist()
+            batch = batch.filter(pc.is_valid(batch.column("user")))
+        placed.append(batch)
+    table = together(iter(placed), _BUCKETED.remove(_BUCKETED.get_field_index("note")))
+    placed.clear()  # whose rows are copied
+    until = max(lasts, default=0) if task.seeks_last else _until(task.rules.config)
     with turn():
         reports = [_write(task, bucket, rows, until) for bucket, rows in by_key(table, "bucket")]
     yield from reports
+
+
+def _passed(batch: pa.RecordBatch) -> Batches:
+    """The reports among the rows."""
+    for text in batch.column("note").drop_null().to_pylist():
+        yield pa.RecordBatch.from_pylist([json.loads(text)], schema=REPORT_ARROW)
 
 
 def _until(config: EventsConfig) -> int:
