@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 GROUND = {
-    "artifact", "config", "contracts", "datasets", "embeddings", "errors", "log", "memory",
+    "answers", "artifact", "config", "contracts", "datasets", "embeddings", "errors", "log", "memory",
     "parquet", "run", "score", "sql", "storage", "terminal", "toml",
 }  # fmt: skip
 ROOMS = {"prepare", "train", "export", "index", "evaluate", "report", "lookup"}
@@ -28,7 +28,7 @@ ENGINES = {
     "torch": ("pipeline.train", "pipeline.score", "pipeline.export", "pipeline.index",
               "pipeline.evaluate", "pipeline.report", "pipeline.lookup", "jobs.train"),
     "typer": ("pipeline.cli",),
-    "rich": ("pipeline.cli", "pipeline.terminal"),
+    "rich": ("pipeline.answers", "pipeline.terminal"),
 }  # fmt: skip
 # A lookup reads an index: the one room that another may use.
 MAY_IMPORT = {"lookup": {"index"}}
