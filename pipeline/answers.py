@@ -55,7 +55,11 @@ def print_stages(found: Mapping[str, Artifact | None]) -> None:
             continue
         size = si(sum(f.bytes for f in artifact.manifest.files)) + "B"
         seconds = duration(artifact.manifest.seconds)
-        table.add_row(stage, "done", size, seconds, summary(artifact))
+        version = artifact.manifest.version
+        what = f"version {version} of its contract, which this program does not read"
+        if version == STAGES[stage].version:
+            what = summary(artifact)
+        table.add_row(stage, "done", size, seconds, what)
     _console().print(table)
     cost = _costs({stage: a for stage, a in found.items() if a is not None})
     if cost.row_count:

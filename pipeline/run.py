@@ -45,6 +45,7 @@ class Run:
 
         Raises:
             MissingArtifactError: it has not finished.
+            StaleArtifactError: it was written to another version of its contract.
         """
         found = self.find(stage)
         if found is None:
@@ -52,6 +53,13 @@ class Run:
                 f"stage '{stage}' has not finished",
                 where=self.storage.root,
                 todo=f"Run `embedmill run` on its config first, up to '{stage}'",
+            )
+        if found.manifest.version != STAGES[stage].version:
+            raise StaleArtifactError(
+                f"stage '{stage}' has version {found.manifest.version} of its contract, this "
+                f"program reads {STAGES[stage].version}",
+                where=self.storage.root,
+                todo="Run its config again with --rebuild, or use the release that wrote it",
             )
         return found
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import threading
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from worlds import config, counted, vocabulary
 
 import pipeline.run
+from pipeline.answers import print_stages
 from pipeline.artifact import Artifact
 from pipeline.errors import (
     ArtifactError,
@@ -22,6 +24,7 @@ from pipeline.errors import (
 )
 from pipeline.run import Run, open_run, publish, published, save_config
 from pipeline.storage import Storage
+from schemas.stages import STAGES
 from schemas.tables import EVENTS
 
 COUNTERS = {"rows_in": 3, "events": 2, "rejected": 1, "merged": 0, "rejects_kept": 0}
@@ -81,6 +84,19 @@ def test_reading_back(run: Run) -> None:
         again.read("other.json")
     with pytest.raises(ArtifactError, match="no files below 'rejects'"):
         again.read_tables("rejects")
+
+
+def test_another_version_of_a_contract_is_not_read(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    events(run)
+    newer = replace(STAGES["events"], version=STAGES["events"].version + 1)
+    monkeypatch.setitem(STAGES, "events", newer)
+    said = f"version {newer.version - 1} of its contract"
+    with pytest.raises(StaleArtifactError, match=said):
+        run.artifact("events")
+    print_stages({"events": run.find("events"), "vocab": None})
+    assert said in " ".join(capsys.readouterr().out.split())
 
 
 def test_content_is_what_was_computed_not_when(run: Run) -> None:
@@ -295,7 +311,8 @@ def test_published_points_at_a_whole_run(run: Run, monkeypatch: pytest.MonkeyPat
         publish(run)
     assert published(root) is None
     vocab(run)
-    monkeypatch.setattr(pipeline.run, "STAGES", {"events": None, "vocab": None})
+    few = {name: STAGES[name] for name in ("events", "vocab")}
+    monkeypatch.setattr(pipeline.run, "STAGES", few)
     publish(run)
     pointer = published(root)
     assert pointer is not None

@@ -12,8 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 GROUND = {
-    "answers", "artifact", "config", "contracts", "datasets", "embeddings", "errors", "log", "memory",
-    "parquet", "run", "score", "sql", "storage", "terminal", "toml",
+    "answers", "artifact", "config", "contracts", "datasets", "embeddings", "errors", "log",
+    "memory", "parquet", "run", "score", "sql", "storage", "terminal", "toml",
 }  # fmt: skip
 ROOMS = {"prepare", "train", "export", "index", "evaluate", "report", "lookup"}
 # Engine → modules (by prefix) that may import it.
