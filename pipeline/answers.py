@@ -77,6 +77,8 @@ def _costs(found: Mapping[str, Artifact]) -> Table:
         "shuffle_bytes": "shuffled",
         "written_bytes": "written",
     }
+    known = {name for artifact in found.values() for name in artifact.manifest.measured}
+    shown = {key: name for key, name in shown.items() if key in known}
     for name in shown.values():
         table.add_column(name, justify="right")
     for stage, artifact in found.items():

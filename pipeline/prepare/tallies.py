@@ -16,11 +16,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["HEAVIEST", "by_day", "counted", "days", "least", "spread_of"]
+__all__ = ["HEAVIEST", "bin_of", "by_day", "counted", "days", "least_of", "spread_of"]
 
 HEAVIEST = 5  # ids named of each side
 _DAY = 24 * 3600 * 10**6  # microseconds
 _BITS = 8  # a count is told to so many leading bits
+_HALF = 1 << (_BITS - 1)
 _EPOCH = date(1970, 1, 1)
 
 Ints = npt.NDArray[np.int64]
@@ -49,15 +50,21 @@ def by_day(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     return [((_EPOCH + timedelta(days=day)).isoformat(), count) for day, count in numbers]
 
 
-def least(counts: Ints) -> Ints:
-    """The least count that is told as each count [N] is: its leading eight bits.
+def bin_of(counts: Ints) -> Ints:
+    """The number of the bin of each count [N]: counts of a bin share their leading eight bits.
 
-    Counts below 256 are exact, others within 1/128; a log of 2^40 events makes at most 4,352
-    bins of them. (As HdrHistogram's buckets.)
+    Counts below 256 have bins of their own, others bins no wider than 1/128 of them; a log of
+    2^40 events fills at most 4,352. (As HdrHistogram's buckets.)
     """
     _, length = np.frexp(counts.astype(np.float64))
     dropped = np.maximum(length.astype(np.int64) - _BITS, 0)
-    return counts >> dropped << dropped
+    return _HALF * dropped + (counts >> dropped)
+
+
+def least_of(bins: Ints) -> Ints:
+    """The least count of each bin [N]."""
+    dropped = np.maximum(bins // _HALF - 1, 0)
+    return bins - _HALF * dropped << dropped
 
 
 def counted(side: str, ids: pa.ChunkedArray, counts: pa.ChunkedArray) -> dict[str, int]:
@@ -69,11 +76,14 @@ def counted(side: str, ids: pa.ChunkedArray, counts: pa.ChunkedArray) -> dict[st
         counts: events of each, at least 1.
     """
     number = counts.to_numpy()
-    bins, place = np.unique(least(number), return_inverse=True)
-    events = np.zeros(len(bins), np.int64)
-    np.add.at(events, place, number)
-    found = _named(f"{side}.ids", bins, np.bincount(place, minlength=len(bins)))
-    found |= _named(f"{side}.events", bins, events)
+    bins = bin_of(number)
+    size = np.bincount(bins)
+    at = np.flatnonzero(size)
+    least = least_of(at)
+    found = _named(f"{side}.ids", least, size[at])
+    # Sums of floats, and exact: they stay below 2^53.
+    events = np.bincount(bins, weights=number)[at].astype(np.int64)
+    found |= _named(f"{side}.events", least, events)
     table = pa.table({"id": ids, "n": counts})
     order = [("n", "descending"), ("id", "ascending")]
     first = table.take(pc.select_k_unstable(table, HEAVIEST, order)).to_pylist()

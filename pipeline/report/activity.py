@@ -9,10 +9,10 @@ from pipeline.report import plots
 from pipeline.report.sections import section, table
 from pipeline.report.wording import count, escape, plural, title
 
-__all__ = ["activity", "continued", "spans", "who"]
+__all__ = ["SPANS", "activity", "continued", "who"]
 
 SIDES = ("users", "items")
-spans = {1: "day", 7: "week", 28: "4 weeks", 91: "quarter", 364: "year"}
+SPANS = {1: "day", 7: "week", 28: "4 weeks", 91: "quarter", 364: "year"}
 
 
 def activity(log: Mapping[str, Any]) -> str:
@@ -20,7 +20,7 @@ def activity(log: Mapping[str, Any]) -> str:
     days = log.get("days")
     if days is None:
         return ""
-    span = spans.get(days["span"], f"{days['span']} days")
+    span = SPANS.get(days["span"], f"{days['span']} days")
     drawn = plots.bars(days["bars"], (f"first day of each {span}, UTC", "events"))
     intro = (
         f"From {days['first']} to {days['last']}: {plural(days['days'], 'day')}, "

@@ -12,6 +12,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from pipeline.artifact import Artifact
 from pipeline.config import Config, stage_fields, to_toml
 from pipeline.report import spread
@@ -171,8 +174,10 @@ def rejects(events: Artifact) -> list[dict[str, Any]]:
 def _examples(events: Artifact) -> dict[str, list[dict[str, Any]]]:
     """The first few lines of each reason by (file, line), whatever the files' order."""
     kept: dict[str, list[tuple[str, int, bytes]]] = {}
-    for reason, line in _rejected(events):
-        kept[reason] = heapq.nsmallest(EXAMPLES, [*kept.get(reason, []), line])
+    for path in [entry.path for entry in events.files("rejects") if entry.rows]:
+        for batch in events.batches(path):
+            for reason, lines in _first(pa.Table.from_batches([batch])):
+                kept[reason] = heapq.nsmallest(EXAMPLES, [*kept.get(reason, []), *lines])
     return {
         reason: [
             {"file": PurePosixPath(file).name, "line": line, "raw": _readable(raw)}
@@ -182,14 +187,16 @@ def _examples(events: Artifact) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _rejected(events: Artifact) -> Iterator[tuple[str, tuple[str, int, bytes]]]:
-    for entry in events.files("rejects"):
-        if not entry.rows:
-            continue
-        for batch in events.batches(entry.path):
-            columns = batch.to_pydict()
-            for i, reason in enumerate(columns["reason"]):
-                yield reason, (columns["file"][i], columns["line"][i], columns["raw"][i])
+def _first(rejects: pa.Table) -> Iterator[tuple[str, list[tuple[str, int, bytes]]]]:
+    """The first few lines of each reason in some rejects; there may be millions in all."""
+    places = rejects.select(["file", "line", "reason"])
+    places = places.append_column("at", pa.array(range(rejects.num_rows), pa.int64()))
+    order = [("file", "ascending"), ("line", "ascending")]
+    for reason in places["reason"].unique().to_pylist():
+        own = places.filter(pc.equal(places["reason"], reason))
+        at = own["at"].take(pc.select_k_unstable(own, EXAMPLES, order))
+        rows = rejects.take(at).to_pylist()
+        yield reason, [(row["file"], row["line"], row["raw"]) for row in rows]
 
 
 def _readable(raw: bytes) -> str:

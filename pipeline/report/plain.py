@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
-from pipeline.report.activity import SIDES, spans
+from pipeline.report.activity import SIDES, SPANS
 from pipeline.report.intake import DROPS
 from pipeline.terminal import cut
 
@@ -37,7 +37,9 @@ def _rows(data: Mapping[str, Any]) -> Iterator[str]:
     events = data["counters"]["events"]
     whole, files = events["rows_in"], data["files"]
     yield ""
-    yield f"rows       {whole:>13,}  in {files:,} file{'s' * (files != 1)}"
+    outside = data["files_outside"]
+    rest = f", {outside:,} outside the days asked for" if outside else ""
+    yield f"rows       {whole:>13,}  in {files:,} file{'s' * (files != 1)}{rest}"
     parts = [("events", ""), ("merged", "duplicates"), ("rejected", "")]
     parts += [(name, why) for name, (_, why) in DROPS.items() if name in events]
     for name, why in parts:
@@ -48,6 +50,8 @@ def _rows(data: Mapping[str, Any]) -> Iterator[str]:
         for example in one["examples"][:_EXAMPLES]:
             where = f"{example['file']}, line {example['line']:,}"
             yield cut(f"      {where}: {example['raw']}", WIDTH)
+    if "late" in events:
+        yield f"  late     {events['late']:>13,}  of another day than their folder"
 
 
 def _days(days: Mapping[str, Any] | None) -> Iterator[str]:
@@ -64,7 +68,7 @@ def _days(days: Mapping[str, Any] | None) -> Iterator[str]:
     per = -(-len(bars) // _BARS)
     sums = [sum(bars[place : place + per]) for place in range(0, len(bars), per)]
     span = days["span"] * per
-    yield f"  by {spans.get(span, f'{span} days')}"
+    yield f"  by {SPANS.get(span, f'{span} days')}"
     yield f"  {''.join(_block(count, max(sums)) for count in sums)}"
 
 

@@ -23,13 +23,14 @@ def gather(art: Mapping[str, Artifact], config: Config, lacking: Mapping[str, st
         config: of the run.
         lacking: why a stage could not be built.
     """
+    measured = art["events"].manifest.measured
     return {
         "title": config.run.name,
         "run": config.run.name,
         "fingerprint": digest(stage_fields(config, tuple(type(config).model_fields))),
         "split": config.shards.split,
         "counters": {stage: dict(sorted(one.counters.items())) for stage, one in art.items()},
-        "files": int(art["events"].manifest.measured["files"]),
+        **{name: int(measured.get(name, 0)) for name in ("files", "files_outside")},
         "rejects": figures.rejects(art["events"]),
         "log": figures.log(art, config),
         "notes": [*_limits(art["events"].counters, config), *_lacks(art, config, lacking)],
@@ -83,4 +84,7 @@ def _lede(data: Mapping[str, Any]) -> str:
     events, log = data["counters"]["events"], data["log"]
     ids = [plural(log[side]["ids"], side[:-1]) for side in activity.SIDES if side in log]
     said = f"{plural(events['events'], 'event')}{' of ' * bool(ids)}{' and '.join(ids)}"
-    return f"A look at the log, before any training: {said} in {plural(data['files'], 'file')}."
+    outside = data["files_outside"]
+    rest = f"; {plural(outside, 'file')} outside the days asked for" if outside else ""
+    where = f"in {plural(data['files'], 'file')}{rest}"
+    return f"A look at the log, before any training: {said} {where}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from jobs.profile import profile
 from pipeline import cli
 from pipeline.config import parse, to_toml
 from pipeline.run import Run
+from pipeline.storage import Storage
 from pipeline.terminal import Terminal, cut
 
 Cli = Callable[..., tuple[int, str, str]]
@@ -114,6 +116,29 @@ def test_text_of_80_columns(tmp_path: Path, embedmill: Cli) -> None:
     assert "\x1b" not in out
     assert "  of the first 50 %" in out
     assert said[-1].endswith("runs/tiny/profile/index.html")
+
+
+def test_rules_and_late_events_are_told(tmp_path: Path, embedmill: Cli) -> None:
+    log = tmp_path / "date=1970-01-02" / "log.tsv"
+    written(log, LINES[:8])
+    config = parse(tree(tmp_path / "runs", str(tmp_path), events={"filter": "rating < 2"}))
+    path = tmp_path / "_run.toml"
+    path.write_text(to_toml(config), encoding="utf-8")
+    code, out, _ = embedmill("profile", path)
+    assert code == 0
+    assert f"  filtered{1:>14} {12.5:>6} %  do not meet events.filter" in out.splitlines()
+    # Of the seven others none is of the second day.
+    assert f"  late    {7:>14}  of another day than their folder" in out.splitlines()
+
+
+def test_a_root_in_memory() -> None:
+    log = "memory://" + uuid.uuid4().hex
+    Storage(log).write("log.tsv", b"user_id\titem_id\ttime\trating\nu1\ti1\t1\t1\n")
+    run = Run(parse(tree(f"{log}/runs", f"{log}/log.tsv")))
+    found = profile(run, QUIET)
+    assert found.page == f"{log}/runs/tiny/profile/index.html"
+    assert b"1 user and 1 item" in run.storage.read("profile/index.html")
+    assert run.manifest("events") is None
 
 
 def test_what_has_finished_is_not_built_again(sail: SparkSession, tmp_path: Path) -> None:
