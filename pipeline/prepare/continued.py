@@ -30,9 +30,9 @@ from pipeline.prepare.engine import (
     mapped,
     report,
     spread,
-    together,
     turn,
 )
+from pipeline.prepare.held import Held
 from pipeline.prepare.previous import Rows, slot_of
 from pipeline.prepare.ranking import ROWS, placed, ranked, write_rows
 from pipeline.prepare.stored import frame
@@ -195,11 +195,11 @@ def _saying(ids: DataFrame, **known: str | None) -> DataFrame:
 
 
 def _settle(task: _Task, batches: Batches) -> Batches:
-    table = together(batches, _SAID)
+    held = Held.of(batches, _SAID)
     with turn():
         reports = [
             one
-            for number, rows in by_key(table, "bucket")
+            for number, rows in by_key(held.table(), "bucket")
             for one in _settle_bucket(task, number, rows)
         ]
     yield from reports

@@ -39,11 +39,11 @@ from pipeline.prepare.engine import (
     software,
     spread,
     tasks_for,
-    together,
     turn,
     watched,
 )
 from pipeline.prepare.folders import day_of
+from pipeline.prepare.held import Held
 from pipeline.prepare.numbering import numbered
 from pipeline.prepare.rejects import Kept
 from pipeline.prepare.times import day_bounds, iso_microseconds
@@ -272,7 +272,7 @@ def _note(row: pa.RecordBatch) -> pa.RecordBatch:
 
 def _settle(task: _Task, batches: Batches) -> Batches:
     """Each bucket of the task settled and written; notes are passed on."""
-    placed: list[pa.RecordBatch] = []
+    held = Held(_BUCKETED.remove(_BUCKETED.get_field_index("note")))
     lasts: list[int] = []
     for batch in batches:
         if batch.column("note").null_count < batch.num_rows:
@@ -283,12 +283,11 @@ def _settle(task: _Task, batches: Batches) -> Batches:
             last = batch.filter(pc.is_null(batch.column("user")))
             lasts += last.column("time").drop_null().to_pylist()
             batch = batch.filter(pc.is_valid(batch.column("user")))
-        placed.append(batch)
-    table = together(iter(placed), _BUCKETED.remove(_BUCKETED.get_field_index("note")))
-    placed.clear()  # whose rows are copied
+        held.add(batch)
     until = max(lasts, default=0) if task.seeks_last else _until(task.rules.config)
     with turn():
-        reports = [_write(task, bucket, rows, until) for bucket, rows in by_key(table, "bucket")]
+        buckets = by_key(held.table(), "bucket")
+        reports = [_write(task, bucket, rows, until) for bucket, rows in buckets]
     yield from reports
 
 

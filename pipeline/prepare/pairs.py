@@ -32,6 +32,7 @@ from pipeline.prepare.engine import (
     together,
     turn,
 )
+from pipeline.prepare.held import Held
 from pipeline.prepare.ordering import order_by
 from pipeline.prepare.previous import Rows
 from pipeline.prepare.sessions import Log, Sessions, Window, kept
@@ -186,10 +187,11 @@ def _find(task: _Task, batches: Batches) -> Batches:
 
 
 def _write(task: _Task, batches: Batches) -> Batches:
-    table = together(batches, _SHUFFLED)
+    held = Held.of(batches, _SHUFFLED)
     with turn():
         reports = [
-            _write_partition(task, number, rows) for number, rows in by_key(table, "partition")
+            _write_partition(task, number, rows)
+            for number, rows in by_key(held.table(), "partition")
         ]
     yield from reports
 

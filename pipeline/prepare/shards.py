@@ -33,10 +33,10 @@ from pipeline.prepare.engine import (
     report,
     software,
     tasks_for,
-    together,
     turn,
     watched,
 )
+from pipeline.prepare.held import Held
 from pipeline.prepare.ordering import order_by
 from pipeline.prepare.previous import Rows, Spec
 from pipeline.prepare.stored import frame
@@ -149,11 +149,11 @@ def _rows(session: SparkSession, vocab: Artifact, folder: str) -> DataFrame:
 
 
 def _write(task: _Task, batches: Batches) -> Batches:
-    table = together(batches, _JOINED)
+    held = Held.of(batches, _JOINED)
     with turn():
         reports = [
             one
-            for number, rows in by_key(table, "partition")
+            for number, rows in by_key(held.table(), "partition")
             for one in _write_partition(task, number, rows)
         ]
     yield from reports
