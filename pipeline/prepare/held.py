@@ -17,7 +17,7 @@ from pipeline.errors import MachineError
 
 __all__ = ["ROOM", "Held"]
 
-ROOM = 1 << 30  # bytes held in memory by all tasks of this process together
+ROOM = 1 << 29  # bytes held in memory by all tasks of this process together
 _COUNTED = threading.Lock()
 _held = 0
 
