@@ -17,7 +17,7 @@ __all__ = ["EventsConfig", "ItemsConfig", "PairsConfig", "ShardsConfig", "VocabC
 class ItemsConfig(Section):
     """Item metadata: titles and categories for the report and the command line."""
 
-    paths: Paths
+    paths: Paths = Field(json_schema_extra=ELSEWHERE, description="files, folders, globs or URLs")
     format: FORMATS = "tsv"
     separator: str = Field("\t", min_length=1, description="for delimited")
     encoding: str = "utf-8"

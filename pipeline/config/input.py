@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from pipeline.config.section import Names, Paths, Section
+from pipeline.config.section import ELSEWHERE, Names, Paths, Section
 
 __all__ = ["FORMATS", "InputConfig"]
 
@@ -28,7 +28,8 @@ class InputConfig(Section):
     A column is the name of one, or a path into nested records: "actor.id".
     """
 
-    paths: Paths = Field(description="files, folders, globs or URLs")
+    # Where the files lie shapes nothing: their stamps count, by name.
+    paths: Paths = Field(json_schema_extra=ELSEWHERE, description="files, folders, globs or URLs")
     format: FORMATS = Field("tsv", description="auto: by the ending of each file")
     separator: str = Field(",", min_length=1, max_length=8, description="for delimited")
     quote: str = Field('"', max_length=1, description="for csv and delimited; empty for none")

@@ -159,12 +159,23 @@ def bundles(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, list[Split
 
 
 def stamp(config: EventsConfig) -> dict[str, str]:
-    """A stamp per raw file, metadata included, by name: for the fingerprint of `events`."""
-    named = in_range(_named(config.paths), config).files
+    """A stamp per raw file, metadata included, by name: for the fingerprint of `events`.
+
+    A name has what else of the path makes a difference: folders that are columns, and for
+    metadata the order of files, of which the first to name an item is the one that counts.
+    """
+    found = in_range(_named(config.paths), config).files
+    named = [(_with_folders(name, source), source) for name, source in found]
     if config.items:
-        named += [(f"items/{name}", source) for name, source in _named(config.items.paths)]
-    found = stamps([source for _, source in named])
-    return {name: found[source.url] for name, source in named}
+        metadata = enumerate(_named(config.items.paths))
+        named += [(f"items/{number}/{name}", source) for number, (name, source) in metadata]
+    stamped = stamps([source for _, source in named])
+    return {name: stamped[source.url] for name, source in named}
+
+
+def _with_folders(name: str, source: Source) -> str:
+    above = values_of(source.url.removesuffix(name))
+    return "".join(f"{key}={value}/" for key, value in sorted(above.items())) + name
 
 
 def open_split(split: Split, shape: Layout) -> Iterator[Block]:
