@@ -6,10 +6,13 @@ these belong to one kind of session, and a process may hold both kinds.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import socket
 import sys
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -21,9 +24,10 @@ from urllib.parse import urlsplit
 import numpy as np
 import pyarrow as pa
 import pyspark
+from pyspark import SparkFiles
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.connect.session import SparkSession as ConnectSession
 
+from pipeline import __version__
 from pipeline.errors import ConfigError, EmbedmillError, MachineError, from_text
 from pipeline.log import Progress
 from schemas.manifest import FileEntry
@@ -66,7 +70,10 @@ _TASKS_END = 10.0  # seconds
 _TURNS = threading.BoundedSemaphore(os.cpu_count() or 1)
 _CONNECT_PORT = 15002
 TASK_BYTES = 8 << 20  # of files, compressed, that a task reads
+_HASHED = "64m"  # a join's smaller side in one task, up to which it is hashed and none is sorted
 Batches = Iterator[pa.RecordBatch]
+# What decides the bytes of a file: two attempts at a task must write the same ones.
+_VERSIONS = {"embedmill": __version__, "pyarrow": pa.__version__}
 
 
 @dataclass
@@ -97,13 +104,13 @@ def open_session(engine: str, root: str = "") -> Iterator[SparkSession]:
         )
     try:
         if submitted:
-            yield SparkSession.builder.getOrCreate()
+            opened = _submitted()
         elif engine == "sail":
-            yield from _sail()
-        elif engine == "spark":
-            yield from _local_spark()
+            opened = _sail()
         else:
-            yield from _connect(engine)
+            opened = _spark() if engine == "spark" else _server(engine)
+        with opened as session:
+            yield session
     except Exception as error:
         stop = _interrupt_behind(error)
         if stop is None:
@@ -201,8 +208,11 @@ def gather(frame: DataFrame) -> Done:
 def mapped(
     frame: DataFrame, task: Callable[[Batches], Batches], schema: str, *, reads: bool = False
 ) -> DataFrame:
-    """`mapInArrow`, typed. Rows of a task that `reads` a log or artifact count as progress."""
-    return frame.mapInArrow(cast(Any, _Counted(task, reads)), schema)
+    """`mapInArrow`, typed. Rows of a task that `reads` a log or artifact count as progress.
+
+    A task raises MachineError where its packages are not those of this process.
+    """
+    return frame.mapInArrow(cast(Any, _Counted(task, reads, _VERSIONS)), schema)
 
 
 @contextmanager
@@ -230,12 +240,14 @@ def watched(progress: Progress, unit: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Counted:
-    """A task that is known to run, so that this process does not end below it."""
+    """A task of the driver's software that is known to run, so that no process ends below it."""
 
     task: Callable[[Batches], Batches]
     reads: bool
+    versions: Mapping[str, str]
 
     def __call__(self, batches: Batches) -> Batches:
+        _agree(self.versions)
         _count(1)
         try:
             for batch in self.task(batches):
@@ -244,6 +256,17 @@ class _Counted:
                 yield batch
         finally:
             _count(-1)
+
+
+def _agree(versions: Mapping[str, str]) -> None:
+    """Raise MachineError unless this process has the driver's packages."""
+    for name, wanted in versions.items():
+        if _VERSIONS[name] != wanted:
+            raise MachineError(
+                f"a task has {name} {_VERSIONS[name]}, the driver {wanted}",
+                where=socket.gethostname(),
+                todo="Give all nodes one environment, or ship it with --archives",
+            )
 
 
 def _count(tasks: int, rows: int = 0) -> None:
@@ -282,6 +305,7 @@ def by_key(table: pa.Table, key: str) -> Iterator[tuple[int, pa.Table]]:
         yield value, table if order is None else table.take(pa.array(order[start:end]))
 
 
+@contextmanager
 def _sail() -> Iterator[SparkSession]:
     os.environ.setdefault("RUST_LOG", "error")  # read once, when the first server starts
     from pysail.spark import SparkConnectServer
@@ -290,7 +314,8 @@ def _sail() -> Iterator[SparkSession]:
     server.start(background=True)
     try:
         _, port = server.listening_address
-        yield from _connect(f"sc://127.0.0.1:{port}", patient=False)
+        with _called(f"sc://127.0.0.1:{port}", patient=False) as session:
+            yield session
     finally:
         server.stop()
         # After an error tasks may still run; Python aborts when it ends below such threads.
@@ -298,9 +323,20 @@ def _sail() -> Iterator[SparkSession]:
             _TASKS.wait_for(lambda: _tasks_running <= 0, _TASKS_END)
 
 
-def _connect(url: str, *, patient: bool = True) -> Iterator[SparkSession]:
+@contextmanager
+def _server(url: str) -> Iterator[SparkSession]:
+    with _called(url) as session:
+        _measure(session)
+        yield session
+
+
+@contextmanager
+def _called(url: str, *, patient: bool = True) -> Iterator[SparkSession]:
     """A session of a server; a patient one calls again, for minutes, when it does not answer."""
     _reach(url)
+    # Not above: this module is imported by every task, where gRPC may be missing.
+    from pyspark.sql.connect.session import SparkSession as ConnectSession
+
     try:
         session = ConnectSession.builder.remote(url).create()
         if not patient:
@@ -332,10 +368,44 @@ def _reach(url: str) -> None:
         ) from None
 
 
-def _local_spark() -> Iterator[SparkSession]:
+@contextmanager
+def _submitted() -> Iterator[SparkSession]:
+    try:
+        session = SparkSession.builder.getOrCreate()
+    except Exception as error:
+        raise MachineError(
+            f"Apache Spark does not start: {_cause(error)}",
+            where="spark-submit",
+            todo="See the lines above, and what spark-submit was told",
+        ) from error
+    _ship_wheels(session)
+    _measure(session)
+    yield session
+
+
+def _ship_wheels(session: SparkSession) -> None:
+    """Put wheels of --py-files on the path of tasks: PySpark does so for .zip and .egg alone."""
+    context = session.sparkContext
+    for url in context.getConf().get("spark.submit.pyFiles", "").split(","):
+        name = url.rpartition("/")[2]
+        package = f"{name.removesuffix('.whl')}.zip"
+        if not name.endswith(".whl") or any(f.endswith(f"/{package}") for f in context.listFiles):
+            continue  # no wheel, or shipped by the stage before
+        folder = tempfile.mkdtemp(prefix="embedmill-")  # executors fetch it from there, if late
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        context.addPyFile(shutil.copy(SparkFiles.get(name), f"{folder}/{package}"))
+
+
+@contextmanager
+def _spark() -> Iterator[SparkSession]:
     given = SparkSession.getActiveSession()
     if given is not None:
-        yield given
+        before = _measure(given)
+        try:
+            yield given
+        finally:
+            for key, value in before.items():
+                given.conf.unset(key) if value is None else given.conf.set(key, value)
         return
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     settings = {
@@ -358,10 +428,28 @@ def _local_spark() -> Iterator[SparkSession]:
             where="run.engine = 'spark'",
             todo="Install Java 17 or 21 and set JAVA_HOME, or use run.engine = 'sail'",
         ) from error
+    _measure(session)
     try:
         yield session
     finally:
         session.stop()
+
+
+def _measure(session: SparkSession) -> dict[str, str | None]:
+    """Let Apache Spark choose joins by sizes it has measured; returns the settings before.
+
+    It takes the rows that tasks read for as small as the list of files they are read from. Going
+    by that it broadcasts the log itself, by way of the driver. What it sees at every shuffle
+    while it runs is true.
+    """
+    guessed = "spark.sql.autoBroadcastJoinThreshold"
+    seen = "spark.sql.adaptive.autoBroadcastJoinThreshold"
+    hashed = "spark.sql.adaptive.maxShuffledHashJoinLocalMapThreshold"
+    before = {key: session.conf.get(key, None) for key in (guessed, seen, hashed)}
+    session.conf.set(seen, before[seen] or before[guessed] or "10m")
+    session.conf.set(guessed, "-1")
+    session.conf.set(hashed, _HASHED)
+    return before
 
 
 def _interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
@@ -377,6 +465,12 @@ def _interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
 def _translated(error: Exception) -> EmbedmillError:
     text = str(error)
     return from_text(text) or MachineError(f"the engine failed: {_last_line(error)}")
+
+
+def _cause(error: Exception) -> str:
+    """What the JVM says, in front of its stack; Python's last line where it was none."""
+    java = getattr(error, "java_exception", None)
+    return _last_line(error) if java is None else str(java.toString())
 
 
 def _last_line(error: Exception) -> str:

@@ -57,6 +57,16 @@ def rows(run: Run, stage: str, folder: str) -> list[dict[str, Any]]:
     return run.artifact(stage).read_tables(folder).to_pylist()  # type: ignore[no-any-return]
 
 
+def same(one: Run, two: Run, stage: str) -> None:
+    """Assert that two runs have the same artifact."""
+    ours, theirs = one.artifact(stage), two.artifact(stage)
+    assert ours.counters == theirs.counters
+    for folder in sorted({f.path.split("/")[0] for f in ours.manifest.files if f.rows}):
+        assert rows(one, stage, folder) == rows(two, stage, folder)
+    assert hashes(one, stage) == hashes(two, stage)
+    assert ours.manifest.content == theirs.manifest.content
+
+
 def written(path: Path, lines: list[str]) -> Path:
     """A TSV with the header of `tree`."""
     path.parent.mkdir(parents=True, exist_ok=True)

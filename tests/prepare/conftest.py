@@ -1,9 +1,14 @@
-"""One Sail and one local Apache Spark for all tests of the data stages."""
+"""One Sail, one local Apache Spark and one wheel for all tests of the data stages."""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 import threading
+import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
@@ -11,6 +16,8 @@ from pyspark.sql.connect.dataframe import DataFrame
 from tracing import Traced
 
 from pipeline.prepare.engine import open_session
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +35,23 @@ def sail() -> Iterator[SparkSession]:
 def spark() -> Iterator[SparkSession]:
     with open_session("spark") as session:
         yield session
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this repository, its version marked so that a test knows it was used."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    source.mkdir()
+    for name in ("pipeline", "jobs", "schemas"):
+        shutil.copytree(REPOSITORY / name, source / name)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, source / name)
+    init = source / "pipeline" / "__init__.py"
+    text = init.read_text()
+    version = tomllib.loads((source / "pyproject.toml").read_text())["project"]["version"]
+    assert f'"{version}"' in text
+    init.write_text(text.replace(f'"{version}"', '"shipped"'))
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
+    subprocess.run([*command, str(source)], check=True, capture_output=True)
+    return next(folder.glob("*.whl"))

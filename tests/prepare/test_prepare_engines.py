@@ -1,136 +1,28 @@
-"""One code on two engines, in memory, by spark-submit, and where the machine refuses."""
+"""Engines that are there, in memory, by spark-submit, and where the machine refuses."""
 
 from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from building import DATA_STAGES, Tree, build, hashes, rows, tree, written
+from building import DATA_STAGES, Tree, build, tree, written
+from logs import last_tree
 from pyspark.sql import SparkSession
 
 from pipeline.config import parse, to_toml
-from pipeline.contracts import DROPS
 from pipeline.errors import ConfigError, EmbedmillError, MachineError
+from pipeline.prepare import engine
 from pipeline.prepare.engine import open_session
-from pipeline.run import Run, open_run
+from pipeline.run import open_run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-def messy(folder: Path) -> list[str]:
-    """Two logs with repeats, ties, ids that need care and bad lines."""
-    draw = random.Random(11)
-    users = [f"u{n}" for n in range(40)] + ["ünï", "漢字", "a b", "🎬", 'q"']
-    lines = [
-        f"{draw.choice(users)}\ti{int(draw.random() ** 2 * 30)}\t{draw.randrange(400)}"
-        f"\t{draw.choice(['1', '2.5', '-0.0', '1e3'])}"
-        for _ in range(900)
-    ]
-    lines += ["bad", "\ti\t1\t1", "u\ti\tnever\t1", "u\ti\t1\tnan", "u\ti\t-1\t1"]
-    draw.shuffle(lines)
-    one = written(folder / "a.tsv", lines[:500])
-    two = written(folder / "b.tsv", lines[400:])
-    return [str(one), str(two)]
-
-
-def last_tree(folder: Path, root: Path | str) -> Tree:
-    return tree(
-        root,
-        messy(folder),
-        vocab={"min_user_count": 3, "min_item_count": 4},
-        shards={"split": "last", "valid": 2, "test": 2},
-        events={"max_rejects": 0.05},
-    )
-
-
-def time_tree(folder: Path, root: Path | str) -> Tree:
-    """A Parquet log of numbers, without weights, merged by pair, cut by time; pairs too."""
-    draw = random.Random(12)
-    columns = {
-        "user_id": [draw.randrange(30) for _ in range(600)],
-        "item_id": [draw.randrange(50) for _ in range(600)],
-        "time": [draw.randrange(10**9) for _ in range(600)],
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns), folder / "log.parquet", row_group_size=100)
-    events = {"format": "parquet", "weight": "", "merge_by": "pair", "merge_weight": "count"}
-    pairs = {"window": 0, "window_minutes": 10**6, "max_session": 9, "subsample": 0.01}
-    shards = {"split": "time", "valid": 0.1, "test": 0.2, "pairs": {**pairs, "with_valid": True}}
-    return tree(root, str(folder / "log.parquet"), events=events, shards=shards)
-
-
-def random_tree(folder: Path, root: Path | str) -> Tree:
-    """A log without times: the hash that splits and orders its events is of nulls too."""
-    events = {"time": "", "max_rejects": 0.05}
-    shards = {"split": "random", "valid": 0.2, "test": 0.2}
-    return tree(root, messy(folder), events=events, shards=shards)
-
-
-def signals_tree(folder: Path, root: Path | str) -> Tree:
-    """A log of text under every rule: condition, types, decay, bots, thresholds, a cap."""
-    draw = random.Random(13)
-    header = "user_id\titem_id\ttime\trating\tevent\tcountry"
-    lines = [
-        f"u{int(draw.random() ** 2 * 30)}\ti{draw.randrange(40)}\t{draw.randrange(10**6)}"
-        f"\t{draw.choice(['1', '2.5', '-1', '1e3'])}\t{draw.choice(['view', 'buy', 'remove'])}"
-        f"\t{draw.choice(['DE', 'AT', 'ü', ''])}"
-        for _ in range(1500)
-    ]
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, part in {"a": lines[:900], "b": [*lines[700:], "u\ti\t1\t1\tshare\tDE"]}.items():
-        (folder / name).write_text("\n".join([header, *part]), encoding="utf-8")
-    signals = {
-        "type": "event", "types": {"view": 1, "buy": 5, "remove": 0}, "min_weight": 0,
-        "max_user_day": 4, "bots": "day", "half_life_days": 2.5, "min_merged_weight": 0.7,
-        "max_user_events": 6, "keep": "sample",
-    }  # fmt: skip
-    events = {"filter": "country <> 'AT' and rating < 999", "merge_by": "pair",
-              "merge_weight": "sum", "drop_repeats": True, "signals": signals}  # fmt: skip
-    paths = [str(folder / "a"), str(folder / "b")]
-    return tree(root, paths, events=events, train={"weight_power": 1})
-
-
-@pytest.mark.spark
-@pytest.mark.parametrize("make", [last_tree, time_tree, random_tree])
-def test_sail_and_spark_give_the_same_artifacts(
-    tmp_path: Path, sail: SparkSession, spark: SparkSession, make: Any
-) -> None:
-    one = build(sail, make(tmp_path / "logs", tmp_path / "sail"))
-    two = build(spark, make(tmp_path / "logs", tmp_path / "spark"))
-    for stage in DATA_STAGES:
-        same(one, two, stage)
-    assert one.artifact("shards").counters["test"] > 0
-
-
-@pytest.mark.spark
-def test_sail_and_spark_apply_the_same_rules(
-    tmp_path: Path, sail: SparkSession, spark: SparkSession
-) -> None:
-    one = build(sail, signals_tree(tmp_path / "logs", tmp_path / "sail"), "events")
-    two = build(spark, signals_tree(tmp_path / "logs", tmp_path / "spark"), "events")
-    same(one, two, "events")
-    counters = one.artifact("events").counters
-    assert all(counters[name] for name in DROPS["events"])
-
-
-def same(one: Run, two: Run, stage: str) -> None:
-    """Assert that two runs have the same artifact."""
-    ours, theirs = one.artifact(stage), two.artifact(stage)
-    assert ours.counters == theirs.counters
-    for folder in sorted({f.path.split("/")[0] for f in ours.manifest.files if f.rows}):
-        assert rows(one, stage, folder) == rows(two, stage, folder)
-    assert hashes(one, stage) == hashes(two, stage)
-    assert ours.manifest.content == theirs.manifest.content
 
 
 @pytest.mark.spark
@@ -138,6 +30,18 @@ def test_a_spark_that_runs_already_is_used_and_left_running(spark: SparkSession)
     with open_session("spark") as session:
         assert session is spark
     assert spark.range(3).count() == 3
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize("name", ["embedmill", "pyarrow"])
+def test_tasks_of_other_packages(
+    tmp_path: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """They would write other bytes than a second attempt elsewhere."""
+    monkeypatch.setattr(engine, "_VERSIONS", {**engine._VERSIONS, name: "0.0.7"})
+    error = failure(spark, tree(tmp_path, str(written(tmp_path / "log", ["u\ti\t1\t1"]))))
+    assert isinstance(error, MachineError)
+    assert re.search(rf"a task has {name} \S+, the driver 0\.0\.7\. Give all nodes", str(error))
 
 
 def test_a_root_in_memory(tmp_path: Path, sail: SparkSession) -> None:
@@ -181,26 +85,6 @@ def test_no_java() -> None:
     )
     assert "local Apache Spark does not start" in answer.stdout
     assert "Install Java 17 or 21 and set JAVA_HOME" in answer.stdout
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this repository, its version marked so that a test knows it was used."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    source.mkdir()
-    for name in ("pipeline", "jobs", "schemas"):
-        shutil.copytree(REPOSITORY / name, source / name)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(REPOSITORY / name, source / name)
-    init = source / "pipeline" / "__init__.py"
-    text = init.read_text()
-    version = tomllib.loads((source / "pyproject.toml").read_text())["project"]["version"]
-    assert f'"{version}"' in text
-    init.write_text(text.replace(f'"{version}"', '"shipped"'))
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
-    subprocess.run([*command, str(source)], check=True, capture_output=True)
-    return next(folder.glob("*.whl"))
 
 
 @pytest.mark.spark
@@ -297,6 +181,7 @@ def test_grpc_has_no_handlers_of_forks() -> None:
         "            print(os.environ.get('GRPC_ENABLE_FORK_SUPPORT'))\n"
         "sys.meta_path.insert(0, Watch())\n"
         "import jobs.all\n"
+        "import pyspark.sql.connect.session\n"
     )
     environment = {k: v for k, v in os.environ.items() if k != "GRPC_ENABLE_FORK_SUPPORT"}
     answer = subprocess.run(
