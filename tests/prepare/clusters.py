@@ -11,6 +11,7 @@ import ctypes
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pyspark
 
 __all__ = ["SUBMIT", "Order", "connect_server", "environment", "standalone", "submit"]
 
@@ -147,10 +150,20 @@ def submit(
     command = [SUBMIT, "--master", master, *_conf({**SETTINGS, **(settings or {})}), *options]
     command += [str(folder / "submitted.py"), str(folder / "orders.json"), source]
     log = folder / "driver.log"
-    with _process(command, environment(**changed), log, folder) as driver:
-        code = driver.wait(_SUBMITTED)
+    try:
+        with _process(command, environment(**changed), log, folder) as driver:
+            code = driver.wait(_SUBMITTED)
+    finally:
+        _tidy(folder / "application")
     if code:
         raise RuntimeError(f"the driver ended with {code}: {_end(log)}")
+
+
+def _tidy(application: Path) -> None:
+    """Remove what the executors of a local cluster leave in Spark's own folder."""
+    if application.exists():
+        work = Path(pyspark.__file__).parent / "work" / application.read_text(encoding="utf-8")
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def _conf(settings: Mapping[str, str]) -> list[str]:

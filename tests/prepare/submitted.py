@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 from faults import planted
+from pyspark.sql import SparkSession
 
 PIECE = 2048  # bytes that are a task of their own, so that a small log makes many
 
@@ -32,6 +33,9 @@ def main(orders: str, source: str = "") -> None:
             ]
         said = {"codes": codes, "version": __version__}
         (folder / "done.json").write_text(json.dumps(said), encoding="utf-8")
+        session = SparkSession.getActiveSession()
+        if session is not None:
+            Path("application").write_text(session.sparkContext.applicationId, encoding="utf-8")
 
 
 if __name__ == "__main__":
