@@ -57,13 +57,13 @@ def bin_of(counts: Ints) -> Ints:
     2^40 events fills at most 4,352. (As HdrHistogram's buckets.)
     """
     _, length = np.frexp(counts.astype(np.float64))
-    dropped = np.maximum(length.astype(np.int64) - _BITS, 0)
+    dropped: Ints = np.maximum(length.astype(np.int64) - _BITS, 0)
     return _HALF * dropped + (counts >> dropped)
 
 
 def least_of(bins: Ints) -> Ints:
     """The least count of each bin [N]."""
-    dropped = np.maximum(bins // _HALF - 1, 0)
+    dropped: Ints = np.maximum(bins // _HALF - 1, 0)
     return bins - _HALF * dropped << dropped
 
 
