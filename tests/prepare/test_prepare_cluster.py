@@ -64,7 +64,7 @@ SPECULATION = {
     "spark.speculation.task.duration.threshold": "2s",
 }
 
-pytestmark = pytest.mark.spark
+pytestmark = [pytest.mark.spark, pytest.mark.cluster]
 
 
 @dataclass(frozen=True)

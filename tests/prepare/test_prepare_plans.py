@@ -149,6 +149,7 @@ def actions(
     return found[0], found[1]
 
 
+@pytest.mark.cluster
 @pytest.mark.spark
 def test_no_step_of_a_plan_grows_in_one_place(
     actions: tuple[list[Action], list[Action]],
@@ -179,11 +180,13 @@ def _is_small(lines: Sequence[str], number: int) -> bool:
     """
     above, below = " ".join(lines[max(0, number - 2) : number]), lines[number + 1]
     return bool(
-        re.search(r"LocalTableScan|HashAggregate\(keys=\[\], functions=\[partial_", below)
+        re.search(r"ReusedExchange \[path#", lines[number])
+        or re.search(r"LocalTableScan|HashAggregate\(keys=\[\], functions=\[partial_", below)
         or re.search(r"MapInArrow _Counted\(row#\S+, id#\S+, n#\S+, missed#\S+, file#", above)
     )
 
 
+@pytest.mark.cluster
 @pytest.mark.spark
 @pytest.mark.parametrize("caller", BOUNDED)
 def test_ten_times_the_log_brings_no_more_rows(
