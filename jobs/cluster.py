@@ -24,6 +24,7 @@ __all__ = ["joined", "workers_of"]
 
 # Ray Train looks at its workers every 2 s unless told otherwise; an end is noticed so late too.
 _QUIET = {
+    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # which aborts at SIGTERM while Ray starts
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -77,6 +78,8 @@ def _start(address: str, folder: str, config: TrainConfig) -> None:
             _temp_dir=folder,
             **quiet,
         )
+    except SystemExit:  # by the handler that Ray has while it starts
+        raise KeyboardInterrupt("terminated") from None
     except Exception as error:  # Ray raises all kinds here, its own and gRPC's among them
         what = f"Ray at {address} cannot be reached" if address else "Ray does not start"
         raise MachineError(
