@@ -28,7 +28,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from memory import Memory
+
+from pipeline.memory import Memory
 
 HERE = Path(__file__).parent
 PARTITIONS = 64
@@ -101,10 +102,10 @@ def measured(name: str, log: Path, out: Path) -> Found:
     """Seconds from start to end, and the most memory; what was made is summed up and removed."""
     command, began = CONTENDERS[name](log, out), time.perf_counter()
     process = subprocess.Popen([sys.executable, *command], stdout=sys.stderr)
-    memory = Memory(process.pid)
-    memory.start()
-    code = process.wait()
-    seconds, peak = time.perf_counter() - began, memory.stop()
+    with Memory(process.pid) as memory:
+        code = process.wait()
+        seconds = time.perf_counter() - began
+    peak = memory.measured().get("peak_bytes", 0)
     if code:
         raise SystemExit(f"{name} ended with {code}: {' '.join(command)}")
     found = {"seconds": seconds, "peak_gib": peak / 2**30, "sums": sums(out)}

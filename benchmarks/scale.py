@@ -22,10 +22,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from limits import limited
-from memory import Memory
 
 from pipeline.config import parse
 from pipeline.log import Quiet
+from pipeline.memory import Memory
 from pipeline.run import Run, open_run
 from schemas.tables import SHARD, VOCAB
 
@@ -129,10 +129,9 @@ def measured(run: Run) -> dict[str, float]:
     command = [sys.executable, __file__, "--child", run.storage.root]
     with limited(_MACHINE) as limit:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=limit.enter)
-        memory = Memory(process.pid)
-        memory.start()
-        said = process.communicate()[0]
-        peak = memory.stop()
+        with Memory(process.pid) as memory:
+            said = process.communicate()[0]
+        peak = memory.measured().get("peak_bytes", 0)
     if process.returncode:
         raise SystemExit(process.returncode)
     found: dict[str, float] = json.loads(said.splitlines()[-1])

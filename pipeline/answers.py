@@ -57,8 +57,7 @@ def print_stages(found: Mapping[str, Artifact | None]) -> None:
         seconds = duration(artifact.manifest.seconds)
         version = artifact.manifest.version
         what = f"version {version} of its contract, which this program does not read"
-        if version == STAGES[stage].version:
-            what = summary(artifact)
+        what = summary(artifact) if artifact.readable else what
         table.add_row(stage, "done", size, seconds, what)
     _console().print(table)
     cost = _costs({stage: a for stage, a in found.items() if a is not None})

@@ -47,6 +47,11 @@ class Artifact:
         """Counts that the stage stated."""
         return self.manifest.counters
 
+    @property
+    def readable(self) -> bool:
+        """Whether it was written to the version of its contract that this program knows."""
+        return self.manifest.version == STAGES[self.stage].version
+
     def files(self, folder: str = "") -> list[FileEntry]:
         """Entries below `folder` (or the file of that name), sorted by path."""
         return sorted(

@@ -10,7 +10,16 @@ from pipeline.errors import ContractError
 from schemas.manifest import FileEntry
 from schemas.tables import TABLES
 
-__all__ = ["DROPS", "LAWS", "LAWS_IF_ASKED", "check_counters", "check_files", "check_schema"]
+__all__ = [
+    "DROPS",
+    "LAWS",
+    "LAWS_IF_ASKED",
+    "RULES",
+    "check_counters",
+    "check_files",
+    "check_schema",
+    "too_many_rejects",
+]
 
 # Conservation: the left counter equals the sum of the right ones, at every commit.
 LAWS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
@@ -42,12 +51,19 @@ LAWS_IF_ASKED: dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]] = {
     ],
 }
 
+# What a rule can drop a row of the log for, and the key that asks for it, in their order.
+RULES: dict[str, str] = {
+    "filtered": "events.filter",
+    "other_type": "events.signals.types",
+    "underweight": "events.signals.min_weight",
+    "repeated": "events.drop_repeats",
+    "bots": "events.signals.max_user_day",
+    "underweight_merged": "events.signals.min_merged_weight",
+    "capped": "events.signals.max_user_events",
+}
+
 # Right counters that are there only where a rule of the config asks for them.
-DROPS: dict[str, tuple[str, ...]] = {
-    "events": (
-        "filtered", "other_type", "underweight", "repeated", "bots", "underweight_merged", "capped",
-    ),
-}  # fmt: skip
+DROPS: dict[str, tuple[str, ...]] = {"events": tuple(RULES)}
 
 # Rows of the files below a folder add up to a counter.
 _ROWS: dict[str, dict[str, str]] = {
@@ -118,3 +134,15 @@ def check_files(
 
 def _short(schema: pa.Schema) -> str:
     return ", ".join(f"{f.name}: {f.type}{'' if f.nullable else ' not null'}" for f in schema)
+
+
+def too_many_rejects(events: Mapping[str, int], most: float) -> str:
+    """That more of the lines read are bad than the share `most`, or all; '' where it is not so.
+
+    Lines that rules dropped unread make a log no better.
+    """
+    rows = events["rows_in"] - sum(events.get(name, 0) for name in ("filtered", "other_type"))
+    bad = events["rejected"]
+    if not rows or (bad <= most * rows and bad < rows):
+        return ""
+    return f"{bad:,} of {rows:,} lines are bad, more than events.max_rejects = {most:g} allows"

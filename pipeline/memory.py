@@ -1,4 +1,4 @@
-"""The memory of this process and of all that descend from it, looked at while they work."""
+"""The memory of a process and of all that descend from it, looked at while they work."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ _COUNTED = ("RssAnon:", "RssShmem:")
 
 
 class Memory:
-    """Watches while its block runs, and once more when it is read.
+    """Watches a process, this one if none is named, while its block runs and when it is read.
 
     Processes on other machines are out of sight. Where the system has no /proc, nothing is
     known.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, process: int | None = None) -> None:
+        self._process = os.getpid() if process is None else process
         self._ended = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="memory", daemon=True)
         self._peak = 0
@@ -51,7 +52,7 @@ class Memory:
             self._look()
 
     def _look(self) -> None:
-        self._peak = max(self._peak, sum(held(process) for process in _family(os.getpid())))
+        self._peak = max(self._peak, sum(held(process) for process in _family(self._process)))
 
 
 def held(process: int) -> int:

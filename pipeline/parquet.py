@@ -21,6 +21,7 @@ __all__ = [
     "parquet_bytes",
     "parsing",
     "write_parquet",
+    "write_table",
 ]
 
 
@@ -66,6 +67,11 @@ def parsing(where: str) -> Iterator[None]:
 def write_parquet(storage: Storage, stage: str, path: str, table: pa.Table) -> FileEntry:
     """Write one Parquet file of an artifact, from any process; returns its entry."""
     contracts.check_schema(stage, path, table.schema, storage.root)
+    return write_table(storage, path, table)
+
+
+def write_table(storage: Storage, path: str, table: pa.Table) -> FileEntry:
+    """Write one Parquet file that no contract names; returns its entry."""
     out = storage.write(path, parquet_bytes(table))
     return FileEntry(path=path, bytes=out.bytes, sha256=out.sha256, rows=table.num_rows)
 

@@ -54,7 +54,7 @@ class Run:
                 where=self.storage.root,
                 todo=f"Run `embedmill run` on its config first, up to '{stage}'",
             )
-        if found.manifest.version != STAGES[stage].version:
+        if not found.readable:
             raise StaleArtifactError(
                 f"stage '{stage}' has version {found.manifest.version} of its contract, this "
                 f"program reads {STAGES[stage].version}",

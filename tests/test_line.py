@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import uuid
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Cli
 from worlds import PlantedWorld, config_tree, laid
 
 from jobs.all import run_line
-from pipeline import cli, contracts
+from pipeline import contracts
 from pipeline.config import Config, parse, to_toml
 from pipeline.errors import GateError, StaleArtifactError
 from pipeline.run import Run, open_run, published
@@ -22,7 +21,6 @@ from pipeline.terminal import Terminal
 from schemas.stages import STAGES
 
 WORLD = PlantedWorld()
-Cli = Callable[[Sequence[str]], tuple[int, str, str]]
 
 
 def world_config(folder: Path, root: str | Path, **sections: Any) -> Config:
@@ -42,21 +40,6 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Run:
     run = Run(world_config(folder, folder / "runs"))
     run_line(run, terminal=Terminal(quiet=True))
     return run
-
-
-@pytest.fixture
-def embedmill(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Call the command; returns exit code, output and errors."""
-
-    def call(words: Sequence[str]) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["embedmill", *map(str, words)])
-        monkeypatch.setenv("COLUMNS", "80")
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        said = capsys.readouterr()
-        return int(stop.value.code or 0), said.out, said.err
-
-    return call
 
 
 def test_every_arrow_keeps_its_contract(line: Run) -> None:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from commands import Cli
 from worlds import PlantedWorld, config_tree, laid
 
 from jobs.all import run_line
-from pipeline import cli, lookup
+from pipeline import lookup
 from pipeline.config import parse
 from pipeline.embeddings import Vectors
 from pipeline.run import Run, published
 from pipeline.terminal import Terminal
 from schemas.stages import STAGES
 
-Cli = Callable[[Sequence[str]], tuple[int, str, str]]
 WORLD = PlantedWorld()
 GONE = {"i0", "i1", "i2", "i3", "u5"}
 
@@ -51,21 +49,6 @@ def rows(run: Run, side: str) -> dict[str, tuple[int, bool]]:
     table = run.artifact("export").read_tables(side)
     columns = (table[c].to_pylist() for c in ("id", "row", "live"))
     return {i: (row, live) for i, row, live in zip(*columns, strict=True) if i is not None}
-
-
-@pytest.fixture
-def embedmill(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Call the command; returns exit code, output and errors."""
-
-    def call(words: Sequence[str]) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["embedmill", *map(str, words)])
-        monkeypatch.setenv("COLUMNS", "80")
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        said = capsys.readouterr()
-        return int(stop.value.code or 0), said.out, said.err
-
-    return call
 
 
 def test_exported_rows_are_those_of_the_night_before(nights: tuple[Run, Run]) -> None:

@@ -19,20 +19,18 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from pipeline.artifact import Artifact
-from pipeline.parquet import parquet_bytes
+from pipeline.parquet import write_table
 from pipeline.prepare.counts import COUNTS
 from pipeline.prepare.engine import (
     REPORT,
     Batches,
     Done,
-    by_key,
     gather,
     mapped,
     report,
     spread,
-    turn,
 )
-from pipeline.prepare.held import Held
+from pipeline.prepare.held import Held, each
 from pipeline.prepare.previous import Rows, slot_of
 from pipeline.prepare.ranking import ROWS, placed, ranked, write_rows
 from pipeline.prepare.stored import frame
@@ -195,14 +193,7 @@ def _saying(ids: DataFrame, **known: str | None) -> DataFrame:
 
 
 def _settle(task: _Task, batches: Batches) -> Batches:
-    held = Held.of(batches, _SAID)
-    with turn():
-        reports = [
-            one
-            for number, rows in by_key(held.table(), "bucket")
-            for one in _settle_bucket(task, number, rows)
-        ]
-    yield from reports
+    yield from each(Held.of(batches, _SAID), "bucket", partial(_settle_bucket, task))
 
 
 def _settle_bucket(task: _Task, number: int, rows: pa.Table) -> Batches:
@@ -241,5 +232,4 @@ def _settle_bucket(task: _Task, number: int, rows: pa.Table) -> Batches:
 
 def _written(task: _Task, name: str, table: pa.Table) -> FileEntry:
     path = f"{task.folder}/{name}.parquet"
-    out = task.storage.write(path, parquet_bytes(table.combine_chunks()))
-    return FileEntry(path=path, bytes=out.bytes, sha256=out.sha256, rows=table.num_rows)
+    return write_table(task.storage, path, table.combine_chunks())

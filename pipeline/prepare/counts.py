@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
-from pipeline.parquet import parquet_bytes
-from pipeline.prepare.engine import REPORT, Batches, by_key, gather, mapped, report, turn
-from pipeline.prepare.held import Held
+from pipeline.parquet import write_table
+from pipeline.prepare.engine import REPORT, Batches, gather, mapped, report
+from pipeline.prepare.held import Held, each
 from pipeline.prepare.stored import frame
 from pipeline.prepare.tallies import counted, spread_of
 from pipeline.storage import Storage
@@ -128,22 +128,18 @@ def _count_ids(held: list[pa.RecordBatch]) -> Batches:
 
 
 def _sum(task: _Task, batches: Batches) -> Batches:
-    held = Held.of(batches, _BUCKETED)
-    with turn():
-        reports = [_sum_bucket(task, key, rows) for key, rows in by_key(held.table(), "bucket")]
-    yield from reports
+    yield from each(Held.of(batches, _BUCKETED), "bucket", partial(_sum_bucket, task))
 
 
-def _sum_bucket(task: _Task, key: int, rows: pa.Table) -> pa.RecordBatch:
+def _sum_bucket(task: _Task, key: int, rows: pa.Table) -> Batches:
     """The scratch file of a side and bucket, sorted by id."""
     side, least = SIDES[key % 2], task.minimum[key % 2]
     summed = rows.group_by("id", use_threads=False).aggregate([("n", "sum")]).sort_by("id")
     table = pa.Table.from_arrays([summed["id"], summed["n_sum"]], schema=COUNTS)
     path = f"{task.folder}/{side}s-{key // 2:05d}.parquet"
-    written = task.storage.write(path, parquet_bytes(table.combine_chunks()))
-    entry = FileEntry(path=path, bytes=written.bytes, sha256=written.sha256, rows=table.num_rows)
+    entry = write_table(task.storage, path, table.combine_chunks())
     kept = pc.sum(pc.greater_equal(table["n"], least)).as_py() or 0
     found = {f"{side}s": table.num_rows, f"{side}s_kept": kept}
     if side == "user":
         found["events"] = pc.sum(table["n"]).as_py() or 0
-    return report(entry, found | counted(side, table["id"], table["n"]))
+    yield report(entry, found | counted(side, table["id"], table["n"]))

@@ -21,6 +21,7 @@ from pyspark.sql import SparkSession
 
 from pipeline.artifact import Writer
 from pipeline.config import EventsConfig
+from pipeline.contracts import RULES, too_many_rejects
 from pipeline.errors import InputError, RejectsError
 from pipeline.log import Progress
 from pipeline.parquet import write_parquet
@@ -32,18 +33,16 @@ from pipeline.prepare.engine import (
     REPORT,
     REPORT_ARROW,
     Batches,
-    by_key,
     gather,
     mapped,
     report,
     software,
     spread,
     tasks_for,
-    turn,
     watched,
 )
 from pipeline.prepare.folders import day_of
-from pipeline.prepare.held import Held
+from pipeline.prepare.held import Held, each
 from pipeline.prepare.numbering import numbered
 from pipeline.prepare.rejects import Kept
 from pipeline.prepare.times import day_bounds, iso_microseconds
@@ -162,18 +161,15 @@ def _check(counters: Mapping[str, int], most: float | None, where: str) -> None:
         raise InputError("the log has no rows", where=where)
     if most is None:
         return
-    # What is dropped unread makes no log any better.
-    unread = sum(counters.get(name, 0) for name in ("filtered", "other_type"))
-    rows, bad = counters["rows_in"] - unread, counters["rejected"]
-    if not rows or (bad <= most * rows and bad < rows):
+    bad = too_many_rejects(counters, most)
+    if not bad:
         _check_left(counters, where)
         return
     found = [(counters[f"rejected.{r}"], r) for r in REASONS if f"rejected.{r}" in counters]
     worst = sorted(found, key=lambda f: (-f[0], f[1]))[:3]
     said = ", ".join(f"{count:,} '{reason}' ({REASONS[reason]})" for count, reason in worst)
     raise RejectsError(
-        f"{bad:,} of {rows:,} lines are bad, more than events.max_rejects = {most:g} allows; "
-        f"commonest: {said}",
+        f"{bad}; commonest: {said}",
         where=where,
         todo="See them in rejects/ of the run's events folder",
     )
@@ -183,7 +179,7 @@ def _check_left(counters: Mapping[str, int], where: str) -> None:
     """Raise unless the rules have left an event."""
     if counters["events"]:
         return
-    dropped = [(counters[name], key) for name, key in signals.DROPS.items() if counters.get(name)]
+    dropped = [(counters[name], key) for name, key in RULES.items() if counters.get(name)]
     said = ", ".join(f"{count:,} by {key}" for count, key in dropped)
     raise InputError(
         f"no event is left of {counters['rows_in']:,} rows: dropped were {said}",
@@ -285,10 +281,7 @@ def _settle(task: _Task, batches: Batches) -> Batches:
             batch = batch.filter(pc.is_valid(batch.column("user")))
         held.add(batch)
     until = max(lasts, default=0) if task.seeks_last else _until(task.rules.config)
-    with turn():
-        buckets = by_key(held.table(), "bucket")
-        reports = [_write(task, bucket, rows, until) for bucket, rows in buckets]
-    yield from reports
+    yield from each(held, "bucket", partial(_write, task, until))
 
 
 def _passed(batch: pa.RecordBatch) -> Batches:
@@ -303,8 +296,9 @@ def _until(config: EventsConfig) -> int:
     return iso_microseconds(text, "events.signals.decay_until") if text else 0
 
 
-def _write(task: _Task, bucket: int, rows: pa.Table, until: int) -> pa.RecordBatch:
+def _write(task: _Task, until: int, bucket: int, rows: pa.Table) -> Batches:
+    """The file of a bucket."""
     settled, counts = settle(rows, task.rules.config, until)
     path = f"data/part-{bucket:05d}.parquet"
     written = write_parquet(task.storage, "events", path, settled)
-    return report(written, {**counts, **tallies.days(settled["time"])})
+    yield report(written, {**counts, **tallies.days(settled["time"])})

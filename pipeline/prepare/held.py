@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import IO
 
 import pyarrow as pa
 
 from pipeline.errors import MachineError
+from pipeline.prepare.engine import Batches, by_key, turn
 
-__all__ = ["ROOM", "Held"]
+__all__ = ["ROOM", "Held", "each"]
 
 ROOM = 1 << 29  # bytes held in memory by all tasks of this process together
 _COUNTED = threading.Lock()
@@ -98,6 +99,13 @@ class Held:
     def _release(self) -> None:
         _give(self._bytes)
         self._batches, self._bytes = [], 0
+
+
+def each(held: Held, key: str, work: Callable[[int, pa.Table], Batches]) -> Batches:
+    """What `work` makes of the rows of each value of `key`, when it is this task's turn."""
+    with turn():
+        made = [one for value, rows in by_key(held.table(), key) for one in work(value, rows)]
+    yield from made
 
 
 def _take(size: int) -> bool:

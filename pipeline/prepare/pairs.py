@@ -32,7 +32,7 @@ from pipeline.prepare.engine import (
     together,
     turn,
 )
-from pipeline.prepare.held import Held
+from pipeline.prepare.held import Held, each
 from pipeline.prepare.ordering import order_by
 from pipeline.prepare.previous import Rows
 from pipeline.prepare.sessions import Log, Sessions, Window, kept
@@ -187,16 +187,10 @@ def _find(task: _Task, batches: Batches) -> Batches:
 
 
 def _write(task: _Task, batches: Batches) -> Batches:
-    held = Held.of(batches, _SHUFFLED)
-    with turn():
-        reports = [
-            _write_partition(task, number, rows)
-            for number, rows in by_key(held.table(), "partition")
-        ]
-    yield from reports
+    yield from each(Held.of(batches, _SHUFFLED), "partition", partial(_write_partition, task))
 
 
-def _write_partition(task: _Task, number: int, rows: pa.Table) -> pa.RecordBatch:
+def _write_partition(task: _Task, number: int, rows: pa.Table) -> Batches:
     """The pairs of a partition's centers, each once, with how often it was met."""
     counts: Counter[str] = Counter()
     items = task.space.items.total
@@ -211,7 +205,7 @@ def _write_partition(task: _Task, number: int, rows: pa.Table) -> pa.RecordBatch
     table = pa.table([key_M // items, key_M % items, count_M, hash_M[order]], schema=PAIR)
     path = f"{task.folder}/part-{number:05d}.parquet"
     counts |= {"": table.num_rows, "_counted": int(count_M.sum())}
-    return report(write_parquet(task.storage, "shards", path, table), counts)
+    yield report(write_parquet(task.storage, "shards", path, table), counts)
 
 
 def _summed(key_M: Ints, count_M: Ints) -> tuple[Ints, Ints]:

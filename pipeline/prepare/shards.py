@@ -26,17 +26,15 @@ from pipeline.prepare.cuts import cuts_of
 from pipeline.prepare.engine import (
     REPORT,
     Batches,
-    by_key,
     collect,
     gather,
     mapped,
     report,
     software,
     tasks_for,
-    turn,
     watched,
 )
-from pipeline.prepare.held import Held
+from pipeline.prepare.held import Held, each
 from pipeline.prepare.ordering import order_by
 from pipeline.prepare.previous import Rows, Spec
 from pipeline.prepare.stored import frame
@@ -149,14 +147,7 @@ def _rows(session: SparkSession, vocab: Artifact, folder: str) -> DataFrame:
 
 
 def _write(task: _Task, batches: Batches) -> Batches:
-    held = Held.of(batches, _JOINED)
-    with turn():
-        reports = [
-            one
-            for number, rows in by_key(held.table(), "partition")
-            for one in _write_partition(task, number, rows)
-        ]
-    yield from reports
+    yield from each(Held.of(batches, _JOINED), "partition", partial(_write_partition, task))
 
 
 def _write_partition(task: _Task, number: int, rows: pa.Table) -> Batches:

@@ -15,25 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config import EventsConfig
+from pipeline.contracts import RULES
 from pipeline.prepare.block import Block
 from pipeline.prepare.clean import type_weights
 from pipeline.prepare.filters import Filter
 from pipeline.sql import parse
 
-__all__ = ["DROPS", "Selection", "asked", "columns"]
+__all__ = ["Selection", "asked", "columns"]
 
 Mask = npt.NDArray[np.bool_]
-
-# What a rule can drop a row for, and the key that asks for it, in the order of the rules.
-DROPS: dict[str, str] = {
-    "filtered": "events.filter",
-    "other_type": "events.signals.types",
-    "underweight": "events.signals.min_weight",
-    "repeated": "events.drop_repeats",
-    "bots": "events.signals.max_user_day",
-    "underweight_merged": "events.signals.min_merged_weight",
-    "capped": "events.signals.max_user_events",
-}
 
 
 def columns(config: EventsConfig) -> tuple[str, ...]:
@@ -43,7 +33,7 @@ def columns(config: EventsConfig) -> tuple[str, ...]:
 
 
 def asked(config: EventsConfig) -> list[str]:
-    """The names in DROPS of the rules that a config has."""
+    """The names in `contracts.RULES` of the rules that a config has."""
     rules = config.signals
     there = {
         "filtered": bool(config.filter),
@@ -54,7 +44,7 @@ def asked(config: EventsConfig) -> list[str]:
         "underweight_merged": rules.min_merged_weight is not None,
         "capped": bool(rules.max_user_events),
     }
-    return [name for name in DROPS if there[name]]
+    return [name for name in RULES if there[name]]
 
 
 class Selection:

@@ -24,7 +24,7 @@ from schemas.manifest import digest
 from schemas.reasons import REASONS
 from schemas.stages import STAGES
 
-__all__ = ["EXAMPLES", "gather", "log", "rejects", "times"]
+__all__ = ["EXAMPLES", "gather", "log", "of_log", "rejects", "times"]
 
 EXAMPLES = 3  # rejected lines shown per reason
 _RAW_BYTES = 400  # of a rejected line
@@ -40,14 +40,9 @@ def gather(run: Run) -> dict[str, Any]:
     art = {stage: run.artifact(stage) for stage in _READ}
     config = run.config
     return {
+        **of_log(art, config),
         "title": config.report.title or config.run.name,
-        "run": config.run.name,
-        "fingerprint": digest(stage_fields(config, tuple(type(config).model_fields))),
         "objective": config.train.objective,
-        "split": config.shards.split,
-        "counters": {stage: dict(sorted(art[stage].counters.items())) for stage in _READ},
-        "rejects": rejects(art["events"]),
-        "log": log(art, config),
         "model": art["train"].read_json("model.json"),
         "history": art["train"].read_json("history.json"),
         "metrics": art["evaluate"].read_json("metrics.json"),
@@ -58,6 +53,23 @@ def gather(run: Run) -> dict[str, Any]:
             "spec": art["index"].read_json("spec.json"),
             "recall": art["index"].read_json("recall.json"),
         },
+    }
+
+
+def of_log(art: Mapping[str, Artifact], config: Config) -> dict[str, Any]:
+    """What a run and a look at its log have in common.
+
+    Args:
+        art: finished stages, `events` among them.
+        config: of the run.
+    """
+    return {
+        "run": config.run.name,
+        "fingerprint": digest(stage_fields(config, tuple(type(config).model_fields))),
+        "split": config.shards.split,
+        "counters": {stage: dict(sorted(one.counters.items())) for stage, one in art.items()},
+        "rejects": rejects(art["events"]),
+        "log": log(art, config),
     }
 
 

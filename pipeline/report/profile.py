@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.artifact import Artifact
-from pipeline.config import Config, stage_fields, to_toml
+from pipeline.config import Config, to_toml
+from pipeline.contracts import too_many_rejects
 from pipeline.report import activity, figures, intake, page, sections
 from pipeline.report.wording import escape, plural
-from schemas.manifest import digest
 
 __all__ = ["gather", "render"]
 
@@ -25,28 +25,17 @@ def gather(art: Mapping[str, Artifact], config: Config, lacking: Mapping[str, st
     """
     measured = art["events"].manifest.measured
     return {
+        **figures.of_log(art, config),
         "title": config.run.name,
-        "run": config.run.name,
-        "fingerprint": digest(stage_fields(config, tuple(type(config).model_fields))),
-        "split": config.shards.split,
-        "counters": {stage: dict(sorted(one.counters.items())) for stage, one in art.items()},
         **{name: int(measured.get(name, 0)) for name in ("files", "files_outside")},
-        "rejects": figures.rejects(art["events"]),
-        "log": figures.log(art, config),
         "notes": [*_limits(art["events"].counters, config), *_lacks(art, config, lacking)],
     }
 
 
 def _limits(events: Mapping[str, int], config: Config) -> list[str]:
     """Whether a run would stop at the bad lines."""
-    unread = sum(events.get(name, 0) for name in ("filtered", "other_type"))
-    rows, bad, most = events["rows_in"] - unread, events["rejected"], config.events.max_rejects
-    if not bad or (bad <= most * rows and bad < rows):
-        return []
-    return [
-        f"{bad:,} of {rows:,} lines are bad, more than events.max_rejects = {most:g} allows: "
-        "a run would stop at them."
-    ]
+    bad = too_many_rejects(events, config.events.max_rejects)
+    return [f"{bad}: a run would stop at them."] if bad else []
 
 
 def _lacks(art: Mapping[str, Artifact], config: Config, lacking: Mapping[str, str]) -> list[str]:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
-import sys
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from building import build, tree, written
+from commands import Cli
 from pyspark.sql import SparkSession
 
 from jobs.profile import profile
-from pipeline import cli
 from pipeline.config import parse, to_toml
 from pipeline.run import Run
 from pipeline.storage import Storage
 from pipeline.terminal import Terminal, cut
 
-Cli = Callable[..., tuple[int, str, str]]
 QUIET = Terminal(quiet=True)
 
 # u1 has three items, u2 two, u3 and u4 one each: 7 events on 3 days, the second of them empty.
@@ -39,21 +36,6 @@ LINES = [
 ]
 
 
-@pytest.fixture
-def embedmill(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Call the command; returns exit code, output and errors."""
-
-    def call(*words: Any) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["embedmill", *map(str, words)])
-        monkeypatch.setenv("COLUMNS", "80")
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        said = capsys.readouterr()
-        return int(stop.value.code or 0), said.out, said.err
-
-    return call
-
-
 def _config(folder: Path, lines: list[str], **sections: Any) -> Path:
     """A TOML for a log of these lines."""
     log = written(folder / "log.tsv", lines)
@@ -69,7 +51,7 @@ def _files(folder: Path) -> set[str]:
 
 def test_a_log_by_hand(tmp_path: Path, embedmill: Cli) -> None:
     config = _config(tmp_path, LINES, vocab={"min_user_count": 2})
-    code, out, _ = embedmill("profile", config, "--json")
+    code, out, _ = embedmill(["profile", config, "--json"])
     assert code == 0
     data = json.loads(out)
     assert data["counters"]["events"]["events"] == 7
@@ -105,7 +87,7 @@ def test_a_log_by_hand(tmp_path: Path, embedmill: Cli) -> None:
 def test_text_of_80_columns(tmp_path: Path, embedmill: Cli) -> None:
     wide = "題" * 90
     lines = [*LINES, f"{wide}\ti1\t0\t1", f"u7\t\x1b[31m{wide}\tnever\t1"]
-    code, out, err = embedmill("profile", _config(tmp_path, lines))
+    code, out, err = embedmill(["profile", _config(tmp_path, lines)])
     assert (code, "embedmill:" in err) == (0, False)
     said = out.splitlines()
     assert [line for line in said[:-1] if cut(line, 80) != line] == []
@@ -124,7 +106,7 @@ def test_rules_and_late_events_are_told(tmp_path: Path, embedmill: Cli) -> None:
     config = parse(tree(tmp_path / "runs", str(tmp_path), events={"filter": "rating < 2"}))
     path = tmp_path / "_run.toml"
     path.write_text(to_toml(config), encoding="utf-8")
-    code, out, _ = embedmill("profile", path)
+    code, out, _ = embedmill(["profile", path])
     assert code == 0
     assert f"  filtered{1:>14} {12.5:>6} %  do not meet events.filter" in out.splitlines()
     # Of the seven others none is of the second day.
@@ -178,7 +160,7 @@ def test_overlap_with_the_previous_run(sail: SparkSession, tmp_path: Path) -> No
 
 def test_a_log_of_bad_lines_alone(tmp_path: Path, embedmill: Cli) -> None:
     config = _config(tmp_path, LINES[8:])
-    code, out, _ = embedmill("profile", config)
+    code, out, _ = embedmill(["profile", config])
     assert code == 0
     assert "! 3 of 3 lines are bad" in out
     assert "! Nothing is told of vocab and shards: the log has no events." in out
@@ -190,7 +172,7 @@ def test_minimum_counts_that_nothing_meets(tmp_path: Path, embedmill: Cli) -> No
     config = _config(
         tmp_path, LINES[:8], shards={"split": "random", "valid": 0.1, "test": 0.1}, **sections
     )
-    code, out, _ = embedmill("profile", config)
+    code, out, _ = embedmill(["profile", config])
     text = " ".join(out.replace("\n  ", " ").split())
     assert code == 0
     assert "Nothing is told of vocab and shards: no event is left with vocab.min_user_count" in text
@@ -215,7 +197,7 @@ def test_bad_input_is_one_sentence(
     (tmp_path / "e.tsv").touch()
     (tmp_path / "h.tsv").write_text("user_id\tsomething\n")
     (tmp_path / "run.toml").write_text(text)
-    found, out, err = embedmill("profile", "run.toml")
+    found, out, err = embedmill(["profile", "run.toml"])
     assert (found, out) == (code, "")
     assert says in err
     assert err.splitlines()[-1].startswith("embedmill: ")

@@ -27,7 +27,7 @@ from pipeline.prepare import crowds, sources
 from pipeline.prepare.clean import clean, rules
 from pipeline.prepare.decay import DAY, left
 from pipeline.prepare.duplicates import settle
-from pipeline.prepare.signals import DROPS, Selection
+from pipeline.prepare.signals import Selection
 from pipeline.prepare.split import mixed
 from schemas.tables import EVENTS
 
@@ -268,7 +268,7 @@ def test_rules_together_are_those_rules_one_by_one(
 
 
 def test_what_a_rule_drops_has_one_name_everywhere() -> None:
-    assert contracts.DROPS["events"] == tuple(DROPS)
+    assert contracts.DROPS["events"] == tuple(contracts.RULES)
 
 
 def test_no_events() -> None:
@@ -438,7 +438,7 @@ def test_files_their_order_and_partitions_change_nothing(
     many = build(sail, shop_tree(tmp_path / "2", parts[::-1], **keys), "events")
     assert hashes(one, "events", "data") == hashes(many, "events", "data")
     counters = many.artifact("events").counters
-    for name in DROPS:
+    for name in contracts.RULES:
         assert counters[name] > 0, name
     other = shop_tree(tmp_path / "3", parts, **keys)
     other["run"]["partitions"] = 7
