@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 from pipeline.config import parse
 from pipeline.log import Quiet
 from pipeline.prepare import events
-from pipeline.prepare.engine import open_session
+from pipeline.prepare.connection import open_session
 from pipeline.run import Run, open_run
 
 USERS, ITEMS, DAYS, START = 2_000_000, 500_000, 300, 1_735_689_600

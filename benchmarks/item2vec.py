@@ -38,7 +38,7 @@ from pipeline import train
 from pipeline.config import parse
 from pipeline.log import Quiet
 from pipeline.prepare import events, shards, vocab
-from pipeline.prepare.engine import open_session
+from pipeline.prepare.connection import open_session
 from pipeline.run import Run
 from pipeline.score import RowLists, metric_sums, top_k
 

@@ -28,7 +28,7 @@ from pyspark.sql import SparkSession
 from pipeline.config import parse
 from pipeline.log import Quiet
 from pipeline.prepare import events
-from pipeline.prepare.engine import open_session
+from pipeline.prepare.connection import open_session
 from pipeline.run import Run
 
 _DAY = 86_400_000_000

@@ -34,7 +34,7 @@ from pipeline.config import parse
 from pipeline.datasets import resolve
 from pipeline.log import Quiet
 from pipeline.prepare import events, previous, vocab
-from pipeline.prepare.engine import open_session
+from pipeline.prepare.connection import open_session
 from pipeline.run import Run
 
 SIDES = ("users", "items")

@@ -26,7 +26,7 @@ from pipeline.config import load
 from pipeline.errors import ArtifactError, InputError
 from pipeline.log import Progress
 from pipeline.prepare import events, previous, shards, vocab
-from pipeline.prepare.engine import open_session
+from pipeline.prepare.connection import open_session
 from pipeline.report import plain
 from pipeline.report import profile as pages
 from pipeline.run import Run

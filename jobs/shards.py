@@ -9,7 +9,7 @@ from jobs.launch import Job, main_of
 from pipeline.artifact import Writer
 from pipeline.log import Progress
 from pipeline.prepare import shards
-from pipeline.prepare.engine import open_session, shuffled
+from pipeline.prepare.connection import open_session, shuffled
 from pipeline.run import Run
 
 __all__ = ["build", "main"]

@@ -11,7 +11,7 @@ from pipeline.artifact import Writer
 from pipeline.config import Config
 from pipeline.log import Progress
 from pipeline.prepare import previous, vocab
-from pipeline.prepare.engine import open_session, shuffled
+from pipeline.prepare.connection import open_session, shuffled
 from pipeline.run import Run
 
 __all__ = ["build", "check", "main", "sources"]

@@ -287,8 +287,8 @@ def diff(
 ) -> None:
     """Tell which users and items came, went and stayed between two runs."""
     from pipeline import answers
+    from pipeline.prepare.connection import open_session
     from pipeline.prepare.diff import compare
-    from pipeline.prepare.engine import open_session
     from pipeline.run import open_run
 
     runs = [open_run(folder) for folder in (before, after)]

@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.connect.dataframe import DataFrame
 from tracing import Traced
 
-from pipeline.prepare.engine import open_session
+from pipeline.prepare.connection import open_session
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

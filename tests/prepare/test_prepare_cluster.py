@@ -25,7 +25,7 @@ from submitted import PIECE
 
 from pipeline.config import parse, to_toml
 from pipeline.contracts import DROPS
-from pipeline.prepare.engine import open_session
+from pipeline.prepare.connection import open_session
 from pipeline.run import Run
 
 TREES = {"last": last_tree, "time": time_tree, "random": random_tree, "signals": signals_tree}

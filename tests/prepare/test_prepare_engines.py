@@ -19,7 +19,7 @@ from pyspark.sql import SparkSession
 from pipeline.config import parse, to_toml
 from pipeline.errors import ConfigError, EmbedmillError, MachineError
 from pipeline.prepare import engine
-from pipeline.prepare.engine import open_session
+from pipeline.prepare.connection import open_session
 from pipeline.run import open_run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -72,7 +72,7 @@ def test_no_connect_server() -> None:
 def test_no_java() -> None:
     """In a process of its own: a JVM that runs here already would be used."""
     code = (
-        "from pipeline.prepare.engine import open_session\n"
+        "from pipeline.prepare.connection import open_session\n"
         "from pipeline.errors import MachineError\n"
         "try:\n"
         "    with open_session('spark'): pass\n"
