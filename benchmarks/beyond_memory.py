@@ -26,13 +26,13 @@ import torch.multiprocessing as mp
 from limits import limited
 
 from pipeline.config import parse
+from pipeline.memory import free_memory
 from pipeline.run import Run
 from pipeline.train.batches import Epoch
 from pipeline.train.capacity import Size, demand_of
 from pipeline.train.checkpoint import Cursor
 from pipeline.train.collectives import Group
 from pipeline.train.forecast import synthetic
-from pipeline.train.machine import free_memory
 from pipeline.train.plan import Layout
 from pipeline.train.step import Steps
 from pipeline.train.trainer import Trainer, assembled

@@ -1,15 +1,18 @@
-"""The memory of a process and of all that descend from it, looked at while they work."""
+"""The memory that this machine has left, and what processes hold of it while they work."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["Memory", "held"]
+__all__ = ["Memory", "free_memory", "held"]
 
 _PROC = Path("/proc")
+_CGROUP = Path("/sys/fs/cgroup")
 _EVERY = 0.5  # seconds between two looks; one takes a few milliseconds
 # Pages of files are the system's to take back; those of tables mapped from a disk are of files.
 _COUNTED = ("RssAnon:", "RssShmem:")
@@ -55,6 +58,14 @@ class Memory:
         self._peak = max(self._peak, sum(held(process) for process in _family(self._process)))
 
 
+def free_memory() -> int:
+    """Bytes that processes here can still take: of the machine, and of its control groups.
+
+    Pages of files that are cached count as free.
+    """
+    return max(0, min([_of_machine(), *_of_groups()]))
+
+
 def held(process: int) -> int:
     """Resident bytes of a process that are of no file; 0 where it has ended."""
     try:
@@ -74,3 +85,45 @@ def _family(process: int) -> list[int]:
             except OSError:
                 continue  # the thread has ended
     return found
+
+
+def _of_machine() -> int:
+    with contextlib.suppress(OSError, KeyError):
+        return _table(_PROC / "meminfo")["MemAvailable:"] << 10
+    with contextlib.suppress(ValueError, OSError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # macOS
+
+
+def _of_groups() -> Iterator[int]:
+    """What each control group of this process leaves, those above it too (cgroup v1 and v2)."""
+    with contextlib.suppress(OSError):
+        for line in (_PROC / "self" / "cgroup").read_text().splitlines():
+            _, kinds, below = line.split(":", 2)
+            if kinds in ("", "memory"):
+                root = _CGROUP if not kinds else _CGROUP / kinds
+                here = root / below.strip("/")
+                for folder in (here, *here.parents):
+                    if folder.is_relative_to(root):
+                        yield from _left(folder)
+
+
+def _left(folder: Path) -> Iterator[int]:
+    for limit, used, cached in (
+        ("memory.max", "memory.current", ("inactive_file", "active_file")),
+        (
+            "memory.limit_in_bytes",
+            "memory.usage_in_bytes",
+            ("total_inactive_file", "total_active_file"),
+        ),
+    ):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            most = int((folder / limit).read_text())  # "max" where there is none
+            held = int((folder / used).read_text())
+            stat = _table(folder / "memory.stat")
+            yield most - held + sum(stat[name] for name in cached)
+
+
+def _table(path: Path) -> dict[str, int]:
+    rows = (line.split() for line in path.read_text().splitlines())
+    return {row[0]: int(row[1]) for row in rows if len(row) > 1}

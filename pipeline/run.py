@@ -80,7 +80,7 @@ class Run:
             sources: stamps of raw files, for stages that read them.
         """
         inputs = [
-            InputEntry(stage=name, content=self.artifact(name).manifest.content)
+            InputEntry(stage=name, content=_seen(self.artifact(name).manifest, stage))
             for name in STAGES[stage].inputs
         ]
         config, stamps = self.fields(stage), dict(sources or {})
@@ -179,6 +179,18 @@ def save_config(run: Run) -> None:
     """Store the run's resolved config beside its artifacts, for readers."""
     text = run.config.model_dump_json(indent=1)
     run.storage.write("config.json", text.encode() + b"\n")
+
+
+def _seen(manifest: Manifest, reader: str) -> str:
+    """The content hash of what a stage sees of its input.
+
+    Lines that were bad, or came twice and were merged, are nothing to those that read the
+    events: only the report tells of them.
+    """
+    if manifest.stage != "events" or reader == "report":
+        return manifest.content
+    files = [file for file in manifest.files if not file.path.startswith("rejects/")]
+    return Manifest.content_hash(manifest.contract, manifest.version, files, {})
 
 
 def _fingerprint(

@@ -39,7 +39,7 @@ class FileEntry(_Frozen):
 
 
 class InputEntry(_Frozen):
-    """An artifact that was read: its stage and content hash."""
+    """An artifact that was read: its stage, and the content hash of what was seen of it."""
 
     stage: str
     content: str

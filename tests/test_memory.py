@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.memory import _EVERY, Memory, held
+from pipeline import memory as room
+from pipeline.memory import _EVERY, Memory, free_memory, held
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="the system has no /proc"
@@ -41,3 +42,15 @@ def test_what_was_held_between_two_readings_is_seen() -> None:
         time.sleep(1.5 * _EVERY)
         del block
         assert memory.measured()["peak_bytes"] - start >= 0.9 * _SIZE
+
+
+def test_free_memory_is_that_of_the_tightest_group(tmp_path: Path) -> None:
+    for name, text in (
+        ("memory.max", "1000000"), ("memory.current", "700000"),
+        ("memory.stat", "anon 5\ninactive_file 1000\nactive_file 20000\n"),
+    ):  # fmt: skip
+        (tmp_path / name).write_text(text)
+    assert list(room._left(tmp_path)) == [321_000]
+    (tmp_path / "memory.max").write_text("max")
+    assert list(room._left(tmp_path)) == []
+    assert 0 < free_memory() < 1 << 50

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 from pyspark.sql import DataFrame
 
 from pipeline.config import ShardsConfig
 from pipeline.errors import ConfigError, InputError
 from pipeline.prepare.engine import collect
 from pipeline.prepare.split import Cuts
+from pipeline.prepare.tallies import DAY
 from pipeline.prepare.times import iso_microseconds
 
-__all__ = ["cuts_of", "first_time_of_share"]
+__all__ = ["Span", "cuts_of", "first_times"]
 
 _BINS = 1 << 16
 _VALUES = 100  # distinct values of a split column that are looked at
 
 
-def cuts_of(config: ShardsConfig, events: DataFrame) -> Cuts:
+@dataclass(frozen=True)
+class Span:
+    """No event is earlier than `first` or later than `last`, microseconds; there are `events`."""
+
+    first: int
+    last: int
+    events: int
+
+    @staticmethod
+    def of(days: Sequence[tuple[str, int]], events: int) -> Span:
+        """Of the days of days.json, the first of them to the last."""
+        first, last = (iso_microseconds(days[at][0], "days.json") for at in (0, -1))
+        return Span(first, last + DAY - 1, events)
+
+
+def cuts_of(config: ShardsConfig, events: DataFrame, span: Span | None) -> Cuts:
     """The cuts of a config over events (columns time, split).
 
     Raises:
@@ -24,8 +43,8 @@ def cuts_of(config: ShardsConfig, events: DataFrame) -> Cuts:
         InputError: the split column holds a value that the config does not name.
     """
     if config.split == "time":
-        test_from = _from(config.test_from, "test_from", config.test, events)
-        valid_from = _from(config.valid_from, "valid_from", config.valid + config.test, events)
+        assert span is not None, "the config wants events.time"
+        valid_from, test_from = _times(config, events, span)
         if valid_from > test_from:
             raise ConfigError("valid_from is later than test_from", where="shards")
         return Cuts(config.split, config.valid, config.test, valid_from, test_from)
@@ -34,40 +53,86 @@ def cuts_of(config: ShardsConfig, events: DataFrame) -> Cuts:
     return Cuts(config.split, config.valid, config.test)
 
 
-def first_time_of_share(events: DataFrame, share: float) -> int:
-    """The earliest time such that at most this share of the events is at or after it.
+def first_times(events: DataFrame, shares: Sequence[float], span: Span) -> list[int]:
+    """For each share the earliest time such that at most this share is at or after it.
 
-    Exact, and never more than 65,536 numbers on the driver: a histogram is refined in the bin
-    where the time lies. Events of one time are never separated.
+    Exact, with 65,536 numbers for each share on the driver: a histogram over the span is
+    refined in the bins where the times lie, those of all shares at once, since `events` may be
+    costly. Events of one time are never separated.
     """
-    ends = collect(
-        events.selectExpr("min(time) as low", "max(time) as high", "count(time) as n")
-    ).to_pylist()[0]
-    low, high, most = ends["low"], ends["high"], int(share * ends["n"])
-    above = 0  # events later than `high`
-    while True:
-        width = -(-(high - low + 1) // _BINS)
-        bins = collect(
-            events.where(f"time between {low} and {high}")
-            .selectExpr(f"cast((time - {low}) div {width} as long) as bin")
-            .groupBy("bin")
-            .count()
-        )
-        counts = sorted(zip(bins["bin"].to_pylist(), bins["count"].to_pylist(), strict=True))
-        if above + sum(count for _, count in counts) <= most:
-            return int(low)
-        place, count = counts.pop()
-        while above + count <= most:
-            above += count
-            place, count = counts.pop()
-        # The share ends inside bin `place`.
-        if width == 1:
-            return int(low + place + 1)
-        low, high = low + place * width, min(high, low + (place + 1) * width - 1)
+    searches = [_Search(span.first, span.last, int(share * span.events)) for share in shares]
+    while any(search.time is None for search in searches):
+        # Two windows are one, or have nothing in common.
+        windows = sorted({search.window for search in searches if search.time is None})
+        found = collect(events.selectExpr(_bin(windows)).where("bin >= 0").groupBy("bin").count())
+        counts = dict(zip(found["bin"].to_pylist(), found["count"].to_pylist(), strict=True))
+        for search in searches:
+            if search.time is None:
+                number = windows.index(search.window)
+                own = {b - number * _BINS: n for b, n in counts.items() if b // _BINS == number}
+                search.narrow(own)
+    return [search.time for search in searches if search.time is not None]
 
 
-def _from(text: str, key: str, share: float, events: DataFrame) -> int:
-    return iso_microseconds(text, f"shards.{key}") if text else first_time_of_share(events, share)
+@dataclass
+class _Search:
+    """A search for the earliest time that at most `most` events are not earlier than.
+
+    It lies in `low` to `high`, or is the moment after; `above` events are later.
+    """
+
+    low: int
+    high: int
+    most: int
+    above: int = 0
+    time: int | None = None
+
+    @property
+    def width(self) -> int:
+        """Microseconds of a bin."""
+        return -(-(self.high - self.low + 1) // _BINS)
+
+    @property
+    def window(self) -> tuple[int, int, int]:
+        """First and last time, and the width of a bin."""
+        return self.low, self.high, self.width
+
+    def narrow(self, counts: Mapping[int, int]) -> None:
+        """Go on in the bin where the share ends, of those with events, or be done."""
+        low, width = self.low, self.width
+        for place in sorted(counts, reverse=True):
+            if self.above + counts[place] <= self.most:
+                self.above += counts[place]
+                continue
+            if width == 1:
+                self.time = low + place + 1
+            else:
+                self.low = low + place * width
+                self.high = min(self.high, self.low + width - 1)
+            return
+        self.time = low  # all of them are few enough
+
+
+def _bin(windows: Sequence[tuple[int, int, int]]) -> str:
+    """The bin of a time, those of each window following those of the window before."""
+    cases = " ".join(
+        f"when time between {low} and {high}"
+        f" then cast((time - ({low})) div {width} + {number * _BINS} as long)"
+        for number, (low, high, width) in enumerate(windows)
+    )
+    return f"case {cases} else cast(-1 as long) end as bin"
+
+
+def _times(config: ShardsConfig, events: DataFrame, span: Span) -> list[int]:
+    """Where valid and test begin: as the config says, or by their shares."""
+    texts = {"valid_from": config.valid_from, "test_from": config.test_from}
+    shares = {"valid_from": config.valid + config.test, "test_from": config.test}
+    asked = [key for key, text in texts.items() if not text]
+    found = dict(zip(asked, first_times(events, [shares[key] for key in asked], span), strict=True))
+    return [
+        found[key] if key in found else iso_microseconds(text, f"shards.{key}")
+        for key, text in texts.items()
+    ]
 
 
 def _valid_share(config: ShardsConfig, events: DataFrame) -> float:

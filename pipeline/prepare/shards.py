@@ -22,7 +22,7 @@ from pipeline.errors import ContractError
 from pipeline.log import Progress
 from pipeline.parquet import write_parquet
 from pipeline.prepare import pairs, split
-from pipeline.prepare.cuts import cuts_of
+from pipeline.prepare.cuts import Span, cuts_of
 from pipeline.prepare.engine import (
     REPORT,
     Batches,
@@ -91,7 +91,7 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
     joined, spec = _joined(session, run, events, vocab), Spec.of(vocab)
     tasks = tasks_for(sum(f.bytes for f in events.files("data")), partitions)
     with watched(progress, "rows read"):
-        cuts = cuts_of(run.config.shards, joined)
+        cuts = cuts_of(run.config.shards, joined, _span(events, vocab))
         task = _Task(out.storage, cuts, run.config.shards, spec)
         shuffled = joined.repartition(tasks, "partition")
         done = gather(mapped(shuffled, partial(_write, task), REPORT))
@@ -114,6 +114,13 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
     progress.update(total, total, "events")
     read = {"read_bytes": sum(f.bytes for f in (*events.files("data"), *vocab.files()))}
     out.commit(counters, read, software(session))
+
+
+def _span(events: Artifact, vocab: Artifact) -> Span | None:
+    """Where the times of the kept events lie; None where the log has none."""
+    if not events.has("days.json"):
+        return None
+    return Span.of(events.read_json("days.json"), vocab.counters["events_kept"])
 
 
 def _joined(session: SparkSession, run: Run, events: Artifact, vocab: Artifact) -> DataFrame:

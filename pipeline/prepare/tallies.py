@@ -16,10 +16,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["HEAVIEST", "bin_of", "by_day", "counted", "days", "least_of", "spread_of"]
+__all__ = ["DAY", "HEAVIEST", "bin_of", "by_day", "counted", "days", "least_of", "spread_of"]
 
 HEAVIEST = 5  # ids named of each side
-_DAY = 24 * 3600 * 10**6  # microseconds
+DAY = 24 * 3600 * 10**6  # microseconds
 _BITS = 8  # a count is told to so many leading bits
 _HALF = 1 << (_BITS - 1)
 _EPOCH = date(1970, 1, 1)
@@ -29,7 +29,7 @@ Ints = npt.NDArray[np.int64]
 
 def days(time: pa.ChunkedArray) -> dict[str, int]:
     """Counts of events by day, for a report: "day.20000", days (UTC) since 1970-01-01."""
-    day = time.drop_null().to_numpy() // _DAY
+    day = time.drop_null().to_numpy() // DAY
     if not len(day):
         return {}
     first = int(day.min())

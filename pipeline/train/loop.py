@@ -10,12 +10,12 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from pipeline.log import Progress
+from pipeline.memory import free_memory
 from pipeline.train import metrics
 from pipeline.train.batches import Epoch
 from pipeline.train.checkpoint import Checkpoints, Cursor
 from pipeline.train.collectives import Group
 from pipeline.train.exhausted import within_memory
-from pipeline.train.machine import free_memory
 from pipeline.train.parts import entries_of
 from pipeline.train.plan import Layout, rows_in
 from pipeline.train.step import Steps

@@ -12,6 +12,7 @@ from torch import Tensor
 from pipeline.artifact import Artifact, Writer
 from pipeline.config import TrainConfig
 from pipeline.errors import NotFiniteError
+from pipeline.memory import free_memory
 from pipeline.run import Run
 from pipeline.train import als, metrics
 from pipeline.train.batches import Events, Votes, item_counts, mean_weight, read_events, votes
@@ -22,7 +23,7 @@ from pipeline.train.decay import Decay, decay_of
 from pipeline.train.graph import Graph
 from pipeline.train.histories import Histories, read_latest
 from pipeline.train.losses import LossSettings, Objective
-from pipeline.train.machine import free_memory, scratch_of
+from pipeline.train.machine import scratch_of
 from pipeline.train.mapped import Ahead, Place, hold, in_files, in_memory
 from pipeline.train.negatives import NegativeSampler, sampler
 from pipeline.train.objectives import (

@@ -139,6 +139,11 @@ def test_however_a_log_is_cut_and_delivered(
     assert len(set(contents)) == 1
     rows = [run.artifact("events").counters["rows_in"] for run in (whole, twice)]
     assert rows[1] > 1.5 * rows[0] > 900
+    built = [
+        {run.artifact(stage).manifest.fingerprint for run in (whole, cut, other, twice)}
+        for stage in ("vocab", "shards")
+    ]
+    assert [len(prints) for prints in built] == [1, 1]
 
 
 @pytest.mark.spark

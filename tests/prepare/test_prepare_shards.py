@@ -6,13 +6,15 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from building import Tree, build, rows, tree, written
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from worlds import PlantedWorld
 
 from pipeline.errors import ConfigError, InputError
 from pipeline.prepare import cuts
+from pipeline.prepare.engine import collect
 from pipeline.run import Run
 
 NAMES = ("train", "valid", "test")
@@ -109,19 +111,41 @@ def test_events_of_one_time_are_never_separated(tmp_path: Path, sail: SparkSessi
 
 
 @pytest.mark.parametrize("bins", [2, 3, 1 << 16])
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.77, 1.0])
-def test_the_first_time_of_a_share_is_exact(
-    sail: SparkSession, monkeypatch: pytest.MonkeyPatch, bins: int, share: float
+def test_the_first_times_of_shares_are_exact(
+    sail: SparkSession, monkeypatch: pytest.MonkeyPatch, bins: int
 ) -> None:
     monkeypatch.setattr(cuts, "_BINS", bins)
     times = sorted([-(10**6), 0, 1, 2, 3, 3, 3, 900, 10**6, 10**6 + 1, 5 * 10**14])
     frame = sail.createDataFrame([(t,) for t in times], "time long")
-    found = cuts.first_time_of_share(frame, share)
-    most = int(share * len(times))
-    assert sum(t >= found for t in times) <= most
-    earlier = max((t for t in times if t < found), default=None)
-    if earlier is not None:  # one time earlier would be too many
-        assert sum(t >= earlier for t in times) > most
+    shares = [0.0, 0.001, 0.1, 0.5, 0.77, 1.0]
+    days = [("1969-12-31", 1), ("1970-01-01", 9), ("1985-11-05", 1)]
+    for chosen in (shares, [0.1], [0.5, 0.5]):
+        found = cuts.first_times(frame, chosen, cuts.Span.of(days, len(times)))
+        for share, first in zip(chosen, found, strict=True):
+            most = int(share * len(times))
+            assert sum(t >= first for t in times) <= most
+            earlier = max((t for t in times if t < first), default=None)
+            if earlier is not None:  # one time earlier would be too many
+                assert sum(t >= earlier for t in times) > most
+
+
+def test_both_cuts_are_found_in_the_same_looks(
+    sail: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+
+    def counted(frame: DataFrame) -> pa.Table:
+        looks.append(frame)
+        return collect(frame)
+
+    monkeypatch.setattr(cuts, "collect", counted)
+    frame = sail.range(0, 10**5).selectExpr("id * 1000000 as time")
+    span = cuts.Span(0, 10**11, 10**5)
+    assert cuts.first_times(frame, [0.2, 0.1], span) == [
+        79_999 * 10**6 + 1,
+        89_999 * 10**6 + 1,
+    ]
+    assert len(looks) == 3
 
 
 def given_tree(tmp_path: Path, sections: dict[str, Any], values: str) -> Tree:

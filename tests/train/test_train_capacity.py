@@ -19,7 +19,6 @@ from pipeline import train
 from pipeline.errors import ConfigError, MachineError
 from pipeline.log import Quiet
 from pipeline.run import Run
-from pipeline.train import machine
 from pipeline.train.capacity import Free, Size, demand_of, fitting, size_of
 from pipeline.train.forecast import Given, forecast
 from pipeline.train.objectives import OBJECTIVES
@@ -163,18 +162,6 @@ def test_training_is_refused_before_it_starts(
     with pytest.raises(MachineError, match=r"0\.0 GB are free"):
         train.build(run, run.writer("train"), Quiet())
     assert not run.storage.local_path("train").exists()
-
-
-def test_free_memory_is_that_of_the_tightest_group(tmp_path: Path) -> None:
-    for name, text in (
-        ("memory.max", "1000000"), ("memory.current", "700000"),
-        ("memory.stat", "anon 5\ninactive_file 1000\nactive_file 20000\n"),
-    ):  # fmt: skip
-        (tmp_path / name).write_text(text)
-    assert list(machine._left(tmp_path)) == [321_000]
-    (tmp_path / "memory.max").write_text("max")
-    assert list(machine._left(tmp_path)) == []
-    assert 0 < machine.free_memory() < 1 << 50
 
 
 def plan(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
