@@ -6,6 +6,7 @@ Two workers train the same steps twice: with their tables in memory, without a l
 where memory does not suffice), and with mapped tables under a limit of so many GiB. Events are
 drawn by a power law, the r-th row in proportion to r ** -0.8. The optimizer keeps a number a row:
 with Adam's moments beside them such tables are three times as large and fit no memory of this size.
+They begin with normal values: a spectral start goes over mapped tables many times.
 Prints a table; with --json one flat JSON object last.
 """
 
@@ -45,6 +46,7 @@ def config_of(args: argparse.Namespace, tables: str, folder: str) -> Run:
     train = {
         "dim": args.dim, "batch_size": args.batch, "negatives": args.negatives,
         "workers": args.workers, "tables": tables, "scratch": folder, "optimizer": "adagrad",
+        "init": "normal",
     }  # fmt: skip
     name = {"name": "beyond-memory", "root": folder, "partitions": 256}
     tree = {"run": name, "events": {"paths": "x", "time": "t"}}

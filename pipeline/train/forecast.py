@@ -19,7 +19,7 @@ from pipeline.train.capacity import Demand, Free, Size, demand_of, fitting, size
 from pipeline.train.checkpoint import Cursor
 from pipeline.train.collectives import Group
 from pipeline.train.machine import free_now, workers_here
-from pipeline.train.objectives import OBJECTIVES
+from pipeline.train.objectives import OBJECTIVES, begins_spectral
 from pipeline.train.plan import Layout, generator, rows_in
 from pipeline.train.stage import check_names
 from pipeline.train.step import Steps
@@ -50,7 +50,7 @@ class Forecast:
     """A plan: `tables` is where they will live, `refused` says why nothing fits.
 
     `seconds` are those of an epoch, without validation and checkpoints; 0 where nothing was
-    calibrated.
+    calibrated. `spectral` says that tables begin with singular vectors.
     """
 
     size: Size
@@ -60,6 +60,7 @@ class Forecast:
     refused: MachineError | None
     epochs: int
     seconds: float
+    spectral: bool
 
     def as_json(self) -> dict[str, Any]:
         """One flat object."""
@@ -100,6 +101,9 @@ class Forecast:
         if mapped:
             room = f"mapped tables, of {_bytes(free.scratch)} free"
             found.insert(-1, ("scratch", _bytes(demand.files), room))
+            if self.spectral:
+                todo = "many times over mapped tables: train.init = 'normal'"
+                found.append(("start", "spectral", todo))
         if self.seconds:
             each, epochs = duration(self.seconds), _epochs(self.epochs)
             found.append(
@@ -133,7 +137,8 @@ def forecast(run: Run, given: Given, *, seconds: float = 3.0) -> Forecast:
     pace = 0.0 if refused or not seconds else _pace(run.config, size, seconds)
     shared = max(1.0, workers * train.threads / (os.cpu_count() or 1))
     took = pace * size.train / workers * shared
-    return Forecast(size, demand, free, tables, refused, epochs, took)
+    spectral = begins_spectral(train)
+    return Forecast(size, demand, free, tables, refused, epochs, took, spectral)
 
 
 def power_law(rows: int, number: int, source: torch.Generator) -> Tensor:

@@ -17,7 +17,13 @@ from pipeline.train.collectives import Group
 from pipeline.train.loop import Outcome, work
 from pipeline.train.losses.softmax import sampled_softmax
 from pipeline.train.machine import free_now, scratch_of, workers_here
-from pipeline.train.objectives import OBJECTIVES, has_bias, is_smoothed, similarity_of
+from pipeline.train.objectives import (
+    OBJECTIVES,
+    begins_spectral,
+    has_bias,
+    is_smoothed,
+    similarity_of,
+)
 from pipeline.train.optim import OPTIMIZERS, SCHEDULES
 from pipeline.train.trackers import check_trackers, tracked
 from pipeline.train.trainer import Task
@@ -78,6 +84,9 @@ def _check_room(run: Run, progress: Progress) -> None:
     if fitting(demand, run.config, free_now(run)) == "mapped":
         held = demand.files / 1e9
         progress.note(f"tables of {held:.1f} GB are mapped from files in {scratch_of(run)}")
+        if begins_spectral(run.config.train):
+            progress.note("their spectral start reads and writes them many times, which may take "
+                          "hours; train.init = 'normal' begins at once")  # fmt: skip
 
 
 def check_names(config: TrainConfig) -> None:

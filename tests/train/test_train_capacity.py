@@ -164,11 +164,11 @@ def test_training_is_refused_before_it_starts(
     assert not run.storage.local_path("train").exists()
 
 
-def plan(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+def plan(folder: Path, *more: str, train: str = "") -> subprocess.CompletedProcess[str]:
     path = folder / "run.toml"
     path.write_text(
         f'[run]\nname = "big"\nroot = "{folder}"\n[events]\npaths = "x"\ntime = "t"\n'
-        "[train]\nbatch_size = 512\n"
+        f"[train]\nbatch_size = 512\n{train}\n"
     )
     command = [sys.executable, "-m", "pipeline.cli", "plan", str(path), *more]
     return subprocess.run(command, capture_output=True, text=True, check=False)
@@ -188,6 +188,11 @@ def test_the_command_tells_and_refuses(tmp_path: Path) -> None:
     assert (flat["fits"], flat["rows.users"], flat["minutes"]) == (False, 90_000_000_000, 0)
     assert big.stderr.startswith("embedmill: train: checkpoints and tables need")
     assert len(big.stderr.splitlines()) == 1
+    mapped = plan(tmp_path, *sizes, "--seconds", "0", train='tables = "mapped"')
+    assert "start        spectral  many times over mapped tables" in mapped.stdout
+    at_once = plan(tmp_path, *sizes, "--seconds", "0", train='tables = "mapped"\ninit = "normal"')
+    assert "scratch" in at_once.stdout
+    assert "spectral" not in at_once.stdout
     unknown = plan(tmp_path)
     assert unknown.returncode == 2
     assert "Give --users, --items and --events" in unknown.stderr
