@@ -22,7 +22,7 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
 
 def check(config: Config) -> None:
     """Raise ConfigError where `index.kind` is no index."""
-    index.kind_of(config.index.kind)
+    index.check_kind(config.index.kind)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

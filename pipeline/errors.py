@@ -12,6 +12,7 @@
     ├── TrainingError           exit 5   training cannot go on
     │   └── NotFiniteError               a loss or gradient is NaN or infinite
     ├── GateError               exit 6   the run finished below its gates; not published
+    ├── PromiseError            exit 6   no index keeps what `[index]` promises; not published
     └── MachineError            exit 7   disk, permissions, engine, cluster
 
 Ctrl-C exits 130. Anything else is a bug and exits 70 with a traceback.
@@ -32,6 +33,7 @@ __all__ = [
     "MachineError",
     "MissingArtifactError",
     "NotFiniteError",
+    "PromiseError",
     "RejectsError",
     "StaleArtifactError",
     "TrainingError",
@@ -116,6 +118,19 @@ class GateError(EmbedmillError):
     exit_code = 6
 
 
+class PromiseError(EmbedmillError):
+    """No index keeps what `[index]` promises; `todo` ends with what was measured, in lines."""
+
+    exit_code = 6
+
+    def __str__(self) -> str:
+        said = super().__str__() if "\n" not in self.todo else ""
+        if said:
+            return said
+        todo, lines = self.todo.split("\n", 1)
+        return f"{EmbedmillError(self.what, where=self.where, todo=todo)}\n{lines}"
+
+
 class MachineError(EmbedmillError):
     """Disk, permissions, engine or cluster refuse."""
 
@@ -137,6 +152,7 @@ _CLASSES: dict[str, type[EmbedmillError]] = {
         TrainingError,
         NotFiniteError,
         GateError,
+        PromiseError,
         MachineError,
     )
 }

@@ -23,7 +23,7 @@ from pipeline.terminal import Terminal
             "train.objective: unknown objective 'sofmax'; allowed",
         ),
         ({"train": {"track": ["wandb"]}}, "train.track: unknown tracker 'wandb'; allowed"),
-        ({"index": {"kind": "annoy"}}, "index.kind: no index 'annoy'; allowed: flat, hnsw, ivfpq"),
+        ({"index": {"kind": "annoy"}}, "index.kind: no index 'annoy'; allowed: auto, flat, "),
         (
             {"evaluate": {"ks": [10], "gates": {"least": {"recall@5": 0.1}}}},
             "evaluate.gates.least: no metric 'recall@5'; did you mean 'recall@10'",

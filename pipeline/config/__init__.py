@@ -28,6 +28,7 @@ from pipeline.config.results import (
     GatesConfig,
     HnswConfig,
     IndexConfig,
+    IvfConfig,
     IvfPqConfig,
     ReportConfig,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "IndexConfig",
     "Item2VecConfig",
     "ItemsConfig",
+    "IvfConfig",
     "IvfPqConfig",
     "PairsConfig",
     "ReportConfig",

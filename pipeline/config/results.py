@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from typing import Literal
 
-from pipeline.config.section import ELSEWHERE, Section
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.config.section import ELSEWHERE, Section, Size
 
 __all__ = [
     "EvaluateConfig",
@@ -12,6 +14,7 @@ __all__ = [
     "GatesConfig",
     "HnswConfig",
     "IndexConfig",
+    "IvfConfig",
     "IvfPqConfig",
     "ReportConfig",
 ]
@@ -31,8 +34,20 @@ class HnswConfig(Section):
     ef_search: int = Field(128, ge=1)
 
 
+class IvfConfig(Section):
+    """Inverted lists of the kinds ivfflat, ivfsq8, opqivfpq and fastscan."""
+
+    lists: int = Field(0, ge=0, description="0: about 4 sqrt(n), fastscan 2 sqrt(n)")
+    probes: int = Field(0, ge=0, description="0: a quarter of the lists")
+    segments: int = Field(0, ge=0, description="codes per vector; 0: fastscan one per dimension")
+    refine: int = Field(4, ge=1, description="candidates ranked anew, times the answers wanted")
+    refine_bits: Literal[0, 8, 16, 32] = Field(
+        32, description="per coordinate of what they are ranked anew with; 0: not at all"
+    )
+
+
 class IvfPqConfig(Section):
-    """FAISS IVF with product quantization."""
+    """FAISS IVF with product quantization, kind ivfpq."""
 
     lists: int = Field(0, ge=0, description="0: about 4 sqrt(n)")
     probes: int = Field(0, ge=0, description="0: a quarter of the lists")
@@ -40,13 +55,42 @@ class IvfPqConfig(Section):
 
 
 class IndexConfig(Section):
-    """The nearest-neighbour index over the items."""
+    """The nearest-neighbour index over the items, and what it must keep."""
 
-    kind: str = Field("hnsw", description="a name in pipeline.index.INDEXES")
-    queries: int = Field(1000, ge=1, description="held-out users' vectors to measure with")
+    kind: str = Field(
+        "auto", description="a name in pipeline.index.INDEXES, or auto: any that keeps the promise"
+    )
+    recall_at_10: float | None = Field(
+        None, gt=0, le=1, description="promised; auto without any promise keeps 0.99"
+    )
+    max_bytes: Size | None = Field(None, description='promised: a number or "60MB", "1.5GiB"')
+    max_latency_ms: float | None = Field(
+        None, gt=0, description="promised, of one query on one thread"
+    )
+    queries: int = Field(
+        1000,
+        ge=1,
+        description="held-out users' vectors to measure with, and as many others to tune with",
+    )
     threads: int = Field(0, ge=0, json_schema_extra=ELSEWHERE, description="0: all cores")
     hnsw: HnswConfig = HnswConfig()
+    ivf: IvfConfig = IvfConfig()
     ivfpq: IvfPqConfig = IvfPqConfig()
+
+    @property
+    def promised(self) -> bool:
+        """Whether parameters are searched for, not given."""
+        asked = (self.recall_at_10, self.max_bytes, self.max_latency_ms)
+        return self.kind == "auto" or any(one is not None for one in asked)
+
+    @model_validator(mode="after")
+    def _exact(self) -> IndexConfig:
+        if self.recall_at_10 == 1.0 and self.kind not in ("auto", "flat"):
+            raise ValueError(
+                f"recall_at_10: 1.0 is exact search, which kind = '{self.kind}' is not; "
+                "allowed: below 1, or kind = 'flat' or 'auto'"
+            )
+        return self
 
 
 class GatesConfig(Section):

@@ -16,7 +16,10 @@ from numpy.typing import NDArray
 
 from pipeline.config import IndexConfig
 
-__all__ = ["Floats", "Index", "Rows", "threads"]
+__all__ = ["Floats", "Index", "K", "Rows", "threads"]
+
+# Neighbours asked for where recall is measured and promised: recall is recall@10.
+K = 10
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -25,11 +28,17 @@ Rows = NDArray[np.int64]
 class Index(ABC):
     """Items by inner product: build, search, save, load, and an estimate of the size.
 
-    `knob` names what trades time for recall at search time, "" where nothing does.
-    `parameters` are whole numbers, decided by `plan` alone and stored beside the index.
+    `parameters` are whole numbers, decided by `plan` or searched for among `candidates`, and
+    stored beside the index: those of the build, and the operating point that `search` uses.
+    `knob` names the one of these that trades time for recall, "" where none does. `exact`
+    kinds find all there is. `tries` is how many of the `candidates` are worth a trial even when
+    the first will do; a `spare` kind is tried where no other will.
     """
 
     knob: ClassVar[str] = ""
+    exact: ClassVar[bool] = False
+    tries: ClassVar[int] = 1
+    spare: ClassVar[bool] = False
 
     def __init__(self, engine: Any, parameters: Mapping[str, int]) -> None:
         self.engine = engine
@@ -39,6 +48,16 @@ class Index(ABC):
     @abstractmethod
     def plan(items: int, dim: int, config: IndexConfig) -> dict[str, int]:
         """Parameters for a catalogue of this size; pure. Zeros of the config are settled."""
+
+    @classmethod
+    def candidates(cls, items: int, dim: int, config: IndexConfig) -> list[dict[str, int]]:
+        """Parameters worth building where a promise decides, best guess first; pure."""
+        return [cls.plan(items, dim, config)]
+
+    @staticmethod
+    @abstractmethod
+    def work(items: int, dim: int, parameters: Mapping[str, int]) -> float:
+        """Seconds that `build` takes on one core of the machine that `cost` describes."""
 
     @classmethod
     @abstractmethod
@@ -51,8 +70,32 @@ class Index(ABC):
         """Bytes that `save` will give, to within a tenth and a few KiB."""
 
     def settings(self) -> list[int]:
-        """Values of the knob worth measuring, rising; empty without a knob."""
+        """Values of the knob worth showing, rising; empty without a knob."""
         return []
+
+    def limits(self) -> tuple[int, int]:
+        """Least and greatest useful value of the knob."""
+        return 0, 0
+
+    def variants(self) -> list[dict[str, int]]:
+        """Other parameters of searching that are worth trying with every value of the knob."""
+        return [{}]
+
+    def at(self, parameters: Mapping[str, int]) -> Self:
+        """The same index at another operating point; nothing is copied."""
+        return type(self)(self.engine, {**self.parameters, **parameters})
+
+    @staticmethod
+    @abstractmethod
+    def growth(few: int, many: int) -> float:
+        """How many times a search costs more over `many` items than over `few`, at equal recall."""
+
+    @abstractmethod
+    def microseconds(self, query_BD: Floats, k: int) -> float:
+        """Of a query on one core, by counting what a search compares, not by the clock.
+
+        Counts are the same on every machine and each time, so that a choice by them is too.
+        """
 
     def search(self, query_BD: Floats, k: int, setting: int = 0) -> tuple[Floats, Rows]:
         """The k best items of each query.

@@ -8,6 +8,7 @@ from typing import Self
 import faiss
 
 from pipeline.config import IndexConfig
+from pipeline.index import cost
 from pipeline.index.contract import Floats, Index
 
 __all__ = ["Flat"]
@@ -15,6 +16,8 @@ __all__ = ["Flat"]
 
 class Flat(Index):
     """All vectors as they are; recall 1, time and bytes in proportion to the catalogue."""
+
+    exact = True
 
     @staticmethod
     def plan(items: int, dim: int, config: IndexConfig) -> dict[str, int]:
@@ -32,3 +35,17 @@ class Flat(Index):
     def estimate(items: int, dim: int, parameters: Mapping[str, int]) -> int:
         """Four bytes a coordinate."""
         return items * dim * 4
+
+    @staticmethod
+    def work(items: int, dim: int, parameters: Mapping[str, int]) -> float:
+        """A copy."""
+        return items * dim * 1e-9
+
+    @staticmethod
+    def growth(few: int, many: int) -> float:
+        """In proportion."""
+        return many / few
+
+    def microseconds(self, query_BD: Floats, k: int) -> float:
+        """Every item."""
+        return cost.products(self.engine.ntotal, query_BD.shape[1])

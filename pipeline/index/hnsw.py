@@ -1,13 +1,18 @@
-"""A navigable graph over the items (Malkov and Yashunin, arXiv 1603.09320)."""
+"""A navigable graph over the items (Malkov and Yashunin, arXiv 1603.09320).
+
+Legend: B queries, k answers each, N items, D coordinates.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Self
+from typing import Any, Self
 
 import faiss
 
 from pipeline.config import IndexConfig
+from pipeline.index import cost
 from pipeline.index.contract import Floats, Index, Rows, threads
 
 __all__ = ["Hnsw"]
@@ -15,16 +20,16 @@ __all__ = ["Hnsw"]
 # To be asked for a quarter of the catalogue is to be asked for a look at all of it: a walk
 # would be slower, and would miss items that no link leads to.
 _LARGE = 4
+_WIDEST = 4096
 
 
 class Hnsw(Index):
     """Links from each item to those of largest inner product; a search walks them.
 
-    The inner product is no distance, and the usual cure (one coordinate more that makes all
-    lengths equal, Bachrach et al., RecSys 2014) was measured to be worse than none: with
-    20,000 vectors of 32 coordinates whose lengths vary (log-normal, sigma 0.7), recall@10 at
-    ef_search 128 was .15 with it and 1.00 without; with biases .96 and .998; the same with
-    unit vectors.
+    The inner product is no distance. Links by the distance of items with one coordinate more,
+    which makes all lengths equal (Bachrach et al., RecSys 2014), were tried twice and found
+    less on all but one set; see DECISIONS.md. Where lengths are so uneven that walks end
+    among the long items, kinds with lists keep the promise.
     """
 
     knob = "ef_search"
@@ -45,24 +50,49 @@ class Hnsw(Index):
         On one thread: FAISS links in parallel without an order, and gives other bytes each
         time (seen with 30,000 items on two threads).
         """
-        engine = faiss.IndexHNSWFlat(item_ND.shape[1], parameters["m"], faiss.METRIC_INNER_PRODUCT)
-        engine.hnsw.efConstruction = parameters["ef_construction"]
-        engine.hnsw.efSearch = parameters["ef_search"]
-        with threads(1):
-            engine.add(item_ND)
-        return cls(engine, parameters)
+        return cls(linked(item_ND, parameters), parameters)
 
     @staticmethod
     def estimate(items: int, dim: int, parameters: Mapping[str, int]) -> int:
         """Vectors, 2 m links on the ground level and m on each above (one item in m)."""
-        m = parameters["m"]
-        links = 2 * m + m / (m - 1)
-        return round(items * (dim * 4 + links * 4 + 12))
+        return round(items * (dim * 4 + link_bytes(parameters)))
+
+    @staticmethod
+    def work(items: int, dim: int, parameters: Mapping[str, int]) -> float:
+        """About as many comparisons an item as links are kept open, times a few."""
+        compared = parameters["ef_construction"] * (6 + parameters["m"] / 8)
+        return items * cost.walked(compared, dim, items * dim * 4) * 1e-6
 
     def settings(self) -> list[int]:
         """Powers of two around what was planned."""
         chosen = self.parameters["ef_search"]
         return sorted({16, 32, 64, 128, 256, chosen})
+
+    def limits(self) -> tuple[int, int]:
+        """Ten to 4,096, or to a quarter of the items."""
+        return 10, max(10, min(_WIDEST, self.engine.ntotal // _LARGE))
+
+    @staticmethod
+    def growth(few: int, many: int) -> float:
+        """With the logarithm (Malkov and Yashunin, section 4.2)."""
+        return math.log(many + 1) / math.log(few + 1)
+
+    def microseconds(self, query_BD: Floats, k: int) -> float:
+        """Comparisons along the walk."""
+        return cost.walked(
+            self._compared(query_BD, k), query_BD.shape[1], self.engine.ntotal * self._bytes()
+        )
+
+    def _bytes(self) -> int:
+        """Of an item's vector as stored."""
+        return int(self.engine.d) * 4
+
+    def _compared(self, query_BD: Floats, k: int) -> float:
+        """Items that a query compares on average."""
+        stats = faiss.cvar.hnsw_stats  # type: ignore[attr-defined]
+        stats.reset()
+        self.search(query_BD, k)
+        return float(stats.ndis) / max(1, len(query_BD))
 
     def _search(self, query_BD: Floats, k: int, setting: int) -> tuple[Floats, Rows]:
         if k * _LARGE >= self.engine.ntotal:
@@ -75,3 +105,18 @@ class Hnsw(Index):
             params=faiss.SearchParametersHNSW(efSearch=effort),  # type: ignore[attr-defined]
         )
         return score_Bk, row_Bk
+
+
+def linked(item_ND: Floats, parameters: Mapping[str, int]) -> Any:
+    """A FAISS graph over the items, on one thread."""
+    engine = faiss.IndexHNSWFlat(item_ND.shape[1], parameters["m"], faiss.METRIC_INNER_PRODUCT)
+    engine.hnsw.efConstruction = parameters["ef_construction"]
+    with threads(1):
+        engine.add(item_ND)
+    return engine
+
+
+def link_bytes(parameters: Mapping[str, int]) -> float:
+    """Bytes of an item's links on all levels, of its level and of where they begin."""
+    m = parameters["m"]
+    return (2 * m + m / (m - 1)) * 4 + 12

@@ -1,29 +1,31 @@
-"""Inverted lists with product quantization (Jegou, Douze and Schmid, PAMI 2011)."""
+"""Inverted lists with product quantization (Jegou, Douze and Schmid, PAMI 2011).
+
+Legend: N items, M of them, D coordinates, E padded ones, L lists.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Self
+from typing import Any
 
 import faiss
-import numpy as np
 
 from pipeline.config import IndexConfig
 from pipeline.errors import ConfigError
-from pipeline.index.contract import Floats, Index, Rows, threads
+from pipeline.index import cost
+from pipeline.index.contract import Floats
+from pipeline.index.inverted import PER_LIST, Inverted, filled, sample
+from pipeline.index.refined import enough
 
-__all__ = ["IvfPq"]
+__all__ = ["CENTROIDS", "IvfPq", "product_codes"]
 
-_CENTROIDS = 256
-# Items per list below which FAISS calls k-means unreliable.
-_PER_LIST = 39
-# Coordinates in all below which k-means takes one thread: its threads spin while they wait
-# for each other, and on a busy machine two took six times as long as one.
-_SMALL = 1 << 20
+CENTROIDS = 256
+# Items that codes are learned from.
+_LEARNED_FROM = 1 << 16
 
 
-class IvfPq(Index):
+class IvfPq(Inverted):
     """One byte per segment of a vector, in lists of which a search probes some.
 
     Vectors are padded with zeros to a whole number of coordinates per segment, which
@@ -32,7 +34,7 @@ class IvfPq(Index):
     repetitions: every item is then its own centroid.
     """
 
-    knob = "probes"
+    spare = True
 
     @staticmethod
     def plan(items: int, dim: int, config: IndexConfig) -> dict[str, int]:
@@ -47,7 +49,7 @@ class IvfPq(Index):
                 f"index.ivfpq.segments: {asked.segments} segments of {dim} coordinates; "
                 f"allowed: 1 to {dim}, or 0 for one per two coordinates"
             )
-        lists = min(asked.lists or round(4 * math.sqrt(items)), max(1, items // _PER_LIST))
+        lists = min(asked.lists or round(4 * math.sqrt(items)), max(1, items // PER_LIST))
         return {
             "lists": max(1, lists),
             "probes": min(asked.probes or -(-lists // 4), lists),
@@ -55,61 +57,59 @@ class IvfPq(Index):
         }
 
     @classmethod
-    def build(cls, item_ND: Floats, parameters: Mapping[str, int], seed: int) -> Self:
-        """Learn lists and codebooks, then encode every item."""
-        segments = parameters["segments"]
-        item_NE = _padded(item_ND, segments)
-        quantizer = faiss.IndexFlatIP(item_NE.shape[1])
-        engine = faiss.IndexIVFPQ(
-            quantizer,
-            item_NE.shape[1],
-            parameters["lists"],
-            segments,
-            8,
-            faiss.METRIC_INNER_PRODUCT,
-        )
-        for clustering in (engine.cp, engine.pq.cp):
-            clustering.seed = seed
-            clustering.min_points_per_centroid = 1  # decided in `plan`: no warnings
-        engine.nprobe = parameters["probes"]
-        enough = -(-_CENTROIDS // max(1, len(item_NE))) if len(item_NE) < _CENTROIDS else 1
-        with threads(1 if item_NE.size < _SMALL else 0):
-            engine.train(np.tile(item_NE, (enough, 1)))
-        engine.add(item_NE)
-        return cls(engine, parameters)
+    def candidates(cls, items: int, dim: int, config: IndexConfig) -> list[dict[str, int]]:
+        """A byte a coordinate, then fewer, unless the segments are given."""
+        plan = cls.plan(items, dim, config)
+        if config.ivfpq.segments:
+            return [plan]
+        cuts = sorted({-(-dim // part) for part in (1, 2, 4, 8)}, reverse=True)
+        return [{**plan, "segments": segments} for segments in cuts]
+
+    @staticmethod
+    def _filled(
+        item_NE: Floats, centroid_LE: Floats, parameters: Mapping[str, int], seed: int
+    ) -> Any:
+        return product_codes(item_NE, centroid_LE, parameters["segments"], seed)
 
     @staticmethod
     def estimate(items: int, dim: int, parameters: Mapping[str, int]) -> int:
         """A byte per segment and eight for the row; centroids of lists and codebooks."""
         wide = -(-dim // parameters["segments"]) * parameters["segments"]
-        centroids = (parameters["lists"] + _CENTROIDS) * wide * 4
+        centroids = (parameters["lists"] + CENTROIDS) * wide * 4
         return items * (parameters["segments"] + 8) + centroids
 
-    def settings(self) -> list[int]:
-        """Powers of two up to all lists."""
-        lists = self.parameters["lists"]
-        powers = {2**i for i in range(lists.bit_length()) if 2**i <= lists}
-        return sorted(powers | {self.parameters["probes"], lists})
+    @staticmethod
+    def work(items: int, dim: int, parameters: Mapping[str, int]) -> float:
+        """Of the lists, of learning codes, and of encoding every item."""
+        learning = min(items, _LEARNED_FROM) * dim * CENTROIDS * 25
+        encoding = items * dim * CENTROIDS
+        codes = (learning + encoding) * cost.MULTIPLY * 2e-9
+        return Inverted.work(items, dim, parameters) + codes
 
-    def _search(self, query_BD: Floats, k: int, setting: int) -> tuple[Floats, Rows]:
-        lists = self.parameters["lists"]
-        # Lists are uneven: enough of them that twice the answers are in sight.
-        enough = math.ceil(2 * k * lists / self.engine.ntotal)
-        probes = min(lists, max(setting or self.parameters["probes"], enough))
-        query_BE = _padded(query_BD, self.parameters["segments"])
-        score_Bk, row_Bk = self.engine.search(
-            query_BE,
-            k,
-            params=faiss.SearchParametersIVF(nprobe=probes),  # type: ignore[call-arg]
+    def microseconds(self, query_BD: Floats, k: int) -> float:
+        """Centroids, a table for the query, and codes."""
+        dim = query_BD.shape[1]
+        return (
+            cost.products(self.parameters["lists"] + CENTROIDS, dim)
+            + cost.lists(self.parameters["probes"])
+            + cost.looked_up_codes(self.scanned(query_BD), self.parameters["segments"])
         )
-        return score_Bk, row_Bk
 
     @staticmethod
     def _unstored(parameters: Mapping[str, int]) -> int:
-        return parameters["lists"] * parameters["segments"] * _CENTROIDS * 4
+        return parameters["lists"] * parameters["segments"] * CENTROIDS * 4
 
 
-def _padded(vector_ND: Floats, segments: int) -> Floats:
-    """Zeros on the right up to a multiple of `segments`."""
-    missing = -vector_ND.shape[1] % segments
-    return np.pad(vector_ND, ((0, 0), (0, missing))) if missing else vector_ND
+def product_codes(item_NE: Floats, centroid_LE: Floats, segments: int, seed: int) -> Any:
+    """Lists with a byte a segment of each item's distance to its centroid."""
+    lists, wide = centroid_LE.shape
+
+    def make(quantizer: Any) -> Any:
+        product = faiss.METRIC_INNER_PRODUCT
+        engine = faiss.IndexIVFPQ(quantizer, wide, lists, segments, 8, product)
+        engine.pq.cp.seed = seed
+        engine.pq.cp.min_points_per_centroid = 1
+        return engine
+
+    learned_ME = enough(sample(item_NE, _LEARNED_FROM, seed), CENTROIDS)
+    return filled(make, item_NE, centroid_LE, learned_ME)

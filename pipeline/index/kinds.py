@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from pipeline.errors import ConfigError
 from pipeline.index.contract import Index
+from pipeline.index.fastscan import FastScan
 from pipeline.index.flat import Flat
 from pipeline.index.hnsw import Hnsw
+from pipeline.index.hnswsq8 import HnswSq8
+from pipeline.index.ivfflat import IvfFlat
 from pipeline.index.ivfpq import IvfPq
+from pipeline.index.ivfsq8 import IvfSq8
+from pipeline.index.opqivfpq import OpqIvfPq
 
-__all__ = ["INDEXES", "kind_of"]
+__all__ = ["AUTO", "INDEXES", "check_kind", "kind_of"]
+
+# Not a kind: the one among all that keeps the promise.
+AUTO = "auto"
+
+
+def check_kind(name: str) -> None:
+    """Raise ConfigError unless there is such a kind, or it is left open."""
+    if name != AUTO:
+        kind_of(name)
 
 
 def kind_of(name: str) -> type[Index]:
@@ -18,12 +32,17 @@ def kind_of(name: str) -> type[Index]:
         ConfigError: there is no such kind; names those there are.
     """
     if name not in INDEXES:
-        raise ConfigError(f"index.kind: no index '{name}'; allowed: {', '.join(INDEXES)}")
+        raise ConfigError(f"index.kind: no index '{name}'; allowed: {', '.join((AUTO, *INDEXES))}")
     return INDEXES[name]
 
 
 INDEXES: dict[str, type[Index]] = {
     "flat": Flat,
+    "fastscan": FastScan,
     "hnsw": Hnsw,
+    "hnswsq8": HnswSq8,
+    "ivfflat": IvfFlat,
+    "ivfsq8": IvfSq8,
     "ivfpq": IvfPq,
+    "opqivfpq": OpqIvfPq,
 }

@@ -2,15 +2,23 @@
 
 Files beside `items.faiss` and `ids.parquet` (row, id):
 
-    spec.json     {kind, parameters, knob, metric, dim, items, bytes, estimate, sha256}
+    spec.json     {kind, parameters, knob, metric, dim, items, bytes, estimate, sha256,
+                   promise: null or {recall, bytes, milliseconds}}
     recall.json   {k, queries, queries_from, "recall@10", knob, setting,
-                   curve: [{setting, "recall@10"}]}
+                   curve: [{setting, "recall@10"}], promise: null or {recall, bytes,
+                   milliseconds, tuning_queries, attempts, verified: {mean, low, high, queries,
+                   confidence, method}, frontier: [{kind, parameters, "recall@10",
+                   microseconds, bytes}]}}
     latency.json  {exact: {ms_per_query, ms_p99, bytes},
-                   curve: [{parameter, value, chosen, "recall@10", ms_per_query, ms_p99, bytes}]}
+                   curve: [{parameter, value, chosen, "recall@10", ms_per_query, ms_p99, bytes}],
+                   candidates: [{kind, parameters, verdict, expected_microseconds,
+                   estimated_bytes, bytes, estimated_seconds, seconds, ms_per_query}]}
 
-The knob is what trades time for recall when searching ("ef_search"). Latency is of single
-queries on one thread; it changes from run to run and is left out of the content hash, recall
-is not.
+The knob is what trades time for recall when searching ("ef_search"); `parameters` hold the
+operating point, so that whoever loads the index searches it as it was measured. Where something
+was promised, users are cut in two: the index is tuned with one half, and all that is told of
+it was measured with the other. Latency is of single queries on one thread; it changes from run
+to run and is left out of the content hash, recall is not.
 """
 
 from __future__ import annotations
@@ -22,11 +30,23 @@ import faiss
 import numpy as np
 import pyarrow as pa
 
-from pipeline.artifact import Writer
+from pipeline.artifact import Artifact, Writer
+from pipeline.config import IndexConfig
 from pipeline.embeddings import Spec, Vectors
+from pipeline.index.auto import Choice, check_vectors, choose
 from pipeline.index.contract import Floats, Index, Rows, threads
+from pipeline.index.frontier import frontier
 from pipeline.index.kinds import kind_of
-from pipeline.index.measure import K, Truth, choose_users, exact_latency, latency, recall, truth_of
+from pipeline.index.measure import (
+    K,
+    Truth,
+    choose_users,
+    exact_latency,
+    halves,
+    latency,
+    recall,
+    truth_of,
+)
 from pipeline.log import Progress
 from pipeline.run import Run
 
@@ -54,34 +74,35 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
 
     Raises:
         ConfigError: no such kind, or parameters that do not fit the vectors.
+        InputError: vectors that are not finite.
+        PromiseError: no index keeps what the config promises.
     """
     config, export, shards = run.config.index, run.artifact("export"), run.artifact("shards")
-    kind, spec = kind_of(config.kind), Spec.of(export)
-    items = Vectors.of(export, "items")
+    spec, items = Spec.of(export), Vectors.of(export, "items")
     row_N = np.flatnonzero(items.live())
-    parameters = kind.plan(len(row_N), spec.dim, config)
     with threads(config.threads):
         item_ND = items.load() if len(row_N) == items.count else items.gather(row_N)
+        users = _users(run, shards)
         progress.update(0, len(row_N), "items")
-        index = kind.build(item_ND, parameters, run.config.run.seed)
+        made = _made(item_ND, users, config, run.config.run.seed, progress)
         progress.update(len(row_N), len(row_N), "items")
-        size = _write(out, config.kind, index, items, row_N)
-        source, rows = choose_users(shards, config.queries, run.config.run.seed)
-        truth = truth_of(Vectors.of(export, "users").gather(rows), item_ND)
-        points = _curve(index, truth, item_ND, progress)
+        size = _write(out, made, items, row_N)
+        truth = truth_of(users.verifying_BD, item_ND)
+        points = _curve(made.index, truth, item_ND, progress)
         exact = exact_latency(item_ND, truth)
     chosen = points[0]
-    out.write_json("recall.json", _recall_json(index, truth, source, points))
-    curve = [_point_json(index, p, size) for p in sorted(points, key=lambda p: p.setting)]
+    out.write_json("recall.json", _recall_json(made, truth, users, points))
+    curve = [_point_json(made.index, p, size) for p in sorted(points, key=lambda p: p.setting)]
     exact_json = {"ms_per_query": exact.mean, "ms_p99": exact.p99, "bytes": item_ND.nbytes}
-    out.write_json("latency.json", {"exact": exact_json, "curve": curve}, volatile=True)
+    timed = {"exact": exact_json, "curve": curve, "candidates": made.candidates_json()}
+    out.write_json("latency.json", timed, volatile=True)
     progress.note(f"recall@{K} {chosen.recall:.4f}, {chosen.milliseconds:.3f} ms a query")
     out.commit(
         {
             "items_in": spec.items,
-            "indexed": int(index.engine.ntotal),
+            "indexed": int(made.index.engine.ntotal),
             "not_live": spec.items - len(row_N),
-            "queries": len(rows),
+            "queries": len(truth.query_BD),
         },
         measured={
             "ms_per_query": chosen.milliseconds,
@@ -92,9 +113,55 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
     )
 
 
-def _write(out: Writer, kind: str, index: Index, items: Vectors, row_N: Rows) -> int:
+@dataclass(frozen=True)
+class _Users:
+    """Vectors of users to tune and to measure with, and the split they are from."""
+
+    source: str
+    tuning_BD: Floats
+    verifying_BD: Floats
+
+
+def _users(run: Run, shards: Artifact) -> _Users:
+    """With a promise as many to tune with as to measure with; else none to tune with."""
+    config, seed = run.config.index, run.config.run.seed
+    vectors = Vectors.of(run.artifact("export"), "users")
+    source, rows = choose_users(shards, config.queries * (2 if config.promised else 1), seed)
+    tuning, verifying = halves(rows, seed) if config.promised else (rows[:0], rows)
+    return _Users(source, vectors.gather(tuning), vectors.gather(verifying))
+
+
+@dataclass(frozen=True)
+class _Made:
+    """The index, and how it was chosen where something was promised."""
+
+    kind: str
+    index: Index
+    choice: Choice | None
+
+    def candidates_json(self) -> list[dict[str, Any]]:
+        """What became of every candidate."""
+        choice = self.choice
+        return [one.as_json(choice.slowness) for one in choice.candidates] if choice else []
+
+
+def _made(
+    item_ND: Floats, users: _Users, config: IndexConfig, seed: int, progress: Progress
+) -> _Made:
+    """As configured, or as a promise demands."""
+    if config.promised:
+        tuning_BD, verifying_BD = users.tuning_BD, users.verifying_BD
+        choice = choose(item_ND, tuning_BD, verifying_BD, config, seed, progress)
+        return _Made(choice.kind, choice.index, choice)
+    check_vectors(items=item_ND, users=users.verifying_BD)
+    kind, (items, dim) = kind_of(config.kind), item_ND.shape
+    index = kind.build(item_ND, kind.plan(items, dim, config), seed)
+    return _Made(config.kind, index, None)
+
+
+def _write(out: Writer, made: _Made, items: Vectors, row_N: Rows) -> int:
     """Write index, ids and spec; returns the bytes of the index."""
-    data = index.save()
+    index, data = made.index, made.index.save()
     out.write("items.faiss", data)
     out.write_table(
         "ids.parquet", pa.table([pa.array(row_N), pa.array(items.ids(row_N))], schema=_IDS)
@@ -102,7 +169,7 @@ def _write(out: Writer, kind: str, index: Index, items: Vectors, row_N: Rows) ->
     out.write_json(
         "spec.json",
         {
-            "kind": kind,
+            "kind": made.kind,
             "parameters": index.parameters,
             "knob": index.knob,
             "metric": "inner_product",
@@ -111,6 +178,7 @@ def _write(out: Writer, kind: str, index: Index, items: Vectors, row_N: Rows) ->
             "bytes": len(data),
             "estimate": type(index).estimate(len(row_N), items.dim, index.parameters),
             "sha256": next(e.sha256 for e in out.entries if e.path == "items.faiss"),
+            "promise": made.choice.promise.as_json() if made.choice else None,
         },
     )
     return len(data)
@@ -131,17 +199,37 @@ def _curve(index: Index, truth: Truth, item_ND: Floats, progress: Progress) -> l
 
 
 def _recall_json(
-    index: Index, truth: Truth, source: str, points: list[_Measured]
+    made: _Made, truth: Truth, users: _Users, points: list[_Measured]
 ) -> dict[str, Any]:
-    rising = sorted(points, key=lambda p: p.setting)
+    index, rising = made.index, sorted(points, key=lambda p: p.setting)
     return {
         "k": truth.k,
         "queries": len(truth.query_BD),
-        "queries_from": source,
+        "queries_from": users.source,
         f"recall@{K}": points[0].recall,
         "knob": index.knob,
         "setting": points[0].setting,
         "curve": [{"setting": p.setting, f"recall@{K}": p.recall} for p in rising],
+        "promise": _promise_json(made.choice, len(users.tuning_BD)) if made.choice else None,
+    }
+
+
+def _promise_json(choice: Choice, tuning: int) -> dict[str, Any]:
+    return {
+        **choice.promise.as_json(),
+        "tuning_queries": tuning,
+        "attempts": choice.attempts,
+        "verified": choice.verified.as_json(),
+        "frontier": [
+            {
+                "kind": one.plan.kind,
+                "parameters": dict(point.parameters),
+                f"recall@{K}": point.recall,
+                "microseconds": round(point.microseconds, 3),
+                "bytes": one.bytes,
+            }
+            for one, point in frontier(choice.candidates)
+        ],
     }
 
 

@@ -243,7 +243,38 @@ def index(data: Mapping[str, Any], times: Mapping[str, Any]) -> str:
         f"(from {escape(recall.get('queries_from', 'test'))}): recall counts what exact search "
         "would have found, by inner products recomputed from the raw vectors."
     )
-    return section("index", "The index", intro, f'<div class="pair">{chart}{shown}</div>')
+    kept = _promise(recall.get("promise"))
+    return section("index", "The index", intro, f'<div class="pair">{chart}{shown}</div>{kept}')
+
+
+def _promise(promise: Mapping[str, Any] | None) -> str:
+    """What the index was asked to keep, how sure it is, and what else was measured."""
+    if not promise:
+        return ""
+    asked = [
+        f"recall@10 {promise['recall']:g}" if promise["recall"] else "",
+        f"at most {wording.size(promise['bytes'])}" if promise["bytes"] else "",
+        f"at most {promise['milliseconds']:g} ms a query" if promise["milliseconds"] else "",
+    ]
+    verified = promise["verified"]
+    said = (
+        f"<p>Promised: {escape(', '.join(filter(None, asked)))}. Found with "
+        f"{wording.plural(verified['queries'], 'user vector')} that tuning did not see: "
+        f"recall@10 {figure(verified['mean'])}, with 95 % confidence at least "
+        f"{figure(verified['low'])}.</p>"
+    )
+    rows = [
+        [
+            escape(one["kind"]),
+            escape(" ".join(f"{k}={v}" for k, v in one["parameters"].items())),
+            figure(one["recall@10"]),
+            figure(one["microseconds"], 1),
+            wording.size(one["bytes"]),
+        ]
+        for one in promise["frontier"]
+    ]
+    head = ["Kind", "Parameters", "Recall@10", "Counted µs", "Size"]
+    return said + table("Measured while tuning, nothing of it worse in all", head, rows, "ttnnn")
 
 
 def _setting(point: Mapping[str, Any]) -> list[str]:

@@ -15,8 +15,8 @@ from jobs import export as export_job
 from jobs import index as index_job
 from pipeline.artifact import Artifact
 from pipeline.embeddings import Vectors
-from pipeline.errors import ConfigError, CorruptArtifactError
-from pipeline.index import INDEXES, open_index
+from pipeline.errors import ConfigError, CorruptArtifactError, PromiseError
+from pipeline.index import INDEXES, auto, open_index
 from pipeline.index.flat import Flat
 from pipeline.index.measure import choose_users, recall, truth_of
 from pipeline.log import Quiet
@@ -34,12 +34,68 @@ def of(world: Planted, root: Path, **sections: Any) -> Artifact:
     return indexed(world.store(root, **sections))
 
 
+def found_promise(art: Artifact) -> Any:
+    told = art.read_json("spec.json")["promise"]
+    assert (told is None) == (art.read_json("recall.json")["promise"] is None)
+    return told
+
+
+def test_a_promise_is_told_with_what_was_found(tmp_path: Path) -> None:
+    asked = {"recall_at_10": 0.9, "max_bytes": "1MB", "queries": 15}
+    art = of(clusters(), tmp_path, index=asked)
+    assert found_promise(art) == {"recall": 0.9, "bytes": 10**6, "milliseconds": 0.0}
+    told = art.read_json("recall.json")
+    assert (
+        art.counters["queries"] == told["queries"] == told["promise"]["verified"]["queries"] == 15
+    )
+    assert told["promise"]["tuning_queries"] == 15
+    assert told["promise"]["verified"]["low"] >= 0.9
+    assert told["promise"]["verified"]["mean"] == pytest.approx(told["recall@10"])
+    assert told["promise"]["frontier"]
+    spec, latency = art.read_json("spec.json"), art.read_json("latency.json")
+    (made,) = [one for one in latency["candidates"] if one["kind"] == spec["kind"]]
+    assert (made["verdict"], made["bytes"]) == ("built", spec["bytes"])
+    assert abs(spec["estimate"] - spec["bytes"]) <= 0.1 * spec["bytes"] + 4096
+    # Users of tuning and of verification are others: 40 there are.
+    again = of(clusters(), tmp_path / "all", index={**asked, "queries": 1000})
+    assert (
+        again.counters["queries"]
+        == again.read_json("recall.json")["promise"]["tuning_queries"]
+        == 20
+    )
+
+
+def test_a_reader_searches_as_was_promised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto, "_TRIFLE", 0.0)
+    run = clusters(items=400).store(tmp_path, index={"kind": "ivfflat", "recall_at_10": 0.5})
+    art = indexed(run)
+    spec, told = art.read_json("spec.json"), art.read_json("recall.json")
+    assert told["setting"] == spec["parameters"]["probes"] < spec["parameters"]["lists"]
+    reader = open_index(art)
+    query_BD = Vectors.of(run.artifact("export"), "users").load()
+    item_ND = Vectors.of(run.artifact("export"), "items").load()
+    truth = truth_of(query_BD, item_ND)
+    assert reader.index.parameters == spec["parameters"]
+    assert recall(reader.index, truth, item_ND) == pytest.approx(told["recall@10"], abs=0.1)
+    plain = reader.search(query_BD, 10)[1]
+    setting = reader.index.search(query_BD, 10, spec["parameters"]["probes"])[1]
+    assert np.array_equal(plain, setting)
+
+
+def test_a_broken_promise_writes_nothing(tmp_path: Path) -> None:
+    run = clusters().store(tmp_path, index={"max_bytes": 10})
+    with pytest.raises(PromiseError, match=r"index\.max_bytes: 10 bytes are not enough"):
+        indexed(run)
+    assert run.find("index") is None
+
+
 @pytest.mark.parametrize("kind", INDEXES)
 def test_what_is_written(tmp_path: Path, kind: str) -> None:
     art = of(clusters(), tmp_path, index={"kind": kind, "queries": 25})
     assert art.counters == {"items_in": 30, "indexed": 30, "not_live": 0, "queries": 25}
+    assert found_promise(art) is None
     found = art.read_json("recall.json")
-    assert found["recall@10"] == 1.0
+    assert found["recall@10"] >= (1.0 if kind in ("flat", "hnsw", "ivfflat") else 0.98)
     assert found["queries_from"] == "test"
     assert art.read_table("ids.parquet")["id"].to_pylist() == [f"i{i}" for i in range(30)]
     spec = art.read_json("spec.json")
@@ -113,7 +169,9 @@ def test_unseen_equals_exact_search_under_a_mask(tmp_path: Path, kind: str) -> N
             assert len(answered) == min(k, 60 - mask.sum())
             assert np.isneginf(scores[b][len(answered) :]).all()
             best = np.where(mask, -np.inf, item_ND @ user_BD[b])
-            assert len(set(answered) & set(np.argsort(-best)[: len(answered)])) == len(answered)
+            # Codes may take one for another that is as near.
+            exact = np.sort(best)[::-1][: len(answered)]
+            assert np.abs(np.sort(best[answered])[::-1] - exact).max(initial=0) <= 0.02
 
 
 def test_users_are_chosen_by_a_hash_among_those_held_out(tmp_path: Path) -> None:

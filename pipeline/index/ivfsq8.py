@@ -1,0 +1,48 @@
+"""Inverted lists of vectors with a byte a coordinate.
+
+Legend: N items, D coordinates, E = D, L lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import faiss
+
+from pipeline.index import cost
+from pipeline.index.contract import Floats
+from pipeline.index.inverted import Inverted, filled
+
+__all__ = ["IvfSq8"]
+
+
+class IvfSq8(Inverted):
+    """A byte per coordinate, between the least and the greatest value that it takes."""
+
+    @staticmethod
+    def _filled(
+        item_NE: Floats, centroid_LE: Floats, parameters: Mapping[str, int], seed: int
+    ) -> Any:
+        lists, wide = centroid_LE.shape
+        eight, product = faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
+
+        def make(quantizer: Any) -> Any:
+            # Not of residuals: these have other ranges in every list.
+            return faiss.IndexIVFScalarQuantizer(quantizer, wide, lists, eight, product, False)
+
+        return filled(make, item_NE, centroid_LE, item_NE)
+
+    @staticmethod
+    def estimate(items: int, dim: int, parameters: Mapping[str, int]) -> int:
+        """A byte a coordinate and eight for the row; centroids and ranges."""
+        return items * (dim + 8) + parameters["lists"] * (dim * 4 + 8) + dim * 8
+
+    def microseconds(self, query_BD: Floats, k: int) -> float:
+        """Centroids, then codes that are decoded as they are compared."""
+        dim = query_BD.shape[1]
+        return (
+            cost.products(self.parameters["lists"], dim)
+            + cost.lists(self.parameters["probes"])
+            + cost.decoded(self.scanned(query_BD), dim)
+        )

@@ -1,0 +1,117 @@
+"""Inverted lists of product codes after a learned rotation, the best of them ranked anew.
+
+Optimized product quantization (Ge, He, Ke and Sun, CVPR 2013).
+
+Legend: N items, M of them, D coordinates, E padded ones, L lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import faiss
+import numpy as np
+
+from pipeline.config import IndexConfig
+from pipeline.index import cost
+from pipeline.index.contract import Floats, threads
+from pipeline.index.fastscan import FastScan
+from pipeline.index.inverted import SMALL, Inverted, centroids, padded, sample
+from pipeline.index.ivfpq import CENTROIDS, IvfPq, product_codes
+from pipeline.index.refined import enough, keep, refine_bytes, refined
+
+__all__ = ["OpqIvfPq"]
+
+# Items that the rotation is learned from, and rounds.
+_TRAINED_WITH = 16_384
+_ROUNDS = 6
+
+
+class OpqIvfPq(Inverted):
+    """A byte per segment of the rotated vector, then a second look as of `FastScan`."""
+
+    spare = True
+
+    @staticmethod
+    def plan(items: int, dim: int, config: IndexConfig) -> dict[str, int]:
+        """As of `FastScan`, with a segment per two coordinates."""
+        segments = config.ivf.segments or -(-dim // 2)
+        return {**FastScan.plan(items, dim, config), "segments": segments}
+
+    @classmethod
+    def candidates(cls, items: int, dim: int, config: IndexConfig) -> list[dict[str, int]]:
+        """The finest codes first."""
+        plan = cls.plan(items, dim, config)
+        half, fourth, eighth = (-(-dim // part) for part in (2, 4, 8))
+        shapes = [(half, 8), (fourth, 8), (half, 0), (fourth, 0), (eighth, 0)]
+        return [{**plan, "segments": s, "refine_bits": b} for s, b in shapes]
+
+    @classmethod
+    def build(cls, item_ND: Floats, parameters: Mapping[str, int], seed: int) -> Self:
+        """Learn the rotation, then lists and codes of rotated items."""
+        segments = parameters["segments"]
+        item_NE = padded(item_ND, segments)
+        with threads(1 if item_NE.size < SMALL else 0):
+            rotation = _rotation(item_NE, segments, seed)
+            turned_NE = rotation.apply(item_NE)
+            centroid_LE = centroids(turned_NE, parameters["lists"], seed)
+            inner = cls._filled(turned_NE, centroid_LE, parameters, seed)
+            engine = faiss.IndexPreTransform(rotation, inner)
+            keep(engine, rotation, inner)
+            return cls(refined(engine, item_NE, parameters["refine_bits"]), parameters)
+
+    @staticmethod
+    def _filled(
+        item_NE: Floats, centroid_LE: Floats, parameters: Mapping[str, int], seed: int
+    ) -> Any:
+        return product_codes(item_NE, centroid_LE, parameters["segments"], seed)
+
+    @staticmethod
+    def estimate(items: int, dim: int, parameters: Mapping[str, int]) -> int:
+        """A byte a segment and eight for the row; rotation, centroids, what ranks anew."""
+        segments, lists = parameters["segments"], parameters["lists"]
+        wide = -(-dim // segments) * segments
+        tables = (wide + lists + CENTROIDS) * wide * 4 + lists * 8
+        codes = items * (segments + 8)
+        return codes + tables + refine_bytes(items, wide, parameters["refine_bits"])
+
+    @staticmethod
+    def work(items: int, dim: int, parameters: Mapping[str, int]) -> float:
+        """Of the rotation, the lists, and encoding every item."""
+        turning = _TRAINED_WITH * dim * (CENTROIDS * 8 + dim) * _ROUNDS
+        return IvfPq.work(items, dim, parameters) + turning * cost.MULTIPLY * 1e-9
+
+    def variants(self) -> list[dict[str, int]]:
+        """How many are ranked anew."""
+        if not self.parameters["refine_bits"]:
+            return [{}]
+        return [{"refine": times} for times in (3, 6, 12, 24)]
+
+    def microseconds(self, query_BD: Floats, k: int) -> float:
+        """Centroids, a table for the query, codes, and what is ranked anew."""
+        segments, dim = self.parameters["segments"], query_BD.shape[1]
+        return (
+            cost.products(self.parameters["lists"] + dim + CENTROIDS, dim)
+            + cost.lists(self.parameters["probes"])
+            + cost.looked_up_codes(self.scanned(query_BD), segments)
+            + cost.looked_up(k * self.parameters["refine"], dim, self.parameters["refine_bits"])
+        )
+
+    @staticmethod
+    def _unstored(parameters: Mapping[str, int]) -> int:
+        return parameters["lists"] * parameters["segments"] * CENTROIDS * 4
+
+
+def _rotation(item_NE: Floats, segments: int, seed: int) -> Any:
+    rotation = faiss.OPQMatrix(item_NE.shape[1], segments)
+    rotation.niter = _ROUNDS
+    rotation.niter_pq_0 = _ROUNDS
+    quantizer = faiss.ProductQuantizer(item_NE.shape[1], segments, 8)
+    quantizer.cp.seed = seed
+    quantizer.cp.min_points_per_centroid = 1
+    rotation.pq = quantizer
+    keep(rotation, quantizer)
+    learned = enough(sample(item_NE, _TRAINED_WITH, seed), CENTROIDS)
+    rotation.train(np.ascontiguousarray(learned))
+    return rotation

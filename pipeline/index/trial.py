@@ -1,0 +1,87 @@
+"""Each kind tried over a sample of the items: what a search of it would cost.
+
+Legend: B queries, N items, D coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.config import IndexConfig
+from pipeline.index import cost
+from pipeline.index.capacity import Plan
+from pipeline.index.contract import Floats
+from pipeline.index.inverted import sample
+from pipeline.index.kinds import INDEXES
+from pipeline.index.measure import Truth, truth_of
+from pipeline.index.tune import tuned
+
+__all__ = ["Trial", "tried"]
+
+# Items that kinds are tried with, at most, and at most this share of them; queries.
+_ITEMS = 8192
+_SHARE = 4
+_QUERIES = 300
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A plan, the recall of its sample, and microseconds of a search over all items."""
+
+    plan: Plan
+    recall: float
+    microseconds: float
+
+    def order(self, aim: float) -> tuple[float, ...]:
+        """Sorts what reaches the aim first, by cost; then by what is missing."""
+        return (0.0, self.microseconds) if self.recall >= aim else (1.0, -self.recall)
+
+
+def tried(
+    item_ND: Floats, query_BD: Floats, plans: Sequence[Plan], config: IndexConfig, aim: float
+) -> list[Trial]:
+    """One trial of each kind, the most promising first.
+
+    Of a kind, plans are tried from the finest on until one reaches the aim, and `Index.tries` of
+    them anyway; spare kinds are tried where no other reaches it; exact search needs no trial.
+    Recall falls and cost grows with the number of items, the cost as `Index.growth` says: what
+    a trial shows is rather too good.
+    """
+    items = len(item_ND)
+    few = max(1, min(_ITEMS, items // _SHARE))
+    some_ND = sample(item_ND, few, seed=0)
+    look = _Look(some_ND, truth_of(query_BD[:_QUERIES], some_ND), items, config, aim)
+    found: list[Trial] = []
+    for spare in (False, True):
+        if any(trial.recall >= aim for trial in found):
+            break
+        for name in dict.fromkeys(plan.kind for plan in plans if INDEXES[plan.kind].spare == spare):
+            found += look.best([plan for plan in plans if plan.kind == name])
+    return sorted(found, key=lambda trial: trial.order(aim))
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Builds over the sample: `item_ND` [few, D], of `items` in all."""
+
+    item_ND: Floats
+    truth: Truth
+    items: int
+    config: IndexConfig
+    aim: float
+
+    def best(self, plans: Sequence[Plan]) -> list[Trial]:
+        """The best trial of a kind's plans, in a list; empty without any."""
+        kind, found = INDEXES[plans[0].kind], list[Trial]()
+        few, dim = self.item_ND.shape
+        if kind.exact:
+            return [Trial(plans[0], 1.0, cost.products(self.items, dim))]
+        small, growth = kind.candidates(few, dim, self.config), kind.growth(few, self.items)
+        for tries, plan in enumerate(plans, 1):
+            index = kind.build(self.item_ND, small[plan.place], seed=0)
+            points = tuned(index, self.truth, self.item_ND, self.aim)
+            found += [Trial(plan, p.recall, p.microseconds * growth) for p in points]
+            if tries >= kind.tries and any(trial.recall >= self.aim for trial in found):
+                break
+        return [min(found, key=lambda trial: trial.order(self.aim))]
