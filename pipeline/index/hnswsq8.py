@@ -33,7 +33,8 @@ class HnswSq8(Hnsw):
         storage = faiss.downcast_index(engine.storage)
         storage.train(item_ND)
         storage.add(item_ND)
-        engine.hnsw = linked(item_ND, parameters).hnsw
+        graph = linked(item_ND, parameters)  # named: its links go with it
+        engine.hnsw = graph.hnsw
         engine.ntotal, engine.is_trained = len(item_ND), True
         return cls(engine, parameters)
 
