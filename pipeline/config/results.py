@@ -65,7 +65,7 @@ class IndexConfig(Section):
     )
     max_bytes: Size | None = Field(None, description='promised: a number or "60MB", "1.5GiB"')
     max_latency_ms: float | None = Field(
-        None, gt=0, description="promised, of one query on one thread"
+        None, gt=0, description="promised, mean of single queries on one thread"
     )
     queries: int = Field(
         1000,

@@ -39,6 +39,7 @@ __all__ = ["Choice", "choose"]
 _WORTH = 0.8
 # Microseconds of exact search below which nothing else is tried: a call takes as long.
 _TRIFLE = 50.0
+_BEATEN = "not expected to win"
 # Verifications in all: after one that fails, tuning aims higher by what was missing.
 _ATTEMPTS = 3
 
@@ -96,8 +97,8 @@ def choose(
     promise, progress = Promise.of(config), progress or Quiet()
     items, dim = item_ND.shape
     plans = plans_of(items, dim, config)
-    if promise.recall == 1.0:  # no number of queries proves that of another kind
-        plans = [plan for plan in plans if INDEXES[plan.kind].exact]
+    if promise.recall == 1.0 or not len(verifying_BD):  # nothing proves another kind
+        plans = _exact(plans)
     fitting = within(plans, promise.bytes, items, dim)
     trials = _trials(item_ND, tuning_BD, fitting, config, promise.aim)
     hunt = _Hunt(item_ND, truth_of(tuning_BD, item_ND), len(verifying_BD), promise, seed)
@@ -108,13 +109,28 @@ def choose(
     return hunt.kept(truth_of(verifying_BD, item_ND), _left_out(plans, fitting, trials))
 
 
+def _exact(plans: list[Plan]) -> list[Plan]:
+    """Those whose recall needs no proof.
+
+    Raises:
+        PromiseError: there are none.
+    """
+    kept = [plan for plan in plans if INDEXES[plan.kind].exact]
+    if not kept:
+        raise PromiseError(
+            f"there are no queries to verify index.kind = '{plans[0].kind}' with",
+            todo="Set index.kind = 'flat' or 'auto', or hold out events of known users",
+        )
+    return kept
+
+
 def _trials(
     item_ND: Floats, query_BD: Floats, plans: list[Plan], config: IndexConfig, aim: float
 ) -> list[Trial]:
     """Plans in the order to build them in; of one kind alone, the finest first."""
     items, dim = item_ND.shape
     exact = [plan for plan in plans if INDEXES[plan.kind].exact]
-    if exact and not config.max_latency_ms and cost.products(items, dim) <= _TRIFLE:
+    if exact and cost.products(items, dim) <= min(_TRIFLE, Promise.of(config).ceiling):
         return [Trial(exact[0], 1.0, cost.products(items, dim))]
     if len({plan.kind for plan in plans}) == 1:
         return [Trial(plan, 1.0, math.inf) for plan in plans]
@@ -159,42 +175,66 @@ class _Hunt:
         self.promise = promise
         self.seed = seed
         self.best: Point | None = None
+        self.winner: Candidate | None = None
         self.candidates: list[Candidate] = []
 
     def consider(self, trial: Trial) -> None:
         """Build the trial's plan, unless it cannot win."""
         told = trial.recall >= self.promise.aim and math.isfinite(trial.microseconds)
         expected = trial.microseconds if told else None
-        if not self._worth(trial):
-            self.candidates.append(Candidate(trial.plan, "not expected to win", expected))
-            return
-        plan, start = trial.plan, time.perf_counter()
+        if self._worth(trial):
+            self._build(trial.plan, expected)
+        else:
+            self.candidates.append(Candidate(trial.plan, _BEATEN, expected))
+
+    def _build(self, plan: Plan, expected: float | None) -> None:
+        start = time.perf_counter()
         index = INDEXES[plan.kind].build(self.item_ND, plan.parameters, self.seed)
-        seconds, size = time.perf_counter() - start, len(index.save())
-        if self.promise.bytes and size > self.promise.bytes:
-            made = Candidate(plan, "over max_bytes once built", expected, size, seconds)
-            self.candidates.append(made)
+        made = Candidate(
+            plan, "built", expected, len(index.save()), round(time.perf_counter() - start, 3)
+        )
+        if self.promise.bytes and (made.bytes or 0) > self.promise.bytes:
+            self.candidates.append(replace(made, verdict="over max_bytes once built"))
             return
         points = tuned(
-            index, self.tuning, self.item_ND, self.promise.aim, self._ceiling(), self.verified
+            index, self.tuning, self.item_ND, self.promise.aim, self.promise.ceiling, self.verified
         )
-        measured = tuple(self._measured(point) for point in points)
-        self.candidates.append(Candidate(plan, "built", expected, size, seconds, measured))
-        self.best = min([*points, *filter(None, [self.best])], key=self._order, default=None)
+        made = replace(made, points=tuple(self._measured(point) for point in points))
+        self.candidates.append(made)
+        best = min(points, key=self._order)
+        if self.best is None or self._order(best) < self._order(self.best):
+            self.best, self.winner = best, made
 
     def kept(self, verifying: Truth, left_out: list[Candidate]) -> Choice:
-        """The best point, verified.
+        """The best point, verified; exact search where it fails and that is within budget.
 
         Raises:
-            PromiseError: it does not keep the promise.
+            PromiseError: nothing keeps the promise.
         """
+        choice = self._verified(verifying)
+        exact = [c for c in self.candidates if INDEXES[c.plan.kind].exact and c.verdict == _BEATEN]
+        if choice is None and exact:
+            self.candidates.remove(exact[0])
+            self.best = None
+            self._build(exact[0].plan, exact[0].expected)
+            choice = self._verified(verifying)
         every = (*self.candidates, *left_out)
-        aim, ceiling, promise = self.promise.aim, self._ceiling(), self.promise
+        if choice is None:
+            raise PromiseError(
+                f"no index keeps {self.promise}",
+                todo=f"Promise less; of what was measured nothing is better than\n{lines(every)}",
+            )
+        return replace(choice, candidates=every)
+
+    def _verified(self, verifying: Truth) -> Choice | None:
+        """The best point, tuned again where it falls short; None where it cannot be mended."""
+        promise = self.promise
+        aim, ceiling = promise.aim, promise.ceiling
         for attempt in range(1, _ATTEMPTS + 1):
-            if self.best is None or self.best.microseconds > ceiling:
-                break
+            if self.best is None or self.winner is None or self.best.microseconds > ceiling:
+                return None
             if self.best.recall < promise.recall:
-                break
+                return None
             index = self.best.index
             found = interval_of(recalls(index, verifying, self.item_ND), verifying.k)
             if index.exact:
@@ -202,23 +242,20 @@ class _Hunt:
             taken = latency(index, verifying)
             slow = promise.milliseconds and taken.mean > promise.milliseconds
             if found.low >= promise.recall and not slow:
-                one = next(c for c in every if c.plan.kind == _kind(index) and c.points)
-                return Choice(
-                    one.plan.kind, index, promise, found, attempt, taken, one.bytes or 0, every,
-                    slowness(),
-                )  # fmt: skip
+                kind, size = self.winner.plan.kind, self.winner.bytes or 0
+                return Choice(kind, index, promise, found, attempt, taken, size, (), slowness())
             if slow:
                 ceiling = min(ceiling, self.best.microseconds) * 0.9
                 ceiling *= promise.milliseconds / taken.mean
             aim += max(0.0, promise.recall - found.low)
             points = tuned(index, self.tuning, self.item_ND, aim, ceiling, self.verified)
-            self.best = min(points, key=self._order, default=None)
-        raise self._broken(every)
+            self.best = min(points, key=self._order)
+        return None
 
     def _worth(self, trial: Trial) -> bool:
         if self.best is None:
             return True
-        if self.best.microseconds > self._ceiling():
+        if self.best.microseconds > self.promise.ceiling:
             return trial.microseconds < self.best.microseconds
         if self._reached(self.best):
             cheaper = trial.microseconds < _WORTH * self.best.microseconds
@@ -229,27 +266,12 @@ class _Hunt:
         return point.sure(self.verified) >= self.promise.aim
 
     def _order(self, point: Point) -> tuple[float, ...]:
-        if point.microseconds > self._ceiling():
+        if point.microseconds > self.promise.ceiling:
             return 2.0, point.microseconds
         if self._reached(point):
             return 0.0, point.microseconds
         return 1.0, -point.recall
 
-    def _ceiling(self) -> float:
-        """Microseconds that a search may take; infinity where no latency is promised."""
-        milliseconds = self.promise.milliseconds
-        return 1000 * milliseconds - cost.CALL if milliseconds else math.inf
-
     def _measured(self, point: Point) -> Measured:
         taken = latency(point.index, self.tuning)
         return Measured(point.index.parameters, point.recall, point.microseconds, taken.mean)
-
-    def _broken(self, candidates: tuple[Candidate, ...]) -> PromiseError:
-        return PromiseError(
-            f"no index keeps {self.promise}",
-            todo=f"Promise less; of what was measured, nothing is better than\n{lines(candidates)}",
-        )
-
-
-def _kind(index: Index) -> str:
-    return next(name for name, kind in INDEXES.items() if kind is type(index))

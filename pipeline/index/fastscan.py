@@ -24,7 +24,10 @@ from pipeline.index.refined import enough, refine_bytes, refined
 __all__ = ["FastScan"]
 
 _CENTROIDS = 16
+# Items that codes are learned from, those that a centroid of a segment looks at, and rounds.
 _TRAINED_WITH = 1 << 16
+_LOOKED_AT = 128
+_ROUNDS = 12
 # Codes that are compared together; each list is filled up to a multiple.
 _BLOCK = 32
 
@@ -80,8 +83,10 @@ class FastScan(Inverted):
                 quantizer, wide, lists, parameters["segments"], 4, faiss.METRIC_INNER_PRODUCT
             )
             engine.by_residual = True
-            engine.pq.cp.seed = seed
-            engine.pq.cp.min_points_per_centroid = 1
+            clustering = engine.pq.cp
+            clustering.seed, clustering.niter = seed, _ROUNDS
+            clustering.min_points_per_centroid = 1
+            clustering.max_points_per_centroid = _LOOKED_AT
             return engine
 
         learned_ME = enough(sample(item_NE, _TRAINED_WITH, seed), _CENTROIDS)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import IndexConfig
+from pipeline.index import cost
 
 __all__ = ["AIM", "Interval", "Promise", "interval_of", "margin"]
 
@@ -42,6 +43,11 @@ class Promise:
     def aim(self) -> float:
         """Recall beyond which only time counts."""
         return self.recall or AIM
+
+    @property
+    def ceiling(self) -> float:
+        """Microseconds that a search may be counted at; infinity where none are promised."""
+        return 1000 * self.milliseconds - cost.CALL if self.milliseconds else math.inf
 
     def __str__(self) -> str:
         asked = (

@@ -51,7 +51,7 @@ def tried(
     items = len(item_ND)
     few = max(1, min(_ITEMS, items // _SHARE))
     some_ND = sample(item_ND, few, seed=0)
-    look = _Look(some_ND, truth_of(query_BD[:_QUERIES], some_ND), items, config, aim)
+    look = _Look(some_ND, truth_of(sample(query_BD, _QUERIES, seed=0), some_ND), items, config, aim)
     found: list[Trial] = []
     for spare in (False, True):
         if any(trial.recall >= aim for trial in found):

@@ -217,6 +217,13 @@ def test_numbers_that_are_none(bad: float) -> None:
         promised(item_ND, recall_at_10=0.9)
 
 
+def test_no_queries(item_ND: Floats) -> None:
+    none = np.empty((0, 16), np.float32)
+    assert choose(item_ND, none, none, IndexConfig(recall_at_10=0.9)).kind == "flat"
+    with pytest.raises(PromiseError, match=r"no queries to verify index\.kind = 'hnsw' with"):
+        choose(item_ND, none, none, IndexConfig(kind="hnsw", recall_at_10=0.9))
+
+
 def test_no_items() -> None:
     with pytest.raises(InputError, match="no items"):
         promised(np.empty((0, 16), np.float32))
