@@ -1,7 +1,8 @@
 """The nearest-neighbour index over the items: FAISS, behind one small contract."""
 
-from pipeline.index.auto import Choice, choose
+from pipeline.index.auto import choose
 from pipeline.index.contract import Index
+from pipeline.index.hunt import Choice
 from pipeline.index.kinds import INDEXES, check_kind, kind_of
 from pipeline.index.reader import IndexReader, open_index
 from pipeline.index.stage import build

@@ -15,53 +15,26 @@ Legend: B queries, N items, D coordinates.
 from __future__ import annotations
 
 import math
-import time
-from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pipeline.config import IndexConfig
 from pipeline.errors import InputError, PromiseError
 from pipeline.index import cost
-from pipeline.index.capacity import Plan, plans_of, slowness, within
-from pipeline.index.contract import Floats, Index
-from pipeline.index.frontier import Candidate, Measured, lines
+from pipeline.index.capacity import Plan, plans_of, within
+from pipeline.index.contract import Floats
+from pipeline.index.frontier import Candidate
+from pipeline.index.hunt import Choice, Hunt
 from pipeline.index.kinds import INDEXES
-from pipeline.index.measure import Latency, Truth, latency, recalls, truth_of
-from pipeline.index.promise import Interval, Promise, interval_of
+from pipeline.index.measure import truth_of
+from pipeline.index.promise import Promise
 from pipeline.index.trial import Trial, tried
-from pipeline.index.tune import Point, tuned
 from pipeline.log import Progress, Quiet
 
-__all__ = ["Choice", "choose"]
+__all__ = ["check_vectors", "choose"]
 
-# Having built one kind, another must look so much cheaper to be built as well.
-_WORTH = 0.8
 # Microseconds of exact search below which nothing else is tried: a call takes as long.
 _TRIFLE = 50.0
-_BEATEN = "not expected to win"
-# Verifications in all: after one that fails, tuning aims higher by what was missing.
-_ATTEMPTS = 3
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The index to use, its operating point in its parameters, and how it was found.
-
-    `verified` is of queries that tuning did not see, the `attempts`-th such look; `latency` of
-    one query on one thread; `candidates` tells what became of every plan; `slowness` is how
-    much longer than planned things take on this machine, by a short look.
-    """
-
-    kind: str
-    index: Index
-    promise: Promise
-    verified: Interval
-    attempts: int
-    latency: Latency
-    bytes: int
-    candidates: tuple[Candidate, ...]
-    slowness: float
 
 
 def choose(
@@ -101,7 +74,7 @@ def choose(
         plans = _exact(plans)
     fitting = within(plans, promise.bytes, items, dim)
     trials = _trials(item_ND, tuning_BD, fitting, config, promise.aim)
-    hunt = _Hunt(item_ND, truth_of(tuning_BD, item_ND), len(verifying_BD), promise, seed)
+    hunt = Hunt(item_ND, truth_of(tuning_BD, item_ND), len(verifying_BD), promise, seed)
     for done, trial in enumerate(trials):
         progress.update(done, len(trials), "candidates")
         hunt.consider(trial)
@@ -132,7 +105,8 @@ def _trials(
     exact = [plan for plan in plans if INDEXES[plan.kind].exact]
     if exact and cost.products(items, dim) <= min(_TRIFLE, Promise.of(config).ceiling):
         return [Trial(exact[0], 1.0, cost.products(items, dim))]
-    if len({plan.kind for plan in plans}) == 1:
+    alone = len({plan.kind for plan in plans}) == 1
+    if alone and INDEXES[plans[0].kind].tries == 1:
         return [Trial(plan, 1.0, math.inf) for plan in plans]
     return tried(item_ND, query_BD, plans, config, aim)
 
@@ -161,117 +135,3 @@ def check_vectors(**vectors: Floats) -> None:
             )
     if not len(vectors.get("items", [0])):
         raise InputError("there are no items to index")
-
-
-class _Hunt:
-    """The best point so far, and what became of every trial."""
-
-    def __init__(
-        self, item_ND: Floats, tuning: Truth, verified: int, promise: Promise, seed: int
-    ) -> None:
-        self.item_ND = item_ND
-        self.tuning = tuning
-        self.verified = verified
-        self.promise = promise
-        self.seed = seed
-        self.best: Point | None = None
-        self.winner: Candidate | None = None
-        self.candidates: list[Candidate] = []
-
-    def consider(self, trial: Trial) -> None:
-        """Build the trial's plan, unless it cannot win."""
-        told = trial.recall >= self.promise.aim and math.isfinite(trial.microseconds)
-        expected = trial.microseconds if told else None
-        if self._worth(trial):
-            self._build(trial.plan, expected)
-        else:
-            self.candidates.append(Candidate(trial.plan, _BEATEN, expected))
-
-    def _build(self, plan: Plan, expected: float | None) -> None:
-        start = time.perf_counter()
-        index = INDEXES[plan.kind].build(self.item_ND, plan.parameters, self.seed)
-        made = Candidate(
-            plan, "built", expected, len(index.save()), round(time.perf_counter() - start, 3)
-        )
-        if self.promise.bytes and (made.bytes or 0) > self.promise.bytes:
-            self.candidates.append(replace(made, verdict="over max_bytes once built"))
-            return
-        points = tuned(
-            index, self.tuning, self.item_ND, self.promise.aim, self.promise.ceiling, self.verified
-        )
-        made = replace(made, points=tuple(self._measured(point) for point in points))
-        self.candidates.append(made)
-        best = min(points, key=self._order)
-        if self.best is None or self._order(best) < self._order(self.best):
-            self.best, self.winner = best, made
-
-    def kept(self, verifying: Truth, left_out: list[Candidate]) -> Choice:
-        """The best point, verified; exact search where it fails and that is within budget.
-
-        Raises:
-            PromiseError: nothing keeps the promise.
-        """
-        choice = self._verified(verifying)
-        exact = [c for c in self.candidates if INDEXES[c.plan.kind].exact and c.verdict == _BEATEN]
-        if choice is None and exact:
-            self.candidates.remove(exact[0])
-            self.best = None
-            self._build(exact[0].plan, exact[0].expected)
-            choice = self._verified(verifying)
-        every = (*self.candidates, *left_out)
-        if choice is None:
-            raise PromiseError(
-                f"no index keeps {self.promise}",
-                todo=f"Promise less; of what was measured nothing is better than\n{lines(every)}",
-            )
-        return replace(choice, candidates=every)
-
-    def _verified(self, verifying: Truth) -> Choice | None:
-        """The best point, tuned again where it falls short; None where it cannot be mended."""
-        promise = self.promise
-        aim, ceiling = promise.aim, promise.ceiling
-        for attempt in range(1, _ATTEMPTS + 1):
-            if self.best is None or self.winner is None or self.best.microseconds > ceiling:
-                return None
-            if self.best.recall < promise.recall:
-                return None
-            index = self.best.index
-            found = interval_of(recalls(index, verifying, self.item_ND), verifying.k)
-            if index.exact:
-                found = replace(found, low=1.0, high=1.0)
-            taken = latency(index, verifying)
-            slow = promise.milliseconds and taken.mean > promise.milliseconds
-            if found.low >= promise.recall and not slow:
-                kind, size = self.winner.plan.kind, self.winner.bytes or 0
-                return Choice(kind, index, promise, found, attempt, taken, size, (), slowness())
-            if slow:
-                ceiling = min(ceiling, self.best.microseconds) * 0.9
-                ceiling *= promise.milliseconds / taken.mean
-            aim += max(0.0, promise.recall - found.low)
-            points = tuned(index, self.tuning, self.item_ND, aim, ceiling, self.verified)
-            self.best = min(points, key=self._order)
-        return None
-
-    def _worth(self, trial: Trial) -> bool:
-        if self.best is None:
-            return True
-        if self.best.microseconds > self.promise.ceiling:
-            return trial.microseconds < self.best.microseconds
-        if self._reached(self.best):
-            cheaper = trial.microseconds < _WORTH * self.best.microseconds
-            return trial.recall >= self.promise.aim and cheaper
-        return trial.recall >= self.promise.aim or trial.recall > self.best.recall
-
-    def _reached(self, point: Point) -> bool:
-        return point.sure(self.verified) >= self.promise.aim
-
-    def _order(self, point: Point) -> tuple[float, ...]:
-        if point.microseconds > self.promise.ceiling:
-            return 2.0, point.microseconds
-        if self._reached(point):
-            return 0.0, point.microseconds
-        return 1.0, -point.recall
-
-    def _measured(self, point: Point) -> Measured:
-        taken = latency(point.index, self.tuning)
-        return Measured(point.index.parameters, point.recall, point.microseconds, taken.mean)

@@ -70,8 +70,15 @@ class Index(ABC):
         """Bytes that `save` will give, to within a tenth and a few KiB."""
 
     def settings(self) -> list[int]:
-        """Values of the knob worth showing, rising; empty without a knob."""
-        return []
+        """Values of the knob worth showing, rising; empty without a knob.
+
+        Powers of two, from a sixteenth of the one in use to eight times it.
+        """
+        if not self.knob:
+            return []
+        chosen, (least, most) = self.parameters[self.knob], self.limits()
+        powers = {2**i for i in range(most.bit_length()) if least <= 2**i <= most}
+        return sorted({p for p in powers if chosen <= 16 * p <= 128 * chosen} | {chosen})
 
     def limits(self) -> tuple[int, int]:
         """Least and greatest useful value of the knob."""
@@ -85,16 +92,16 @@ class Index(ABC):
         """The same index at another operating point; nothing is copied."""
         return type(self)(self.engine, {**self.parameters, **parameters})
 
-    @staticmethod
     @abstractmethod
-    def growth(few: int, many: int) -> float:
-        """How many times a search costs more over `many` items than over `few`, at equal recall."""
-
-    @abstractmethod
-    def microseconds(self, query_BD: Floats, k: int) -> float:
+    def microseconds(self, query_BD: Floats, k: int, items: int = 0) -> float:
         """Of a query on one core, by counting what a search compares, not by the clock.
 
         Counts are the same on every machine and each time, so that a choice by them is too.
+
+        Args:
+            query_BD: float32 [B, D], whose mean is told.
+            k: answers wanted.
+            items: as it would be over so many, at about equal recall; 0 for those it has.
         """
 
     def search(self, query_BD: Floats, k: int, setting: int = 0) -> tuple[Floats, Rows]:

@@ -44,7 +44,7 @@ def decoded(vectors: float, dim: int) -> float:
 
 def codes(vectors: float, size: float) -> float:
     """A table for the query, and codes of four bits, compared 32 at a time, `size` bytes each."""
-    return 10 + vectors * (size * 0.045 + 0.1) * 1e-3
+    return 8 + size * 0.02 + vectors * (size * 0.045 + 0.1) * 1e-3
 
 
 def looked_up_codes(vectors: float, segments: int) -> float:
@@ -52,7 +52,7 @@ def looked_up_codes(vectors: float, segments: int) -> float:
     return vectors * (segments * 0.5 + 3) * 1e-3
 
 
-def lists(probes: int) -> float:
+def lists(probes: float) -> float:
     """Turning to so many lists."""
     return probes * 0.25
 

@@ -115,12 +115,8 @@ class FastScan(Inverted):
             return [{}]
         return [{"refine": times} for times in (2, 4, 8, 16)]
 
-    def microseconds(self, query_BD: Floats, k: int) -> float:
-        """Centroids, codes, and what is ranked anew."""
-        segments, dim = self.parameters["segments"], query_BD.shape[1]
-        return (
-            cost.products(self.parameters["lists"], dim)
-            + cost.lists(self.parameters["probes"])
-            + cost.codes(self.scanned(query_BD), segments / 2)
-            + cost.looked_up(k * self.parameters["refine"], dim, self.parameters["refine_bits"])
-        )
+    def _compared(self, scanned: float, dim: int, k: int) -> float:
+        """Codes, and what is ranked anew."""
+        codes = cost.codes(scanned, self.parameters["segments"] / 2)
+        refine, bits = self.parameters["refine"], self.parameters["refine_bits"]
+        return codes + cost.looked_up(k * refine, dim, bits)

@@ -41,11 +41,6 @@ class Flat(Index):
         """A copy."""
         return items * dim * 1e-9
 
-    @staticmethod
-    def growth(few: int, many: int) -> float:
-        """In proportion."""
-        return many / few
-
-    def microseconds(self, query_BD: Floats, k: int) -> float:
+    def microseconds(self, query_BD: Floats, k: int, items: int = 0) -> float:
         """Every item."""
-        return cost.products(self.engine.ntotal, query_BD.shape[1])
+        return cost.products(items or self.engine.ntotal, query_BD.shape[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 from pipeline.index.capacity import Plan
 
 __all__ = ["Candidate", "Measured", "frontier", "lines"]
+
+# Points in an error.
+_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Candidate:
             "kind": self.plan.kind,
             "parameters": dict(self.plan.parameters),
             "verdict": self.verdict,
-            "expected_microseconds": self.expected,
+            "expected_us": self.expected,
             "estimated_bytes": self.plan.bytes,
             "bytes": self.bytes,
             "estimated_seconds": round(self.plan.seconds * slowness, 3),
@@ -63,16 +67,18 @@ def frontier(candidates: Iterable[Candidate]) -> list[tuple[Candidate, Measured]
 
 
 def lines(candidates: Sequence[Candidate]) -> str:
-    """The frontier as lines of at most 80 columns."""
-    rows = [f"  {'recall@10':>9} {'ms':>8} {'bytes':>15}  kind and parameters"]
-    for one, point in frontier(candidates):
-        said = " ".join(f"{k}={v}" for k, v in point.parameters.items())
-        row = (
-            f"  {point.recall:9.4f} {point.milliseconds:8.3f} {one.bytes or 0:15,}  "
-            f"{one.plan.kind} {said}"
+    """The best points of the frontier as lines of at most 80 columns, parameters wrapped."""
+    said = [f"{'recall@10':>11} {'ms':>8} {'bytes':>14}  kind and parameters"]
+    for one, point in frontier(candidates)[-_SHOWN:]:
+        parameters = " ".join(f"{k}={v}" for k, v in point.parameters.items())
+        figures = f"{point.recall:11.4f} {point.milliseconds:8.3f} {one.bytes or 0:14,}  "
+        said += textwrap.wrap(
+            f"{one.plan.kind} {parameters}",
+            80,
+            initial_indent=figures,
+            subsequent_indent=" " * (len(figures) + 2),
         )
-        rows.append(row if len(row) <= 80 else row[:79] + "…")
-    return "\n".join(rows)
+    return "\n".join(said)
 
 
 def _beats(one: tuple[Candidate, Measured], other: tuple[Candidate, Measured]) -> bool:

@@ -5,7 +5,6 @@ Legend: B queries, k answers each, N items, D coordinates.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -63,25 +62,19 @@ class Hnsw(Index):
         compared = parameters["ef_construction"] * (6 + parameters["m"] / 8)
         return items * cost.walked(compared, dim, items * dim * 4) * 1e-6
 
-    def settings(self) -> list[int]:
-        """Powers of two around what was planned."""
-        chosen = self.parameters["ef_search"]
-        return sorted({16, 32, 64, 128, 256, chosen})
-
     def limits(self) -> tuple[int, int]:
         """Ten to 4,096, or to a quarter of the items."""
         return 10, max(10, min(_WIDEST, self.engine.ntotal // _LARGE))
 
-    @staticmethod
-    def growth(few: int, many: int) -> float:
-        """With the logarithm (Malkov and Yashunin, section 4.2)."""
-        return math.log(many + 1) / math.log(few + 1)
+    def microseconds(self, query_BD: Floats, k: int, items: int = 0) -> float:
+        """Comparisons along the walk: with the fourth root of the items at equal recall.
 
-    def microseconds(self, query_BD: Floats, k: int) -> float:
-        """Comparisons along the walk."""
-        return cost.walked(
-            self._compared(query_BD, k), query_BD.shape[1], self.engine.ntotal * self._bytes()
-        )
+        (The logarithm of the paper, section 4.2, holds at an equal width of the walk; on word
+        vectors 100,000 took 1.45 times the comparisons of 20,000 for the same recall.)
+        """
+        held = self.engine.ntotal
+        compared = self._compared(query_BD, k) * ((items or held) / held) ** 0.25
+        return cost.walked(compared, query_BD.shape[1], (items or held) * self._bytes())
 
     def _bytes(self) -> int:
         """Of an item's vector as stored."""

@@ -27,8 +27,7 @@ PER_LIST = 39
 # Coordinates in all below which k-means takes one thread: its threads spin while they wait
 # for each other, and on a busy machine two took six times as long as one.
 SMALL = 1 << 20
-# Of k-means: items looked at per list, and rounds. More of either moved recall by less than
-# a thousandth on word vectors.
+# Of k-means: items looked at per list, and rounds.
 _LOOKED_AT = 64
 _ROUNDS = 10
 # To be asked for a quarter of the catalogue is to be asked for a look at all of it.
@@ -74,20 +73,26 @@ class Inverted(Index):
         seen = min(items, lists * _LOOKED_AT) * _ROUNDS + items
         return seen * lists * dim * cost.MULTIPLY * 2e-9 + items * 2e-6
 
-    def settings(self) -> list[int]:
-        """Powers of two up to all lists."""
-        lists = self.parameters["lists"]
-        powers = {2**i for i in range(lists.bit_length()) if 2**i <= lists}
-        return sorted(powers | {self.parameters["probes"], lists})
-
     def limits(self) -> tuple[int, int]:
         """One list to all."""
         return 1, self.parameters["lists"]
 
-    @staticmethod
-    def growth(few: int, many: int) -> float:
-        """Lists, and items in each, both grow with the square root."""
-        return math.sqrt(many / few)
+    def microseconds(self, query_BD: Floats, k: int, items: int = 0) -> float:
+        """Centroids, lists turned to, and what is compared in them.
+
+        Lists, those that are probed, and items in all of them grow with the root of the items.
+        """
+        held = self.engine.ntotal
+        times, dim = math.sqrt((items or held) / held), query_BD.shape[1]
+        return (
+            cost.products(times * self.parameters["lists"], dim)
+            + cost.lists(times * self.parameters["probes"])
+            + self._compared(times * self.scanned(query_BD), dim, k)
+        )
+
+    @abstractmethod
+    def _compared(self, scanned: float, dim: int, k: int) -> float:
+        """Microseconds of comparing so many items of the lists, for k answers."""
 
     @functools.cached_property
     def _ivf(self) -> Any:

@@ -36,11 +36,6 @@ class IvfFlat(Inverted):
         """Four bytes a coordinate and eight for the row; centroids."""
         return items * (dim * 4 + 8) + parameters["lists"] * (dim * 4 + 8)
 
-    def microseconds(self, query_BD: Floats, k: int) -> float:
-        """Centroids, then vectors one after another."""
-        dim = query_BD.shape[1]
-        return (
-            cost.products(self.parameters["lists"], dim)
-            + cost.lists(self.parameters["probes"])
-            + cost.streamed(self.scanned(query_BD), dim)
-        )
+    def _compared(self, scanned: float, dim: int, k: int) -> float:
+        """Vectors one after another."""
+        return cost.streamed(scanned, dim)

@@ -86,14 +86,10 @@ class IvfPq(Inverted):
         codes = (learning + encoding) * cost.MULTIPLY * 2e-9
         return Inverted.work(items, dim, parameters) + codes
 
-    def microseconds(self, query_BD: Floats, k: int) -> float:
-        """Centroids, a table for the query, and codes."""
-        dim = query_BD.shape[1]
-        return (
-            cost.products(self.parameters["lists"] + CENTROIDS, dim)
-            + cost.lists(self.parameters["probes"])
-            + cost.looked_up_codes(self.scanned(query_BD), self.parameters["segments"])
-        )
+    def _compared(self, scanned: float, dim: int, k: int) -> float:
+        """A table for the query, and codes that are looked up in it."""
+        segments = self.parameters["segments"]
+        return cost.products(CENTROIDS, dim) + cost.looked_up_codes(scanned, segments)
 
     @staticmethod
     def _unstored(parameters: Mapping[str, int]) -> int:

@@ -38,11 +38,6 @@ class IvfSq8(Inverted):
         """A byte a coordinate and eight for the row; centroids and ranges."""
         return items * (dim + 8) + parameters["lists"] * (dim * 4 + 8) + dim * 8
 
-    def microseconds(self, query_BD: Floats, k: int) -> float:
-        """Centroids, then codes that are decoded as they are compared."""
-        dim = query_BD.shape[1]
-        return (
-            cost.products(self.parameters["lists"], dim)
-            + cost.lists(self.parameters["probes"])
-            + cost.decoded(self.scanned(query_BD), dim)
-        )
+    def _compared(self, scanned: float, dim: int, k: int) -> float:
+        """Codes that are decoded as they are compared."""
+        return cost.decoded(scanned, dim)

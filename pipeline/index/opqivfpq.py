@@ -88,15 +88,11 @@ class OpqIvfPq(Inverted):
             return [{}]
         return [{"refine": times} for times in (3, 6, 12, 24)]
 
-    def microseconds(self, query_BD: Floats, k: int) -> float:
-        """Centroids, a table for the query, codes, and what is ranked anew."""
-        segments, dim = self.parameters["segments"], query_BD.shape[1]
-        return (
-            cost.products(self.parameters["lists"] + dim + CENTROIDS, dim)
-            + cost.lists(self.parameters["probes"])
-            + cost.looked_up_codes(self.scanned(query_BD), segments)
-            + cost.looked_up(k * self.parameters["refine"], dim, self.parameters["refine_bits"])
-        )
+    def _compared(self, scanned: float, dim: int, k: int) -> float:
+        """The rotation, a table for the query, codes, and what is ranked anew."""
+        segments, refine = self.parameters["segments"], self.parameters["refine"]
+        tables = cost.products(dim + CENTROIDS, dim) + cost.looked_up_codes(scanned, segments)
+        return tables + cost.looked_up(k * refine, dim, self.parameters["refine_bits"])
 
     @staticmethod
     def _unstored(parameters: Mapping[str, int]) -> int:

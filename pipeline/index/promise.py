@@ -58,8 +58,12 @@ class Promise:
         return ", ".join(said for value, said in asked if value)
 
     def as_json(self) -> dict[str, Any]:
-        """What is stored."""
-        return asdict(self)
+        """What is stored, by the keys of the config; null where nothing was asked."""
+        return {
+            "recall_at_10": self.recall or None,
+            "max_bytes": self.bytes or None,
+            "max_latency_ms": self.milliseconds or None,
+        }
 
 
 @dataclass(frozen=True)

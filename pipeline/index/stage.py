@@ -3,15 +3,15 @@
 Files beside `items.faiss` and `ids.parquet` (row, id):
 
     spec.json     {kind, parameters, knob, metric, dim, items, bytes, estimate, sha256,
-                   promise: null or {recall, bytes, milliseconds}}
+                   promise: null or {recall_at_10, max_bytes, max_latency_ms}}
     recall.json   {k, queries, queries_from, "recall@10", knob, setting,
-                   curve: [{setting, "recall@10"}], promise: null or {recall, bytes,
-                   milliseconds, tuning_queries, attempts, verified: {mean, low, high, queries,
-                   confidence, method}, frontier: [{kind, parameters, "recall@10",
-                   microseconds, bytes}]}}
+                   curve: [{setting, "recall@10"}],
+                   promise: null or {recall_at_10, max_bytes, max_latency_ms, tuning_queries,
+                   attempts, verified: {mean, low, high, queries, confidence, method},
+                   frontier: [{kind, parameters, "recall@10", counted_us, bytes}]}}
     latency.json  {exact: {ms_per_query, ms_p99, bytes},
                    curve: [{parameter, value, chosen, "recall@10", ms_per_query, ms_p99, bytes}],
-                   candidates: [{kind, parameters, verdict, expected_microseconds,
+                   candidates: [{kind, parameters, verdict, expected_us,
                    estimated_bytes, bytes, estimated_seconds, seconds, ms_per_query}]}
 
 The knob is what trades time for recall when searching ("ef_search"); `parameters` hold the
@@ -33,9 +33,10 @@ import pyarrow as pa
 from pipeline.artifact import Artifact, Writer
 from pipeline.config import IndexConfig
 from pipeline.embeddings import Spec, Vectors
-from pipeline.index.auto import Choice, check_vectors, choose
+from pipeline.index.auto import check_vectors, choose
 from pipeline.index.contract import Floats, Index, Rows, threads
 from pipeline.index.frontier import frontier
+from pipeline.index.hunt import Choice
 from pipeline.index.kinds import kind_of
 from pipeline.index.measure import (
     K,
@@ -225,7 +226,7 @@ def _promise_json(choice: Choice, tuning: int) -> dict[str, Any]:
                 "kind": one.plan.kind,
                 "parameters": dict(point.parameters),
                 f"recall@{K}": point.recall,
-                "microseconds": round(point.microseconds, 3),
+                "counted_us": round(point.microseconds, 3),
                 "bytes": one.bytes,
             }
             for one, point in frontier(choice.candidates)

@@ -15,7 +15,7 @@ from pipeline.index.contract import Floats
 from pipeline.index.inverted import sample
 from pipeline.index.kinds import INDEXES
 from pipeline.index.measure import Truth, truth_of
-from pipeline.index.tune import tuned
+from pipeline.index.tune import Point, tuned
 
 __all__ = ["Trial", "tried"]
 
@@ -45,8 +45,7 @@ def tried(
 
     Of a kind, plans are tried from the finest on until one reaches the aim, and `Index.tries` of
     them anyway; spare kinds are tried where no other reaches it; exact search needs no trial.
-    Recall falls and cost grows with the number of items, the cost as `Index.growth` says: what
-    a trial shows is rather too good.
+    Recall falls and cost grows with the number of items, the cost as `Index.microseconds` says.
     """
     items = len(item_ND)
     few = max(1, min(_ITEMS, items // _SHARE))
@@ -77,11 +76,15 @@ class _Look:
         few, dim = self.item_ND.shape
         if kind.exact:
             return [Trial(plans[0], 1.0, cost.products(self.items, dim))]
-        small, growth = kind.candidates(few, dim, self.config), kind.growth(few, self.items)
+        small = kind.candidates(few, dim, self.config)
         for tries, plan in enumerate(plans, 1):
             index = kind.build(self.item_ND, small[plan.place], seed=0)
             points = tuned(index, self.truth, self.item_ND, self.aim)
-            found += [Trial(plan, p.recall, p.microseconds * growth) for p in points]
+            found += [Trial(plan, p.recall, self._expected(p)) for p in points]
             if tries >= kind.tries and any(trial.recall >= self.aim for trial in found):
                 break
         return [min(found, key=lambda trial: trial.order(self.aim))]
+
+    def _expected(self, point: Point) -> float:
+        """Microseconds over all items."""
+        return point.index.microseconds(self.truth.query_BD, self.truth.k, self.items)

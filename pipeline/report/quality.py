@@ -252,9 +252,9 @@ def _promise(promise: Mapping[str, Any] | None) -> str:
     if not promise:
         return ""
     asked = [
-        f"recall@10 {promise['recall']:g}" if promise["recall"] else "",
-        f"at most {wording.size(promise['bytes'])}" if promise["bytes"] else "",
-        f"at most {promise['milliseconds']:g} ms a query" if promise["milliseconds"] else "",
+        f"recall@10 {promise['recall_at_10']:g}" if promise["recall_at_10"] else "",
+        f"at most {wording.size(promise['max_bytes'])}" if promise["max_bytes"] else "",
+        f"at most {promise['max_latency_ms']:g} ms a query" if promise["max_latency_ms"] else "",
     ]
     verified = promise["verified"]
     said = (
@@ -268,7 +268,7 @@ def _promise(promise: Mapping[str, Any] | None) -> str:
             escape(one["kind"]),
             escape(" ".join(f"{k}={v}" for k, v in one["parameters"].items())),
             figure(one["recall@10"]),
-            figure(one["microseconds"], 1),
+            figure(one["counted_us"], 1),
             wording.size(one["bytes"]),
         ]
         for one in promise["frontier"]

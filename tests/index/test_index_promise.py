@@ -175,6 +175,8 @@ def test_where_nothing_keeps_it_the_frontier_is_shown(item_ND: Floats) -> None:
     assert rows
     assert all(len(line) <= 80 for line in [head, *rows])
     for row in rows:
+        if "=" in row.split()[0]:  # parameters of the one above
+            continue
         found, milliseconds, size, kind, *_ = row.split()
         assert 0 < float(found) < 0.999
         assert float(milliseconds) > 0

@@ -226,7 +226,15 @@ class ReportWorld:
     def _index(self, out: Writer) -> None:
         out.write_json("spec.json", {"kind": "hnsw", "dim": self.dim, "items": self.items})
         recall = {"k": 10, "queries": 50, "queries_from": "test", "recall@10": 0.997}
-        out.write_json("recall.json", recall | {"knob": "ef_search", "setting": 128})
+        verified = {"mean": 0.997, "low": 0.9951, "high": 0.998, "queries": 50}
+        point = {"kind": "ivfsq8", "parameters": {"lists": 8, "probes": 3}, "recall@10": 0.91}
+        promise = {
+            "recall_at_10": 0.95, "max_bytes": 2_000_000, "max_latency_ms": None,
+            "verified": verified,
+            "frontier": [{**point, "counted_us": 12.5, "bytes": 66_000}],
+        }  # fmt: skip
+        told = {"knob": "ef_search", "setting": 128, "promise": promise}
+        out.write_json("recall.json", recall | told)
         points = [
             {
                 "parameter": "ef_search",

@@ -88,6 +88,13 @@ def test_every_page_nests_fetches_nothing_and_links_to_what_is_there(
     assert sum(tag == "script" for tag, _ in reader.tags) <= 2
 
 
+def test_the_promise_of_the_index_is_told_with_what_was_verified(built: Built) -> None:
+    text = " ".join(read(built()).text.split())
+    assert "Promised: recall@10 0.95, at most 2.0 MB. Found with 50 user vectors" in text
+    assert "recall@10 0.9970, with 95 % confidence at least 0.9951." in text
+    assert "lists=8 probes=3" in text
+
+
 def test_the_style_fetches_nothing(built: Built) -> None:
     (style,) = re.findall(r"<style>(.*?)</style>", page(built()), re.S)
     assert not re.search(r"url\(|@import", style)
