@@ -1,6 +1,5 @@
 # make demo   sets everything up and runs MovieLens-100K from raw log to report
 # make test   sets everything up and passes the tests
-# make test-cluster  the tests on clusters of Apache Spark, minutes
 # make check  formatting, lint, types
 # make bench  what the benchmarks say on this machine
 # make clean  removes what was built (runs/ stays)
@@ -10,17 +9,14 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: demo test test-cluster check bench clean help
+.PHONY: demo test check bench clean help
 
 demo: .venv/.ready
 	$(BIN)/embedmill run examples/movielens-100k.toml
 
 test: .venv/.ready-dev
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder --cov --cov-report=term --durations=10 -m "not cluster" $(TESTS)
-
-test-cluster: .venv/.ready-dev
-	$(BIN)/python -m pytest -m cluster --durations=10 $(TESTS)
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder --cov --cov-report=term --durations=10 $(TESTS)
 
 check: .venv/.ready-dev
 	$(BIN)/ruff format --check .

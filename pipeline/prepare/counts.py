@@ -17,6 +17,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pipeline.parquet import write_table
 from pipeline.prepare.engine import REPORT, Batches, gather, mapped, report
 from pipeline.prepare.held import Held, each
+from pipeline.prepare.pace import Pace
 from pipeline.prepare.stored import frame
 from pipeline.prepare.tallies import counted, spread_of
 from pipeline.storage import Storage
@@ -28,7 +29,7 @@ SIDES = ("user", "item")
 COUNTS = pa.schema([("id", pa.string()), ("n", pa.int64())])
 _PARTIAL = pa.schema([("side", pa.int32()), *COUNTS])
 _BUCKETED = _PARTIAL.append(pa.field("bucket", pa.int32()))
-_ROWS = 1 << 20  # ids counted at once
+_ROWS = 1 << 18  # events counted at once, by each of a stage's tasks
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def count(
         buckets: hash buckets of ids.
     """
     task = _Task(storage, f"scratch/round-{number}", minimum)
-    partials = mapped(events.select("user", "item"), _partials, "side int, id string, n long")
+    pairs = events.select("user", "item")
+    partials = mapped(pairs, partial(_partials, Pace()), "side int, id string, n long")
     bucketed = partials.selectExpr(
         "*", f"cast(pmod(xxhash64(id), {buckets}) * 2 + side as int) as bucket"
     ).repartition(buckets, "bucket")
@@ -103,8 +105,12 @@ def discard(counts: Counts) -> None:
         counts.storage.remove(entry.path)
 
 
-def _partials(batches: Batches) -> Batches:
-    """(side, id, count) of about a million events at a time."""
+def _partials(pace: Pace, batches: Batches) -> Batches:
+    """(side, id, count) of some hundred thousand events at a time."""
+    return pace.held_back(_counted_by_chunk(batches))
+
+
+def _counted_by_chunk(batches: Batches) -> Batches:
     held: list[pa.RecordBatch] = []
     rows = 0
     for batch in batches:

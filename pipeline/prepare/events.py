@@ -44,6 +44,7 @@ from pipeline.prepare.engine import (
 from pipeline.prepare.folders import day_of
 from pipeline.prepare.held import Held, each
 from pipeline.prepare.numbering import numbered
+from pipeline.prepare.pace import Pace
 from pipeline.prepare.rejects import Kept
 from pipeline.prepare.times import day_bounds, iso_microseconds
 from pipeline.run import Run
@@ -67,6 +68,7 @@ class _Task:
     layouts: Mapping[str, Layout]
     rules: Rules
     partitions: int
+    pace: Pace
 
     @property
     def seeks_last(self) -> bool:
@@ -103,7 +105,7 @@ def build(
     if not plan.splits:
         raise InputError("the log is empty", where=", ".join(config.paths))
     shapes = {kind: sources.layout(config, kind) for kind in {s.format for s in plan.splits}}
-    task = _Task(out.storage, shapes, rules(config), run.config.run.partitions)
+    task = _Task(out.storage, shapes, rules(config), run.config.run.partitions, Pace())
     splits = numbered(session, plan.splits)
     size = sum(split.bytes for split in splits)
     readers = spread(
@@ -195,7 +197,8 @@ def _parse(task: _Task, batches: Batches) -> Batches:
     for bundle, splits in sources.bundles(rows):
         kept = Kept(task.rules.config.keep_rejects)
         for split in splits:
-            for events in _parse_split(task, split, selection, kept):
+            found = task.pace.in_turn(_parse_split(task, split, selection, kept))
+            for events in task.pace.held_back(found):
                 if task.seeks_last:
                     last = _later(last, events)
                 yield events

@@ -15,10 +15,11 @@ import pyarrow as pa
 
 from pipeline.errors import MachineError
 from pipeline.prepare.engine import Batches, by_key, turn
+from pipeline.prepare.pace import taken
 
 __all__ = ["ROOM", "Held", "each"]
 
-ROOM = 1 << 29  # bytes held in memory by all tasks of this process together
+ROOM = 1 << 30  # bytes held in memory by all tasks of this process together
 _COUNTED = threading.Lock()
 _held = 0
 
@@ -53,6 +54,7 @@ class Held:
         """Hold a batch."""
         if not batch.num_rows:
             return
+        taken(batch.nbytes)
         if self._writer is None and not _take(batch.nbytes):
             self._spill(batch.schema)
         if self._writer is None:

@@ -88,11 +88,13 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
     """
     events, vocab = run.artifact("events"), run.artifact("vocab")
     partitions = run.config.run.partitions
-    joined, spec = _joined(session, run, events, vocab), Spec.of(vocab)
+    spec = Spec.of(vocab)
     tasks = tasks_for(sum(f.bytes for f in events.files("data")), partitions)
     with watched(progress, "rows read"):
-        cuts = cuts_of(run.config.shards, joined, _span(events, vocab))
+        looked_at = _joined(session, run, events, vocab, paced=False)
+        cuts = cuts_of(run.config.shards, looked_at, _span(events, vocab))
         task = _Task(out.storage, cuts, run.config.shards, spec)
+        joined = _joined(session, run, events, vocab, paced=True)
         shuffled = joined.repartition(tasks, "partition")
         done = gather(mapped(shuffled, partial(_write, task), REPORT))
     kept = sum(done.counts[name] for name in NAMES)
@@ -123,14 +125,16 @@ def _span(events: Artifact, vocab: Artifact) -> Span | None:
     return Span.of(events.read_json("days.json"), vocab.counters["events_kept"])
 
 
-def _joined(session: SparkSession, run: Run, events: Artifact, vocab: Artifact) -> DataFrame:
+def _joined(
+    session: SparkSession, run: Run, events: Artifact, vocab: Artifact, *, paced: bool
+) -> DataFrame:
     """Events with rows for ids, their hash and partition.
 
     Ids without a live row share one by their hash, or drop out.
     """
     seed, partitions, spec = run.config.run.seed, run.config.run.partitions, Spec.of(vocab)
     nullable = pa.schema([pa.field(f.name, f.type) for f in EVENTS])
-    log = frame(session, events.storage, events.files("data"), nullable).selectExpr(
+    log = frame(session, events.storage, events.files("data"), nullable, paced=paced).selectExpr(
         "*", f"xxhash64(user, item, time, weight, cast({seed} as bigint)) as hash"
     )
     # Sail builds its hash table from the left side of a join: the smaller one.

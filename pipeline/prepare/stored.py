@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from pipeline.parquet import parquet_batches
 from pipeline.prepare.engine import Batches, mapped, spread, tasks_for
+from pipeline.prepare.pace import Pace
 from pipeline.storage import Storage
 from schemas.manifest import FileEntry
 
@@ -34,10 +35,17 @@ _NAMES = {
 class _Reader:
     storage: Storage
     columns: tuple[str, ...]
+    pace: Pace
+    is_paced: bool
 
 
 def frame(
-    session: SparkSession, storage: Storage, files: Sequence[FileEntry], schema: pa.Schema
+    session: SparkSession,
+    storage: Storage,
+    files: Sequence[FileEntry],
+    schema: pa.Schema,
+    *,
+    paced: bool = False,
 ) -> DataFrame:
     """The columns of `schema` from all files, in no order.
 
@@ -46,11 +54,12 @@ def frame(
         storage: the folder that paths are relative to.
         files: which files.
         schema: the columns to read, with their types.
+        paced: for a log whose rows tasks collect; reading keeps in step with them.
     """
     named = [f.path for f in files] or [""]  # Spark Connect knows no table without rows
     paths = pa.table({"path": pa.array(named, pa.string())})
     ddl = ", ".join(f"`{f.name}` {_NAMES[str(f.type)]}" for f in schema)
-    reader = _Reader(storage, tuple(schema.names))
+    reader = _Reader(storage, tuple(schema.names), Pace(), paced)
     tasks = tasks_for(sum(f.bytes for f in files), len(files))
     return mapped(spread(session, paths, "path", tasks), partial(_read, reader), ddl, reads=True)
 
@@ -58,4 +67,6 @@ def frame(
 def _read(reader: _Reader, batches: Batches) -> Batches:
     for batch in batches:
         for path in filter(None, batch.column(0).to_pylist()):
-            yield from parquet_batches(reader.storage, path, rows=_BATCH, columns=reader.columns)
+            rows = parquet_batches(reader.storage, path, rows=_BATCH, columns=reader.columns)
+            rows = reader.pace.in_turn(rows)
+            yield from reader.pace.held_back(rows) if reader.is_paced else rows

@@ -39,6 +39,7 @@ def with_events(root: Path | str, name: str, pairs: Sequence[Pair], **sections: 
         }
         out.write_table(f"data/part-{part:05d}.parquet", pa.table(columns, schema=EVENTS))
     total = len(pairs)
+    out.write_json("days.json", [("1970-01-01", total)])
     out.commit({"rows_in": total, "events": total, "rejected": 0, "merged": 0, "rejects_kept": 0})
     return run
 

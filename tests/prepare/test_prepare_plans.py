@@ -103,7 +103,7 @@ def trees(folder: Path, events: int, users: int) -> Iterator[Tree]:
     root, lax = folder / f"runs-{events}", {"max_rejects": 0.9}
     pairs = {"window": 3, "subsample": 0.01, "with_valid": True}
     yield tree(
-        root, paths, events=lax, vocab={"min_user_count": 2, "min_item_count": 2},
+        root, paths, events=lax, vocab={"min_user_count": 6, "min_item_count": 6},
         shards={"split": "time", "valid": 0.1, "test": 0.1, "pairs": pairs},
     )  # fmt: skip
     given = {
@@ -115,7 +115,7 @@ def trees(folder: Path, events: int, users: int) -> Iterator[Tree]:
     }
     yield tree(
         root, paths, run={"name": "given"}, events={**lax, "split": "part"}, shards=given,
-        vocab={"previous": "tiny", "oov_rows": 3, "min_user_count": 3},
+        vocab={"previous": "tiny", "oov_rows": 3, "min_user_count": 2, "min_item_count": 2},
     )  # fmt: skip
 
 
@@ -149,7 +149,6 @@ def actions(
     return found[0], found[1]
 
 
-@pytest.mark.cluster
 @pytest.mark.spark
 def test_no_step_of_a_plan_grows_in_one_place(
     actions: tuple[list[Action], list[Action]],
@@ -186,7 +185,6 @@ def _is_small(lines: Sequence[str], number: int) -> bool:
     )
 
 
-@pytest.mark.cluster
 @pytest.mark.spark
 @pytest.mark.parametrize("caller", BOUNDED)
 def test_ten_times_the_log_brings_no_more_rows(
