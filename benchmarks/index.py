@@ -191,7 +191,7 @@ def line_of(name: str, row: Mapping[str, Any]) -> str:
     """One row of a block."""
     numbers = {**row, "bytes": row["bytes"] / MEGA}
     cells = "".join(f"{numbers[key]:{form}}" for key, (_, form) in COLUMNS.items())
-    title = f"{name} {row['point']}"
+    title = f"{name} {row['point']}"[:30]
     return f"{title:<31}{cells}"
 
 

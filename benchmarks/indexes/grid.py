@@ -38,7 +38,7 @@ class Build:
 
 @dataclass(frozen=True)
 class Point:
-    """One build at one effort, `k` answers asked for; a rough qps (one pass over the queries)."""
+    """One build at one effort, `k` answers asked for; a rough qps."""
 
     library: str
     build: str
@@ -50,8 +50,9 @@ class Point:
 
     @property
     def label(self) -> str:
-        """Short, for tables: hnsw32 ef 40."""
-        return " ".join([self.build, *(f"{k} {v}" for k, v in self.effort.items())])
+        """Short, for tables: hnsw32 ef 40, or what a build says of itself."""
+        told = self.built.get("label", self.build)
+        return " ".join([told, *(f"{k} {v}" for k, v in self.effort.items())])
 
 
 def faiss(count: int, dim: int) -> list[Build]:

@@ -106,7 +106,7 @@ class AutoFaiss(Faiss):
             nb_cores=threads,
             verbose=30,
         )
-        return engine, {"key": told["index_key"], "param": told["index_param"]}
+        return engine, {"label": f"{told['index_key']} {told['index_param']}"}
 
 
 class HnswLib(Library):
@@ -193,8 +193,9 @@ class Auto(Library):
         config = IndexConfig.model_validate({"kind": "auto", **promise})
         choice = choose(vector_ND, query_BD[::2], query_BD[1::2], config)
         efforts = [{"setting": value} for value in choice.index.settings()]
-        told = {"kind": choice.kind, "parameters": choice.index.parameters, "efforts": efforts}
-        return choice.index, {**told, "verified": choice.verified.mean}
+        chosen = " ".join(f"{name} {value}" for name, value in choice.index.parameters.items())
+        told = {"label": f"{choice.kind} {chosen}", "verified": choice.verified.mean}
+        return choice.index, {**told, "efforts": efforts}
 
     def search(self, engine: Any, query_BD: Floats, k: int, effort: Settings) -> Rows:
         rows: Rows = engine.search(query_BD, k, effort.get("setting", 0))[1]

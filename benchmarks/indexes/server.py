@@ -22,6 +22,7 @@ import numpy as np
 from libraries import LIBRARIES, Library, Rows
 
 SINGLE = 300  # queries that are asked one by one
+PASSES, PASSES_SECONDS = 5, 0.3
 
 
 class Server:
@@ -45,13 +46,18 @@ class Server:
         return {"build_seconds": seconds, "bytes": self.library.size(engine), **told}
 
     def answer(self, name: str, part: str, k: int, effort: dict[str, Any]) -> dict[str, Any]:
-        """Answer all queries of a part on all threads; rows are left in answers.npy."""
+        """Answer all queries of a part on all threads; rows are left in answers.npy.
+
+        Seconds are the least of a few passes where they are short.
+        """
         self.library.limit(self.threads)
-        began = time.perf_counter()
-        rows = self._search(name, part, k, effort)
-        seconds = time.perf_counter() - began
+        taken: list[float] = []
+        while sum(taken) < PASSES_SECONDS and len(taken) < PASSES:
+            began = time.perf_counter()
+            rows = self._search(name, part, k, effort)
+            taken.append(time.perf_counter() - began)
         np.save(self.folder / "answers.npy", rows)
-        return {"seconds": seconds}
+        return {"seconds": min(taken)}
 
     def time(self, name: str, part: str, effort: dict[str, Any]) -> dict[str, Any]:
         """Queries a second, all at once on all threads; milliseconds of single ones on one."""
