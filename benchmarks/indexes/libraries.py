@@ -194,8 +194,11 @@ class Auto(Library):
         choice = choose(vector_ND, query_BD[::2], query_BD[1::2], config)
         efforts = [{"setting": value} for value in choice.index.settings()]
         chosen = " ".join(f"{name} {value}" for name, value in choice.index.parameters.items())
+        seconds = next(
+            one.seconds for one in choice.candidates if one.plan.kind == choice.kind and one.points
+        )
         told = {"label": f"{choice.kind} {chosen}", "verified": choice.verified.mean}
-        return choice.index, {**told, "efforts": efforts}
+        return choice.index, {**told, "build_seconds": seconds, "efforts": efforts}
 
     def search(self, engine: Any, query_BD: Floats, k: int, effort: Settings) -> Rows:
         rows: Rows = engine.search(query_BD, k, effort.get("setting", 0))[1]

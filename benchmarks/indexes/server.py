@@ -43,7 +43,8 @@ class Server:
         engine, told = self.library.build(vector_ND, settings, self.threads)
         seconds = time.perf_counter() - began
         self.engines[name] = engine
-        return {"build_seconds": seconds, "bytes": self.library.size(engine), **told}
+        sizes = {"bytes": self.library.size(engine), "all_seconds": seconds}
+        return {**sizes, "build_seconds": seconds, **told}
 
     def answer(self, name: str, part: str, k: int, effort: dict[str, Any]) -> dict[str, Any]:
         """Answer all queries of a part on all threads; rows are left in answers.npy.
