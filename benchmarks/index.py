@@ -1,7 +1,7 @@
 """Our index beside autofaiss, FAISS, hnswlib and USearch: recall, speed, bytes, build time.
 
     python benchmarks/index.py SET [--vectors RUN] [--keep FOLDER] [--max-bytes 60MB]
-        [--rows N] [--without NAME] [--plot FILE.svg] [--rounds 5] [--json]
+        [--promises 0.95 ...] [--rows N] [--without NAME] [--plot FILE.svg] [--rounds 5] [--json]
 
 SET: gowalla (places by their trained vectors, asked by users'), glove (396,000 words by angle,
 asked by others), fashion-mnist (60,000 images by angle, asked by those of its test part),
@@ -63,10 +63,11 @@ def load(args: argparse.Namespace, folder: Path) -> Set:
     return found
 
 
-def tried(one: Set, searches: Mapping[str, Search], budget: int) -> Chosen:
+def tried(args: argparse.Namespace, one: Set, searches: Mapping[str, Search]) -> Chosen:
     """By promise, each library's point; those without one are left out."""
     own: dict[str, Point] = {}
-    best: dict[str, dict[str, Point]] = {f"{promise:.2f}": {} for promise in PROMISES}
+    budget = SETS[args.set].budget
+    best: dict[str, dict[str, Point]] = {f"{promise:.2f}": {} for promise in args.promises}
     for name, search in searches.items():
         print(f"{name} ...", file=sys.stderr, flush=True)
         if name == "autofaiss":
@@ -213,6 +214,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("set", choices=sorted(SETS))
     parser.add_argument("--vectors", default="", help="gowalla: a run to take the vectors of")
     parser.add_argument("--keep", default="", help="gowalla: folder that keeps the trained run")
+    parser.add_argument("--promises", type=float, nargs="+", default=PROMISES)
     parser.add_argument("--max-bytes", default="", help="only ours and autofaiss, in 60MB, say")
     parser.add_argument("--rows", type=int, default=0, help="the first so many vectors alone")
     parser.add_argument("--without", action="append", default=[], choices=LIBRARIES)
@@ -229,14 +231,11 @@ def main() -> None:
         one = load(args, folder)
         exact = Exact.of(one.vector_ND, one.test_BD, 100)
         searches = {
-            name: Search(stack.enter_context(Process(name, folder, THREADS)), exact, PROMISES)
+            name: Search(stack.enter_context(Process(name, folder, THREADS)), exact, args.promises)
             for name in (LIBRARIES[:2] if args.max_bytes else LIBRARIES)
             if name not in args.without
         }
-        if args.max_bytes:
-            chosen = within(args.max_bytes, searches)
-        else:
-            chosen = tried(one, searches, SETS[args.set].budget)
+        chosen = within(args.max_bytes, searches) if args.max_bytes else tried(args, one, searches)
         flat = timed(chosen, searches, args.rounds)
         show(args, one, chosen, flat)
         for k, end in ((10, ".svg"), (100, "-100.svg")):

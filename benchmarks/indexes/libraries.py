@@ -194,9 +194,8 @@ class Auto(Library):
         choice = choose(vector_ND, query_BD[::2], query_BD[1::2], config)
         efforts = [{"setting": value} for value in choice.index.settings()]
         chosen = " ".join(f"{name} {value}" for name, value in choice.index.parameters.items())
-        seconds = next(
-            one.seconds for one in choice.candidates if one.plan.kind == choice.kind and one.points
-        )
+        built = [one for one in choice.candidates if one.plan.kind == choice.kind and one.points]
+        seconds = next(one.seconds for one in built if one.bytes == choice.bytes)
         told = {"label": f"{choice.kind} {chosen}", "verified": choice.verified.mean}
         return choice.index, {**told, "build_seconds": seconds, "efforts": efforts}
 
