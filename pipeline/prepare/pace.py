@@ -42,7 +42,10 @@ class Pace:
     process: str = field(default_factory=lambda: _HERE)
 
     def in_turn(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The batches, begun when fewer than READERS others are under way."""
+        """The batches, begun when fewer than READERS others are under way.
+
+        For tasks whose rows go to those that collect them, and to nothing that waits for others.
+        """
         if self.process != _HERE:
             yield from batches
             return

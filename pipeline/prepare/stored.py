@@ -35,8 +35,7 @@ _NAMES = {
 class _Reader:
     storage: Storage
     columns: tuple[str, ...]
-    pace: Pace
-    is_paced: bool
+    pace: Pace | None
 
 
 def frame(
@@ -59,7 +58,7 @@ def frame(
     named = [f.path for f in files] or [""]  # Spark Connect knows no table without rows
     paths = pa.table({"path": pa.array(named, pa.string())})
     ddl = ", ".join(f"`{f.name}` {_NAMES[str(f.type)]}" for f in schema)
-    reader = _Reader(storage, tuple(schema.names), Pace(), paced)
+    reader = _Reader(storage, tuple(schema.names), Pace() if paced else None)
     tasks = tasks_for(sum(f.bytes for f in files), len(files))
     return mapped(spread(session, paths, "path", tasks), partial(_read, reader), ddl, reads=True)
 
@@ -68,5 +67,5 @@ def _read(reader: _Reader, batches: Batches) -> Batches:
     for batch in batches:
         for path in filter(None, batch.column(0).to_pylist()):
             rows = parquet_batches(reader.storage, path, rows=_BATCH, columns=reader.columns)
-            rows = reader.pace.in_turn(rows)
-            yield from reader.pace.held_back(rows) if reader.is_paced else rows
+            # Not in turn: of two sides of a join the one would wait for the other.
+            yield from rows if reader.pace is None else reader.pace.held_back(rows)
