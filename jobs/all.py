@@ -28,7 +28,7 @@ JOBS: dict[str, Job] = {
     "shards": Job(shards.build),
     "train": Job(train.build, check=train.check, forget=train.forget),
     "export": Job(export.build),
-    "index": Job(index.build, check=index.check),
+    "index": Job(index.build, index.sources, index.check),
     "evaluate": Job(evaluate.build, check=evaluate.check),
     "report": Job(report.build),
 }

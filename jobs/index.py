@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jobs.launch import Job, main_of
 from pipeline import index
@@ -12,12 +13,17 @@ from pipeline.config import Config
 from pipeline.log import Progress
 from pipeline.run import Run
 
-__all__ = ["build", "check", "main"]
+__all__ = ["build", "check", "main", "sources"]
 
 
 def build(run: Run, out: Writer, progress: Progress) -> None:
     """Write the index artifact of a run."""
     index.build(run, out, progress)
+
+
+def sources(run: Run) -> Mapping[str, Any]:
+    """What the stage is built from beside its inputs: the index of the run before."""
+    return index.sources(run)
 
 
 def check(config: Config) -> None:
@@ -27,7 +33,7 @@ def check(config: Config) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`jobs/index.py CONFIG`."""
-    return main_of("index", Job(build, check=check), argv)
+    return main_of("index", Job(build, sources, check), argv)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,12 @@ LAWS_IF_ASKED: dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]] = {
         ),
         (("pairs_with_valid_found",), ("pairs_with_valid_counted",)),
     ],
+    "index": [
+        (("indexed",), ("kept", "changed", "new")),
+        (("indexed_before",), ("kept", "changed", "removed")),
+        (("base_places",), ("in_base", "tombstones")),
+        (("indexed",), ("in_base", "in_delta")),
+    ],
 }
 
 # What a rule can drop a row of the log for, and the key that asks for it, in their order.

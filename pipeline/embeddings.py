@@ -143,6 +143,10 @@ class Vectors:
                 found[place] = raw
         return found
 
+    def range_ids(self, first: int) -> pa.ChunkedArray:
+        """Raw ids of the range of rows that begins with `first`, null where a row has none."""
+        return self._column(first // RANGE, "id")
+
     def find(self, raw: str) -> int:
         """The row of a raw id.
 

@@ -39,6 +39,7 @@ class Planted:
     titles: list[str] = field(default_factory=list)
     retired: frozenset[str | None] = frozenset()  # None for rows without an id
     vocab_rows: int = 1 << 20
+    continues: str = ""  # folder of the run whose rows it keeps
 
     def store(self, root: Path | str, **sections: Any) -> Run:
         """Write events, vocab, shards and train."""
@@ -78,6 +79,8 @@ class Planted:
             for first in range(0, len(ids), self.vocab_rows):
                 path = f"{side}/part-{first // self.vocab_rows:05d}.parquet"
                 out.write_table(path, tables[side].slice(first, self.vocab_rows))
+        if self.continues:
+            out.write_json("previous.json", {"continues": self.continues}, volatile=True)
         out.commit({
             "events_in": total, "events_kept": total, "events_dropped": 0, **counted(**tables),
         })  # fmt: skip

@@ -121,6 +121,8 @@ class Config(Section):
             )
         if self.train.objective == "rating" and not self.events.weight:
             raise ValueError("events.weight: needed for train.objective = 'rating'")
+        if self.index.carry_over and not self.vocab.previous:
+            raise ValueError("index.carry_over: needs vocab.previous, whose index is kept")
         self._weights()
         if self.train.launcher == "inline" and self.train.workers not in (1, "auto"):
             raise ValueError("train.workers: 1 with train.launcher = 'inline'")

@@ -72,6 +72,13 @@ class IndexConfig(Section):
         ge=1,
         description="held-out users' vectors to measure with, and as many others to tune with",
     )
+    carry_over: float = Field(
+        0,
+        ge=0,
+        le=1,
+        description="keep the index of the run before, until new, changed and removed items are "
+        "this share of all; 0: build anew",
+    )
     threads: int = Field(0, ge=0, json_schema_extra=ELSEWHERE, description="0: all cores")
     hnsw: HnswConfig = HnswConfig()
     ivf: IvfConfig = IvfConfig()

@@ -4,6 +4,7 @@ from pipeline.index.auto import choose
 from pipeline.index.contract import Index
 from pipeline.index.hunt import Choice
 from pipeline.index.kinds import INDEXES, check_kind, kind_of
+from pipeline.index.previous import sources
 from pipeline.index.reader import IndexReader, open_index
 from pipeline.index.stage import build
 
@@ -17,4 +18,5 @@ __all__ = [
     "choose",
     "kind_of",
     "open_index",
+    "sources",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import faiss
 import numpy as np
@@ -16,13 +16,35 @@ from numpy.typing import NDArray
 
 from pipeline.config import IndexConfig
 
-__all__ = ["Floats", "Index", "K", "Rows", "threads"]
+__all__ = ["Floats", "Index", "K", "Rows", "Searchable", "threads"]
 
 # Neighbours asked for where recall is measured and promised: recall is recall@10.
 K = 10
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
+
+
+class Searchable(Protocol):
+    """What can be asked and measured: an index, or several behind one search."""
+
+    @property
+    def knob(self) -> str:
+        """See `Index`."""
+        ...
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        """See `Index`."""
+        ...
+
+    def settings(self) -> list[int]:
+        """See `Index.settings`."""
+        ...
+
+    def search(self, query_BD: Floats, k: int, setting: int = 0) -> tuple[Floats, Rows]:
+        """See `Index.search`."""
+        ...
 
 
 class Index(ABC):
@@ -35,7 +57,7 @@ class Index(ABC):
     the first will do; a `spare` kind is tried where no other will.
     """
 
-    knob: ClassVar[str] = ""
+    knob: str = ""
     exact: ClassVar[bool] = False
     tries: ClassVar[int] = 1
     spare: ClassVar[bool] = False

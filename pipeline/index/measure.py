@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.artifact import Artifact
-from pipeline.index.contract import Floats, Index, K, Rows, threads
+from pipeline.index.contract import Floats, K, Rows, Searchable, threads
 from pipeline.score import top_k
 
 __all__ = [
@@ -94,7 +94,7 @@ def truth_of(query_BD: Floats, item_ND: Floats, k: int = K) -> Truth:
     return Truth(query_BD, score_Bk.min(axis=1, initial=np.inf), k)
 
 
-def recall(index: Index, truth: Truth, item_ND: Floats, setting: int = 0) -> float:
+def recall(index: Searchable, truth: Truth, item_ND: Floats, setting: int = 0) -> float:
     """Share of the K best that the index finds, 0 to 1.
 
     Scores of its answers are recomputed from the raw vectors; one that reaches the exact
@@ -104,7 +104,7 @@ def recall(index: Index, truth: Truth, item_ND: Floats, setting: int = 0) -> flo
     return float(found_B.mean()) if len(found_B) else 1.0
 
 
-def recalls(index: Index, truth: Truth, item_ND: Floats, setting: int = 0) -> Doubles:
+def recalls(index: Searchable, truth: Truth, item_ND: Floats, setting: int = 0) -> Doubles:
     """The same of each query, float64 [B]."""
     _, row_Bk = index.search(truth.query_BD, truth.k, setting)
     score_Bk = _rescore(truth.query_BD, row_Bk, item_ND)
@@ -113,7 +113,7 @@ def recalls(index: Index, truth: Truth, item_ND: Floats, setting: int = 0) -> Do
     return np.asarray(found_Bk.mean(axis=1), np.float64)
 
 
-def latency(index: Index, truth: Truth, setting: int = 0) -> Latency:
+def latency(index: Searchable, truth: Truth, setting: int = 0) -> Latency:
     """Time of single queries on one thread, the second time that each is asked."""
     return _timed(lambda query_1D: index.search(query_1D, truth.k, setting), truth)
 

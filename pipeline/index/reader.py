@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from pipeline.artifact import Artifact
-from pipeline.index.contract import Floats, Index, Rows
+from pipeline.index.carrying import revive
+from pipeline.index.contract import Floats, Rows, Searchable
 from pipeline.index.kinds import kind_of
 from pipeline.score import RowLists, hits, widths
 
@@ -29,7 +30,7 @@ class IndexReader:
 
     artifact: Artifact
     spec: dict[str, Any]
-    index: Index
+    index: Searchable
     row_N: Rows
 
     @property
@@ -89,4 +90,5 @@ def open_index(artifact: Artifact) -> IndexReader:
     kind = kind_of(spec["kind"])
     index = kind.load(artifact.read("items.faiss"), spec["parameters"])
     row_N = artifact.read_table("ids.parquet", ["row"])["row"].to_numpy()
-    return IndexReader(artifact, spec, index, row_N)
+    found = revive(artifact, spec, index) if spec.get("living") else index
+    return IndexReader(artifact, spec, found, row_N)

@@ -3,7 +3,8 @@
 Files beside `items.faiss` and `ids.parquet` (row, id):
 
     spec.json     {kind, parameters, knob, metric, dim, items, bytes, estimate, sha256,
-                   promise: null or {recall_at_10, max_bytes, max_latency_ms}}
+                   promise: null or {recall_at_10, max_bytes, max_latency_ms},
+                   living: null, or see `carrying`, whose other files are then there too}
     recall.json   {k, queries, queries_from, "recall@10", knob, setting,
                    curve: [{setting, "recall@10"}],
                    promise: null or {recall_at_10, max_bytes, max_latency_ms, tuning_queries,
@@ -34,7 +35,8 @@ from pipeline.artifact import Artifact, Writer
 from pipeline.config import IndexConfig
 from pipeline.embeddings import Spec, Vectors
 from pipeline.index.auto import check_vectors, choose
-from pipeline.index.contract import Floats, Index, Rows, threads
+from pipeline.index.carrying import Kept, keep
+from pipeline.index.contract import Floats, Rows, Searchable, threads
 from pipeline.index.frontier import frontier
 from pipeline.index.hunt import Choice
 from pipeline.index.kinds import kind_of
@@ -85,10 +87,12 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
         item_ND = items.load() if len(row_N) == items.count else items.gather(row_N)
         users = _users(run, shards)
         progress.update(0, len(row_N), "items")
-        made = _made(item_ND, users, config, run.config.run.seed, progress)
+        check_vectors(items=item_ND, users=users.verifying_BD)
+        truth = truth_of(users.verifying_BD, item_ND)
+        made = _kept(run, row_N, item_ND, truth, progress)
+        made = made or _made(item_ND, users, config, run.config.run.seed, progress)
         progress.update(len(row_N), len(row_N), "items")
         size = _write(out, made, items, row_N)
-        truth = truth_of(users.verifying_BD, item_ND)
         points = _curve(made.index, truth, item_ND, progress)
         exact = exact_latency(item_ND, truth)
     chosen = points[0]
@@ -101,9 +105,10 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
     out.commit(
         {
             "items_in": spec.items,
-            "indexed": int(made.index.engine.ntotal),
+            "indexed": made.items,
             "not_live": spec.items - len(row_N),
             "queries": len(truth.query_BD),
+            **(made.kept.living.carried.counters() if made.kept else {}),
         },
         measured={
             "ms_per_query": chosen.milliseconds,
@@ -134,11 +139,17 @@ def _users(run: Run, shards: Artifact) -> _Users:
 
 @dataclass(frozen=True)
 class _Made:
-    """The index, and how it was chosen where something was promised."""
+    """The index, its bytes, and how it was chosen or what was kept.
+
+    `choice` is there where something was promised, `kept` of an index that was carried over.
+    """
 
     kind: str
-    index: Index
-    choice: Choice | None
+    index: Searchable
+    data: bytes
+    items: int
+    choice: Choice | None = None
+    kept: Kept | None = None
 
     def candidates_json(self) -> list[dict[str, Any]]:
         """What became of every candidate."""
@@ -153,17 +164,31 @@ def _made(
     if config.promised:
         tuning_BD, verifying_BD = users.tuning_BD, users.verifying_BD
         choice = choose(item_ND, tuning_BD, verifying_BD, config, seed, progress)
-        return _Made(choice.kind, choice.index, choice)
-    check_vectors(items=item_ND, users=users.verifying_BD)
+        index = choice.index
+        return _Made(choice.kind, index, index.save(), index.engine.ntotal, choice)
     kind, (items, dim) = kind_of(config.kind), item_ND.shape
     index = kind.build(item_ND, kind.plan(items, dim, config), seed)
-    return _Made(config.kind, index, None)
+    return _Made(config.kind, index, index.save(), index.engine.ntotal)
+
+
+def _kept(run: Run, row_N: Rows, item_ND: Floats, truth: Truth, progress: Progress) -> _Made | None:
+    """What was carried over, None where all is to be built anew."""
+    if not run.config.index.carry_over:
+        return None
+    found = keep(run, row_N, item_ND, truth)
+    if isinstance(found, str):
+        progress.note(f"built anew: {found}")
+        return None
+    return _Made(found.kind, found.living, found.data, found.living.items, kept=found)
 
 
 def _write(out: Writer, made: _Made, items: Vectors, row_N: Rows) -> int:
     """Write index, ids and spec; returns the bytes of the index."""
-    index, data = made.index, made.index.save()
-    out.write("items.faiss", data)
+    index, kept, choice = made.index, made.kept, made.choice
+    out.write("items.faiss", made.data)
+    living = kept.write(out, row_N) if kept else None
+    promise = choice.promise if choice else kept.promise if kept else None
+    size = len(made.data) + (living["delta_bytes"] if living else 0)
     out.write_table(
         "ids.parquet", pa.table([pa.array(row_N), pa.array(items.ids(row_N))], schema=_IDS)
     )
@@ -176,16 +201,17 @@ def _write(out: Writer, made: _Made, items: Vectors, row_N: Rows) -> int:
             "metric": "inner_product",
             "dim": items.dim,
             "items": len(row_N),
-            "bytes": len(data),
-            "estimate": type(index).estimate(len(row_N), items.dim, index.parameters),
+            "bytes": size,
+            "estimate": kind_of(made.kind).estimate(len(row_N), items.dim, index.parameters),
             "sha256": next(e.sha256 for e in out.entries if e.path == "items.faiss"),
-            "promise": made.choice.promise.as_json() if made.choice else None,
+            "promise": promise.as_json() if promise else None,
+            "living": living,
         },
     )
-    return len(data)
+    return size
 
 
-def _curve(index: Index, truth: Truth, item_ND: Floats, progress: Progress) -> list[_Measured]:
+def _curve(index: Searchable, truth: Truth, item_ND: Floats, progress: Progress) -> list[_Measured]:
     """What was planned first, then every other setting of the knob."""
     planned = index.parameters.get(index.knob, 0)
     settings = [planned, *(s for s in index.settings() if s != planned)]
@@ -211,11 +237,14 @@ def _recall_json(
         "knob": index.knob,
         "setting": points[0].setting,
         "curve": [{"setting": p.setting, f"recall@{K}": p.recall} for p in rising],
-        "promise": _promise_json(made.choice, len(users.tuning_BD)) if made.choice else None,
+        "promise": _promise_json(made, len(users.tuning_BD)),
     }
 
 
-def _promise_json(choice: Choice, tuning: int) -> dict[str, Any]:
+def _promise_json(made: _Made, tuning: int) -> dict[str, Any] | None:
+    choice = made.choice
+    if choice is None:
+        return made.kept.promise_json() if made.kept else None
     return {
         **choice.promise.as_json(),
         "tuning_queries": tuning,
@@ -234,7 +263,7 @@ def _promise_json(choice: Choice, tuning: int) -> dict[str, Any]:
     }
 
 
-def _point_json(index: Index, point: _Measured, size: int) -> dict[str, Any]:
+def _point_json(index: Searchable, point: _Measured, size: int) -> dict[str, Any]:
     return {
         "parameter": index.knob or "exact",
         "value": point.setting if index.knob else None,

@@ -1,0 +1,114 @@
+"""An index that is carried over, beside the same built anew: recall, speed, seconds.
+
+    python benchmarks/living.py [--set glove] [--kind hnsw] [--rows N] [--changed 0.05]
+        [--removed 0.05] [--new 0.05] [--rounds 5] [--json]
+
+The base is built over a set's vectors but a share that is new later; then a share of them gets
+the vectors of others that were never in it, and another share is removed. Both indexes then hold
+the same items and answer the same queries, in turns, on two threads. Seconds are those of the
+delta and of the whole new build. Prints a table; with --json one flat JSON object last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from indexes.process import Exact
+from indexes.vectors import SETS, Source
+
+from pipeline.config import IndexConfig
+from pipeline.index import INDEXES
+from pipeline.index.carrying import delta_of
+from pipeline.index.contract import Floats, threads
+from pipeline.index.living import Carried, Living, carry_over
+
+THREADS = 2
+
+
+def nights(vector_ND: Floats, args: argparse.Namespace) -> tuple[Floats, Floats, Carried]:
+    """Vectors of the base, those of the live items, and what is carried over."""
+    draw = np.random.default_rng(1)
+    shuffled_ND = vector_ND[draw.permutation(len(vector_ND))]
+    counts = {name: int(len(vector_ND) * getattr(args, name)) for name in ("changed", "new")}
+    items = len(vector_ND) - counts["changed"]
+    before = items - counts["new"]
+    changed, removed = np.split(
+        draw.permutation(before)[: counts["changed"] + int(before * args.removed)],
+        [counts["changed"]],
+    )
+    new_RD = shuffled_ND[:items].copy()
+    new_RD[changed] = shuffled_ND[items:]
+    same_R, live = np.ones(before, bool), np.ones(items, bool)
+    live[removed] = False
+    same_R[changed] = same_R[removed] = False
+    row_N = np.flatnonzero(live)
+    carried = carry_over(row_N, np.arange(before), same_R, np.arange(before))
+    return shuffled_ND[:before], new_RD[row_N], carried
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Build base, delta and the new index; ask both in turns."""
+    found = SETS[args.set].load(Source("", Path()))
+    old_PD, item_ND, carried = nights(found.vector_ND[: args.rows or None], args)
+    kind, config = INDEXES[args.kind], IndexConfig(kind=args.kind)
+    plan = kind.plan(*item_ND.shape, config)
+    with threads(THREADS):
+        base = kind.build(old_PD, kind.plan(*old_PD.shape, config), 1)
+        began = time.perf_counter()
+        _, delta = delta_of(item_ND[carried.delta_M], config, 1)
+        living = Living(base, delta, carried)
+        seconds = {"living": time.perf_counter() - began}
+        began = time.perf_counter()
+        sides = {"living": living, "anew": kind.build(item_ND, plan, 1)}
+        seconds["anew"] = time.perf_counter() - began
+        exact = Exact.of(item_ND, found.test_BD, 10)
+        taken: dict[str, list[float]] = {name: [] for name in sides}
+        rows = {}
+        for _ in range(args.rounds):
+            for name, index in sides.items():
+                began = time.perf_counter()
+                _, rows[name] = index.search(found.test_BD, 10)
+                taken[name].append(len(found.test_BD) / (time.perf_counter() - began))
+    flat: dict[str, Any] = dict(carried.counters())
+    for name in sides:
+        flat[f"{name}.recall"] = round(exact.recall(rows[name]), 4)
+        flat[f"{name}.qps"] = round(statistics.median(taken[name]), 1)
+        flat[f"{name}.build_seconds"] = round(seconds[name], 3)
+    ratios = [a / b for a, b in zip(taken["living"], taken["anew"], strict=True)]
+    flat["qps_over_anew"] = round(statistics.median(ratios), 3)
+    flat["build_over_anew"] = round(seconds["living"] / seconds["anew"], 4)
+    flat["recall_below_anew"] = round(flat["anew.recall"] - flat["living.recall"], 4)
+    return flat
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
+    parser.add_argument("--set", choices=sorted(set(SETS) - {"gowalla"}), default="glove")
+    parser.add_argument("--kind", choices=sorted(INDEXES), default="hnsw")
+    parser.add_argument("--rows", type=int, default=0, help="the first so many vectors alone")
+    for name in ("changed", "removed", "new"):
+        parser.add_argument(f"--{name}", type=float, default=0.05, help="share of the items")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    flat = measure(args)
+    names = ("kept", "changed", "new", "removed")
+    print(f"{args.set}, {args.kind}: " + ", ".join(f"{flat[n]:,} {n}" for n in names))
+    print(f"{'':<9}{'recall@10':>11}{'qps':>10}{'build s':>10}")
+    for side in ("living", "anew"):
+        row = [flat[f"{side}.{name}"] for name in ("recall", "qps", "build_seconds")]
+        print(f"{side:<9}{row[0]:>11.4f}{row[1]:>10,.0f}{row[2]:>10.2f}")
+    print(f"carried over: {flat['qps_over_anew']} x qps, {flat['build_over_anew']} x build time, "
+          f"{flat['recall_below_anew']} less recall")  # fmt: skip
+    if args.json:
+        print(json.dumps(flat))
+
+
+if __name__ == "__main__":
+    main()
