@@ -18,10 +18,12 @@ from schemas.stages import STAGES
 __all__ = [
     "metrics_of",
     "print_diff",
+    "print_exported",
     "print_items",
     "print_plan",
     "print_stages",
     "print_summary",
+    "print_told",
 ]
 
 
@@ -121,6 +123,45 @@ def print_items(one: Run, found: list[Any], as_json: bool) -> None:
         cells = [hit.item, *([titles.get(hit.item, "")] if titles else [])]
         table.add_row(str(rank), f"{hit.score:.3f}", *(Text(_on_a_line(cell)) for cell in cells))
     _console().print(table)
+
+
+def print_told(told: Any, output: str, as_json: bool) -> None:
+    """What became of the users of a file: a line for each reason there is, with examples."""
+    if as_json:
+        print(json.dumps(told.as_json()))
+        return
+    console = _console()
+    console.print(Text(f"{told.rows:,} answers in {output}"), soft_wrap=True)
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("users asked for", f"{told.users_in:,}", "")
+    for fate, what in told.fates.items():
+        if count := told.counts[fate]:
+            named = ", ".join(_on_a_line(one) for one in told.examples[fate] if one)
+            some = (
+                f" ({named}{', ...' if count > 3 else ''})" if fate != "answered" and named else ""
+            )
+            table.add_row(f"  {fate.replace('_', ' ')}", f"{count:,}", Text(f"{what}{some}"))
+    console.print(table)
+
+
+def print_exported(manifest: Mapping[str, Any], output: str) -> None:
+    """What an export wrote."""
+    size = si(sum(one["bytes"] for one in manifest["files"])) + "B"
+    sides = [
+        f"{manifest[side]['count']:,} {side}" for side in ("users", "items") if side in manifest
+    ]
+    out = [f"{' and '.join(sides)}, {manifest['dim']} x {manifest['dtype']}, {size} in {output}"]
+    left = sum(manifest[side]["left_out"] for side in ("users", "items") if side in manifest)
+    out += [f"{left:,} rows without an id in use are left out"] if left else []
+    out += [f"ids: {manifest['ids']}"]
+    if manifest["dtype"] != "float32":
+        kept = f"{manifest['recall@10']:.4f} of {manifest['queries']:,} users"
+        out += [f"recall@10 against float32: {kept}"]
+    for line in out:
+        _console().print(Text(line), soft_wrap=True)
 
 
 def print_diff(found: dict[str, Any], after: Run) -> None:

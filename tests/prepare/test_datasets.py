@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import datasets
+from pipeline.cache import cache_folder
 from pipeline.config import load
 from pipeline.datasets import DATASETS, Dataset, resolve
 from pipeline.errors import ConfigError, MachineError
@@ -100,7 +101,7 @@ def test_examples_name_files_that_exist(example: Path) -> None:
 
 def test_a_pinned_file_in_the_cache_has_its_known_size() -> None:
     """Only where the data set was fetched before: tests do not need the network."""
-    path = Path(datasets._cache() / "movielens-100k" / DATASETS["movielens-100k"].sha256[:16])
+    path = Path(cache_folder() / "movielens-100k" / DATASETS["movielens-100k"].sha256[:16])
     if not path.exists():
         pytest.skip("MovieLens-100K is not in the cache; `make demo` fetches it")
     assert (path / "ml-100k.inter").stat().st_size == 1_979_230

@@ -1,0 +1,67 @@
+"""A file for PostgreSQL's COPY, and SQL that loads it into a table of pgvector."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import InputError
+from pipeline.formats.contract import Block, Table
+from pipeline.formats.lines import NUMBERS, joined, replaced, write_lines
+
+__all__ = ["pgvector"]
+
+# COPY's text format (PostgreSQL's manual, COPY, "Text Format").
+_ESCAPED = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+# Type, and the most coordinates that its HNSW index takes.
+_TYPES = {"float32": ("vector", 2000), "float16": ("halfvec", 4000)}
+
+_SQL = """-- psql -f {side}.sql, in this folder
+CREATE EXTENSION IF NOT EXISTS vector;
+CREATE TABLE {side} (
+  row bigint PRIMARY KEY,
+  id text NOT NULL,
+  count bigint NOT NULL,
+  embedding {kind}({dim}) NOT NULL
+);
+\\copy {side} (row, id, count, embedding) FROM '{side}.copy'
+CREATE INDEX ON {side} USING hash (id);
+{index}
+-- The best first: SELECT id FROM {side} ORDER BY embedding <#> '[...]' LIMIT 10;
+"""
+_INDEX = "CREATE INDEX ON {side} USING hnsw (embedding {kind}_ip_ops);"
+_NO_INDEX = "-- No index: pgvector's HNSW takes at most {most} coordinates of a {kind}."
+
+
+def pgvector(table: Table, folder: Path) -> None:
+    """`SIDE.copy` and `SIDE.sql`.
+
+    Raises:
+        InputError: an id holds a NUL character, which PostgreSQL cannot store.
+    """
+    kind, most = _TYPES[table.dtype]
+    index = (_INDEX if table.dim <= most else _NO_INDEX).format(
+        side=table.side, kind=kind, most=most
+    )
+    sql = _SQL.format(side=table.side, kind=kind, dim=table.dim, index=index)
+    (folder / f"{table.side}.sql").write_text(sql, encoding="utf-8")
+    with (folder / f"{table.side}.copy").open("wb") as raw:
+        for block in (piece for whole in table.blocks() for piece in whole.pieces(NUMBERS)):
+            _check(block, table.side)
+            vector = pc.binary_join_element_wise("[", joined(block.vector_ND, ","), "]", "")
+            numbers = (pc.cast(pa.array(n), pa.string()) for n in (block.row_N, block.count_N))
+            row, count = numbers
+            write_lines(raw, [row, replaced(block.ids, _ESCAPED), count, vector], "\t")
+
+
+def _check(block: Block, side: str) -> None:
+    nul = block.ids.filter(pc.match_substring(block.ids, "\0"))
+    if len(nul):
+        raise InputError(
+            f"{len(nul):,} {side} have a NUL character in their id, the first is "
+            f"{json.dumps(nul[0].as_py())}: PostgreSQL cannot store it",
+            todo="Choose another format",
+        )
