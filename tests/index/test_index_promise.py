@@ -127,7 +127,7 @@ def test_a_knob_is_no_higher_than_it_must_be(item_ND: Floats) -> None:
 
 
 def test_the_choice_and_its_bytes_do_not_depend_on_threads_or_the_clock() -> None:
-    item_ND, found = clustered(3000, 0), set()
+    item_ND, found = clustered(2500, 0), set()
     for count in (1, 2, 2):
         with threads(count):
             choice = promised(item_ND, recall_at_10=0.95)

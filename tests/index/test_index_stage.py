@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from jobs import export as export_job
 from jobs import index as index_job
 from pipeline.artifact import Artifact
 from pipeline.embeddings import Vectors
-from pipeline.errors import ConfigError, CorruptArtifactError, PromiseError
+from pipeline.errors import ConfigError, CorruptArtifactError, PromiseError, StaleArtifactError
 from pipeline.index import INDEXES, auto, open_index
 from pipeline.index.flat import Flat
 from pipeline.index.measure import choose_users, recall, truth_of
@@ -144,6 +145,25 @@ def test_a_flipped_byte_never_reaches_faiss(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(CorruptArtifactError, match=r"items\.faiss"):
         open_index(art)
+
+
+def test_a_file_cut_short_never_reaches_faiss(tmp_path: Path) -> None:
+    art = of(clusters(), tmp_path)
+    path = art.storage.local_path("items.faiss")
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(CorruptArtifactError, match=r"items\.faiss"):
+        open_index(art)
+
+
+def test_an_index_of_a_newer_program_is_named(tmp_path: Path) -> None:
+    run = clusters().store(tmp_path)
+    path = indexed(run).storage.local_path("manifest.json")
+    manifest = json.loads(path.read_text())
+    ours = manifest["version"]
+    path.write_text(json.dumps({**manifest, "version": ours + 1}))
+    said = rf"'index' has version {ours + 1} of its contract, this program reads {ours}"
+    with pytest.raises(StaleArtifactError, match=said):
+        open_index(run.artifact("index"))
 
 
 def test_rows_map_back_to_ids(tmp_path: Path) -> None:
