@@ -7,7 +7,8 @@
     verify   on others, by an interval; PromiseError where no candidate keeps the promise
 
 Costs are counted (`pipeline.index.cost`), so that the same vectors and queries give the same
-choice every time, on any number of threads. The clock has a say only where milliseconds are promised.
+choice every time, on any number of threads. The clock has a say only where milliseconds are
+promised.
 
 Legend: B queries, N items, D coordinates.
 """

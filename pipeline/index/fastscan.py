@@ -37,9 +37,8 @@ class FastScan(Inverted):
 
     `refine` times the answers wanted are ranked anew with `refine_bits` a coordinate.
 
-    On 398,000 word vectors of 50 coordinates a segment per coordinate was best, for so fine codes
-    leave little to rank anew, and half the usual lists, for codes cost less than turning to
-    a list.
+    On 394,000 word vectors of 50 coordinates a segment per coordinate was best, for so fine codes
+    leave little to rank anew.
     """
 
     tries = 3

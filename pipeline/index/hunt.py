@@ -17,13 +17,11 @@ from pipeline.index.frontier import Candidate, Measured, lines
 from pipeline.index.kinds import INDEXES
 from pipeline.index.measure import Latency, Truth, latency, recalls
 from pipeline.index.promise import Interval, Promise, interval_of
-from pipeline.index.trial import Trial
+from pipeline.index.trial import WORTH, Trial
 from pipeline.index.tune import Point, tuned
 
 __all__ = ["Choice", "Hunt"]
 
-# Having built one kind, another must look so much cheaper to be built as well.
-_WORTH = 0.8
 _BEATEN = "not expected to win"
 # Verifications in all: after one that fails, tuning aims higher by what was missing.
 _ATTEMPTS = 3
@@ -151,7 +149,7 @@ class Hunt:
         if self.best.microseconds > ceiling:
             return trial.microseconds < self.best.microseconds
         if self.best.sure(self.verified) >= aim:
-            cheaper = trial.microseconds < _WORTH * self.best.microseconds
+            cheaper = trial.microseconds < WORTH * self.best.microseconds
             return trial.recall >= aim and cheaper
         return trial.recall >= aim or trial.recall > self.best.recall
 

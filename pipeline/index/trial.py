@@ -17,12 +17,16 @@ from pipeline.index.kinds import INDEXES
 from pipeline.index.measure import Truth, truth_of
 from pipeline.index.tune import Point, tuned
 
-__all__ = ["Trial", "tried"]
+__all__ = ["WORTH", "Trial", "tried"]
 
 # Items that kinds are tried with, at most, and at most this share of them; queries.
 _ITEMS = 8192
 _SHARE = 4
 _QUERIES = 300
+# What takes so many times as long to build as another kind, or is built when another has been,
+# must look cheaper by this factor.
+_LONG = 2
+WORTH = 0.8
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,12 @@ class Trial:
     recall: float
     microseconds: float
 
-    def order(self, aim: float) -> tuple[float, ...]:
+    @property
+    def exact(self) -> bool:
+        """Whether its kind is: that takes no time to build."""
+        return INDEXES[self.plan.kind].exact
+
+    def order(self, aim: float) -> tuple[float, float]:
         """Sorts what reaches the aim first, by cost; then by what is missing."""
         return (0.0, self.microseconds) if self.recall >= aim else (1.0, -self.recall)
 
@@ -57,7 +66,19 @@ def tried(
             break
         for name in dict.fromkeys(plan.kind for plan in plans if INDEXES[plan.kind].spare == spare):
             found += look.best([plan for plan in plans if plan.kind == name])
-    return sorted(found, key=lambda trial: trial.order(aim))
+    return _ordered(found, aim)
+
+
+def _ordered(trials: list[Trial], aim: float) -> list[Trial]:
+    """The cheapest first; what takes long to build must look so much cheaper than the others."""
+    least = min((trial.plan.seconds for trial in trials if not trial.exact), default=0.0)
+
+    def order(trial: Trial) -> tuple[float, float]:
+        missing, figure = trial.order(aim)
+        long = not missing and trial.plan.seconds > _LONG * least
+        return missing, figure / WORTH if long else figure
+
+    return sorted(trials, key=order)
 
 
 @dataclass(frozen=True)
