@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from pipeline.index.measure import choose_users, recall, truth_of
 from pipeline.log import Quiet
 from pipeline.run import Run
 from pipeline.score import RowLists
+from schemas.manifest import Manifest
 
 
 def indexed(run: Run) -> Artifact:
@@ -158,9 +158,11 @@ def test_a_file_cut_short_never_reaches_faiss(tmp_path: Path) -> None:
 def test_an_index_of_a_newer_program_is_named(tmp_path: Path) -> None:
     run = clusters().store(tmp_path)
     path = indexed(run).storage.local_path("manifest.json")
-    manifest = json.loads(path.read_text())
-    ours = manifest["version"]
-    path.write_text(json.dumps({**manifest, "version": ours + 1}))
+    one = Manifest.model_validate_json(path.read_bytes())
+    ours, newer = one.version, one.version + 1
+    content = Manifest.content_hash(one.contract, newer, one.files, one.counters)
+    newer_one = one.model_copy(update={"version": newer, "content": content})
+    path.write_text(newer_one.model_dump_json())
     said = rf"'index' has version {ours + 1} of its contract, this program reads {ours}"
     with pytest.raises(StaleArtifactError, match=said):
         open_index(run.artifact("index"))
