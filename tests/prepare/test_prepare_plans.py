@@ -103,7 +103,7 @@ def trees(folder: Path, events: int, users: int) -> Iterator[Tree]:
     root, lax = folder / f"runs-{events}", {"max_rejects": 0.9}
     pairs = {"window": 3, "subsample": 0.01, "with_valid": True}
     yield tree(
-        root, paths, events=lax, vocab={"min_user_count": 6, "min_item_count": 6},
+        root, paths, events=lax, vocab={"min_user_count": 5, "min_item_count": 5},
         shards={"split": "time", "valid": 0.1, "test": 0.1, "pairs": pairs},
     )  # fmt: skip
     given = {
@@ -140,7 +140,7 @@ def actions(
         with pytest.MonkeyPatch.context() as patch, watched() as those:
             for name, value in {
                 "engine.TASK_BYTES": 1024, "sources.TASK_BYTES": 2048, "text._CUT": 2048,
-                "ranking._RANGE_ROWS": 8, "ranking._SAMPLE": 4,
+                "ranking._RANGE_ROWS": 4, "ranking._SAMPLE": 2,
             }.items():  # fmt: skip
                 many = 1 if name.endswith("_SAMPLE") else scale
                 patch.setattr(f"pipeline.prepare.{name}", value * many)
