@@ -106,6 +106,7 @@ class Search:
     exact: Exact
     promises: Sequence[float]
     points: list[Point] = field(default_factory=list)
+    kept: set[str] = field(default_factory=set)
 
     def over(self, builds: Sequence[Build]) -> None:
         """Build and try all."""
@@ -113,10 +114,10 @@ class Search:
             built = self.process.ask("build", name=build.name, settings=build.settings)
             for view in build.views:
                 self._ladder(build, view, built, 10)
-            kept = {p.build for p in (self.best(promise) for promise in self.promises) if p}
-            kept |= {"default"} & {b.name for b in builds}
-            self.process.ask("keep", names=sorted(kept))
-            if build.name in kept:
+            best = [self.best(promise) for promise in self.promises]
+            self.kept = {p.build for p in best if p} | {"default"} & {b.name for b in builds}
+            self.process.ask("keep", names=sorted(self.kept))
+            if build.name in self.kept:
                 for view in build.views:
                     self._ladder(build, view, built, 100)
 
@@ -124,6 +125,21 @@ class Search:
         """The fastest point that keeps it."""
         able = [p for p in self.points if p.k == k and p.recall >= promise]
         return max(able, key=lambda p: p.qps, default=None)
+
+    def drawn(self, k: int) -> list[Point]:
+        """Points of builds that are still there which none beats in recall and speed."""
+        found: list[Point] = []
+        here = [p for p in self.points if p.k == k and (p.build in self.kept or not self.kept)]
+        for point in sorted(here, key=lambda p: (-p.recall, -p.qps)):
+            if not found or point.qps > found[-1].qps:
+                found.append(point)
+        return found[::-1]
+
+    def again(self, point: Point) -> float:
+        """Queries per second of a point, measured anew."""
+        words = {"name": point.build, "part": "test", "k": point.k, "effort": point.effort}
+        rows, seconds = self.process.answers(**words)
+        return len(rows) / seconds
 
     def try_one(self, name: str, effort: Settings, built: dict[str, Any], k: int) -> Point:
         """Ask the test queries once."""
