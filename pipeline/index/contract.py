@@ -107,7 +107,7 @@ class Index(ABC):
         return 0, 0
 
     def variants(self) -> list[dict[str, int]]:
-        """Other parameters of searching that are worth trying with every value of the knob."""
+        """Other parameters of searching to try with every value of the knob, cheapest first."""
         return [{}]
 
     def at(self, parameters: Mapping[str, int]) -> Self:

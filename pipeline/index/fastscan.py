@@ -54,7 +54,7 @@ class FastScan(Inverted):
         if asked.segments > dim:
             raise ConfigError(
                 f"index.ivf.segments: {asked.segments} segments of {dim} coordinates; "
-                f"allowed: 1 to {dim}, or 0 for one per two coordinates"
+                f"allowed: 1 to {dim}, or 0 for the kind's own choice"
             )
         return {
             **lists_of(items, config, 2),

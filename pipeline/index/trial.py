@@ -17,7 +17,7 @@ from pipeline.index.kinds import INDEXES
 from pipeline.index.measure import Truth, truth_of
 from pipeline.index.tune import Point, tuned
 
-__all__ = ["WORTH", "Trial", "tried"]
+__all__ = ["WORTH", "Trial", "ordered", "tried"]
 
 # Items that kinds are tried with, at most, and at most this share of them; queries.
 _ITEMS = 8192
@@ -66,10 +66,10 @@ def tried(
             break
         for name in dict.fromkeys(plan.kind for plan in plans if INDEXES[plan.kind].spare == spare):
             found += look.best([plan for plan in plans if plan.kind == name])
-    return _ordered(found, aim)
+    return ordered(found, aim)
 
 
-def _ordered(trials: list[Trial], aim: float) -> list[Trial]:
+def ordered(trials: list[Trial], aim: float) -> list[Trial]:
     """The cheapest first; what takes long to build must look so much cheaper than the others."""
     least = min((trial.plan.seconds for trial in trials if not trial.exact), default=0.0)
 

@@ -21,6 +21,11 @@ __all__ = ["Point", "tuned"]
 
 # Steps of the knob: one value to the next.
 _STEP = 1.08
+# Steps taken at once at first, about a doubling. A recall above one half that rises by less in one
+# has reached its end.
+_STRIDE = 8
+_SOME = 0.5
+_FLAT = 0.0005
 # A knob at its end short of the aim is taken back to where it still finds all but this.
 _KNEE = 0.002
 
@@ -57,7 +62,8 @@ def tuned(
     """For every variant of an index, the cheapest point that reaches a recall, or the best one.
 
     Both recall and cost rise with the knob, so its values are bisected: doubled until the
-    recall is reached or the cost too high, then halved in.
+    recall is reached, does not rise any more, or the cost is too high, then halved in. The
+    dearest variant comes first; what it takes is the ceiling of those after it.
 
     Args:
         index: as built.
@@ -71,10 +77,13 @@ def tuned(
         a point for each variant: one above the ceiling where its cheapest is.
     """
     found = []
-    for variant in index.variants():
+    for variant in reversed(index.variants()):
         look = functools.partial(_look, index, truth, item_ND, variant)
         search = _Search(look, _ladder(*index.limits()), verified)
-        found.append(search.least(aim, ceiling))
+        point = search.least(aim, ceiling)
+        if point.sure(verified) >= aim:
+            ceiling = min(ceiling, point.microseconds)
+        found.append(point)
     return found
 
 
@@ -100,12 +109,14 @@ class _Search:
         return self.at(last)
 
     def _first(self, aim: float, ceiling: float) -> int:
-        """The lowest step that reaches the aim or exceeds the ceiling; the last without any."""
-        low, high, stride = 0, 0, 8
+        """The lowest step that reaches the aim or exceeds the ceiling, else the last of use."""
+        low, high, before = 0, 0, -1.0
         while not self._enough(high, aim, ceiling):
-            if high == len(self.ladder) - 1:
+            found = self.at(high).recall
+            ended = found > _SOME and found - before < _FLAT
+            if ended or high == len(self.ladder) - 1:
                 return high
-            low, high = high + 1, min(high + stride, len(self.ladder) - 1)
+            before, low, high = found, high + 1, min(high + _STRIDE, len(self.ladder) - 1)
         while low < high:
             middle = (low + high) // 2
             if self._enough(middle, aim, ceiling):

@@ -14,11 +14,12 @@ import pytest
 from pipeline.config import IndexConfig
 from pipeline.errors import ConfigError, InputError, PromiseError
 from pipeline.index import INDEXES, Choice, auto, choose
-from pipeline.index.capacity import plans_of, within
+from pipeline.index.capacity import Plan, plans_of, within
 from pipeline.index.contract import threads
 from pipeline.index.hnsw import Hnsw
 from pipeline.index.measure import halves, recall, truth_of
 from pipeline.index.promise import AIM, Promise, interval_of, margin
+from pipeline.index.trial import Trial, ordered
 from pipeline.index.tune import tuned
 
 Floats = npt.NDArray[np.float32]
@@ -242,6 +243,16 @@ def test_candidates_over_the_budget_are_left_out_before_anything_is_built() -> N
     assert {p.kind for p in kept} >= {"fastscan", "ivfsq8", "ivfpq"}
     assert {p.kind for p in kept}.isdisjoint({"flat", "hnsw", "ivfflat"})
     assert all(p.bytes <= 100_000_000 for p in kept)
+
+
+@pytest.mark.parametrize(("cost", "first"), [(85.0, "ivfsq8"), (75.0, "hnsw")])
+def test_what_takes_long_to_build_must_look_a_fifth_cheaper(cost: float, first: str) -> None:
+    quick = Trial(Plan("ivfsq8", 0, {}, 1, seconds=1.0), 0.96, 100.0)
+    slow = Trial(Plan("hnsw", 0, {}, 1, seconds=9.0), 0.97, cost)
+    short = Trial(Plan("ivfpq", 0, {}, 1, seconds=1.0), 0.94, 10.0)
+    every = ordered([short, quick, slow], aim=0.95)
+    assert every[0].plan.kind == first
+    assert every[-1] is short
 
 
 def test_an_interval_known_by_heart() -> None:
