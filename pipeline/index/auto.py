@@ -67,6 +67,9 @@ def choose(
         InputError: no items, or numbers that are not finite.
         PromiseError: nothing keeps the promise; shows what was measured.
     """
+    item_ND, tuning_BD, verifying_BD = (
+        np.ascontiguousarray(one, np.float32) for one in (item_ND, tuning_BD, verifying_BD)
+    )
     check_vectors(items=item_ND, tuning=tuning_BD, verifying=verifying_BD)
     promise, progress = Promise.of(config), progress or Quiet()
     items, dim = item_ND.shape
@@ -124,15 +127,21 @@ def _left_out(plans: list[Plan], fitting: list[Plan], trials: list[Trial]) -> li
 
 
 def check_vectors(**vectors: Floats) -> None:
-    """Raise InputError where there are no items, or a vector has NaN or infinity in it."""
+    """Raise InputError where there are no items, or a vector is not finite or of other length.
+
+    The items come by the name `items`, others by that of what they are.
+    """
+    dim = vectors["items"].shape[1]
     for name, vector_ND in vectors.items():
         # A sum over each: without a mask as large as the vectors.
         bad_N = ~np.isfinite(vector_ND.sum(axis=1, dtype=np.float64))
+        if vector_ND.shape[1] != dim:
+            raise InputError(f"{name} have {vector_ND.shape[1]} coordinates, the items {dim}")
         if bad_N.any():
             raise InputError(
                 f"{int(bad_N.sum()):,} of {len(bad_N):,} vectors ({name}) hold NaN or infinity, "
                 f"the first in row {int(bad_N.argmax())}",
                 todo="No index can rank by them; train anew with a lower learning rate",
             )
-    if not len(vectors.get("items", [0])):
+    if not len(vectors["items"]):
         raise InputError("there are no items to index")

@@ -220,6 +220,11 @@ def test_numbers_that_are_none(bad: float) -> None:
         promised(item_ND, recall_at_10=0.9)
 
 
+def test_queries_of_another_length(item_ND: Floats) -> None:
+    with pytest.raises(InputError, match="verifying have 8 coordinates, the items 16"):
+        choose(item_ND, item_ND[:9], item_ND[:9, :8], IndexConfig(recall_at_10=0.9))
+
+
 def test_no_queries(item_ND: Floats) -> None:
     none = np.empty((0, 16), np.float32)
     assert choose(item_ND, none, none, IndexConfig(recall_at_10=0.9)).kind == "flat"
