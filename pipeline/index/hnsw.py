@@ -69,8 +69,8 @@ class Hnsw(Index):
     def microseconds(self, query_BD: Floats, k: int, items: int = 0) -> float:
         """Comparisons along the walk: with the fourth root of the items at equal recall.
 
-        (The logarithm of the paper, section 4.2, holds at an equal width of the walk; on word
-        vectors 100,000 took 1.45 times the comparisons of 20,000 for the same recall.)
+        (The logarithm of the paper, section 4.2, holds for a walk of equal width, and among more
+        items it must be wider. The root is an assumption.)
         """
         held = self.engine.ntotal
         compared = self._compared(query_BD, k) * ((items or held) / held) ** 0.25
