@@ -82,6 +82,8 @@ class Hnsw(Index):
 
     def _compared(self, query_BD: Floats, k: int) -> float:
         """Items that a query compares on average."""
+        if k * _LARGE >= self.engine.ntotal:
+            return float(self.engine.ntotal)
         stats = faiss.cvar.hnsw_stats  # type: ignore[attr-defined]
         stats.reset()
         self.search(query_BD, k)
