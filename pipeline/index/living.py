@@ -11,6 +11,7 @@ the run before, A answers before the best are taken, L queries that still want s
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -42,7 +43,7 @@ class Carried:
     new: int
     removed: int
 
-    @property
+    @functools.cached_property
     def tombstones(self) -> int:
         """Dead places of the base."""
         return int((self.position_P < 0).sum())
