@@ -6,6 +6,7 @@ Legend: B queries, K answers each, N items, D coordinates.
 from __future__ import annotations
 
 import contextlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Protocol, Self
@@ -147,6 +148,15 @@ class Index(ABC):
         score_BK[row_BK < 0] = -np.inf
         order = np.lexsort((row_BK, -score_BK), axis=1)
         return np.take_along_axis(score_BK, order, 1), np.take_along_axis(row_BK, order, 1)
+
+    @staticmethod
+    def _for_more(setting: int, k: int) -> int:
+        """The knob for k answers, where the setting was tuned for ten.
+
+        More answers lie further around: at the setting for ten a search for many finds fewer of
+        them. It grows with the root of k.
+        """
+        return math.ceil(setting * math.sqrt(max(1.0, k / K)))
 
     def _search(self, query_BD: Floats, k: int, setting: int) -> tuple[Floats, Rows]:
         score_Bk, row_Bk = self.engine.search(query_BD, k)

@@ -93,7 +93,7 @@ class Hnsw(Index):
         if k * _LARGE >= self.engine.ntotal:
             score_Bk, row_Bk = faiss.downcast_index(self.engine.storage).search(query_BD, k)
             return score_Bk, row_Bk
-        effort = max(setting or self.parameters["ef_search"], k)
+        effort = max(self._for_more(setting or self.parameters["ef_search"], k), k)
         score_Bk, row_Bk = self.engine.search(
             query_BD,
             k,

@@ -128,7 +128,8 @@ class Inverted(Index):
             return self._exhaustive(query_BE, k)
         # Lists are uneven: enough of them that twice the answers are in sight.
         enough = math.ceil(2 * k * lists / self.engine.ntotal)
-        probes = min(lists, max(setting or self.parameters["probes"], enough))
+        wanted = self._for_more(setting or self.parameters["probes"], k)
+        probes = min(lists, max(wanted, enough))
         # For fewer than ten answers as many are ranked anew as for ten.
         refine = self.parameters.get("refine", 1) * max(1.0, K / k)
         params = self._params(probes, refine)

@@ -134,6 +134,19 @@ def test_another_operating_point_is_the_same_index(index: Index, item_ND: Floats
     assert index.at({}).parameters == index.parameters
 
 
+def test_more_answers_than_it_was_tuned_for(kind: str, index: Index, item_ND: Floats) -> None:
+    """At a setting that finds nine in ten of ten, no fewer of eighty."""
+    query_BD = planted(100, seed=1)
+    settings = index.settings() or [0]
+    ten, eighty = (truth_of(query_BD, item_ND, k) for k in (10, 80))
+    for setting in settings:
+        found = recall(index, ten, item_ND, setting)
+        if found >= 0.9:
+            assert recall(index, eighty, item_ND, setting) >= found - 0.05
+            return
+    assert kind == "ivfpq"
+
+
 def test_costs_are_counted_alike_each_time(index: Index, item_ND: Floats) -> None:
     found = set()
     for count in (1, 2, 2):
