@@ -13,13 +13,13 @@ import hashlib
 import json
 import os
 import time
-import uuid
 from contextlib import suppress
 from pathlib import Path
 
 from pipeline.artifact import Artifact
-from pipeline.errors import ArtifactError
+from pipeline.errors import ArtifactError, MachineError
 from pipeline.parquet import damaged, missing
+from pipeline.storage import Storage
 from schemas.manifest import FileEntry
 
 __all__ = ["cache_folder", "checked"]
@@ -82,8 +82,8 @@ def _is(local: Path, entry: FileEntry, *, again: bool) -> bool:
         return False
     changed = max(int(stamp[3]), int(stamp[4])) / 1e9
     if _stamp(local, entry) == stamp and time.time() - changed > _SETTLED:
-        with suppress(OSError):  # a cache that cannot be written costs time, no more
-            _replace(note, json.dumps(stamp).encode())
+        with suppress(MachineError):  # a cache that cannot be written costs time, no more
+            Storage(str(note.parent)).write(note.name, json.dumps(stamp).encode())
     return True
 
 
@@ -102,19 +102,12 @@ def _noted(note: Path) -> object:
 
 def _fetch(artifact: Artifact, entry: FileEntry, local: Path) -> None:
     """Copy a remote file to `local`; under that name only with the right bytes."""
-    local.parent.mkdir(parents=True, exist_ok=True)
-    part = local.with_name(f"{local.name}.{uuid.uuid4().hex}.part")
-    sha256, size = hashlib.sha256(), 0
-    try:
-        with artifact.open(entry.path) as remote, part.open("xb") as raw:
-            while size <= entry.bytes and (chunk := remote.read(_CHUNK)):
-                sha256.update(chunk)
-                size += raw.write(chunk)
-        if (size, sha256.hexdigest()) != (entry.bytes, entry.sha256):
+    cached = Storage(str(local.parent))
+    with artifact.open(entry.path) as remote, cached.writer(local.name) as out:
+        while out.bytes <= entry.bytes and (chunk := remote.read(_CHUNK)):
+            out.write(chunk)
+        if (out.bytes, out.sha256) != (entry.bytes, entry.sha256):
             raise damaged(artifact.url(entry.path))
-        part.replace(local)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _forget(folder: Path) -> None:
@@ -123,10 +116,3 @@ def _forget(folder: Path) -> None:
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > _KEPT:
                 path.unlink()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-    part.write_bytes(data)
-    part.replace(path)

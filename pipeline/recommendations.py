@@ -98,10 +98,10 @@ def recommend_all(
     Returns:
         what became of every id; none is dropped without being counted.
     """
-    folder, _, name = output.rpartition("/")
+    folder, slash, name = output.rpartition("/")
     told = Told()
     with (
-        Storage(folder or ".").writer(name) as raw,
+        Storage(folder or slash or ".").writer(name) as raw,
         pq.ParquetWriter(raw, SCHEMA, compression="zstd") as out,
     ):
         for ids, rows in _askable(reader, pieces, told):
