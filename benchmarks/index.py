@@ -92,10 +92,18 @@ def tried(args: argparse.Namespace, one: Set, searches: Mapping[str, Search]) ->
 
 
 def within(most: str, searches: Mapping[str, Search]) -> Chosen:
-    """Ours and autofaiss's pick in so many bytes, without a promise of recall."""
+    """Ours and autofaiss's pick in so many bytes, without a promise of recall.
+
+    One that finds none is told of and left out.
+    """
     asked = {"max_bytes": IndexConfig.model_validate({"max_bytes": most}).max_bytes}
-    names = [name for name in ("auto", "autofaiss") if name in searches]
-    return {most: {name: picked(searches[name], "own", asked) for name in names}}
+    points: dict[str, Point] = {}
+    for name in (name for name in ("auto", "autofaiss") if name in searches):
+        try:
+            points[name] = picked(searches[name], "own", asked)
+        except FailedError as error:
+            print(f"{name}, {most}: {error}")
+    return {most: points}
 
 
 def picked(search: Search, name: str, settings: dict[str, Any]) -> Point:
