@@ -48,7 +48,10 @@ def test_every_arrow_keeps_its_contract(line: Run) -> None:
         contracts.check_counters(stage, artifact.counters, "")
         contracts.check_files(stage, artifact.manifest.files, artifact.counters, "")
         read = {i.stage: i.content for i in artifact.manifest.inputs}
-        assert read == {s: line.artifact(s).manifest.content for s in contract.inputs}
+        whole = {s: line.artifact(s).manifest.content for s in contract.inputs}
+        if stage != "report" and "events" in whole:  # of which only the rows are seen
+            assert read.pop("events") != whole.pop("events")
+        assert read == whole
         assert list(artifact.verify()) == []
     counters = {stage: line.artifact(stage).counters for stage in STAGES}
     assert counters["events"]["rows_in"] == len(WORLD.events())

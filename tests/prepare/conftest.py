@@ -9,6 +9,7 @@ import threading
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
@@ -25,9 +26,13 @@ def sail() -> Iterator[SparkSession]:
     with pytest.MonkeyPatch.context() as patch, open_session("sail") as session:
         if threading.gettrace() is not None:  # coverage is measured
             plain = DataFrame.mapInArrow
-            patch.setattr(
-                DataFrame, "mapInArrow", lambda self, task, ddl: plain(self, Traced(task), ddl)
-            )
+
+            def traced(frame: DataFrame, task: Any, ddl: Any) -> Any:
+                # A Connect server's tasks are in other processes, which know nothing of tests.
+                own = frame.sparkSession is session  # type: ignore[comparison-overlap]
+                return plain(frame, Traced(task) if own else task, ddl)
+
+            patch.setattr(DataFrame, "mapInArrow", traced)
         yield session
 
 

@@ -15,6 +15,13 @@ ROWS = 1000
 SIZE = 8 * ROWS
 
 
+@pytest.fixture(autouse=True)
+def from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stages that other tests ran in this process have left their counts."""
+    for name in ("_made", "_taken", "_reading"):
+        monkeypatch.setattr(pace, name, 0)
+
+
 def batches(number: int) -> Iterator[pa.RecordBatch]:
     for _ in range(number):
         yield pa.record_batch({"n": pa.array(range(ROWS), pa.int64())})
