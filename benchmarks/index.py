@@ -124,12 +124,12 @@ def timed(chosen: Chosen, searches: Mapping[str, Search], rounds: int) -> Flat:
         taken: dict[str, list[dict[str, float]]] = {name: [] for name in points}
         for _ in range(rounds):
             for name, point in points.items():
-                process = searches[point.library].process
+                process = searches[point.contender].process
                 words = {"name": point.build, "part": "test", "effort": point.effort}
                 taken[name].append(process.ask("time", **words))
         for name, point in points.items():
             flat |= {f"{name}.{promise}.{key}": v for key, v in told(point, taken[name]).items()}
-            at = searches[point.library]
+            at = searches[point.contender]
             hundred = at.try_one(point.build, point.effort, point.built, 100)
             flat[f"{name}.{promise}.recall@100"] = round(hundred.recall, 4)
         flat |= compared(promise, points, taken)

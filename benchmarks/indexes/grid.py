@@ -40,7 +40,7 @@ class Build:
 class Point:
     """One build at one effort, `k` answers asked for; a rough qps."""
 
-    library: str
+    contender: str
     build: str
     effort: Settings
     k: int
@@ -145,7 +145,7 @@ class Search:
         """Ask the test queries once."""
         rows, seconds = self.process.answers(name=name, part="test", k=k, effort=effort)
         point = Point(
-            self.process.library, name, effort, k, self.exact.recall(rows), len(rows) / seconds,
+            self.process.contender, name, effort, k, self.exact.recall(rows), len(rows) / seconds,
             built,
         )  # fmt: skip
         self.points.append(point)

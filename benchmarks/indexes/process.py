@@ -33,7 +33,7 @@ class Process:
     """Indexes of one library, in a process of its own."""
 
     def __init__(self, library: str, folder: Path, threads: int) -> None:
-        self.library = library
+        self.contender = library
         self._folder = folder
         known = ENVIRONMENTS.get(library)
         python = str(python_of(known)) if known else sys.executable
@@ -66,10 +66,10 @@ class Process:
         self._child.stdin.write(json.dumps({"do": do, **words}) + "\n")
         line = self._child.stdout.readline()
         if not line:
-            sys.exit(f"{self.library}: its process ended while it had to {do}; see above")
+            sys.exit(f"{self.contender}: its process ended while it had to {do}; see above")
         found: dict[str, Any] = json.loads(line)
         if "failed" in found:
-            raise FailedError(f"{self.library}: {found['failed']}")
+            raise FailedError(f"{self.contender}: {found['failed']}")
         return found
 
     def answers(self, **words: Any) -> tuple[Rows, float]:

@@ -29,7 +29,7 @@ class Server:
     """Engines by name."""
 
     def __init__(self, library: Library, folder: Path, threads: int) -> None:
-        self.library = library
+        self.contender = library
         self.folder = folder
         self.threads = threads
         self.engines: dict[str, Any] = {}
@@ -40,10 +40,10 @@ class Server:
         vector_ND = np.load(self.folder / "vectors.npy")
         settings["queries"] = str(self.folder / "tuning.npy")
         began = time.perf_counter()
-        engine, told = self.library.build(vector_ND, settings, self.threads)
+        engine, told = self.contender.build(vector_ND, settings, self.threads)
         seconds = time.perf_counter() - began
         self.engines[name] = engine
-        sizes = {"bytes": self.library.size(engine), "all_seconds": seconds}
+        sizes = {"bytes": self.contender.size(engine), "all_seconds": seconds}
         return {**sizes, "build_seconds": seconds, **told}
 
     def answer(self, name: str, part: str, k: int, effort: dict[str, Any]) -> dict[str, Any]:
@@ -51,7 +51,7 @@ class Server:
 
         Seconds are the least of a few passes where they are short.
         """
-        self.library.limit(self.threads)
+        self.contender.limit(self.threads)
         taken: list[float] = []
         while sum(taken) < PASSES_SECONDS and len(taken) < PASSES:
             began = time.perf_counter()
@@ -62,17 +62,17 @@ class Server:
 
     def time(self, name: str, part: str, effort: dict[str, Any]) -> dict[str, Any]:
         """Queries a second, all at once on all threads; milliseconds of single ones on one."""
-        self.library.limit(self.threads)
+        self.contender.limit(self.threads)
         speed = {}
         for key, k in (("qps", 10), ("qps@100", 100)):
             began = time.perf_counter()
             rows = self._search(name, part, k, effort)
             speed[key] = len(rows) / (time.perf_counter() - began)
-        self.library.limit(1)
+        self.contender.limit(1)
         taken = []
         for query_D in self.queries[part][:SINGLE]:
             began = time.perf_counter()
-            self.library.search(self.engines[name], query_D[None], 10, effort)
+            self.contender.search(self.engines[name], query_D[None], 10, effort)
             taken.append(1000 * (time.perf_counter() - began))
         return {
             **speed,
@@ -87,7 +87,7 @@ class Server:
         return {}
 
     def _search(self, name: str, part: str, k: int, effort: dict[str, Any]) -> Rows:
-        return self.library.search(self.engines[name], self.queries[part], k, effort)
+        return self.contender.search(self.engines[name], self.queries[part], k, effort)
 
 
 def main() -> None:

@@ -15,10 +15,9 @@ from typing import Any
 import faiss
 
 from pipeline.config import IndexConfig
-from pipeline.errors import ConfigError
 from pipeline.index import cost
 from pipeline.index.contract import Floats
-from pipeline.index.inverted import Inverted, filled, lists_of, sample
+from pipeline.index.inverted import Inverted, check_segments, filled, lists_of, sample
 from pipeline.index.refined import enough, refine_bytes, refined
 
 __all__ = ["FastScan"]
@@ -51,11 +50,7 @@ class FastScan(Inverted):
             ConfigError: more segments than coordinates.
         """
         asked = config.ivf
-        if asked.segments > dim:
-            raise ConfigError(
-                f"index.ivf.segments: {asked.segments} segments of {dim} coordinates; "
-                f"allowed: 1 to {dim}, or 0 for the kind's own choice"
-            )
+        check_segments("index.ivf.segments", asked.segments, dim, "the kind's own choice")
         return {
             **lists_of(items, config, 2),
             "segments": asked.segments or dim,

@@ -16,11 +16,22 @@ import faiss
 import numpy as np
 
 from pipeline.config import IndexConfig
+from pipeline.errors import ConfigError
 from pipeline.index import cost
 from pipeline.index.contract import Floats, Index, K, Rows, threads
 from pipeline.index.refined import keep
 
-__all__ = ["PER_LIST", "SMALL", "Inverted", "centroids", "filled", "lists_of", "padded", "sample"]
+__all__ = [
+    "PER_LIST",
+    "SMALL",
+    "Inverted",
+    "centroids",
+    "check_segments",
+    "filled",
+    "lists_of",
+    "padded",
+    "sample",
+]
 
 # Items per list below which FAISS calls k-means unreliable.
 PER_LIST = 39
@@ -208,6 +219,15 @@ def filled(
     engine.quantizer = by_product
     keep(engine, by_distance, by_product)
     return engine
+
+
+def check_segments(key: str, segments: int, dim: int, default: str) -> None:
+    """Raise ConfigError where more segments are asked for than vectors have coordinates."""
+    if segments > dim:
+        raise ConfigError(
+            f"{key}: {segments} segments of {dim} coordinates; "
+            f"allowed: 1 to {dim}, or 0 for {default}"
+        )
 
 
 def sample(item_NE: Floats, most: int, seed: int) -> Floats:

@@ -12,10 +12,9 @@ from typing import Any
 import faiss
 
 from pipeline.config import IndexConfig
-from pipeline.errors import ConfigError
 from pipeline.index import cost
 from pipeline.index.contract import Floats
-from pipeline.index.inverted import PER_LIST, Inverted, filled, sample
+from pipeline.index.inverted import PER_LIST, Inverted, check_segments, filled, sample
 from pipeline.index.refined import enough
 
 __all__ = ["CENTROIDS", "IvfPq", "product_codes"]
@@ -44,11 +43,7 @@ class IvfPq(Inverted):
             ConfigError: more segments than coordinates.
         """
         asked = config.ivfpq
-        if asked.segments > dim:
-            raise ConfigError(
-                f"index.ivfpq.segments: {asked.segments} segments of {dim} coordinates; "
-                f"allowed: 1 to {dim}, or 0 for one per two coordinates"
-            )
+        check_segments("index.ivfpq.segments", asked.segments, dim, "one per two coordinates")
         lists = min(asked.lists or round(4 * math.sqrt(items)), max(1, items // PER_LIST))
         return {
             "lists": max(1, lists),
