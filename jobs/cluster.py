@@ -1,4 +1,4 @@
-"""The Ray that training runs on: one that is named, or one of our own on this machine."""
+"""The Ray that training and indices in shards run on: one that is named, or one of our own."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import ray
 from pipeline.config import TrainConfig
 from pipeline.errors import MachineError
 
-__all__ = ["joined", "workers_of"]
+__all__ = ["Demand", "joined", "workers_of"]
 
 # Ray Train looks at its workers every 2 s unless told otherwise; an end is noticed so late too.
 _QUIET = {
@@ -36,9 +37,24 @@ _QUIET = {
 _LOCAL = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 
 
+@dataclass(frozen=True)
+class Demand:
+    """What a stage needs of a cluster: so many workers at least, of so many CPUs each."""
+
+    stage: str
+    workers: int
+    cpus: int = 1
+    gpu: bool = False
+
+    @staticmethod
+    def of_training(config: TrainConfig) -> Demand:
+        """As the config says."""
+        return Demand("train", config.worker_range[0], config.threads, config.device == "cuda")
+
+
 @contextlib.contextmanager
-def joined(config: TrainConfig) -> Iterator[str]:
-    """A Ray to train on; yields a folder for its files, removed afterwards.
+def joined(demand: Demand) -> Iterator[str]:
+    """A Ray to work on; yields a folder for its files, removed afterwards.
 
     Raises:
         MachineError: it does not start, cannot be reached, or has too few CPUs or GPUs.
@@ -54,8 +70,8 @@ def joined(config: TrainConfig) -> Iterator[str]:
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
         with _environment(_QUIET if address else {**_QUIET, **_LOCAL}):
             if mine:
-                _start(address, folder, config)
-            _check_size(config)
+                _start(address, folder, demand)
+            _check_size(demand)
             yield f"{folder}/fit"
     finally:
         if mine:
@@ -63,7 +79,7 @@ def joined(config: TrainConfig) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start(address: str, folder: str, config: TrainConfig) -> None:
+def _start(address: str, folder: str, demand: Demand) -> None:
     before = signal.getsignal(signal.SIGTERM)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
@@ -73,7 +89,7 @@ def _start(address: str, folder: str, config: TrainConfig) -> None:
             return
         ray.init(
             address="local",
-            num_cpus=max(os.cpu_count() or 1, config.worker_range[0] * config.threads),
+            num_cpus=max(os.cpu_count() or 1, demand.workers * demand.cpus),
             include_dashboard=False,
             _temp_dir=folder,
             **quiet,
@@ -84,8 +100,8 @@ def _start(address: str, folder: str, config: TrainConfig) -> None:
         what = f"Ray at {address} cannot be reached" if address else "Ray does not start"
         raise MachineError(
             f"{what}: {error}",
-            where="train",
-            todo="Check RAY_ADDRESS" if address else "Or set train.launcher = 'inline'",
+            where=demand.stage,
+            todo="Check RAY_ADDRESS" if address else f"Or set {demand.stage}.launcher = 'inline'",
         ) from error
     finally:
         # Ray takes SIGTERM, to print a stack and abort; we want to leave as at Ctrl-C.
@@ -107,30 +123,29 @@ def workers_of(config: TrainConfig, partitions: int) -> int | tuple[int, int]:
     """
     least, most = config.worker_range
     if most is None:
-        return max(1, min(_room(config), partitions))
+        return max(1, min(_room(Demand.of_training(config)), partitions))
     return least if least == most else (least, most)
 
 
-def _check_size(config: TrainConfig) -> None:
-    least, _ = config.worker_range
-    room = _room(config)
-    if room < least:
-        each = f"{config.threads} CPUs" if config.threads > 1 else "one CPU"
-        each += " and one GPU" if config.device == "cuda" else ""
+def _check_size(demand: Demand) -> None:
+    room = _room(demand)
+    if room < demand.workers:
+        each = f"{demand.cpus} CPUs" if demand.cpus > 1 else "one CPU"
+        each += " and one GPU" if demand.gpu else ""
         raise MachineError(
-            f"train.workers = {config.workers} need {each} each, "
+            f"{demand.stage}.workers = {demand.workers} need {each} each, "
             f"the Ray cluster has room for {room}",
-            where="train",
-            todo="Lower train.workers or add nodes",
+            where=demand.stage,
+            todo=f"Lower {demand.stage}.workers or add nodes",
         )
 
 
-def _room(config: TrainConfig) -> int:
+def _room(demand: Demand) -> int:
     """Workers that the nodes of the cluster have CPUs and GPUs for."""
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     has = [node["Resources"] for node in nodes if node["Alive"]]
-    room = [int(node.get("CPU", 0) // config.threads) for node in has]
-    if config.device == "cuda":
+    room = [int(node.get("CPU", 0) // demand.cpus) for node in has]
+    if demand.gpu:
         room = [min(n, int(node.get("GPU", 0))) for n, node in zip(room, has, strict=True)]
     return sum(room)
 

@@ -1,15 +1,20 @@
-"""Vectors → a measured nearest-neighbour index. Runs where it is called, without an engine."""
+"""Vectors → a measured nearest-neighbour index.
+
+One in shards is built by what `index.launcher` names: here, by processes, or by Ray tasks, on the
+cluster of RAY_ADDRESS or a Ray of its own. Any other is built where it is called.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from jobs.launch import Job, main_of
 from pipeline import index
 from pipeline.artifact import Writer
-from pipeline.config import Config
+from pipeline.config import Config, IndexConfig
 from pipeline.log import Progress
 from pipeline.run import Run
 
@@ -18,7 +23,13 @@ __all__ = ["build", "check", "main", "sources"]
 
 def build(run: Run, out: Writer, progress: Progress) -> None:
     """Write the index artifact of a run."""
-    index.build(run, out, progress)
+    index.build(run, out, progress, {**index.LAUNCHERS, "ray": _ray_tasks})
+
+
+def _ray_tasks(config: IndexConfig) -> AbstractContextManager[index.Pool]:
+    from jobs.pool import ray_tasks  # Ray takes a second to load, and few indices need it
+
+    return ray_tasks(config)
 
 
 def sources(run: Run) -> Mapping[str, Any]:

@@ -23,7 +23,7 @@ from ray.exceptions import OutOfMemoryError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
-from jobs.cluster import joined, workers_of
+from jobs.cluster import Demand, joined, workers_of
 from jobs.launch import Job, main_of
 from jobs.mailbox import Mail, Mailbox
 from pipeline import train
@@ -49,7 +49,10 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
         train.build(run, out, progress)
         return
     train.check(run, progress)
-    with train.tracked(run, progress) as told, joined(run.config.train) as folder:
+    with (
+        train.tracked(run, progress) as told,
+        joined(Demand.of_training(run.config.train)) as folder,
+    ):
         outcome = _fit(train.Task.of(run, out), folder, told)
     train.commit(run, out, outcome)
 

@@ -117,7 +117,7 @@ def test_jobs_and_stages_share_their_names() -> None:
     from schemas.stages import STAGES
 
     files = {path.stem for path in (ROOT / "jobs").glob("*.py")}
-    assert files == {*STAGES, "all", "cluster", "launch", "mailbox", "profile", "__init__"}
+    assert files == {*STAGES, "all", "cluster", "launch", "mailbox", "pool", "profile", "__init__"}
     for stage, contract in STAGES.items():
         left = list(STAGES)[: list(STAGES).index(stage)]
         assert set(contract.inputs) <= set(left), f"{stage} reads to its right"

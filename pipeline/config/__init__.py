@@ -135,6 +135,9 @@ class Config(Section):
                 "run.root: memory:// lives in one process; "
                 "use it with train.launcher = 'inline' and train.workers = 1"
             )
+        here = self.index.launcher == "inline" or self.index.shards < 2
+        if self.run.root.startswith("memory:") and not here:
+            raise ValueError("index.launcher: memory:// lives in one process; use 'inline' with it")
         return self
 
     def _weights(self) -> None:

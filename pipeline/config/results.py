@@ -80,6 +80,26 @@ class IndexConfig(Section):
         "this share of all; 0: build anew",
     )
     threads: int = Field(0, ge=0, json_schema_extra=ELSEWHERE, description="0: all cores")
+    shards: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="files of the index, at most one per 131,072 rows of items; "
+        "0: one, or as many as index.shard_bytes demands",
+    )
+    shard_bytes: Size = Field(
+        1 << 30, description="raw vectors that a shard holds at most with shards = 0"
+    )
+    launcher: Literal["inline", "processes", "ray"] = Field(
+        "processes", json_schema_extra=ELSEWHERE, description="what builds several shards"
+    )
+    workers: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        json_schema_extra=ELSEWHERE,
+        description="processes, or Ray tasks at once; 0: as many as there are cores",
+    )
     hnsw: HnswConfig = HnswConfig()
     ivf: IvfConfig = IvfConfig()
     ivfpq: IvfPqConfig = IvfPqConfig()

@@ -15,7 +15,10 @@ Legend: B queries, N items, D coordinates.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,16 +26,16 @@ from pipeline.config import IndexConfig
 from pipeline.errors import InputError, PromiseError
 from pipeline.index import cost
 from pipeline.index.capacity import Plan, plans_of, within
-from pipeline.index.contract import Floats
+from pipeline.index.contract import Floats, Index
 from pipeline.index.frontier import Candidate
 from pipeline.index.hunt import Choice, Hunt
 from pipeline.index.kinds import INDEXES
-from pipeline.index.measure import truth_of
+from pipeline.index.measure import Truth, truth_of
 from pipeline.index.promise import Promise
 from pipeline.index.trial import Trial, tried
 from pipeline.log import Progress, Quiet
 
-__all__ = ["check_vectors", "choose"]
+__all__ = ["Known", "check_vectors", "choose", "fitting_of", "hunted"]
 
 # Microseconds of exact search below which nothing else is tried: a call takes as long.
 _TRIFLE = 50.0
@@ -71,19 +74,70 @@ def choose(
         np.ascontiguousarray(one, np.float32) for one in (item_ND, tuning_BD, verifying_BD)
     )
     check_vectors(items=item_ND, tuning=tuning_BD, verifying=verifying_BD)
-    promise, progress = Promise.of(config), progress or Quiet()
     items, dim = item_ND.shape
     plans = plans_of(items, dim, config)
-    if promise.recall == 1.0 or not len(verifying_BD):  # nothing proves another kind
+    fitting = fitting_of(plans, config, len(verifying_BD), items, dim)
+    truths = truth_of(tuning_BD, item_ND), truth_of(verifying_BD, item_ND)
+    known = Known(item_ND, items, *truths)
+    make = functools.partial(_whole, item_ND, seed)
+    hunt = Hunt(item_ND, truths[0], len(verifying_BD), Promise.of(config), make)
+    return hunted(hunt, known, plans, fitting, config, progress or Quiet())
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a choice is made by.
+
+    `item_ND` are all `items`, or a sample of them; `tuning` and `verifying` are truths over all.
+    `too_long` are plans that are left out because building them would take too long.
+    """
+
+    item_ND: Floats
+    items: int
+    tuning: Truth
+    verifying: Truth
+    too_long: tuple[Plan, ...] = ()
+
+
+def fitting_of(
+    plans: list[Plan], config: IndexConfig, verified: int, items: int, dim: int
+) -> list[Plan]:
+    """The plans that may keep the promise, with so many queries to prove it.
+
+    Raises:
+        PromiseError: there are none.
+    """
+    promise = Promise.of(config)
+    if promise.recall == 1.0 or not verified:  # nothing proves another kind
         plans = _exact(plans)
-    fitting = within(plans, promise.bytes, items, dim)
-    trials = _trials(item_ND, tuning_BD, fitting, config, promise.aim)
-    hunt = Hunt(item_ND, truth_of(tuning_BD, item_ND), len(verifying_BD), promise, seed)
+    return within(plans, promise.bytes, items, dim)
+
+
+def hunted(
+    hunt: Hunt,
+    known: Known,
+    plans: list[Plan],
+    fitting: list[Plan],
+    config: IndexConfig,
+    progress: Progress,
+) -> Choice:
+    """Try what fits, build from the most promising on, verify the best.
+
+    Raises:
+        PromiseError: nothing keeps the promise; shows what was measured.
+    """
+    trials = _trials(known, fitting, config, hunt.promise.aim)
     for done, trial in enumerate(trials):
         progress.update(done, len(trials), "candidates")
         hunt.consider(trial)
     progress.update(len(trials), len(trials), "candidates")
-    return hunt.kept(truth_of(verifying_BD, item_ND), _left_out(plans, fitting, trials))
+    return hunt.kept(known.verifying, _left_out(plans, fitting, trials, known.too_long))
+
+
+def _whole(item_ND: Floats, seed: int, plan: Plan) -> tuple[Index, int]:
+    """An index of all items in one piece, and its bytes."""
+    index = INDEXES[plan.kind].build(item_ND, plan.parameters, seed)
+    return index, len(index.save())
 
 
 def _exact(plans: list[Plan]) -> list[Plan]:
@@ -101,24 +155,25 @@ def _exact(plans: list[Plan]) -> list[Plan]:
     return kept
 
 
-def _trials(
-    item_ND: Floats, query_BD: Floats, plans: list[Plan], config: IndexConfig, aim: float
-) -> list[Trial]:
+def _trials(known: Known, plans: list[Plan], config: IndexConfig, aim: float) -> list[Trial]:
     """Plans in the order to build them in; of one kind alone, the finest first."""
-    items, dim = item_ND.shape
+    items, dim = known.items, known.item_ND.shape[1]
     exact = [plan for plan in plans if INDEXES[plan.kind].exact]
     if exact and cost.products(items, dim) <= min(_TRIFLE, Promise.of(config).ceiling):
         return [Trial(exact[0], 1.0, cost.products(items, dim))]
     alone = len({plan.kind for plan in plans}) == 1
     if alone and INDEXES[plans[0].kind].tries == 1:
         return [Trial(plan, 1.0, math.inf) for plan in plans]
-    return tried(item_ND, query_BD, plans, config, aim)
+    return tried(known.item_ND, items, known.tuning.query_BD, plans, config, aim)
 
 
-def _left_out(plans: list[Plan], fitting: list[Plan], trials: list[Trial]) -> list[Candidate]:
+def _left_out(
+    plans: list[Plan], fitting: list[Plan], trials: list[Trial], too_long: Sequence[Plan]
+) -> list[Candidate]:
     """What is not built, and why."""
     shown = {id(trial.plan) for trial in trials}
     why = {id(plan): "an earlier one of its kind did" for plan in fitting}
+    why |= {id(plan): "takes too long to build" for plan in too_long}
     return [
         Candidate(plan, why.get(id(plan), "over max_bytes"))
         for plan in plans

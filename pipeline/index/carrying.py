@@ -105,6 +105,8 @@ def keep(run: Run, row_N: Rows, item_ND: Floats, truth: Truth) -> Kept | str:
     previous = find_previous(run)
     if previous is None:
         return "there is no index to carry over"
+    if not previous.index.has("items.faiss"):
+        return "the index before is in shards"
     changed = _changed(previous.index, run)
     if changed:
         return f"{changed} is another than before"

@@ -59,7 +59,7 @@ class Index(ABC):
     """
 
     knob: str = ""
-    exact: ClassVar[bool] = False
+    exact: bool = False
     tries: ClassVar[int] = 1
     spare: ClassVar[bool] = False
 
@@ -157,6 +157,10 @@ class Index(ABC):
         them. It grows with the root of k.
         """
         return math.ceil(setting * math.sqrt(max(1.0, k / K)))
+
+    def glance(self, query_BD: Floats, k: int, setting: int) -> tuple[Floats, Rows]:
+        """As `search` for at most as many as it holds, but in any order, and it may find fewer."""
+        return self._search(query_BD, k, setting)
 
     def _search(self, query_BD: Floats, k: int, setting: int) -> tuple[Floats, Rows]:
         score_Bk, row_Bk = self.engine.search(query_BD, k)

@@ -114,3 +114,9 @@ class FastScan(Inverted):
         codes = cost.codes(scanned, self.parameters["segments"] / 2)
         refine, bits = self.parameters["refine"], self.parameters["refine_bits"]
         return codes + cost.looked_up(k * refine, dim, bits)
+
+    @staticmethod
+    def _unstored(parameters: Mapping[str, int]) -> int:
+        """A table of lists and codes; larger than the file where a shard has few of many lists."""
+        segments = parameters["segments"]
+        return parameters["lists"] * (segments + segments % 2) * _CENTROIDS * 4

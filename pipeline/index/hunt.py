@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pipeline.errors import PromiseError
@@ -49,17 +50,31 @@ class Choice:
     slowness: float
 
 
+# Builds a plan; the index and its bytes.
+Make = Callable[[Plan], tuple[Index, int]]
+
+
 class Hunt:
-    """The best point so far, and what became of every trial."""
+    """The best point so far, and what became of every trial.
+
+    `make` builds; having built one kind, another is built that looks cheaper by `worth`.
+    """
 
     def __init__(
-        self, item_ND: Floats, tuning: Truth, verified: int, promise: Promise, seed: int
+        self,
+        item_ND: Floats,
+        tuning: Truth,
+        verified: int,
+        promise: Promise,
+        make: Make,
+        worth: float = WORTH,
     ) -> None:
         self.item_ND = item_ND
         self.tuning = tuning
         self.verified = verified
         self.promise = promise
-        self.seed = seed
+        self.make = make
+        self.worth = worth
         self.best: Point | None = None
         self.winner: Candidate | None = None
         self.candidates: list[Candidate] = []
@@ -75,10 +90,8 @@ class Hunt:
 
     def _build(self, plan: Plan, expected: float | None) -> None:
         start = time.perf_counter()
-        index = INDEXES[plan.kind].build(self.item_ND, plan.parameters, self.seed)
-        made = Candidate(
-            plan, "built", expected, len(index.save()), round(time.perf_counter() - start, 3)
-        )
+        index, size = self.make(plan)
+        made = Candidate(plan, "built", expected, size, round(time.perf_counter() - start, 3))
         if self.promise.bytes and (made.bytes or 0) > self.promise.bytes:
             self.candidates.append(replace(made, verdict="over max_bytes once built"))
             return
@@ -149,7 +162,7 @@ class Hunt:
         if self.best.microseconds > ceiling:
             return trial.microseconds < self.best.microseconds
         if self.best.sure(self.verified) >= aim:
-            cheaper = trial.microseconds < WORTH * self.best.microseconds
+            cheaper = trial.microseconds < self.worth * self.best.microseconds
             return trial.recall >= aim and cheaper
         return trial.recall >= aim or trial.recall > self.best.recall
 

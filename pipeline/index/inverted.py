@@ -66,9 +66,28 @@ class Inverted(Index):
         """Learn the lists, then fill them."""
         item_NE = padded(item_ND, parameters.get("segments", 1))
         with threads(1 if item_NE.size < SMALL else 0):
-            centroid_LE = centroids(item_NE, parameters["lists"], seed)
-            engine = cls._filled(item_NE, centroid_LE, parameters, seed)
+            turn = cls.turning(item_NE, parameters, seed)
+            turned_NE = item_NE if turn is None else turn.apply(item_NE)
+            centroid_LE = centroids(turned_NE, parameters["lists"], seed)
+            engine = cls.over(item_NE, turn, centroid_LE, parameters, seed)
         return cls(engine, parameters)
+
+    @classmethod
+    def turning(cls, item_NE: Floats, parameters: Mapping[str, int], seed: int) -> Any:
+        """What turns vectors before they go to lists, learned from items; None: nothing does."""
+        return None
+
+    @classmethod
+    def over(
+        cls,
+        item_NE: Floats,
+        turn: Any,
+        centroid_LE: Floats,
+        parameters: Mapping[str, int],
+        seed: int,
+    ) -> Any:
+        """The engine over all items, given what turns them and the centroids of its lists."""
+        return cls._filled(item_NE, centroid_LE, parameters, seed)
 
     @staticmethod
     @abstractmethod
@@ -133,6 +152,16 @@ class Inverted(Index):
         return engine
 
     def _search(self, query_BD: Floats, k: int, setting: int) -> tuple[Floats, Rows]:
+        score_Bk, row_Bk = self.glance(query_BD, k, setting)
+        # Lists near a query may be empty, and codes cannot rank for a query of zeros.
+        short = np.flatnonzero((row_Bk < 0).any(axis=1))
+        if len(short):
+            query_BE = padded(query_BD[short], self.parameters.get("segments", 1))
+            score_Bk[short], row_Bk[short] = self._exhaustive(query_BE, k)
+        return score_Bk, row_Bk
+
+    def glance(self, query_BD: Floats, k: int, setting: int) -> tuple[Floats, Rows]:
+        """What the probed lists have."""
         lists = self.parameters["lists"]
         query_BE = padded(query_BD, self.parameters.get("segments", 1))
         if k * _LARGE >= self.engine.ntotal:
@@ -145,10 +174,6 @@ class Inverted(Index):
         refine = self.parameters.get("refine", 1) * max(1.0, K / k)
         params = self._params(probes, refine)
         score_Bk, row_Bk = self.engine.search(query_BE, k, params=params)
-        # Lists near a query may be empty, and codes cannot rank for a query of zeros.
-        short = np.flatnonzero((row_Bk < 0).any(axis=1))
-        if len(short):
-            score_Bk[short], row_Bk[short] = self._exhaustive(query_BE[short], k)
         return score_Bk, row_Bk
 
     def _exhaustive(self, query_BE: Floats, k: int) -> tuple[Floats, Rows]:

@@ -19,6 +19,7 @@ from pipeline.index.contract import Floats, K, Rows, Searchable, threads
 from pipeline.score import top_k
 
 __all__ = [
+    "Doubles",
     "K",
     "Latency",
     "Truth",
@@ -26,8 +27,10 @@ __all__ = [
     "exact_latency",
     "halves",
     "latency",
+    "mix",
     "recall",
     "recalls",
+    "rescore",
     "truth_of",
 ]
 
@@ -45,6 +48,16 @@ class Truth:
     query_BD: Floats
     least_B: Doubles
     k: int
+
+    @property
+    def slack_B(self) -> Doubles:  # noqa: N802 (a shape)
+        """What a score may be short of the K-th by and count as equal to it."""
+        return 1e-6 * np.maximum(1.0, np.abs(self.least_B))
+
+    def right(self, row_Bk: Rows, item_ND: Floats) -> NDArray[np.bool_]:
+        """Which answers are as good as the K best, bool [B, k]; their scores are computed anew."""
+        score_Bk = rescore(self.query_BD, row_Bk, item_ND)
+        return (score_Bk >= (self.least_B - self.slack_B)[:, None]) & (row_Bk >= 0)
 
 
 @dataclass(frozen=True)
@@ -69,7 +82,7 @@ def choose_users(shards: Artifact, wanted: int, seed: int) -> tuple[str, Rows]:
             continue
         best_hash, best_row = np.empty(0, np.uint64), np.empty(0, np.int64)
         for row in _users(shards, split):
-            hash_ = np.concatenate((best_hash, _mix(row, seed)))
+            hash_ = np.concatenate((best_hash, mix(row, seed)))
             both = np.concatenate((best_row, row))
             order = np.lexsort((both, hash_))[:wanted]
             best_hash, best_row = hash_[order], both[order]
@@ -82,7 +95,7 @@ def halves(row: Rows, seed: int) -> tuple[Rows, Rows]:
     """Rows cut in two by a hash, each rising; one row alone is in both."""
     if len(row) < 2:
         return row, row
-    order = np.lexsort((row, _mix(row, seed)))
+    order = np.lexsort((row, mix(row, seed)))
     return np.sort(row[order[: len(row) // 2]]), np.sort(row[order[len(row) // 2 :]])
 
 
@@ -90,7 +103,7 @@ def truth_of(query_BD: Floats, item_ND: Floats, k: int = K) -> Truth:
     """Exact answers over the raw vectors."""
     k = min(k, len(item_ND))
     _, row_Bk = top_k(torch.from_numpy(query_BD), [(0, torch.from_numpy(item_ND))], k)
-    score_Bk = _rescore(query_BD, row_Bk.numpy(), item_ND)
+    score_Bk = rescore(query_BD, row_Bk.numpy(), item_ND)
     return Truth(query_BD, score_Bk.min(axis=1, initial=np.inf), k)
 
 
@@ -107,10 +120,7 @@ def recall(index: Searchable, truth: Truth, item_ND: Floats, setting: int = 0) -
 def recalls(index: Searchable, truth: Truth, item_ND: Floats, setting: int = 0) -> Doubles:
     """The same of each query, float64 [B]."""
     _, row_Bk = index.search(truth.query_BD, truth.k, setting)
-    score_Bk = _rescore(truth.query_BD, row_Bk, item_ND)
-    slack_B = 1e-6 * np.maximum(1.0, np.abs(truth.least_B))
-    found_Bk = (score_Bk >= (truth.least_B - slack_B)[:, None]) & (row_Bk >= 0)
-    return np.asarray(found_Bk.mean(axis=1), np.float64)
+    return np.asarray(truth.right(row_Bk, item_ND).mean(axis=1), np.float64)
 
 
 def latency(index: Searchable, truth: Truth, setting: int = 0) -> Latency:
@@ -150,7 +160,7 @@ def _users(shards: Artifact, split: str) -> Iterator[Rows]:
         yield held[np.isin(held, known)]
 
 
-def _mix(row: Rows, seed: int) -> NDArray[np.uint64]:
+def mix(row: Rows, seed: int) -> NDArray[np.uint64]:
     """splitmix64 of row and seed (Steele, Lea and Flood, OOPSLA 2014)."""
     z = row.astype(np.uint64) + np.uint64(1) + (np.uint64(seed) << np.uint64(32))
     z = z * np.uint64(0x9E3779B97F4A7C15)
@@ -159,7 +169,7 @@ def _mix(row: Rows, seed: int) -> NDArray[np.uint64]:
     return z ^ (z >> np.uint64(31))
 
 
-def _rescore(query_BD: Floats, row_Bk: Rows, item_ND: Floats) -> Doubles:
+def rescore(query_BD: Floats, row_Bk: Rows, item_ND: Floats) -> Doubles:
     """Inner products with the raw vectors in float64 [B, k]; row -1 gives any number."""
     score_Bk = np.empty(row_Bk.shape, np.float64)
     step = max(1, _GATHERED // max(1, row_Bk.shape[1] * item_ND.shape[1]))

@@ -8,16 +8,16 @@ Legend: N items, M of them, D coordinates, E padded ones, L lists.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import faiss
 import numpy as np
 
 from pipeline.config import IndexConfig
 from pipeline.index import cost
-from pipeline.index.contract import Floats, threads
+from pipeline.index.contract import Floats
 from pipeline.index.fastscan import FastScan
-from pipeline.index.inverted import SMALL, Inverted, centroids, padded, sample
+from pipeline.index.inverted import Inverted, sample
 from pipeline.index.ivfpq import CENTROIDS, IvfPq, product_codes
 from pipeline.index.refined import enough, keep, refine_bytes, refined
 
@@ -48,18 +48,24 @@ class OpqIvfPq(Inverted):
         return [{**plan, "segments": s, "refine_bits": b} for s, b in shapes]
 
     @classmethod
-    def build(cls, item_ND: Floats, parameters: Mapping[str, int], seed: int) -> Self:
-        """Learn the rotation, then lists and codes of rotated items."""
-        segments = parameters["segments"]
-        item_NE = padded(item_ND, segments)
-        with threads(1 if item_NE.size < SMALL else 0):
-            rotation = _rotation(item_NE, segments, seed)
-            turned_NE = rotation.apply(item_NE)
-            centroid_LE = centroids(turned_NE, parameters["lists"], seed)
-            inner = cls._filled(turned_NE, centroid_LE, parameters, seed)
-            engine = faiss.IndexPreTransform(rotation, inner)
-            keep(engine, rotation, inner)
-            return cls(refined(engine, item_NE, parameters["refine_bits"]), parameters)
+    def turning(cls, item_NE: Floats, parameters: Mapping[str, int], seed: int) -> Any:
+        """The rotation that makes codes of segments fit best."""
+        return _rotation(item_NE, parameters["segments"], seed)
+
+    @classmethod
+    def over(
+        cls,
+        item_NE: Floats,
+        turn: Any,
+        centroid_LE: Floats,
+        parameters: Mapping[str, int],
+        seed: int,
+    ) -> Any:
+        """Lists and codes of rotated items, and the raw ones that rank anew."""
+        inner = cls._filled(turn.apply(item_NE), centroid_LE, parameters, seed)
+        engine = faiss.IndexPreTransform(turn, inner)
+        keep(engine, turn, inner)
+        return refined(engine, item_NE, parameters["refine_bits"])
 
     @staticmethod
     def _filled(

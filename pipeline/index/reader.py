@@ -21,6 +21,7 @@ from pipeline.index.carrying import revive
 from pipeline.index.contract import Floats, Rows, Searchable
 from pipeline.index.kinds import kind_of
 from pipeline.index.mapped import map_index
+from pipeline.index.spreadfiles import open_spread
 from pipeline.score import RowLists, hits, widths
 
 __all__ = ["IndexReader", "open_index"]
@@ -138,6 +139,8 @@ def open_index(artifact: Artifact, *, again: bool = False, keep: bool = False) -
         ContractError: the index holds other than what its spec says.
     """
     spec = artifact.read_json("spec.json")
+    if spec.get("shards"):
+        return IndexReader(artifact, spec, open_spread(artifact, spec, again=again))
     kind = kind_of(spec["kind"])
     if keep or artifact.storage.is_local:
         path = checked(artifact, "items.faiss", again=again)

@@ -4,7 +4,9 @@ Files beside `items.faiss` and `ids.parquet` (row, id):
 
     spec.json     {kind, parameters, knob, metric, dim, items, bytes, estimate, sha256,
                    promise: null or {recall_at_10, max_bytes, max_latency_ms},
-                   living: null, or see `carrying`, whose other files are then there too}
+                   living: null, or see `carrying`, whose other files are then there too;
+                   in shards, with files of these paths instead of `items.faiss`:
+                   sha256: null, shards: [{path, items, bytes, sha256}]}
     recall.json   {k, queries, queries_from, "recall@10", knob, setting,
                    curve: [{setting, "recall@10"}],
                    promise: null or {recall_at_10, max_bytes, max_latency_ms, tuning_queries,
@@ -42,6 +44,7 @@ from pipeline.index.hunt import Choice
 from pipeline.index.kinds import kind_of
 from pipeline.index.measure import (
     K,
+    Latency,
     Truth,
     choose_users,
     exact_latency,
@@ -50,14 +53,13 @@ from pipeline.index.measure import (
     recall,
     truth_of,
 )
+from pipeline.index.pool import LAUNCHERS, Launchers
+from pipeline.index.spread import Site, shards_of, spread
+from pipeline.index.spreadfiles import IDS, exact_by_part, spread_json, write_ids
 from pipeline.log import Progress
 from pipeline.run import Run
 
 __all__ = ["build"]
-
-_IDS = pa.schema(
-    [pa.field("row", pa.int64(), nullable=False), pa.field("id", pa.string(), nullable=False)]
-)
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,11 @@ class _Measured:
     milliseconds_p99: float
 
 
-def build(run: Run, out: Writer, progress: Progress) -> None:
+def build(run: Run, out: Writer, progress: Progress, launchers: Launchers = LAUNCHERS) -> None:
     """Build the configured index over all live items, and measure it.
 
-    Its places are those of live items by rising row; `ids.parquet` has the row of each.
+    Its places are those of live items by rising row; `ids.parquet` has the row of each. Where
+    there are to be several shards, `launchers` start what builds them.
 
     Raises:
         ConfigError: no such kind, or parameters that do not fit the vectors.
@@ -82,6 +85,11 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
     """
     config, export, shards = run.config.index, run.artifact("export"), run.artifact("shards")
     spec, items = Spec.of(export), Vectors.of(export, "items")
+    if shards_of(config, items.count, items.dim) > 1:
+        with launchers[config.launcher](config) as pool, threads(config.threads):
+            site = Site(items, config, run.config.run.seed, pool, out, progress)
+            _in_shards(site, _users(run, shards))
+        return
     row_N = np.flatnonzero(items.live())
     with threads(config.threads):
         item_ND = items.load() if len(row_N) == items.count else items.gather(row_N)
@@ -95,21 +103,59 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
         size = _write(out, made, items, row_N)
         points = _curve(made.index, truth, item_ND, progress)
         exact = exact_latency(item_ND, truth)
-    chosen = points[0]
     out.write_json("recall.json", _recall_json(made, truth, users, points))
-    curve = [_point_json(made.index, p, size) for p in sorted(points, key=lambda p: p.setting)]
-    exact_json = {"ms_per_query": exact.mean, "ms_p99": exact.p99, "bytes": item_ND.nbytes}
-    timed = {"exact": exact_json, "curve": curve, "candidates": made.candidates_json()}
+    out.write_json("latency.json", _latency_json(made, points, exact, items, size), volatile=True)
+    _commit(out, made, points[0], exact, {
+        "items_in": spec.items, "not_live": spec.items - len(row_N),
+        "queries": len(truth.query_BD),
+        **(made.kept.living.carried.counters() if made.kept else {}),
+    }, progress)  # fmt: skip
+
+
+def _in_shards(site: Site, users: _Users) -> None:
+    """The same in several files, without a look at all vectors at once."""
+    items, out, progress = site.items, site.out, site.progress
+    if site.config.carry_over:
+        progress.note("built anew: an index in shards is not carried over")
+    progress.update(0, items.count, "items")
+    found = spread(site, users.tuning_BD, users.verifying_BD)
+    progress.update(items.count, items.count, "items")
+    made = _Made(found.kind, found.index, b"", found.catalogue.items, found.choice)
+    write_ids(out, found.catalogue)
+    out.add(found.entries)
+    out.write_json("spec.json", spread_json(found))
+    nothing = np.empty((0, items.dim), np.float32)  # the truth knows the scores
+    points = _curve(made.index, found.verifying, nothing, progress)
+    exact = exact_by_part(found.catalogue, found.verifying)
+    out.write_json("recall.json", _recall_json(made, found.verifying, users, points))
+    timed = _latency_json(made, points, exact, items, found.bytes)
     out.write_json("latency.json", timed, volatile=True)
+    _commit(out, made, points[0], exact, {
+        "items_in": items.count, "not_live": items.count - found.catalogue.items,
+        "queries": len(found.verifying.query_BD),
+    }, progress)  # fmt: skip
+
+
+def _latency_json(
+    made: _Made, points: list[_Measured], exact: Latency, items: Vectors, size: int
+) -> dict[str, Any]:
+    curve = [_point_json(made.index, p, size) for p in sorted(points, key=lambda p: p.setting)]
+    raw = made.items * items.dim * 4
+    exact_json = {"ms_per_query": exact.mean, "ms_p99": exact.p99, "bytes": raw}
+    return {"exact": exact_json, "curve": curve, "candidates": made.candidates_json()}
+
+
+def _commit(
+    out: Writer,
+    made: _Made,
+    chosen: _Measured,
+    exact: Latency,
+    counters: dict[str, int],
+    progress: Progress,
+) -> None:
     progress.note(f"recall@{K} {chosen.recall:.4f}, {chosen.milliseconds:.3f} ms a query")
     out.commit(
-        {
-            "items_in": spec.items,
-            "indexed": made.items,
-            "not_live": spec.items - len(row_N),
-            "queries": len(truth.query_BD),
-            **(made.kept.living.carried.counters() if made.kept else {}),
-        },
+        {**counters, "indexed": made.items},
         measured={
             "ms_per_query": chosen.milliseconds,
             "ms_p99": chosen.milliseconds_p99,
@@ -190,7 +236,7 @@ def _write(out: Writer, made: _Made, items: Vectors, row_N: Rows) -> int:
     promise = choice.promise if choice else kept.promise if kept else None
     size = len(made.data) + (living["delta_bytes"] if living else 0)
     out.write_table(
-        "ids.parquet", pa.table([pa.array(row_N), pa.array(items.ids(row_N))], schema=_IDS)
+        "ids.parquet", pa.table([pa.array(row_N), pa.array(items.ids(row_N))], schema=IDS)
     )
     out.write_json(
         "spec.json",

@@ -48,15 +48,19 @@ class Trial:
 
 
 def tried(
-    item_ND: Floats, query_BD: Floats, plans: Sequence[Plan], config: IndexConfig, aim: float
+    item_ND: Floats,
+    items: int,
+    query_BD: Floats,
+    plans: Sequence[Plan],
+    config: IndexConfig,
+    aim: float,
 ) -> list[Trial]:
-    """One trial of each kind, the most promising first.
+    """One trial of each kind, the most promising first; `item_ND` are `items`, or some of them.
 
     Of a kind, plans are tried from the finest on until one reaches the aim, and `Index.tries` of
     them anyway; spare kinds are tried where no other reaches it; exact search needs no trial.
     Recall falls and cost grows with the number of items, the cost as `Index.microseconds` says.
     """
-    items = len(item_ND)
     few = max(1, min(_ITEMS, items // _SHARE))
     some_ND = sample(item_ND, few, seed=0)
     look = _Look(some_ND, truth_of(sample(query_BD, _QUERIES, seed=0), some_ND), items, config, aim)
