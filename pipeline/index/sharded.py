@@ -51,8 +51,18 @@ class Sharded(Index):
         return min(least), max(most)
 
     def variants(self) -> list[dict[str, int]]:
-        """See `Index.variants`."""
-        return self.shards[0].variants()
+        """Those of a shard, and as many items ranked anew by all shards as by one index.
+
+        See `Index.variants`.
+        """
+        of_one = self.shards[0].variants()
+        shared = [
+            {**one, "refine": -(-one["refine"] // len(self.shards))}
+            for one in of_one
+            if "refine" in one
+        ]
+        found = [one for place, one in enumerate(shared) if one not in shared[:place]]
+        return found + [one for one in of_one if one not in found]
 
     def at(self, parameters: Mapping[str, int]) -> Self:
         """See `Index.at`."""
