@@ -184,7 +184,7 @@ class Auto(Library):
 
     def build(self, vector_ND: Floats, settings: Settings, threads: int) -> tuple[Any, Settings]:
         from pipeline.config import IndexConfig
-        from pipeline.index.auto import choose
+        from pipeline.index.choice.auto import choose
 
         self.limit(threads)
         promise = {key: settings[key] for key in ("recall_at_10", "max_bytes") if key in settings}

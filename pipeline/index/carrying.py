@@ -23,12 +23,12 @@ from pipeline.artifact import Artifact, Writer
 from pipeline.config import IndexConfig
 from pipeline.embeddings import Vectors
 from pipeline.errors import ContractError
+from pipeline.index.choice.promise import Interval, Promise, interval_of
 from pipeline.index.contract import Floats, Index, Rows
 from pipeline.index.kinds import kind_of
 from pipeline.index.living import Carried, Living, carry_over, positions
 from pipeline.index.measure import K, Truth, latency, recalls
 from pipeline.index.previous import BASE, Previous, find_previous, unchanged
-from pipeline.index.promise import Interval, Promise, interval_of
 from pipeline.run import Run
 
 __all__ = ["FALL", "Kept", "delta_of", "keep", "revive"]

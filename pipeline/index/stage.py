@@ -36,11 +36,11 @@ import pyarrow as pa
 from pipeline.artifact import Artifact, Writer
 from pipeline.config import IndexConfig
 from pipeline.embeddings import Spec, Vectors
-from pipeline.index.auto import check_vectors, choose
 from pipeline.index.carrying import Kept, keep
+from pipeline.index.choice.auto import check_vectors, choose
+from pipeline.index.choice.frontier import frontier
+from pipeline.index.choice.hunt import Choice
 from pipeline.index.contract import Floats, Rows, Searchable, threads
-from pipeline.index.frontier import frontier
-from pipeline.index.hunt import Choice
 from pipeline.index.kinds import kind_of
 from pipeline.index.measure import (
     K,
@@ -53,9 +53,9 @@ from pipeline.index.measure import (
     recall,
     truth_of,
 )
-from pipeline.index.pool import LAUNCHERS, Launchers
-from pipeline.index.spread import Site, shards_of, spread
-from pipeline.index.spreadfiles import IDS, exact_by_part, spread_json, write_ids
+from pipeline.index.spread.building import Site, shards_of, spread
+from pipeline.index.spread.files import IDS, exact_by_part, spread_json, write_ids
+from pipeline.index.spread.pool import LAUNCHERS, Launchers
 from pipeline.log import Progress
 from pipeline.run import Run
 

@@ -17,7 +17,7 @@ from pipeline.embeddings import Vectors
 from pipeline.errors import ConfigError, ContractError
 from pipeline.index import open_index
 from pipeline.index.carrying import revive
-from pipeline.index.flat import Flat
+from pipeline.index.kinds.flat import Flat
 from pipeline.log import Quiet
 from pipeline.run import Run, save_config
 

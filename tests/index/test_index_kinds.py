@@ -12,9 +12,9 @@ import pytest
 
 from pipeline.config import IndexConfig
 from pipeline.errors import ConfigError
-from pipeline.index import INDEXES, Index, inverted
+from pipeline.index import INDEXES, Index
 from pipeline.index.contract import threads
-from pipeline.index.kinds import kind_of
+from pipeline.index.kinds import inverted, kind_of
 from pipeline.index.measure import recall, truth_of
 
 Floats = npt.NDArray[np.float32]

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.config import IndexConfig
 from pipeline.index import INDEXES
-from pipeline.index.flat import Flat
+from pipeline.index.kinds.flat import Flat
 from pipeline.index.living import Carried, Living, carry_over
 
 Floats = npt.NDArray[np.float32]

@@ -13,14 +13,15 @@ import pytest
 
 from pipeline.config import IndexConfig
 from pipeline.errors import ConfigError, InputError, PromiseError
-from pipeline.index import INDEXES, Choice, auto, choose
-from pipeline.index.capacity import Plan, plans_of, within
+from pipeline.index import INDEXES, Choice, choose
+from pipeline.index.choice import auto
+from pipeline.index.choice.capacity import Plan, plans_of, within
+from pipeline.index.choice.promise import AIM, Promise, interval_of, margin
+from pipeline.index.choice.trial import Trial, ordered
+from pipeline.index.choice.tune import tuned
 from pipeline.index.contract import threads
-from pipeline.index.hnsw import Hnsw
+from pipeline.index.kinds.hnsw import Hnsw
 from pipeline.index.measure import halves, recall, truth_of
-from pipeline.index.promise import AIM, Promise, interval_of, margin
-from pipeline.index.trial import Trial, ordered
-from pipeline.index.tune import tuned
 
 Floats = npt.NDArray[np.float32]
 

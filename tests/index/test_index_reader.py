@@ -28,9 +28,10 @@ from pipeline.errors import (
     MissingArtifactError,
     StaleArtifactError,
 )
-from pipeline.index import INDEXES, Reader, allowed
-from pipeline.index.flat import Flat
+from pipeline.index import INDEXES, Reader
+from pipeline.index.kinds.flat import Flat
 from pipeline.index.mapped import map_index
+from pipeline.index.reading import allowed
 from pipeline.run import Run
 from pipeline.storage import Storage
 from schemas.manifest import Manifest
@@ -114,7 +115,7 @@ def test_large_batches_are_searched_in_parts(
 ) -> None:
     users = [f"u{u}" for u in range(40)]
     whole = reader.search(users, 7, of="users", exclude="seen", filter={"categories": "red"})
-    monkeypatch.setattr("pipeline.index.asking._BATCH", 7)
+    monkeypatch.setattr("pipeline.index.reading.asking._BATCH", 7)
     parts = reader.search(users, 7, of="users", exclude="seen", filter={"categories": "red"})
     assert np.array_equal(whole.rows, parts.rows)
     assert np.allclose(whole.scores, parts.scores, atol=1e-6)

@@ -35,15 +35,16 @@ from pipeline.errors import (
     MachineError,
     PromiseError,
 )
-from pipeline.index import LAUNCHERS, Pool, open_index, parts, spread
-from pipeline.index.drawn import draw
+from pipeline.index import LAUNCHERS, Pool, open_index
 from pipeline.index.kinds import kind_of
-from pipeline.index.lloyd import Turn, learn_lists
 from pipeline.index.measure import truth_of
-from pipeline.index.parts import Catalogue, grouped, truths_of
-from pipeline.index.pool import inline, processes
-from pipeline.index.sharded import Sharded
-from pipeline.index.shards import check_places, kind_with_lists, learned
+from pipeline.index.spread import building, parts
+from pipeline.index.spread.drawn import draw
+from pipeline.index.spread.lloyd import Turn, learn_lists
+from pipeline.index.spread.parts import Catalogue, grouped, truths_of
+from pipeline.index.spread.pool import inline, processes
+from pipeline.index.spread.sharded import Sharded
+from pipeline.index.spread.shards import check_places, kind_with_lists, learned
 from pipeline.log import Quiet
 from pipeline.run import Run
 
@@ -54,7 +55,7 @@ ITEMS, PART = 1300, 128
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of few rows: eleven parts."""
-    for module in (export, embeddings, parts, spread):
+    for module in (export, embeddings, parts, building):
         monkeypatch.setattr(module, "RANGE", PART)
 
 
@@ -152,7 +153,7 @@ def test_lists_in_shards_find_what_whole_lists_do(tmp_path: Path, kind: str) -> 
 
 
 def test_a_promise_is_kept_over_all_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.index.auto._TRIFLE", 0.0)
+    monkeypatch.setattr("pipeline.index.choice.auto._TRIFLE", 0.0)
     draw_ = np.random.default_rng(5)
     made = world(item_ND=draw_.standard_normal((ITEMS, 8)).astype(np.float32))
     run = exported(tmp_path, made, kind="auto", recall_at_10=0.6)

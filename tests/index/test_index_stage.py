@@ -16,8 +16,9 @@ from jobs import index as index_job
 from pipeline.artifact import Artifact
 from pipeline.embeddings import Vectors
 from pipeline.errors import ConfigError, CorruptArtifactError, PromiseError, StaleArtifactError
-from pipeline.index import INDEXES, auto, open_index
-from pipeline.index.flat import Flat
+from pipeline.index import INDEXES, open_index
+from pipeline.index.choice import auto
+from pipeline.index.kinds.flat import Flat
 from pipeline.index.measure import choose_users, recall, truth_of
 from pipeline.log import Quiet
 from pipeline.run import Run

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pipeline.artifact import Artifact
 from pipeline.errors import InputError
 from pipeline.index.contract import Rows
-from pipeline.index.reader import IndexReader
+from pipeline.index.reading.reader import IndexReader
 
 __all__ = ["rows_where"]
 

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from pipeline.cache import checked
 from pipeline.embeddings import RANGE, Spec, Vectors
 from pipeline.errors import InputError
-from pipeline.index.allowed import Allowed
-from pipeline.index.categories import rows_where
 from pipeline.index.contract import Floats, Rows, threads
-from pipeline.index.reader import IndexReader, nothing
-from pipeline.index.seen import Seen
+from pipeline.index.reading.allowed import Allowed
+from pipeline.index.reading.categories import rows_where
+from pipeline.index.reading.reader import IndexReader, nothing
+from pipeline.index.reading.seen import Seen
 from pipeline.run import Run
 from pipeline.score import RowLists
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pipeline.embeddings import RANGE, Vectors, part_path, to_matrix
 from pipeline.index.contract import Floats, Rows, threads
 from pipeline.index.measure import Doubles, Truth, rescore
-from pipeline.index.pool import Pool
+from pipeline.index.spread.pool import Pool
 
 __all__ = ["Catalogue", "Part", "PartedTruth", "grouped", "live_vectors", "truths_of"]
 

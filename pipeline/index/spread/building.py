@@ -22,19 +22,19 @@ import numpy as np
 from pipeline.artifact import Writer
 from pipeline.config import IndexConfig
 from pipeline.embeddings import RANGE, Vectors
-from pipeline.index.auto import Known, check_vectors, fitting_of, hunted
-from pipeline.index.capacity import Plan, plans_of
+from pipeline.index.choice.auto import Known, check_vectors, fitting_of, hunted
+from pipeline.index.choice.capacity import Plan, plans_of
+from pipeline.index.choice.hunt import Choice, Hunt
+from pipeline.index.choice.promise import Promise
 from pipeline.index.contract import Floats, Index, K
-from pipeline.index.drawn import Drawn, draw
-from pipeline.index.hunt import Choice, Hunt
 from pipeline.index.kinds import AUTO, INDEXES, kind_of
-from pipeline.index.lloyd import LOOKED_AT
-from pipeline.index.opened import open_shards
-from pipeline.index.parts import Catalogue, Part, PartedTruth, grouped, truths_of
-from pipeline.index.pool import Pool
-from pipeline.index.promise import Promise
-from pipeline.index.sharded import Sharded
-from pipeline.index.shards import LEARNED_FROM, Shards, fill_shards, kind_with_lists, learned
+from pipeline.index.spread.drawn import Drawn, draw
+from pipeline.index.spread.lloyd import LOOKED_AT
+from pipeline.index.spread.opened import open_shards
+from pipeline.index.spread.parts import Catalogue, Part, PartedTruth, grouped, truths_of
+from pipeline.index.spread.pool import Pool
+from pipeline.index.spread.sharded import Sharded
+from pipeline.index.spread.shards import LEARNED_FROM, Shards, fill_shards, kind_with_lists, learned
 from pipeline.log import Progress
 from pipeline.storage import Storage
 from schemas.manifest import FileEntry

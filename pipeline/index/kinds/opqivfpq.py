@@ -16,10 +16,10 @@ import numpy as np
 from pipeline.config import IndexConfig
 from pipeline.index import cost
 from pipeline.index.contract import Floats
-from pipeline.index.fastscan import FastScan
-from pipeline.index.inverted import Inverted, sample
-from pipeline.index.ivfpq import CENTROIDS, IvfPq, product_codes
-from pipeline.index.refined import enough, keep, refine_bytes, refined
+from pipeline.index.kinds.fastscan import FastScan
+from pipeline.index.kinds.inverted import Inverted, sample
+from pipeline.index.kinds.ivfpq import CENTROIDS, IvfPq, product_codes
+from pipeline.index.kinds.refined import enough, keep, refine_bytes, refined
 
 __all__ = ["OpqIvfPq"]
 

@@ -25,14 +25,14 @@ import numpy as np
 from pipeline.config import IndexConfig
 from pipeline.errors import InputError, PromiseError
 from pipeline.index import cost
-from pipeline.index.capacity import Plan, plans_of, within
+from pipeline.index.choice.capacity import Plan, plans_of, within
+from pipeline.index.choice.frontier import Candidate
+from pipeline.index.choice.hunt import Choice, Hunt
+from pipeline.index.choice.promise import Promise
+from pipeline.index.choice.trial import Trial, tried
 from pipeline.index.contract import Floats, Index
-from pipeline.index.frontier import Candidate
-from pipeline.index.hunt import Choice, Hunt
 from pipeline.index.kinds import INDEXES
 from pipeline.index.measure import Truth, truth_of
-from pipeline.index.promise import Promise
-from pipeline.index.trial import Trial, tried
 from pipeline.log import Progress, Quiet
 
 __all__ = ["Known", "check_vectors", "choose", "fitting_of", "hunted"]

@@ -17,9 +17,9 @@ from pipeline.errors import ContractError
 from pipeline.index.kinds import kind_of
 from pipeline.index.mapped import map_index
 from pipeline.index.measure import Latency, Truth, exact_latency
-from pipeline.index.parts import Catalogue, live_vectors
-from pipeline.index.sharded import Sharded
-from pipeline.index.spread import Spread
+from pipeline.index.spread.building import Spread
+from pipeline.index.spread.parts import Catalogue, live_vectors
+from pipeline.index.spread.sharded import Sharded
 
 __all__ = ["IDS", "exact_by_part", "open_spread", "spread_json", "write_ids"]
 

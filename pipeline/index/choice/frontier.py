@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.index.capacity import Plan
+from pipeline.index.choice.capacity import Plan
 
 __all__ = ["Candidate", "Measured", "frontier", "lines"]
 

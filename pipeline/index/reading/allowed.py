@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from pipeline.index.contract import Floats, Rows
-from pipeline.index.reader import IndexReader, first_kept, nothing
+from pipeline.index.reading.reader import IndexReader, first_kept, nothing
 from pipeline.score import RowLists, hits, top_k
 
 __all__ = ["Allowed"]

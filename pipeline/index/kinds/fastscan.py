@@ -17,8 +17,8 @@ import faiss
 from pipeline.config import IndexConfig
 from pipeline.index import cost
 from pipeline.index.contract import Floats
-from pipeline.index.inverted import Inverted, check_segments, filled, lists_of, sample
-from pipeline.index.refined import enough, refine_bytes, refined
+from pipeline.index.kinds.inverted import Inverted, check_segments, filled, lists_of, sample
+from pipeline.index.kinds.refined import enough, refine_bytes, refined
 
 __all__ = ["FastScan"]
 

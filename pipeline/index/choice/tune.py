@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.index.choice.promise import margin
 from pipeline.index.contract import Floats, Index
 from pipeline.index.measure import Truth, recalls
-from pipeline.index.promise import margin
 
 __all__ = ["Point", "tuned"]
 

@@ -12,14 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pipeline.errors import PromiseError
-from pipeline.index.capacity import Plan, slowness
+from pipeline.index.choice.capacity import Plan, slowness
+from pipeline.index.choice.frontier import Candidate, Measured, lines
+from pipeline.index.choice.promise import Interval, Promise, interval_of
+from pipeline.index.choice.trial import WORTH, Trial
+from pipeline.index.choice.tune import Point, tuned
 from pipeline.index.contract import Floats, Index
-from pipeline.index.frontier import Candidate, Measured, lines
 from pipeline.index.kinds import INDEXES
 from pipeline.index.measure import Latency, Truth, latency, recalls
-from pipeline.index.promise import Interval, Promise, interval_of
-from pipeline.index.trial import WORTH, Trial
-from pipeline.index.tune import Point, tuned
 
 __all__ = ["Choice", "Hunt"]
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pipeline.errors import ConfigError
 from pipeline.index.contract import Index
-from pipeline.index.fastscan import FastScan
-from pipeline.index.flat import Flat
-from pipeline.index.hnsw import Hnsw
-from pipeline.index.hnswsq8 import HnswSq8
-from pipeline.index.ivfflat import IvfFlat
-from pipeline.index.ivfpq import IvfPq
-from pipeline.index.ivfsq8 import IvfSq8
-from pipeline.index.opqivfpq import OpqIvfPq
+from pipeline.index.kinds.fastscan import FastScan
+from pipeline.index.kinds.flat import Flat
+from pipeline.index.kinds.hnsw import Hnsw
+from pipeline.index.kinds.hnswsq8 import HnswSq8
+from pipeline.index.kinds.ivfflat import IvfFlat
+from pipeline.index.kinds.ivfpq import IvfPq
+from pipeline.index.kinds.ivfsq8 import IvfSq8
+from pipeline.index.kinds.opqivfpq import OpqIvfPq
 
 __all__ = ["AUTO", "INDEXES", "check_kind", "kind_of"]
 

@@ -12,7 +12,7 @@ import faiss
 
 from pipeline.index import cost
 from pipeline.index.contract import Floats
-from pipeline.index.inverted import Inverted, filled
+from pipeline.index.kinds.inverted import Inverted, filled
 
 __all__ = ["IvfSq8"]
 

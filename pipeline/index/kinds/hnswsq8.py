@@ -11,7 +11,7 @@ from typing import Self
 import faiss
 
 from pipeline.index.contract import Floats
-from pipeline.index.hnsw import Hnsw, link_bytes, linked
+from pipeline.index.kinds.hnsw import Hnsw, link_bytes, linked
 
 __all__ = ["HnswSq8"]
 

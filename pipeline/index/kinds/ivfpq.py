@@ -14,8 +14,8 @@ import faiss
 from pipeline.config import IndexConfig
 from pipeline.index import cost
 from pipeline.index.contract import Floats
-from pipeline.index.inverted import PER_LIST, Inverted, check_segments, filled, sample
-from pipeline.index.refined import enough
+from pipeline.index.kinds.inverted import PER_LIST, Inverted, check_segments, filled, sample
+from pipeline.index.kinds.refined import enough
 
 __all__ = ["CENTROIDS", "IvfPq", "product_codes"]
 

@@ -21,7 +21,7 @@ from pipeline.index.carrying import revive
 from pipeline.index.contract import Floats, Rows, Searchable
 from pipeline.index.kinds import kind_of
 from pipeline.index.mapped import map_index
-from pipeline.index.spreadfiles import open_spread
+from pipeline.index.spread.files import open_spread
 from pipeline.score import RowLists, hits, widths
 
 __all__ = ["IndexReader", "open_index"]

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from pipeline.config import IndexConfig
 from pipeline.index import cost
-from pipeline.index.capacity import Plan
+from pipeline.index.choice.capacity import Plan
+from pipeline.index.choice.tune import Point, tuned
 from pipeline.index.contract import Floats
-from pipeline.index.inverted import sample
 from pipeline.index.kinds import INDEXES
+from pipeline.index.kinds.inverted import sample
 from pipeline.index.measure import Truth, truth_of
-from pipeline.index.tune import Point, tuned
 
 __all__ = ["WORTH", "Trial", "ordered", "tried"]
 

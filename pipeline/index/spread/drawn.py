@@ -16,8 +16,8 @@ from pipeline.embeddings import Vectors
 from pipeline.errors import InputError
 from pipeline.index.contract import Floats
 from pipeline.index.measure import mix
-from pipeline.index.parts import Catalogue, Part, live_vectors
-from pipeline.index.pool import Pool
+from pipeline.index.spread.parts import Catalogue, Part, live_vectors
+from pipeline.index.spread.pool import Pool
 from pipeline.storage import Storage
 
 __all__ = ["Drawn", "draw", "read_drawn"]

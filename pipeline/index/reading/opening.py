@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pipeline.artifact import Artifact, read_manifest
 from pipeline.errors import ArtifactError, StaleArtifactError
-from pipeline.index.asking import Reader
-from pipeline.index.reader import open_index
+from pipeline.index.reading.asking import Reader
+from pipeline.index.reading.reader import open_index
 from pipeline.run import Run, find_run, open_run
 from pipeline.storage import Storage
 from schemas.stages import STAGES

@@ -20,13 +20,13 @@ from pipeline.artifact import entry_of
 from pipeline.embeddings import Vectors
 from pipeline.errors import ContractError
 from pipeline.index.contract import Floats, threads
-from pipeline.index.drawn import Drawn
-from pipeline.index.inverted import Inverted, padded
 from pipeline.index.kinds import kind_of
-from pipeline.index.lloyd import Turn, learn_lists
-from pipeline.index.opened import open_shard
-from pipeline.index.parts import Part, live_vectors
-from pipeline.index.pool import Pool
+from pipeline.index.kinds.inverted import Inverted, padded
+from pipeline.index.spread.drawn import Drawn
+from pipeline.index.spread.lloyd import Turn, learn_lists
+from pipeline.index.spread.opened import open_shard
+from pipeline.index.spread.parts import Part, live_vectors
+from pipeline.index.spread.pool import Pool
 from pipeline.storage import Storage
 from schemas.manifest import FileEntry
 

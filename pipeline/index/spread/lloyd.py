@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.index.contract import Floats, Rows, threads
-from pipeline.index.drawn import Drawn, read_drawn
-from pipeline.index.inverted import padded
+from pipeline.index.kinds.inverted import padded
 from pipeline.index.measure import Doubles
-from pipeline.index.pool import Pool
+from pipeline.index.spread.drawn import Drawn, read_drawn
+from pipeline.index.spread.pool import Pool
 from pipeline.storage import Storage
 
 __all__ = ["Turn", "learn_lists"]

@@ -19,7 +19,7 @@ from pipeline.config import IndexConfig
 from pipeline.errors import ConfigError
 from pipeline.index import cost
 from pipeline.index.contract import Floats, Index, K, Rows, threads
-from pipeline.index.refined import keep
+from pipeline.index.kinds.refined import keep
 
 __all__ = [
     "PER_LIST",

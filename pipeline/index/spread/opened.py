@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pipeline.index.contract import Index
 from pipeline.index.kinds import kind_of
 from pipeline.index.mapped import map_index
-from pipeline.index.sharded import Sharded
+from pipeline.index.spread.sharded import Sharded
 from pipeline.storage import Storage
 
 __all__ = ["open_shard", "open_shards"]

@@ -1,0 +1,1 @@
+"""Choosing an index that keeps a promise: plans, trials, building, tuning, verifying."""

@@ -1,0 +1,1 @@
+"""An index in shards: built by tasks over parts of the catalogue, one behind one search."""
