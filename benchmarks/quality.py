@@ -240,6 +240,9 @@ def show(one: Set, rows: Mapping[str, Row], flat: Flat) -> None:
     for name, what in (("exact", "all scores"), ("through_index", "the index")):
         if (key := f"evaluate.seconds.{name}") in flat:
             print(f"evaluated with {what}: {float(flat[key]):.1f} s")
+    if (key := f"through_index.{first}") in flat:
+        found, exact = float(flat[key]), float(flat[first])
+        print(f"{first} through the index: {found:.4f}, {1 - found / exact:.2%} less")
     for setting in str(flat["settings"]).split():
         print(f"  {setting}")
 
