@@ -243,8 +243,30 @@ def index(data: Mapping[str, Any], times: Mapping[str, Any]) -> str:
         f"(from {escape(recall.get('queries_from', 'test'))}): recall counts what exact search "
         "would have found, by inner products recomputed from the raw vectors."
     )
-    kept = _promise(recall.get("promise"))
+    kept = _made(spec) + _promise(recall.get("promise"))
     return section("index", "The index", intro, f'<div class="pair">{chart}{shown}</div>{kept}')
+
+
+def _made(spec: Mapping[str, Any]) -> str:
+    """Of how many files it is, or what of it is another run's."""
+    said = ""
+    if shards := spec.get("shards"):
+        sizes = [one["items"] for one in shards]
+        said = (
+            f"<p>In {wording.plural(len(shards), 'shard')} of {wording.count(min(sizes))} to "
+            f"{wording.count(max(sizes))} items, all searched for each query.</p>"
+        )
+    if living := spec.get("living"):
+        named = ("kept", "changed", "removed", "new", "in_base", "in_delta")
+        kept, changed, removed, new, base, delta = (wording.count(living[name]) for name in named)
+        said += (
+            "<p>Carried over from an earlier run: of "
+            f"{wording.plural(living['indexed_before'], 'item')} {kept} kept, {changed} with "
+            f"another vector, {removed} gone; {new} new. {base} are in the base beside "
+            f"{wording.plural(living['tombstones'], 'tombstone')}, {delta} in the delta. "
+            f"Recall@10 was {figure(living['recall_when_built'])} when it was built.</p>"
+        )
+    return said
 
 
 def _promise(promise: Mapping[str, Any] | None) -> str:

@@ -58,6 +58,8 @@ class ReportWorld:
     ks: tuple[int, ...] = (10, 20, 100)
     not_live: frozenset[int] = frozenset()
     spread: bool = True
+    shards: int = 0
+    carried: bool = False
 
     def write(self, root: Path | str, **section: Any) -> Run:
         """All stages before `report`, finished; `section` is the config's `report`."""
@@ -224,7 +226,15 @@ class ReportWorld:
         out.commit({"users_in": 0, "users": 0, "items_in": self.items, "items": self.items})
 
     def _index(self, out: Writer) -> None:
-        out.write_json("spec.json", {"kind": "hnsw", "dim": self.dim, "items": self.items})
+        spec: dict[str, Any] = {"kind": "hnsw", "dim": self.dim, "items": self.items}
+        if self.shards:
+            spec["shards"] = [{"items": 7 + n} for n in range(self.shards)]
+        if self.carried:
+            spec["living"] = {
+                "recall_when_built": 0.9911, "kept": 40, "changed": 5, "new": 15, "removed": 3,
+                "indexed_before": 48, "tombstones": 8, "in_base": 40, "in_delta": 20,
+            }  # fmt: skip
+        out.write_json("spec.json", spec)
         recall = {"k": 10, "queries": 50, "queries_from": "test", "recall@10": 0.997}
         verified = {"mean": 0.997, "low": 0.9951, "high": 0.998, "queries": 50}
         point = {"kind": "ivfsq8", "parameters": {"lists": 8, "probes": 3}, "recall@10": 0.91}

@@ -95,6 +95,16 @@ def test_the_promise_of_the_index_is_told_with_what_was_verified(built: Built) -
     assert "lists=8 probes=3" in text
 
 
+def test_how_the_index_was_made_is_told(built: Built) -> None:
+    text = " ".join(read(built(ReportWorld(shards=3, carried=True))).text.split())
+    assert "In 3 shards of 7 to 9 items, all searched for each query." in text
+    assert (
+        "Carried over from an earlier run: of 48 items 40 kept, 5 with another vector, 3 gone; "
+        "15 new. 40 are in the base beside 8 tombstones, 20 in the delta. "
+        "Recall@10 was 0.9911 when it was built."
+    ) in text
+
+
 def test_the_style_fetches_nothing(built: Built) -> None:
     (style,) = re.findall(r"<style>(.*?)</style>", page(built()), re.S)
     assert not re.search(r"url\(|@import", style)
