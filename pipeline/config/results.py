@@ -30,7 +30,7 @@ class HnswConfig(Section):
     """FAISS HNSW."""
 
     m: int = Field(32, ge=2, le=256)
-    ef_construction: int = Field(200, ge=8)
+    ef_construction: int = Field(64, ge=8)
     ef_search: int = Field(128, ge=1)
 
 
