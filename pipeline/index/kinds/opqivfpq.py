@@ -17,8 +17,8 @@ from pipeline.config import IndexConfig
 from pipeline.index import cost
 from pipeline.index.contract import Floats
 from pipeline.index.kinds.fastscan import FastScan
-from pipeline.index.kinds.inverted import Inverted, sample
-from pipeline.index.kinds.ivfpq import CENTROIDS, IvfPq, product_codes
+from pipeline.index.kinds.inverted import sample
+from pipeline.index.kinds.ivfpq import CENTROIDS, IvfPq
 from pipeline.index.kinds.refined import enough, keep, refine_bytes, refined
 
 __all__ = ["OpqIvfPq"]
@@ -28,10 +28,8 @@ _TRAINED_WITH = 16_384
 _ROUNDS = 6
 
 
-class OpqIvfPq(Inverted):
+class OpqIvfPq(IvfPq):
     """A byte per segment of the rotated vector, then a second look as of `FastScan`."""
-
-    spare = True
 
     @staticmethod
     def plan(items: int, dim: int, config: IndexConfig) -> dict[str, int]:
@@ -68,12 +66,6 @@ class OpqIvfPq(Inverted):
         return refined(engine, item_NE, parameters["refine_bits"])
 
     @staticmethod
-    def _filled(
-        item_NE: Floats, centroid_LE: Floats, parameters: Mapping[str, int], seed: int
-    ) -> Any:
-        return product_codes(item_NE, centroid_LE, parameters["segments"], seed)
-
-    @staticmethod
     def estimate(items: int, dim: int, parameters: Mapping[str, int]) -> int:
         """A byte a segment and eight for the row; rotation, centroids, what ranks anew."""
         segments, lists = parameters["segments"], parameters["lists"]
@@ -99,10 +91,6 @@ class OpqIvfPq(Inverted):
         segments, refine = self.parameters["segments"], self.parameters["refine"]
         tables = cost.products(dim + CENTROIDS, dim) + cost.looked_up_codes(scanned, segments)
         return tables + cost.looked_up(k * refine, dim, self.parameters["refine_bits"])
-
-    @staticmethod
-    def _unstored(parameters: Mapping[str, int]) -> int:
-        return parameters["lists"] * parameters["segments"] * CENTROIDS * 4
 
 
 def _rotation(item_NE: Floats, segments: int, seed: int) -> Any:
