@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -35,7 +36,8 @@ def run_ranks(work: Work, world: int, folder: Path, *args: Any, backend: str = "
     answers = []
     for process, ours in started:
         try:
-            answers.append(ours.recv() if ours.poll(240) else "no answer")
+            answered = ours.poll(240)
+            answers.append(pickle.loads(ours.recv_bytes()) if answered else "no answer")  # noqa: S301
         except EOFError:
             process.join(60)
             answers.append(process.exitcode)
@@ -58,8 +60,9 @@ def _rank(
     backend, store = group
     dist.init_process_group(backend, init_method=f"file://{store}", rank=rank, world_size=world)
     try:
-        answer.send(work(*args))
+        # Pickled here: `send` passes a tensor as a file the sender keeps, gone if it ends first.
+        answer.send_bytes(pickle.dumps(work(*args)))
     except Exception as error:
         error.add_note(traceback.format_exc())
-        answer.send(error)
+        answer.send_bytes(pickle.dumps(error))
     dist.destroy_process_group()
