@@ -30,7 +30,9 @@ class HnswConfig(Section):
     """Graphs of the kinds hnsw and hnswsq8; what ranks anew is of hnswsq8."""
 
     m: int = Field(32, ge=2, le=256)
-    ef_construction: int = Field(0, ge=0, description="0: 64, and hnswsq8 tries 40 as well")
+    ef_construction: int | None = Field(
+        None, ge=8, description="not given: 64, and hnswsq8 tries 40 as well"
+    )
     ef_search: int = Field(128, ge=1)
     refine: int = Field(2, ge=1, description="candidates ranked anew, times the answers wanted")
     refine_bits: Literal[0, 16, 32] = Field(

@@ -18,6 +18,7 @@ from pipeline.config import IndexConfig
 from pipeline.index import cost
 from pipeline.index.contract import Floats
 from pipeline.index.kinds.inverted import Inverted, check_segments, filled, lists_of, sample
+from pipeline.index.kinds.padding import padded_dim
 from pipeline.index.kinds.refined import enough, refine_bytes, refined
 
 __all__ = ["FastScan"]
@@ -92,7 +93,7 @@ class FastScan(Inverted):
     def estimate(items: int, dim: int, parameters: Mapping[str, int]) -> int:
         """Half a byte a segment, eight for the row; centroids, and what ranks anew."""
         segments, lists = parameters["segments"], parameters["lists"]
-        wide = -(-dim // segments) * segments
+        wide = padded_dim(dim, segments)
         # Lists are filled up to whole blocks, which is half a block of each.
         codes = (items + lists * _BLOCK // 2) * (segments + segments % 2) // 2
         tables = (lists + _CENTROIDS) * wide * 4 + lists * 8

@@ -16,8 +16,8 @@ from pipeline.config import IndexConfig
 from pipeline.index import cost
 from pipeline.index.contract import Floats, K, Rows
 from pipeline.index.kinds.hnsw import Hnsw, link_bytes, linked, links_sought
-from pipeline.index.kinds.inverted import padded
-from pipeline.index.kinds.refined import refine_bytes, refined
+from pipeline.index.kinds.padding import padded, padded_dim
+from pipeline.index.kinds.refined import refine_bytes, refined, searched_anew
 
 __all__ = ["HnswSq8"]
 
@@ -79,14 +79,14 @@ class HnswSq8(Hnsw):
     @staticmethod
     def estimate(items: int, dim: int, parameters: Mapping[str, int]) -> int:
         """A byte a coordinate, ranges, links as of `Hnsw`, and what ranks anew."""
-        wide = _wide(dim)
+        wide = padded_dim(dim, _REGISTER)
         finer = refine_bytes(items, wide, parameters["refine_bits"])
         return round(items * (wide + link_bytes(parameters)) + wide * 8) + finer
 
     @staticmethod
     def work(items: int, dim: int, parameters: Mapping[str, int]) -> float:
         """As of `Hnsw`, with codes."""
-        wide = _wide(dim)
+        wide = padded_dim(dim, _REGISTER)
         return items * cost.walked_codes(links_sought(parameters), wide, items * wide) * 1e-6
 
     def variants(self) -> list[dict[str, int]]:
@@ -97,7 +97,7 @@ class HnswSq8(Hnsw):
 
     def microseconds(self, query_BD: Floats, k: int, items: int = 0) -> float:
         """Codes along the walk as of `Hnsw`, and what is ranked anew."""
-        held, wide = self.engine.ntotal, _wide(query_BD.shape[1])
+        held, wide = self.engine.ntotal, padded_dim(query_BD.shape[1], _REGISTER)
         compared = self._walked(query_BD, k, items)
         walk = cost.walked_codes(compared, wide, (items or held) * wide)
         again = k * self.parameters["refine"]
@@ -112,16 +112,6 @@ class HnswSq8(Hnsw):
         return super()._vectors()
 
     def _params(self, effort: int, k: int) -> Any:
-        walk = super()._params(effort, k)
-        if not isinstance(self.engine, faiss.IndexRefine):
-            return walk
         # For fewer than ten answers as many are ranked anew as for ten.
         again = min(self.parameters["refine"] * max(k, K), effort)
-        return faiss.IndexRefineSearchParameters(  # type: ignore[call-arg]
-            k_factor=max(1.0, again / k), base_index_params=walk
-        )
-
-
-def _wide(dim: int) -> int:
-    """Coordinates with what fills the last register."""
-    return -(-dim // _REGISTER) * _REGISTER
+        return searched_anew(self.engine, super()._params(effort, k), max(1.0, again / k))

@@ -19,7 +19,8 @@ from pipeline.config import IndexConfig
 from pipeline.errors import ConfigError
 from pipeline.index import cost
 from pipeline.index.contract import Floats, Index, K, Rows, threads
-from pipeline.index.kinds.refined import keep
+from pipeline.index.kinds.padding import padded
+from pipeline.index.kinds.refined import keep, searched_anew
 
 __all__ = [
     "PER_LIST",
@@ -29,7 +30,6 @@ __all__ = [
     "check_segments",
     "filled",
     "lists_of",
-    "padded",
     "sample",
 ]
 
@@ -189,11 +189,7 @@ class Inverted(Index):
         found: Any = faiss.SearchParametersIVF(nprobe=probes)  # type: ignore[call-arg]
         if isinstance(self._outer, faiss.IndexPreTransform):
             found = faiss.SearchParametersPreTransform(index_params=found)  # type: ignore[call-arg]
-        if isinstance(self.engine, faiss.IndexRefine):
-            found = faiss.IndexRefineSearchParameters(  # type: ignore[call-arg]
-                k_factor=refine, base_index_params=found
-            )
-        return found
+        return searched_anew(self.engine, found, refine)
 
 
 def lists_of(items: int, config: IndexConfig, times: int) -> dict[str, int]:
@@ -261,9 +257,3 @@ def sample(item_NE: Floats, most: int, seed: int) -> Floats:
         return item_NE
     drawn = np.random.default_rng(seed).choice(len(item_NE), most, replace=False, shuffle=False)
     return item_NE[np.sort(drawn)]
-
-
-def padded(vector_ND: Floats, segments: int) -> Floats:
-    """Zeros on the right up to a multiple of `segments`, which change no inner product."""
-    missing = -vector_ND.shape[1] % segments
-    return np.pad(vector_ND, ((0, 0), (0, missing))) if missing else vector_ND

@@ -15,6 +15,7 @@ from pipeline.config import IndexConfig
 from pipeline.index import cost
 from pipeline.index.contract import Floats
 from pipeline.index.kinds.inverted import PER_LIST, Inverted, check_segments, filled, sample
+from pipeline.index.kinds.padding import padded_dim
 from pipeline.index.kinds.refined import enough
 
 __all__ = ["CENTROIDS", "IvfPq", "product_codes"]
@@ -69,7 +70,7 @@ class IvfPq(Inverted):
     @staticmethod
     def estimate(items: int, dim: int, parameters: Mapping[str, int]) -> int:
         """A byte per segment and eight for the row; centroids of lists and codebooks."""
-        wide = -(-dim // parameters["segments"]) * parameters["segments"]
+        wide = padded_dim(dim, parameters["segments"])
         centroids = (parameters["lists"] + CENTROIDS) * wide * 4
         return items * (parameters["segments"] + 8) + centroids
 

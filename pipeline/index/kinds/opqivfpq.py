@@ -19,6 +19,7 @@ from pipeline.index.contract import Floats
 from pipeline.index.kinds.fastscan import FastScan
 from pipeline.index.kinds.inverted import sample
 from pipeline.index.kinds.ivfpq import CENTROIDS, IvfPq
+from pipeline.index.kinds.padding import padded_dim
 from pipeline.index.kinds.refined import enough, keep, refine_bytes, refined
 
 __all__ = ["OpqIvfPq"]
@@ -69,7 +70,7 @@ class OpqIvfPq(IvfPq):
     def estimate(items: int, dim: int, parameters: Mapping[str, int]) -> int:
         """A byte a segment and eight for the row; rotation, centroids, what ranks anew."""
         segments, lists = parameters["segments"], parameters["lists"]
-        wide = -(-dim // segments) * segments
+        wide = padded_dim(dim, segments)
         tables = (wide + lists + CENTROIDS) * wide * 4 + lists * 8
         codes = items * (segments + 8)
         return codes + tables + refine_bytes(items, wide, parameters["refine_bits"])

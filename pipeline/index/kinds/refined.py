@@ -10,7 +10,7 @@ from faiss.class_wrappers import add_to_referenced_objects
 
 from pipeline.index.contract import Floats
 
-__all__ = ["enough", "keep", "refine_bytes", "refined", "scalar"]
+__all__ = ["enough", "keep", "refine_bytes", "refined", "scalar", "searched_anew"]
 
 _TYPES = {8: faiss.ScalarQuantizer.QT_8bit, 16: faiss.ScalarQuantizer.QT_fp16}
 
@@ -26,6 +26,15 @@ def refined(engine: Any, item_NE: Floats, bits: int) -> Any:
     outer = faiss.IndexRefine(engine, finer)
     keep(outer, engine, finer)
     return outer
+
+
+def searched_anew(engine: Any, found: Any, times: float) -> Any:
+    """Parameters of a search, where the engine ranks anew that of so many times the answers."""
+    if not isinstance(engine, faiss.IndexRefine):
+        return found
+    return faiss.IndexRefineSearchParameters(  # type: ignore[call-arg]
+        k_factor=times, base_index_params=found
+    )
 
 
 def scalar(dim: int, bits: int) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.index.contract import Floats, Rows, threads
-from pipeline.index.kinds.inverted import padded
+from pipeline.index.kinds.padding import padded
 from pipeline.index.measure import Doubles
 from pipeline.index.spread.drawn import Drawn, read_drawn
 from pipeline.index.spread.pool import Pool

@@ -21,7 +21,8 @@ from pipeline.embeddings import Vectors
 from pipeline.errors import ContractError
 from pipeline.index.contract import Floats, threads
 from pipeline.index.kinds import kind_of
-from pipeline.index.kinds.inverted import Inverted, padded
+from pipeline.index.kinds.inverted import Inverted
+from pipeline.index.kinds.padding import padded
 from pipeline.index.spread.drawn import Drawn
 from pipeline.index.spread.lloyd import Turn, learn_lists
 from pipeline.index.spread.opened import open_shard
