@@ -218,14 +218,16 @@ def test_few_items_get_few_lists() -> None:
     assert plan(390, 8, asked) == {"lists": 10, "probes": 10, "segments": 3}
 
 
-def test_both_graphs_are_tried_unless_one_is_asked_for() -> None:
-    def efforts(**hnsw: int) -> list[tuple[int, int]]:
+def test_three_graphs_are_tried_unless_one_is_asked_for() -> None:
+    def graphs(**hnsw: int) -> list[tuple[int, int, int]]:
         asked = IndexConfig.model_validate({"hnsw": hnsw})
         every = INDEXES["hnswsq8"].candidates(5000, 16, asked)
-        return [(one["refine_bits"], one["ef_construction"]) for one in every]
+        return [(one["refine_bits"], one["m"], one["ef_construction"]) for one in every]
 
-    assert efforts() == [(32, 64), (32, 40), (16, 64), (16, 40), (0, 64), (0, 40)]
-    assert efforts(ef_construction=100) == [(32, 100), (16, 100), (0, 100)]
+    three = ((32, 64), (32, 40), (16, 64))
+    assert graphs() == [(bits, *graph) for bits in (32, 16, 0) for graph in three]
+    assert graphs(ef_construction=100) == [(bits, 32, 100) for bits in (32, 16, 0)]
+    assert graphs(m=8)[2] == (32, 8, 64)
 
 
 def test_a_walk_over_codes_is_ranked_anew() -> None:

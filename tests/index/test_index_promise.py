@@ -16,10 +16,11 @@ from pipeline.errors import ConfigError, InputError, PromiseError
 from pipeline.index import INDEXES, Choice, choose
 from pipeline.index.choice import auto
 from pipeline.index.choice.capacity import Plan, plans_of, within
+from pipeline.index.choice.hunt import Hunt
 from pipeline.index.choice.promise import AIM, Promise, interval_of, margin
 from pipeline.index.choice.trial import Trial, ordered
 from pipeline.index.choice.tune import tuned
-from pipeline.index.contract import threads
+from pipeline.index.contract import Index, threads
 from pipeline.index.kinds.hnsw import Hnsw
 from pipeline.index.measure import halves, recall, truth_of
 
@@ -259,6 +260,25 @@ def test_what_takes_long_to_build_must_look_a_fifth_cheaper(cost: float, first: 
     every = ordered([short, quick, slow], aim=0.95)
     assert every[0].plan.kind == first
     assert every[-1] is short
+
+
+@pytest.mark.parametrize(
+    ("thin", "built"), [(False, {"ivfflat"}), (True, {"ivfflat", "hnsw"})]
+)  # fmt: skip
+def test_another_kind_is_built_too_where_a_sample_is_thin(
+    item_ND: Floats, thin: bool, built: set[str]
+) -> None:
+    config = IndexConfig()
+    plans = {plan.kind: plan for plan in plans_of(*item_ND.shape, config)}
+    truth = truth_of(clustered(200, 1), item_ND)
+
+    def make(plan: Plan) -> tuple[Index, int]:
+        return INDEXES[plan.kind].build(item_ND, plan.parameters, 1), plan.bytes
+
+    hunt = Hunt(item_ND, truth, 200, Promise(recall=0.9), make, thin=thin)
+    for kind, expected in (("ivfflat", 1e6), ("hnsw", 1.9e6), ("ivfsq8", 2.1e6)):
+        hunt.consider(Trial(plans[kind], 0.95, expected))
+    assert {one.plan.kind for one in hunt.candidates if one.verdict == "built"} == built
 
 
 def test_an_interval_known_by_heart() -> None:

@@ -2,7 +2,8 @@
 
     plan     bytes and seconds of every candidate, before anything is built; none over budget
     try      each kind over a sample of the items: what a search would cost at the promise
-    build    from the kind that looked cheapest on, while another looks a fifth cheaper still
+    build    from the kind that looked cheapest on, while another looks a fifth cheaper still, or
+             the sample is too thin to tell
     tune     on some queries, to a margin above the promised recall
     verify   on others, by an interval; PromiseError where no candidate keeps the promise
 
@@ -29,7 +30,7 @@ from pipeline.index.choice.capacity import Plan, plans_of, within
 from pipeline.index.choice.frontier import Candidate
 from pipeline.index.choice.hunt import Choice, Hunt
 from pipeline.index.choice.promise import Promise
-from pipeline.index.choice.trial import Trial, tried
+from pipeline.index.choice.trial import Trial, thin, tried
 from pipeline.index.contract import Floats, Index
 from pipeline.index.kinds import INDEXES
 from pipeline.index.measure import Truth, truth_of
@@ -80,7 +81,8 @@ def choose(
     truths = truth_of(tuning_BD, item_ND), truth_of(verifying_BD, item_ND)
     known = Known(item_ND, items, *truths)
     make = functools.partial(_whole, item_ND, seed)
-    hunt = Hunt(item_ND, truths[0], len(verifying_BD), Promise.of(config), make)
+    promise = Promise.of(config)
+    hunt = Hunt(item_ND, truths[0], len(verifying_BD), promise, make, thin=thin(items))
     return hunted(hunt, known, plans, fitting, config, progress or Quiet())
 
 

@@ -26,6 +26,9 @@ __all__ = ["Choice", "Hunt"]
 _BEATEN = "not expected to win"
 # Verifications in all: after one that fails, tuning aims higher by what was missing.
 _ATTEMPTS = 3
+# Of two million vectors in 20,000 clusters a sample of 8,192 told 303 us of lists and 442 of a
+# graph, which then took 86 and 53.
+_DOUBT = 2.0
 # Of what the promise leaves to be missed, at least so much higher.
 _LEAST_MORE = 0.05
 
@@ -57,7 +60,9 @@ Make = Callable[[Plan], tuple[Index, int]]
 class Hunt:
     """The best point so far, and what became of every trial.
 
-    `make` builds; having built one kind, another is built that looks cheaper by `worth`.
+    `make` builds; having built one kind, another is built that looks cheaper by `worth`. Where
+    the trials' sample is `thin`, they tell little of all items, and one that looked less than
+    twice as dear as the best one did is built as well.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class Hunt:
         promise: Promise,
         make: Make,
         worth: float = WORTH,
+        thin: bool = False,
     ) -> None:
         self.item_ND = item_ND
         self.tuning = tuning
@@ -75,6 +81,7 @@ class Hunt:
         self.promise = promise
         self.make = make
         self.worth = worth
+        self.thin = thin
         self.best: Point | None = None
         self.winner: Candidate | None = None
         self.candidates: list[Candidate] = []
@@ -163,8 +170,15 @@ class Hunt:
             return trial.microseconds < self.best.microseconds
         if self.best.sure(self.verified) >= aim:
             cheaper = trial.microseconds < self.worth * self.best.microseconds
-            return trial.recall >= aim and cheaper
+            return trial.recall >= aim and (cheaper or self._unlike(trial))
         return trial.recall >= aim or trial.recall > self.best.recall
+
+    def _unlike(self, trial: Trial) -> bool:
+        """Whether another kind than the best may be cheaper still, for all that trials tell."""
+        if not self.thin or self.winner is None or self.winner.plan.kind == trial.plan.kind:
+            return False
+        expected = self.winner.expected
+        return expected is not None and trial.microseconds < _DOUBT * expected
 
     def _order(self, aim: float, ceiling: float, point: Point) -> tuple[float, ...]:
         """Sorts what reaches the aim first, by cost; then by what is missing; then too slow."""

@@ -17,11 +17,13 @@ from pipeline.index.kinds import INDEXES
 from pipeline.index.kinds.inverted import sample
 from pipeline.index.measure import Truth, truth_of
 
-__all__ = ["WORTH", "Trial", "ordered", "tried"]
+__all__ = ["WORTH", "Trial", "ordered", "thin", "tried"]
 
 # Items that kinds are tried with, at most, and at most this share of them; queries.
 _ITEMS = 8192
 _SHARE = 4
+# Of a hundred times as many items the sample is thin: clusters of a hundred are not in it.
+_THIN = 100
 _QUERIES = 300
 # What takes so many times as long to build as another kind, or is built when another has been,
 # must look cheaper by this factor.
@@ -71,6 +73,11 @@ def tried(
         for name in dict.fromkeys(plan.kind for plan in plans if INDEXES[plan.kind].spare == spare):
             found += look.best([plan for plan in plans if plan.kind == name])
     return ordered(found, aim)
+
+
+def thin(items: int) -> bool:
+    """Whether the sample of `tried` may look unlike so many items."""
+    return items > _THIN * _ITEMS
 
 
 def ordered(trials: list[Trial], aim: float) -> list[Trial]:

@@ -5,16 +5,20 @@ Legend: B queries, k answers each, N items, D coordinates.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any, Self
 
 import faiss
+import numpy as np
 
 from pipeline.config import IndexConfig
 from pipeline.index import cost
 from pipeline.index.contract import Floats, Index, Rows, threads
+from pipeline.index.kinds.inverted import SMALL, centroids
+from pipeline.index.kinds.refined import keep
 
-__all__ = ["Hnsw"]
+__all__ = ["Hnsw", "link_bytes", "linked", "links_sought"]
 
 # To be asked for a quarter of the catalogue is to be asked for a look at all of it: a walk
 # would be slower, and would miss items that no link leads to.
@@ -22,6 +26,10 @@ _LARGE = 4
 _WIDEST = 4096
 # Of `ef_construction`, where none is given.
 _CONSTRUCTION = 64
+# Items a list has on average, of the lists that items are linked in the order of.
+_TOGETHER = 1000
+# One item in so many is linked before the lists are.
+_FEW = 64
 
 
 class Hnsw(Index):
@@ -29,6 +37,10 @@ class Hnsw(Index):
 
     An item keeps up to 2 m links; only of more are those dropped that lead the same way, so
     that `ef_construction` below 2 m drops few.
+
+    Items lie in the order of coarse lists, so that those a walk visits after each other are near
+    each other in memory as well; a map leads back to rows. Of 2 M items of 32 coordinates 1.4
+    times as many searches came back in a second.
 
     The inner product is no distance. Links by the distance of items with one coordinate more,
     which makes all lengths equal (Bachrach et al., RecSys 2014), were tried twice and found
@@ -49,19 +61,15 @@ class Hnsw(Index):
 
     @classmethod
     def build(cls, item_ND: Floats, parameters: Mapping[str, int], seed: int) -> Self:
-        """Link the items, one after another.
-
-        On one thread: FAISS links in parallel without an order, and gives other bytes each
-        time (seen with 30,000 items on two threads).
-        """
-        dim, links = item_ND.shape[1], parameters["m"]
-        engine = faiss.IndexHNSWFlat(dim, links, faiss.METRIC_INNER_PRODUCT)
-        return cls(linked(engine, item_ND, parameters), parameters)
+        """Link the items, one after another."""
+        graph = faiss.IndexHNSWFlat(item_ND.shape[1], parameters["m"], faiss.METRIC_INNER_PRODUCT)
+        graph.hnsw.efConstruction = parameters["ef_construction"]
+        return cls(linked(graph, item_ND, seed), parameters)
 
     @staticmethod
     def estimate(items: int, dim: int, parameters: Mapping[str, int]) -> int:
-        """Vectors, 2 m links on the ground level and m on each above (one item in m)."""
-        return round(items * (dim * 4 + link_bytes(parameters)))
+        """Vectors, rows, 2 m links on the ground level and m on each above (one item in m)."""
+        return round(items * (dim * 4 + 8 + link_bytes(parameters)))
 
     @staticmethod
     def work(items: int, dim: int, parameters: Mapping[str, int]) -> float:
@@ -97,27 +105,66 @@ class Hnsw(Index):
 
     def _search(self, query_BD: Floats, k: int, setting: int) -> tuple[Floats, Rows]:
         if k * _LARGE >= self.engine.ntotal:
-            score_Bk, row_Bk = self._vectors().search(query_BD, k)
-            return score_Bk, row_Bk
+            score_Bk, place_Bk = self._vectors().search(query_BD, k)
+            return score_Bk, np.where(place_Bk < 0, -1, self._row_N[place_Bk])
         effort = max(self._for_more(setting or self.parameters["ef_search"], k), k)
         score_Bk, row_Bk = self.engine.search(query_BD, k, params=self._params(effort, k))
         return score_Bk, row_Bk
 
+    @functools.cached_property
+    def _row_N(self) -> Rows:  # noqa: N802 (a shape)
+        """Of the item in each place."""
+        return faiss.vector_to_array(self.engine.id_map)
+
+    @property
+    def _inner(self) -> Any:
+        """The engine of places."""
+        return faiss.downcast_index(self.engine.index)
+
     def _vectors(self) -> Any:
         """What compares all items."""
-        return faiss.downcast_index(self.engine.storage)
+        return faiss.downcast_index(self._inner.storage)
 
     def _params(self, effort: int, k: int) -> Any:
         """Of a search for k answers that keeps so many in sight."""
         return faiss.SearchParametersHNSW(efSearch=effort)  # type: ignore[attr-defined]
 
 
-def linked(engine: Any, item_ND: Floats, parameters: Mapping[str, int]) -> Any:
-    """The FAISS graph with links between the items, made on one thread."""
-    engine.hnsw.efConstruction = parameters["ef_construction"]
+def linked(engine: Any, item_ND: Floats, seed: int) -> Any:
+    """The FAISS graph, filled in the order of coarse lists, behind a map to rows.
+
+    On one thread: FAISS links in parallel without an order, and gives other bytes each time (seen
+    with 30,000 items on two threads).
+    """
+    order_N = _order(item_ND, seed)
+    mapped = faiss.IndexIDMap(engine)
+    keep(mapped, engine)
     with threads(1):
-        engine.add(item_ND)
-    return engine
+        mapped.add_with_ids(item_ND[order_N], order_N)
+    return mapped
+
+
+def _order(item_ND: Floats, seed: int) -> Rows:
+    """Rows in the order they are linked in: a few of everywhere, then list by list.
+
+    From those few there are links to all lists. Without them graphs over planted clusters found
+    .04 less; with them as much as in any order, or more.
+    """
+    together_N = _together(item_ND, seed)
+    few = slice(None, None, _FEW)
+    return np.concatenate([together_N[few], np.delete(together_N, few)])
+
+
+def _together(item_ND: Floats, seed: int) -> Rows:
+    """Rows in the order of lists by k-means, lists in the order of lists of their own."""
+    if len(item_ND) <= _TOGETHER:
+        return np.arange(len(item_ND))
+    with threads(1 if item_ND.size < SMALL else 0):
+        centroid_LD = centroids(item_ND, len(item_ND) // _TOGETHER, seed)
+        nearest = faiss.IndexFlatL2(item_ND.shape[1])
+        nearest.add(centroid_LD[_together(centroid_LD, seed)])
+        _, list_N1 = nearest.search(item_ND, 1)
+    return np.argsort(list_N1[:, 0], kind="stable")
 
 
 def links_sought(parameters: Mapping[str, int]) -> float:

@@ -10,7 +10,15 @@ from faiss.class_wrappers import add_to_referenced_objects
 
 from pipeline.index.contract import Floats
 
-__all__ = ["enough", "keep", "refine_bytes", "refined", "scalar", "searched_anew"]
+__all__ = [
+    "enough",
+    "finer_behind",
+    "keep",
+    "refine_bytes",
+    "refined",
+    "scalar",
+    "searched_anew",
+]
 
 _TYPES = {8: faiss.ScalarQuantizer.QT_8bit, 16: faiss.ScalarQuantizer.QT_fp16}
 
@@ -19,10 +27,22 @@ def refined(engine: Any, item_NE: Floats, bits: int) -> Any:
     """The engine with its answers ranked anew by so many bits a coordinate; 0: as it is."""
     if not bits:
         return engine
-    wide = item_NE.shape[1]
-    finer = faiss.IndexFlatIP(wide) if bits == 32 else scalar(wide, bits)
+    finer = _finer(item_NE.shape[1], bits)
     finer.train(item_NE)
     finer.add(item_NE)
+    return _before(engine, finer)
+
+
+def finer_behind(engine: Any, wide: int, bits: int) -> Any:
+    """An empty engine whose answers will be ranked anew; 0 bits: as it is."""
+    return _before(engine, _finer(wide, bits)) if bits else engine
+
+
+def _finer(wide: int, bits: int) -> Any:
+    return faiss.IndexFlatIP(wide) if bits == 32 else scalar(wide, bits)
+
+
+def _before(engine: Any, finer: Any) -> Any:
     outer = faiss.IndexRefine(engine, finer)
     keep(outer, engine, finer)
     return outer

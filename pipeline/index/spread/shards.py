@@ -159,6 +159,12 @@ def check_places(engine: Any, items: int, where: str) -> int:
     """
     if int(engine.ntotal) != items:
         raise _lost(where, int(engine.ntotal), items)
+    if isinstance(engine, faiss.IndexIDMap):
+        row_N = np.sort(faiss.vector_to_array(engine.id_map))
+        if not np.array_equal(row_N, np.arange(items)):
+            raise _lost(where, items, items)
+        engine = faiss.downcast_index(engine.index)
+        check_places(engine, items, where)
     if isinstance(engine, faiss.IndexRefine):
         check_places(faiss.downcast_index(engine.refine_index), items, where)
         engine = faiss.downcast_index(engine.base_index)
