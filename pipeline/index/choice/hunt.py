@@ -62,7 +62,7 @@ class Hunt:
 
     `make` builds; having built one kind, another is built that looks cheaper by `worth`. Where
     the trials' sample is `thin`, they tell little of all items, and one that looked less than
-    twice as dear as the best one did is built as well.
+    twice as dear as the cheapest did is built as well.
     """
 
     def __init__(
@@ -174,11 +174,12 @@ class Hunt:
         return trial.recall >= aim or trial.recall > self.best.recall
 
     def _unlike(self, trial: Trial) -> bool:
-        """Whether another kind than the best may be cheaper still, for all that trials tell."""
-        if not self.thin or self.winner is None or self.winner.plan.kind == trial.plan.kind:
+        """Whether another kind than those built may be cheaper still, for all that trials tell."""
+        built = [one for one in self.candidates if one.verdict == "built"]
+        told = [one.expected for one in built if one.expected is not None]
+        if not self.thin or not told or trial.plan.kind in {one.plan.kind for one in built}:
             return False
-        expected = self.winner.expected
-        return expected is not None and trial.microseconds < _DOUBT * expected
+        return trial.microseconds < _DOUBT * min(told)
 
     def _order(self, aim: float, ceiling: float, point: Point) -> tuple[float, ...]:
         """Sorts what reaches the aim first, by cost; then by what is missing; then too slow."""
