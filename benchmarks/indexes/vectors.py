@@ -1,4 +1,4 @@
-"""The sets: vectors, and queries that are not among them, in halves to tune and to test with.
+"""The sets: vectors, and queries that are not among them, some to tune and some to test with.
 
 Legend: N vectors, B queries, D coordinates.
 """
@@ -24,12 +24,14 @@ from pipeline.run import open_run
 Floats = NDArray[np.float32]
 HERE = Path(__file__).parent
 
-HALF = 2000  # queries of either half, where the set has that many
+# Queries. Between tuning and verification ours parts its own in halves.
+TUNING, TEST = 8000, 2000
+QUERIES = TUNING + TEST
 
 
 @dataclass(frozen=True)
 class Set:
-    """float32 [N, D] and the halves of the queries [B, D]; nearness is the inner product."""
+    """float32 [N, D] and both parts of the queries [B, D]; nearness is the inner product."""
 
     vector_ND: Floats
     tuning_BD: Floats
@@ -49,8 +51,8 @@ def gowalla(source: Source) -> Set:
     folder = source.vectors or _trained(source.keep)
     export = open_run(folder).artifact("export")
     places, users = (Vectors.of(export, side).load() for side in ("items", "users"))
-    chosen = np.random.default_rng(1).permutation(len(users))[: 2 * HALF]
-    return _halved(places, users[chosen])
+    chosen = np.random.default_rng(1).permutation(len(users))[:QUERIES]
+    return _parted(places, users[chosen])
 
 
 def _trained(keep: Path) -> str:
@@ -69,8 +71,8 @@ def glove(source: Source) -> Set:
     word_ND = np.load(resolve("dataset:glove/vectors.npy"), allow_pickle=False)
     word_ND = _unit(word_ND.astype(np.float32))
     order = np.random.default_rng(1).permutation(len(word_ND))
-    queries, rest = order[: 2 * HALF], np.sort(order[2 * HALF :])
-    return _halved(word_ND[rest], word_ND[queries])
+    queries, rest = order[:QUERIES], np.sort(order[QUERIES:])
+    return _parted(word_ND[rest], word_ND[queries])
 
 
 def fashion_mnist(source: Source) -> Set:
@@ -78,8 +80,8 @@ def fashion_mnist(source: Source) -> Set:
     train_ND, test_ND = (
         _unit(_images(f"{part}-images-idx3-ubyte.gz")) for part in ("train", "t10k")
     )
-    chosen = np.random.default_rng(1).permutation(len(test_ND))[: 2 * HALF]
-    return _halved(train_ND, test_ND[chosen])
+    chosen = np.random.default_rng(1).permutation(len(test_ND))[:QUERIES]
+    return _parted(train_ND, test_ND[chosen])
 
 
 def _images(name: str) -> Floats:
@@ -101,12 +103,12 @@ def synthetic(source: Source) -> Set:
     draw = np.random.default_rng(1)
     centre = _unit(draw.standard_normal((CENTRES, WIDE), np.float32))
     share = np.arange(1, CENTRES + 1) ** -0.5
-    total = SYNTHETIC + 2 * HALF
+    total = SYNTHETIC + QUERIES
     own = draw.choice(CENTRES, total, p=share / share.sum())
     vector_ND = 0.1 * draw.standard_normal((total, WIDE), np.float32)
     vector_ND += centre[own]
     vector_ND = _unit(vector_ND)
-    return _halved(vector_ND[2 * HALF :], vector_ND[: 2 * HALF])
+    return _parted(vector_ND[QUERIES:], vector_ND[:QUERIES])
 
 
 def _unit(vector_ND: Floats) -> Floats:
@@ -115,11 +117,9 @@ def _unit(vector_ND: Floats) -> Floats:
     return np.ascontiguousarray(vector_ND / np.where(length > 0, length, 1), np.float32)
 
 
-def _halved(vector_ND: Floats, query_BD: Floats) -> Set:
-    half = len(query_BD) // 2
-    return Set(
-        *(np.ascontiguousarray(part) for part in (vector_ND, query_BD[:half], query_BD[half:]))
-    )
+def _parted(vector_ND: Floats, query_BD: Floats) -> Set:
+    parts = vector_ND, query_BD[:-TEST], query_BD[-TEST:]
+    return Set(*(np.ascontiguousarray(part) for part in parts))
 
 
 @dataclass(frozen=True)

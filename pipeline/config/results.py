@@ -29,7 +29,9 @@ class ExportConfig(Section):
 class HnswConfig(Section):
     """Graphs of the kinds hnsw and hnswsq8; what ranks anew is of hnswsq8."""
 
-    m: int = Field(32, ge=2, le=256)
+    m: int | None = Field(
+        None, ge=2, le=256, description="not given: 32, and hnswsq8 tries 16 as well"
+    )
     ef_construction: int | None = Field(
         None, ge=8, description="not given: 64, and hnswsq8 tries 40 as well"
     )

@@ -224,10 +224,13 @@ def test_three_graphs_are_tried_unless_one_is_asked_for() -> None:
         every = INDEXES["hnswsq8"].candidates(5000, 16, asked)
         return [(one["refine_bits"], one["m"], one["ef_construction"]) for one in every]
 
-    three = ((32, 64), (32, 40), (16, 64))
-    assert graphs() == [(bits, *graph) for bits in (32, 16, 0) for graph in three]
-    assert graphs(ef_construction=100) == [(bits, 32, 100) for bits in (32, 16, 0)]
-    assert graphs(m=8)[2] == (32, 8, 64)
+    def each(*found: tuple[int, int]) -> list[tuple[int, int, int]]:
+        return [(bits, *graph) for bits in (32, 16, 0) for graph in found]
+
+    assert graphs() == each((32, 64), (32, 40), (16, 64))
+    assert graphs(ef_construction=100) == each((32, 100), (16, 100))
+    assert graphs(m=8) == each((8, 64), (8, 40))
+    assert graphs(m=8, ef_construction=100) == each((8, 100))
 
 
 def test_a_walk_over_codes_is_ranked_anew() -> None:
