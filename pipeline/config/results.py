@@ -27,14 +27,13 @@ class ExportConfig(Section):
 
 
 class HnswConfig(Section):
-    """Graphs of the kinds hnsw and hnswsq8; what ranks anew is of hnswsq8."""
+    """Graphs of the kinds hnsw and hnswsq8; what ranks anew is of hnswsq8.
 
-    m: int | None = Field(
-        None, ge=2, le=256, description="not given: 32, and hnswsq8 tries 16 as well"
-    )
-    ef_construction: int | None = Field(
-        None, ge=8, description="not given: 64, and hnswsq8 tries 40 as well"
-    )
+    With neither m nor ef_construction given, hnswsq8 tries two graphs more than that of 32 and 64.
+    """
+
+    m: int | None = Field(None, ge=2, le=256, description="links; not given: 32")
+    ef_construction: int | None = Field(None, ge=8, description="not given: 64")
     ef_search: int = Field(128, ge=1)
     refine: int = Field(2, ge=1, description="candidates ranked anew, times the answers wanted")
     refine_bits: Literal[0, 16, 32] = Field(

@@ -227,9 +227,9 @@ def test_three_graphs_are_tried_unless_one_is_asked_for() -> None:
     def each(*found: tuple[int, int]) -> list[tuple[int, int, int]]:
         return [(bits, *graph) for bits in (32, 16, 0) for graph in found]
 
-    assert graphs() == each((32, 64), (32, 40), (16, 64))
-    assert graphs(ef_construction=100) == each((32, 100), (16, 100))
-    assert graphs(m=8) == each((8, 64), (8, 40))
+    assert graphs() == each((32, 64), (32, 40), (16, 72))
+    assert graphs(ef_construction=100) == each((32, 100))
+    assert graphs(m=8) == each((8, 64))
     assert graphs(m=8, ef_construction=100) == each((8, 100))
 
 
@@ -243,9 +243,10 @@ def test_a_walk_over_codes_is_ranked_anew() -> None:
         asked = {"refine": 4, "refine_bits": bits}
         return recall(make("hnswsq8", item_ND, hnsw=asked), truth, item_ND)
 
-    assert found(0) < 0.89
-    assert found(16) > 0.91
-    assert found(32) > 0.91
+    # What walks miss near the far one changes with the order of items, from .06 to .11.
+    codes = found(0)
+    assert found(16) > codes + 0.03
+    assert found(32) > codes + 0.03
 
 
 def test_no_more_is_ranked_anew_than_a_walk_has_seen(item_ND: Floats) -> None:
