@@ -227,7 +227,7 @@ def test_three_graphs_are_tried_unless_one_is_asked_for() -> None:
     def each(*found: tuple[int, int]) -> list[tuple[int, int, int]]:
         return [(bits, *graph) for bits in (32, 16, 0) for graph in found]
 
-    assert graphs() == each((32, 64), (32, 40), (16, 80))
+    assert graphs() == each((32, 64), (32, 40), (16, 110))
     assert graphs(ef_construction=100) == each((32, 100))
     assert graphs(m=8) == each((8, 64))
     assert graphs(m=8, ef_construction=100) == each((8, 100))

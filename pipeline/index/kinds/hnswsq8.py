@@ -28,7 +28,7 @@ _REGISTER = 16
 # leads on Fashion-MNIST to the same recall in fewer steps, and elsewhere in more. One has half as
 # many links, sought a little further: less to build, and as good where recall need not be high.
 _ALL_LINKS = {"ef_construction": 40}
-_FEW_LINKS = {"m": 16, "ef_construction": 80}
+_FEW_LINKS = {"m": 16, "ef_construction": 110}
 
 
 class HnswSq8(Hnsw):
