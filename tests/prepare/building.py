@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 from worlds import laid
 
@@ -13,6 +16,8 @@ from pipeline.config import parse
 from pipeline.log import Quiet
 from pipeline.prepare import events, previous, shards, vocab
 from pipeline.run import Run
+
+START = 1_793_491_200  # 2026-11-01T00:00:00Z
 
 DATA_STAGES = ("events", "vocab", "shards")
 Tree = dict[str, Any]
@@ -72,3 +77,20 @@ def written(path: Path, lines: list[str]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(["user_id\titem_id\ttime\trating", *lines]) + "\n", encoding="utf-8")
     return path
+
+
+def put(path: Path, data: str | bytes | dict[str, Any]) -> str:
+    """A file of text, bytes or a Parquet table; its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(data, dict):
+        pq.write_table(pa.table(data), path)
+    elif isinstance(data, str):
+        path.write_text(data, encoding="utf-8")
+    else:
+        path.write_bytes(data)
+    return str(path)
+
+
+def jsonl(*records: Any) -> str:
+    """Records of JSON, one a line."""
+    return "".join(json.dumps(record) + "\n" for record in records)

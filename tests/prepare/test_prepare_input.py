@@ -1,46 +1,24 @@
-"""Logs as they are: formats and columns that change from file to file, nested records, folders."""
+"""Logs as they are: formats and columns that change from file to file, nested records."""
 
 from __future__ import annotations
 
-import bz2
 import gzip
 import json
-import lzma
-from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import zstandard
-from building import build, hashes, rows, tree, written
+from building import START, build, hashes, jsonl, put, rows, tree
 from pyspark.sql import SparkSession
 from reading import read_log
 
 from pipeline.errors import ConfigError, InputError
-from pipeline.prepare import columnar, sources, text
-from pipeline.prepare.compression import codec_of
+from pipeline.prepare import text
 
-START = 1_793_491_200  # 2026-11-01T00:00:00Z
 MICRO = 10**6
-
-
-def put(path: Path, data: str | bytes | dict[str, Any]) -> str:
-    """A file of text, bytes or a Parquet table."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(data, dict):
-        pq.write_table(pa.table(data), path)
-    elif isinstance(data, str):
-        path.write_text(data, encoding="utf-8")
-    else:
-        path.write_bytes(data)
-    return str(path)
-
-
-def lines(*records: Any) -> str:
-    return "".join(json.dumps(record) + "\n" for record in records)
 
 
 def drifted(folder: Path) -> dict[str, Any]:
@@ -52,7 +30,7 @@ def drifted(folder: Path) -> dict[str, Any]:
     )
     put(
         folder / "2023.jsonl",
-        lines(
+        jsonl(
             {"uid": 7, "item_id": "z", "time": (START + 3) * 1000, "rating": 3},
             {"uid": "8", "item_id": "z", "time": f"{START + 4}"},
         ),
@@ -166,8 +144,8 @@ ACTIONS = [
 
 
 def test_nested_fields_by_path(tmp_path: Path) -> None:
-    put(tmp_path / "a.jsonl", lines(*ACTIONS))
-    put(tmp_path / "b.jsonl", lines(*ACTIONS, {"actor.id": "c", "object": {"key": "7"}, "at": 3}))
+    put(tmp_path / "a.jsonl", jsonl(*ACTIONS))
+    put(tmp_path / "b.jsonl", jsonl(*ACTIONS, {"actor.id": "c", "object": {"key": "7"}, "at": 3}))
     put(tmp_path / "c.parquet", {n: [one[n] for one in ACTIONS] for n in ACTIONS[0]})
     found = read_log(paths=str(tmp_path), format="auto", **NESTED)
     one = [("a", "5", START * MICRO, 1.0), ("b", "6", (START + 1) * MICRO, 1.0)]
@@ -195,7 +173,7 @@ EXPLODED = {"user": "who.id", "item": "visit.seen.sku", "weight": "visit.seen.n"
 
 @pytest.mark.parametrize("odd", [[], [{"who": {"id": "e"}, "visit": {"seen": "?"}}, "no object"]])
 def test_a_list_of_events_in_each_record(tmp_path: Path, odd: list[Any]) -> None:
-    log = put(tmp_path / "log.jsonl", lines(*VISITS, *odd))
+    log = put(tmp_path / "log.jsonl", jsonl(*VISITS, *odd))
     found = read_log(paths=log, format="jsonl", **EXPLODED)
     events = [("a", "x", None, 2.0), ("a", "y", None, 3.0), ("d", "x", None, 1.0)]
     assert found.events == events
@@ -215,8 +193,8 @@ def test_a_list_of_events_in_each_row_of_parquet(tmp_path: Path) -> None:
 
 
 def test_empty_lists_are_counted(tmp_path: Path, sail: SparkSession) -> None:
-    put(tmp_path / "log" / "a.jsonl", lines(*VISITS, {"visit": {"seen": []}}))
-    put(tmp_path / "log" / "b.jsonl", lines(*VISITS) + "no object\n")
+    put(tmp_path / "log" / "a.jsonl", jsonl(*VISITS, {"visit": {"seen": []}}))
+    put(tmp_path / "log" / "b.jsonl", jsonl(*VISITS) + "no object\n")
     put(tmp_path / "log" / "c.parquet", {n: [one[n] for one in VISITS] for n in VISITS[0]})
     settings = {**EXPLODED, "format": "auto", "time": "", "max_rejects": 0.5, "merge_by": "none"}
     config = tree(tmp_path, str(tmp_path / "log"), events=settings, shards={"split": "random",
@@ -227,7 +205,7 @@ def test_empty_lists_are_counted(tmp_path: Path, sail: SparkSession) -> None:
 
 
 def test_a_list_of_ids(tmp_path: Path) -> None:
-    log = put(tmp_path / "log.jsonl", lines({"u": "a", "items": [1, "2"]}, {"u": "b", "items": 3}))
+    log = put(tmp_path / "log.jsonl", jsonl({"u": "a", "items": [1, "2"]}, {"u": "b", "items": 3}))
     found = read_log(paths=log, format="jsonl", user="u", item="items", explode="items")
     assert [event[:2] for event in found.events] == [("a", "1"), ("a", "2")]
     assert [one[1:3] for one in found.rejects] == [(2, "explode")]
@@ -243,192 +221,10 @@ VALUES = [
 def test_a_value_of_json_is_read_alike_by_both_parsers(tmp_path: Path, value: Any) -> None:
     """Alone in a file Arrow may read it; beside a broken line and other types it may not."""
     record = {"user_id": value, "item_id": "i", "time": START}
-    alone = read_log(paths=put(tmp_path / "a", lines(record)), format="jsonl")
+    alone = read_log(paths=put(tmp_path / "a", jsonl(record)), format="jsonl")
     mixed = [{"user_id": "s"}, {"user_id": 1}, {"user_id": 0.5}, record]
-    among = read_log(paths=put(tmp_path / "b", "{\n" + lines(*mixed)), format="jsonl")
+    among = read_log(paths=put(tmp_path / "b", "{\n" + jsonl(*mixed)), format="jsonl")
     assert alone.events == [event for event in among.events if event[1] == "i"]
-
-
-FOLDERS = ["date=2026-10-31/country=de", "date=2026-11-01/country=a%2Fb", "date=2026-11-02"]
-
-
-def dated(folder: Path) -> str:
-    """A file in each of three days, of an event an hour after midnight and one a day late."""
-    for day, name in enumerate(FOLDERS):
-        when = START + (day - 1) * 86_400 + 3600
-        put(folder / name / "a.csv", f"user,item,at\nu{day},i,{when}\nlate{day},i,{when - 86400}\n")
-    return str(folder)
-
-
-DATED = {"format": "csv", "user": "user", "item": "item", "time": "at"}
-
-
-@pytest.mark.parametrize(
-    ("start", "end", "users"),
-    [
-        ("", "", ["u0", "u1", "u2"]),
-        ("2026-11-01", "", ["u1", "u2"]),
-        ("", "2026-11-01", ["u0", "u1"]),
-        ("2026-11-01", "2026-11-01", ["u1"]),
-    ],
-)
-def test_days_are_read_from_the_first_to_the_last_included(
-    tmp_path: Path, start: str, end: str, users: list[str]
-) -> None:
-    found = read_log(paths=dated(tmp_path), date_from=start, date_to=end, **DATED)
-    assert [event[0] for event in found.events if event[0].startswith("u")] == users
-
-
-def test_folders_are_columns_and_late_events_are_counted(
-    tmp_path: Path, sail: SparkSession
-) -> None:
-    settings = {**DATED, "item": "country", "weight": "", "defaults": {"country": "nowhere"},
-                "date_from": "2026-11-01"}  # fmt: skip
-    run = build(sail, tree(tmp_path / "runs", dated(tmp_path / "log"), events=settings), "events")
-    found = [(r["user"], r["item"]) for r in rows(run, "events", "data")]
-    assert sorted(found) == [
-        ("late1", "a/b"), ("late2", "nowhere"), ("u1", "a/b"), ("u2", "nowhere"),
-    ]  # fmt: skip
-    artifact = run.artifact("events")
-    assert artifact.counters["late"] == 2
-    measured = artifact.manifest.measured
-    assert (measured["files"], measured["files_outside"]) == (2, 1)
-
-
-def test_the_day_of_a_folder_is_that_of_the_time_zone(tmp_path: Path, sail: SparkSession) -> None:
-    berlin = int(datetime(2026, 10, 31, 23, 30, tzinfo=UTC).timestamp())  # 00:30 on November 1
-    log = tmp_path / "log" / "year=2026" / "month=11" / "day=1"
-    put(log / "a.csv", f"user,item,at\na,i,{berlin}\nb,i,{berlin - 1800}\nc,i,{berlin - 1801}\n")
-    settings = {**DATED, "weight": "", "time_zone": "Europe/Berlin",
-                "date_folders": ["year", "month", "day"], "date_from": "2026-11-01"}  # fmt: skip
-    run = build(sail, tree(tmp_path, str(tmp_path / "log"), events=settings), "events")
-    assert run.artifact("events").counters["late"] == 1
-
-
-def test_days_without_a_file(tmp_path: Path) -> None:
-    log = dated(tmp_path)
-    with pytest.raises(
-        InputError,
-        match=r"no file lies in a day from 2027-01-01 to the last; there are 3 files "
-        r"from 2026-10-31 to 2026-11-02",
-    ):
-        read_log(paths=log, date_from="2027-01-01", **DATED)
-    put(tmp_path / "elsewhere" / "b.csv", "user,item,at\n")
-    with pytest.raises(InputError, match=r"elsewhere/b\.csv: lies in no folder date=… that names"):
-        read_log(paths=log, date_from="2026-11-01", **DATED)
-
-
-PACKED: dict[str, Callable[[bytes], bytes]] = {
-    "gz": gzip.compress,
-    "zst": zstandard.compress,
-    "bz2": bz2.compress,
-    "xz": lzma.compress,
-    "lz4": lambda data: pa.Codec("lz4").compress(data, asbytes=True),
-}
-
-
-@pytest.mark.parametrize("ending", PACKED)
-def test_compressed_files_of_several_members(tmp_path: Path, ending: str) -> None:
-    pack = PACKED[ending]
-    log = tmp_path / f"log.tsv.{ending}"
-    put(log, pack(b"user_id\titem_id\na\tx\n") + pack(b"b\ty\n"))
-    found = read_log(paths=str(log), format="auto")
-    assert [event[:2] for event in found.events] == [("a", "x"), ("b", "y")]
-    put(log, pack(b"user_id\titem_id\na\tx\n" * 100)[:-9])
-    with pytest.raises(InputError, match="compression is damaged"):
-        read_log(paths=str(log), format="auto")
-
-
-def test_compression_that_is_not_read() -> None:
-    with pytest.raises(InputError, match=r"in a way that is not read. Compress it anew as one of"):
-        codec_of("logs/a.csv.snappy")
-
-
-def test_a_line_without_end_is_one_reject(tmp_path: Path) -> None:
-    long = b"x" * 5_000_000
-    data = b"user_id\titem_id\na\tx\n" + long + b"\nb\ty\n\nc\t" + long
-    log = put(tmp_path / "log", data)
-    found = read_log(paths=log, max_line_bytes=100_000)
-    assert [event[:2] for event in found.events] == [("a", "x"), ("b", "y")]
-    assert [one[1:3] for one in found.rejects] == [
-        (3, "line_too_long"), (5, "columns"), (6, "line_too_long"),
-    ]  # fmt: skip
-    assert found.rejects[0][3] == b"x" * 4096
-
-
-def test_ids_of_a_megabyte(tmp_path: Path, sail: SparkSession) -> None:
-    long = "u" * 2**20
-    log = written(tmp_path / "log", [f"{long}\ti\t1\t1", f"a\t{long}\t1\t1", "a\tb\t1\t1"])
-    run = build(sail, tree(tmp_path, str(log), events={"max_rejects": 0.7}), "events")
-    assert run.artifact("events").counters["rejected.id_too_long"] == 2
-    assert [len(r["raw"]) for r in rows(run, "events", "rejects")] == [4096, 4096]
-    wide = {"max_rejects": 0.7, "max_id_bytes": 2**20}
-    run = build(sail, tree(tmp_path / "b", str(log), events=wide), "events")
-    assert max(len(r["user"]) for r in rows(run, "events", "data")) == 2**20
-
-
-def test_all_rejects_are_counted_and_the_first_of_each_reason_kept(
-    tmp_path: Path, sail: SparkSession
-) -> None:
-    bad = [line for n in range(500) for line in (f"bad {n}", f"u\ti\tnever{n}\t1")]
-    log = written(tmp_path / "log", ["u\ti\t1\t1", *bad])
-    settings = {"max_rejects": 1.0, "keep_rejects": 3}
-    run = build(sail, tree(tmp_path, str(log), events=settings), "events")
-    counters = run.artifact("events").counters
-    assert (counters["rejected.columns"], counters["rejected.time"]) == (500, 500)
-    assert (counters["rejected"], counters["rejects_kept"], counters["rows_in"]) == (1000, 6, 1001)
-    found = [(r["line"], r["reason"]) for r in rows(run, "events", "rejects")]
-    assert found == [
-        (3, "columns"), (4, "time"), (5, "columns"), (6, "time"), (7, "columns"), (8, "time"),
-    ]  # fmt: skip
-
-
-def test_thousands_of_tiny_files_are_few_tasks(tmp_path: Path, sail: SparkSession) -> None:
-    for n in range(1200):
-        put(tmp_path / "log" / f"{n % 20}" / f"{n}.tsv", f"user_id\titem_id\nu{n}\ti\nbad\n")
-    settings = {"time": "", "weight": "", "max_rejects": 0.5}
-    config = tree(tmp_path, str(tmp_path / "log"), events=settings, shards={"split": "random",
-                  "valid": 0.1, "test": 0.1})  # fmt: skip
-    run = build(sail, config, "events")
-    assert run.artifact("events").counters["events"] == 1200
-    assert run.artifact("events").counters["rejects_kept"] == 1000
-    assert len(run.artifact("events").files("rejects")) == 1
-
-
-def test_splits_of_one_task_lie_together(tmp_path: Path) -> None:
-    for n, size in enumerate((5, 3, 9, 1, 1)):
-        put(tmp_path / f"{n}", b"user_id\titem_id\n" + b"a\tb\n" * (size << 18))
-    found = sources.plan(sources.EventsConfig(paths=str(tmp_path))).splits
-    assert [split.bundle for split in found] == [0, 1, 2, 3, 3]
-
-
-def test_a_large_file_is_read_in_parts(
-    tmp_path: Path, sail: SparkSession, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    body = [f"u{n % 7}\ti{n % 5}\t{n}\t1" if n % 10 else f"bad {n}" for n in range(400)]
-    log = written(tmp_path / "log", ["", *body])
-    with log.open("a") as out:
-        out.write("\n\n\r\n")
-    settings = {"max_rejects": 0.2}
-    whole = build(sail, tree(tmp_path / "a", str(log), events=settings), "events")
-    monkeypatch.setattr(text, "_CUT", 500)
-    run = build(sail, tree(tmp_path / "b", str(log), events=settings), "events")
-    assert len(sources.plan(run.config.events).splits) > 8
-    assert rows(run, "events", "rejects") == rows(whole, "events", "rejects")
-    assert rows(run, "events", "data") == rows(whole, "events", "data")
-    assert whole.artifact("events").counters["rejected"] == 41
-
-
-def test_a_large_parquet_is_read_by_row_groups(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    table = pa.table({"user_id": [f"u{n}" for n in range(100)], "item_id": list(range(100))})
-    pq.write_table(table, tmp_path / "log.parquet", row_group_size=10)
-    whole = read_log(paths=str(tmp_path), format="parquet")
-    monkeypatch.setattr(columnar, "_WHOLE", 300)
-    found = read_log(paths=str(tmp_path), format="parquet")
-    assert found == whole
-    assert len(sources.plan(sources.EventsConfig(paths=str(tmp_path), format="parquet")).splits) > 3
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent), str(HERE)]
 
 import torch
 from stored import planted
-from test_train_loop import tables
+from trained import tables
 
 from pipeline import train
 from pipeline.log import Quiet

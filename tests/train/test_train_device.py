@@ -9,8 +9,8 @@ import pytest
 import torch
 from ranks import run_ranks
 from stored import planted
-from test_train_loop import tables
 from torch.nn import functional
+from trained import tables
 from worlds import PlantedWorld
 
 from pipeline import train
