@@ -140,12 +140,14 @@ class Index(ABC):
             and -1 where the index finds no more.
         """
         held = min(k, self.engine.ntotal)
-        score_BK = np.full((len(query_BD), k), -np.inf, np.float32)
-        row_BK = np.full((len(query_BD), k), -1, np.int64)
-        if held and len(query_BD):
-            found = self._search(np.ascontiguousarray(query_BD), held, setting)
-            score_BK[:, :held], row_BK[:, :held] = found
-        score_BK[row_BK < 0] = -np.inf
+        if not held or not len(query_BD):
+            return _none(len(query_BD), k)
+        score_BK, row_BK = self._search(np.ascontiguousarray(query_BD), held, setting)
+        if held < k:
+            none = _none(len(query_BD), k - held)
+            score_BK, row_BK = np.hstack([score_BK, none[0]]), np.hstack([row_BK, none[1]])
+        if row_BK.min() < 0:
+            score_BK[row_BK < 0] = -np.inf
         if (score_BK[:, 1:] < score_BK[:, :-1]).all():
             return score_BK, row_BK  # as FAISS mostly gives them: no sorting
         order = np.lexsort((row_BK, -score_BK), axis=1)
@@ -191,6 +193,11 @@ class Index(ABC):
     def _unstored(parameters: Mapping[str, int]) -> int:
         """Bytes of the largest table that is made anew on loading."""
         return 0
+
+
+def _none(queries: int, k: int) -> tuple[Floats, Rows]:
+    """Answers that there are not."""
+    return np.full((queries, k), -np.inf, np.float32), np.full((queries, k), -1, np.int64)
 
 
 @contextlib.contextmanager

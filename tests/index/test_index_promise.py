@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import faiss
@@ -18,7 +18,7 @@ from pipeline.index.choice import auto
 from pipeline.index.choice.capacity import Plan, plans_of, within
 from pipeline.index.choice.hunt import Hunt
 from pipeline.index.choice.promise import AIM, Promise, interval_of, margin
-from pipeline.index.choice.trial import Trial, ordered
+from pipeline.index.choice.trial import Trial, ordered, tried
 from pipeline.index.choice.tune import tuned
 from pipeline.index.contract import Index, threads
 from pipeline.index.kinds.hnsw import Hnsw
@@ -281,6 +281,33 @@ def test_another_kind_is_built_too_where_a_sample_is_thin(
     assert {one.plan.kind for one in hunt.candidates if one.verdict == "built"} == built
 
 
+@pytest.mark.parametrize(("segments", "built"), [(1, [2, 0]), (16, [2])])
+def test_finer_codes_are_built_where_coarse_ones_fall_short(
+    item_ND: Floats, segments: int, built: list[int]
+) -> None:
+    found = [plan for plan in plans_of(*item_ND.shape, IndexConfig()) if plan.kind == "fastscan"]
+    bits = 32 if segments > 1 else 0
+    coarse = {**found[2].parameters, "segments": segments, "refine_bits": bits}
+    plans = [*found[:2], replace(found[2], parameters=coarse)]
+    truth = truth_of(clustered(200, 1), item_ND)
+
+    def make(plan: Plan) -> tuple[Index, int]:
+        return INDEXES[plan.kind].build(item_ND, plan.parameters, 1), plan.bytes
+
+    hunt = Hunt(item_ND, truth, 200, Promise(recall=0.9), make)
+    for plan, expected in ((plans[2], 10.0), (plans[0], 12.0)):
+        hunt.consider(Trial(plan, 0.95, expected))
+    assert [one.plan.place for one in hunt.candidates if one.verdict == "built"] == built
+
+
+def test_finer_codes_come_after_the_cheapest_of_a_sample(item_ND: Floats) -> None:
+    plans = [plan for plan in plans_of(*item_ND.shape, IndexConfig()) if plan.kind == "fastscan"]
+    cheapest, finer = tried(item_ND, 4000, clustered(200, 1), plans, IndexConfig(), 0.9)
+    assert cheapest.plan.place > finer.plan.place
+    assert cheapest.microseconds < finer.microseconds
+    assert min(cheapest.recall, finer.recall) >= 0.9
+
+
 def test_an_interval_known_by_heart() -> None:
     # Wilson's, one-sided 95 %, of 90 in 100: a query is right or wrong as a whole.
     found = interval_of(np.repeat([1.0, 0.0], [90, 10]), k=1)
@@ -346,4 +373,4 @@ def test_what_is_promised() -> None:
     assert Promise.of(IndexConfig(max_bytes="1kB")) == Promise(bytes=1000)
     assert not IndexConfig(kind="hnsw").promised
     assert IndexConfig(kind="hnsw", max_latency_ms=1).promised
-    assert dataclasses.replace(Promise(), recall=0.9).aim == 0.9
+    assert replace(Promise(), recall=0.9).aim == 0.9

@@ -60,9 +60,10 @@ Make = Callable[[Plan], tuple[Index, int]]
 class Hunt:
     """The best point so far, and what became of every trial.
 
-    `make` builds; having built one kind, another is built that looks cheaper by `worth`. Where
-    the trials' sample is `thin`, they tell little of all items, and one that looked less than
-    twice as dear as the cheapest did is built as well.
+    `make` builds; having built one kind, another is built that looks cheaper by `worth`. Of
+    kinds that are `able`, as one of them reached the aim, no second is built. Where the trials'
+    sample is `thin`, they tell little of all items, and one that looked less than twice as dear
+    as the cheapest did is built as well.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Hunt:
         self.best: Point | None = None
         self.winner: Candidate | None = None
         self.candidates: list[Candidate] = []
+        self.able: set[str] = set()
 
     def consider(self, trial: Trial) -> None:
         """Build the trial's plan, unless it cannot win."""
@@ -109,6 +111,8 @@ class Hunt:
         self.candidates.append(made)
         order = functools.partial(self._order, self.promise.aim, self.promise.ceiling)
         best = min(points, key=order)
+        if order(best)[0] == 0.0:
+            self.able.add(plan.kind)
         if self.best is None or order(best) < order(self.best):
             self.best, self.winner = best, made
 
@@ -166,6 +170,8 @@ class Hunt:
         aim, ceiling = self.promise.aim, self.promise.ceiling
         if self.best is None:
             return True
+        if trial.plan.kind in self.able:
+            return False
         if self.best.microseconds > ceiling:
             return trial.microseconds < self.best.microseconds
         if self.best.sure(self.verified) >= aim:

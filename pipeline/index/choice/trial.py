@@ -57,7 +57,10 @@ def tried(
     config: IndexConfig,
     aim: float,
 ) -> list[Trial]:
-    """One trial of each kind, the most promising first; `item_ND` are `items`, or some of them.
+    """The best trial of each kind, the most promising first; `item_ND` are `items`, or some.
+
+    Where that is not of its finest plan, the best of a finer one as well, to be built should the
+    first fall short: codes that tell the items of a sample apart may be too coarse for all.
 
     Of a kind, plans are tried from the finest on until one reaches the aim, and `Index.tries` of
     them anyway; spare kinds are tried where no other reaches it; exact search needs no trial.
@@ -103,7 +106,7 @@ class _Look:
     aim: float
 
     def best(self, plans: Sequence[Plan]) -> list[Trial]:
-        """The best trial of a kind's plans, in a list; empty without any."""
+        """The best trial of a kind's plans, and the best of a finer one that reached the aim."""
         kind, found = INDEXES[plans[0].kind], list[Trial]()
         few, dim = self.item_ND.shape
         if kind.exact:
@@ -115,7 +118,12 @@ class _Look:
             found += [Trial(plan, p.recall, self._expected(p)) for p in points]
             if tries >= kind.tries and any(trial.recall >= self.aim for trial in found):
                 break
-        return [min(found, key=lambda trial: trial.order(self.aim))]
+        best = min(found, key=self._order)
+        finer = [t for t in found if t.plan.place < best.plan.place and t.recall >= self.aim]
+        return [best, *sorted(finer, key=self._order)[:1]]
+
+    def _order(self, trial: Trial) -> tuple[float, float]:
+        return trial.order(self.aim)
 
     def _expected(self, point: Point) -> float:
         """Microseconds over all items."""

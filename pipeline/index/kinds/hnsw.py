@@ -107,15 +107,23 @@ class Hnsw(Index):
             score_Bk, place_Bk = self._vectors().search(query_BD, k)
             return score_Bk, np.where(place_Bk < 0, -1, self._row_N[place_Bk])
         effort = max(self._for_more(setting or self.parameters["ef_search"], k), k)
-        score_Bk, row_Bk = self.engine.search(query_BD, k, params=self._params(effort, k))
+        params = self._made.get((effort, k))
+        if params is None:
+            params = self._made[effort, k] = self._params(effort, k)
+        score_Bk, row_Bk = self.engine.search(query_BD, k, params=params)
         return score_Bk, row_Bk
+
+    @functools.cached_property
+    def _made(self) -> dict[tuple[int, int], Any]:
+        """Parameters of searches so far: to make them takes as long as a short walk."""
+        return {}
 
     @functools.cached_property
     def _row_N(self) -> Rows:  # noqa: N802 (a shape)
         """Of the item in each place."""
         return faiss.vector_to_array(self.engine.id_map)
 
-    @property
+    @functools.cached_property
     def _inner(self) -> Any:
         """The engine of places."""
         return faiss.downcast_index(self.engine.index)

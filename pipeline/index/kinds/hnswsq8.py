@@ -88,7 +88,8 @@ class HnswSq8(Hnsw):
     def work(items: int, dim: int, parameters: Mapping[str, int]) -> float:
         """As of `Hnsw`, with codes."""
         wide = padded_dim(dim, _REGISTER)
-        return items * cost.walked_codes(links_sought(parameters), wide, items * wide) * 1e-6
+        size = round(items * (wide + link_bytes(parameters)))
+        return items * cost.walked_codes(links_sought(parameters), wide, size) * 1e-6
 
     def variants(self) -> list[dict[str, int]]:
         """How many are ranked anew: of codes so fine few are misplaced."""
@@ -100,7 +101,8 @@ class HnswSq8(Hnsw):
         """Codes along the walk as of `Hnsw`, and what is ranked anew."""
         held, wide = self.engine.ntotal, padded_dim(query_BD.shape[1], _REGISTER)
         compared = self._walked(query_BD, k, items)
-        walk = cost.walked_codes(compared, wide, (items or held) * wide)
+        size = round((items or held) * (wide + link_bytes(self.parameters)))
+        walk = cost.walked_codes(compared, wide, size)
         again = k * self.parameters["refine"]
         return walk + cost.looked_up(again, wide, self.parameters["refine_bits"])
 

@@ -14,8 +14,12 @@ __all__ = ["padded", "padded_dim"]
 
 def padded(vector_ND: Floats, multiple: int) -> Floats:
     """Zeros on the right up to a multiple, which change no inner product; float32 [N, E]."""
-    missing = padded_dim(vector_ND.shape[1], multiple) - vector_ND.shape[1]
-    return np.pad(vector_ND, ((0, 0), (0, missing))) if missing else vector_ND
+    count, dim = vector_ND.shape
+    if not dim % multiple:
+        return vector_ND
+    vector_NE = np.zeros((count, padded_dim(dim, multiple)), np.float32)  # np.pad is slow for one
+    vector_NE[:, :dim] = vector_ND
+    return vector_NE
 
 
 def padded_dim(dim: int, multiple: int) -> int:
