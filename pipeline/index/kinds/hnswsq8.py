@@ -88,8 +88,7 @@ class HnswSq8(Hnsw):
     def work(items: int, dim: int, parameters: Mapping[str, int]) -> float:
         """As of `Hnsw`, with codes."""
         wide = padded_dim(dim, _REGISTER)
-        size = round(items * (wide + link_bytes(parameters)))
-        return items * cost.walked_codes(links_sought(parameters), wide, size) * 1e-6
+        return items * cost.walked_codes(links_sought(parameters), wide, items * wide) * 1e-6
 
     def variants(self) -> list[dict[str, int]]:
         """How many are ranked anew: of codes so fine few are misplaced."""
@@ -101,8 +100,7 @@ class HnswSq8(Hnsw):
         """Codes along the walk as of `Hnsw`, and what is ranked anew."""
         held, wide = self.engine.ntotal, padded_dim(query_BD.shape[1], _REGISTER)
         compared = self._walked(query_BD, k, items)
-        size = round((items or held) * (wide + link_bytes(self.parameters)))
-        walk = cost.walked_codes(compared, wide, size)
+        walk = cost.walked_codes(compared, wide, (items or held) * wide)
         again = k * self.parameters["refine"]
         return walk + cost.looked_up(again, wide, self.parameters["refine_bits"])
 
