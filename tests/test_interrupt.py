@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -68,4 +69,8 @@ def test_a_signal_ends_the_command(
         _, err = process.communicate(timeout=45)
     assert process.returncode == code, err
     said = "embedmill: interrupted; finished stages are kept, run the same command again to go on"
-    assert err.strip() == said
+    *before, last = err.strip().splitlines()
+    assert last == said
+    # Rarely, while Ray starts, it shows where the signal met it.
+    own = re.compile(r"\*\*\* SIGTERM received at |PC: @ |  +@ |\[.* logging\.cc:\d+: ")
+    assert not [line for line in before if launcher != "ray" or not own.match(line)], err
