@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 
 from pipeline.config import TrainConfig
 from pipeline.errors import MachineError
@@ -25,7 +26,7 @@ __all__ = ["Demand", "joined", "workers_of"]
 
 # Ray Train looks at its workers every 2 s unless told otherwise; an end is noticed so late too.
 _QUIET = {
-    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # which aborts at SIGTERM while Ray starts
+    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # in its workers; see `_start`
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -81,6 +82,9 @@ def joined(demand: Demand) -> Iterator[str]:
 
 def _start(address: str, folder: str, demand: Demand) -> None:
     before = signal.getsignal(signal.SIGTERM)
+    # At SIGTERM that handler prints a stack, and aborts if leaving takes long. The variable is read
+    # as `ray` is imported, so here it would come too late.
+    ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = True
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address:
