@@ -262,6 +262,21 @@ def test_what_takes_long_to_build_must_look_a_fifth_cheaper(cost: float, first: 
     assert every[-1] is short
 
 
+def hunting(item_ND: Floats, **settings: Any) -> Hunt:
+    """After recall .9, with real builds."""
+
+    def make(plan: Plan) -> tuple[Index, int]:
+        return INDEXES[plan.kind].build(item_ND, plan.parameters, 1), plan.bytes
+
+    truth = truth_of(clustered(200, 1), item_ND)
+    return Hunt(item_ND, truth, 200, Promise(recall=0.9), make, **settings)
+
+
+def fastscans(item_ND: Floats) -> list[Plan]:
+    """The finest first."""
+    return [p for p in plans_of(*item_ND.shape, IndexConfig()) if p.kind == "fastscan"]
+
+
 @pytest.mark.parametrize(
     ("thin", "built"), [(False, {"ivfflat"}), (True, {"ivfflat", "hnsw"})]
 )  # fmt: skip
@@ -270,12 +285,7 @@ def test_another_kind_is_built_too_where_a_sample_is_thin(
 ) -> None:
     config = IndexConfig()
     plans = {plan.kind: plan for plan in plans_of(*item_ND.shape, config)}
-    truth = truth_of(clustered(200, 1), item_ND)
-
-    def make(plan: Plan) -> tuple[Index, int]:
-        return INDEXES[plan.kind].build(item_ND, plan.parameters, 1), plan.bytes
-
-    hunt = Hunt(item_ND, truth, 200, Promise(recall=0.9), make, thin=thin)
+    hunt = hunting(item_ND, thin=thin)
     for kind, expected in (("ivfflat", 1e6), ("hnsw", 1.9e6), ("ivfsq8", 2.1e6)):
         hunt.consider(Trial(plans[kind], 0.95, expected))
     assert {one.plan.kind for one in hunt.candidates if one.verdict == "built"} == built
@@ -285,23 +295,17 @@ def test_another_kind_is_built_too_where_a_sample_is_thin(
 def test_finer_codes_are_built_where_coarse_ones_fall_short(
     item_ND: Floats, segments: int, built: list[int]
 ) -> None:
-    found = [plan for plan in plans_of(*item_ND.shape, IndexConfig()) if plan.kind == "fastscan"]
+    finest, _, other = fastscans(item_ND)[:3]
     bits = 32 if segments > 1 else 0
-    coarse = {**found[2].parameters, "segments": segments, "refine_bits": bits}
-    plans = [*found[:2], replace(found[2], parameters=coarse)]
-    truth = truth_of(clustered(200, 1), item_ND)
-
-    def make(plan: Plan) -> tuple[Index, int]:
-        return INDEXES[plan.kind].build(item_ND, plan.parameters, 1), plan.bytes
-
-    hunt = Hunt(item_ND, truth, 200, Promise(recall=0.9), make)
-    for plan, expected in ((plans[2], 10.0), (plans[0], 12.0)):
+    coarse = {**other.parameters, "segments": segments, "refine_bits": bits}
+    hunt = hunting(item_ND)
+    for plan, expected in ((replace(other, parameters=coarse), 10.0), (finest, 12.0)):
         hunt.consider(Trial(plan, 0.95, expected))
     assert [one.plan.place for one in hunt.candidates if one.verdict == "built"] == built
 
 
 def test_finer_codes_come_after_the_cheapest_of_a_sample(item_ND: Floats) -> None:
-    plans = [plan for plan in plans_of(*item_ND.shape, IndexConfig()) if plan.kind == "fastscan"]
+    plans = fastscans(item_ND)
     cheapest, finer = tried(item_ND, 4000, clustered(200, 1), plans, IndexConfig(), 0.9)
     assert cheapest.plan.place > finer.plan.place
     assert cheapest.microseconds < finer.microseconds

@@ -18,7 +18,6 @@ from pipeline.prepare import events, previous, shards, vocab
 from pipeline.run import Run
 
 START = 1_793_491_200  # 2026-11-01T00:00:00Z
-
 DATA_STAGES = ("events", "vocab", "shards")
 Tree = dict[str, Any]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from building import DATA_STAGES, Tree, build, build_stage, hashes, tree
+from building import DATA_STAGES, Tree, build, build_stage, hashes, jsonl, tree
 from pyspark.sql import SparkSession
 
 from pipeline.config import parse
@@ -61,7 +60,7 @@ def as_gzip(rows: Sequence[Row], folder: Path, name: str) -> None:
 
 
 def as_jsonl(rows: Sequence[Row], folder: Path, name: str) -> None:
-    text = "".join(json.dumps(dict(zip(NAMES, row, strict=True))) + "\n" for row in rows)
+    text = jsonl(*(dict(zip(NAMES, row, strict=True)) for row in rows))
     packed = zstandard.ZstdCompressor().compress(text.encode())
     (folder / f"{name}.jsonl.zst").write_bytes(packed)
 

@@ -70,7 +70,7 @@ class Notes(Quiet):
         self.texts.append(text)
 
 
-def tables(run: Run, files: list[Any] | None = None) -> dict[str, torch.Tensor]:
+def tables(run: Run) -> dict[str, torch.Tensor]:
     """Both tables in order of row, biases as the last column."""
     whole = {}
     storage = run.storage.at("train")

@@ -60,10 +60,10 @@ Make = Callable[[Plan], tuple[Index, int]]
 class Hunt:
     """The best point so far, and what became of every trial.
 
-    `make` builds; having built one kind, another is built that looks cheaper by `worth`. Of
-    kinds that are `able`, as one of them reached the aim, no second is built. Where the trials'
-    sample is `thin`, they tell little of all items, and one that looked less than twice as dear
-    as the cheapest did is built as well.
+    `make` builds; having built one kind, another is built that looks cheaper by `worth`. A second
+    of the same kind is built only where none reached the aim: `able` are the kinds that did. Where
+    the trials' sample is `thin`, they tell little of all items, and one that looked less than
+    twice as dear as the cheapest did is built as well.
     """
 
     def __init__(

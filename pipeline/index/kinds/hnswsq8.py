@@ -26,7 +26,7 @@ __all__ = ["HnswSq8"]
 _REGISTER = 16
 # Graphs tried besides, where nothing else is asked for. One keeps all links that are found, which
 # leads on Fashion-MNIST to the same recall in fewer steps, and elsewhere in more. One has half as
-# many links, sought a little further: less to build, and as good where recall need not be high.
+# many links, sought further: fewer bytes to fetch at each step, which decides in large catalogues.
 _ALL_LINKS = {"ef_construction": 40}
 _FEW_LINKS = {"m": 16, "ef_construction": 110}
 
