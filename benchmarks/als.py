@@ -34,8 +34,8 @@ from peers import ask
 from safetensors.torch import load
 from sets import path_of
 
-from pipeline.run import Run, open_run
-from pipeline.score import RowLists, metric_sums, top_k
+from embedmill.pipeline.score import RowLists, metric_sums, top_k
+from embedmill.pipeline.store.run import Run, open_run
 
 HERE = Path(__file__).parent
 THREADS = 2
@@ -92,7 +92,7 @@ def ours(folder: Path, args: argparse.Namespace) -> tuple[Run, float]:
     keys = "".join(f"{key} = {value}\n" for key, value in SETTINGS["ours"].items())
     text = CONFIG.format(folder=folder, dim=args.dim, iterations=args.iterations) + keys
     (folder / "als.toml").write_text(text, encoding="utf-8")
-    command = [sys.executable, "-m", "pipeline.cli", "run", str(folder / "als.toml")]
+    command = [sys.executable, "-m", "embedmill", "run", str(folder / "als.toml")]
     subprocess.run([*command, "--to", "train"], check=True, stdout=sys.stderr)
     run = open_run(str(folder / "als"))
     lines = map(json.loads, run.artifact("train").read("log.jsonl").splitlines())

@@ -26,17 +26,17 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from limits import limited
 
-from pipeline.config import parse
-from pipeline.memory import free_memory
-from pipeline.run import Run
-from pipeline.train.batches import Epoch
-from pipeline.train.capacity import Size, demand_of
-from pipeline.train.checkpoint import Cursor
-from pipeline.train.collectives import Group
-from pipeline.train.forecast import synthetic
-from pipeline.train.plan import Layout
-from pipeline.train.step import Steps
-from pipeline.train.trainer import Trainer, assembled
+from embedmill.pipeline.config import parse
+from embedmill.pipeline.memory import free_memory
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.train.collectives import Group
+from embedmill.pipeline.train.data.batches import Epoch
+from embedmill.pipeline.train.estimate import synthetic
+from embedmill.pipeline.train.plan import Layout
+from embedmill.pipeline.train.resources.budget import Size, demand_of
+from embedmill.pipeline.train.step import Steps
+from embedmill.pipeline.train.tables.checkpoint import Cursor
+from embedmill.pipeline.train.trainer import Trainer, assembled
 
 _WARM = 0.25  # share of the steps before the clock starts
 

@@ -23,16 +23,16 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from pipeline.config import parse
-from pipeline.run import Run
-from pipeline.train.batches import Epoch
-from pipeline.train.capacity import Size
-from pipeline.train.checkpoint import Checkpoints, Cursor, Identity
-from pipeline.train.collectives import Group
-from pipeline.train.forecast import synthetic
-from pipeline.train.plan import Layout
-from pipeline.train.step import Steps
-from pipeline.train.trainer import Trainer, assembled
+from embedmill.pipeline.config import parse
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.train.collectives import Group
+from embedmill.pipeline.train.data.batches import Epoch
+from embedmill.pipeline.train.estimate import synthetic
+from embedmill.pipeline.train.plan import Layout
+from embedmill.pipeline.train.resources.budget import Size
+from embedmill.pipeline.train.step import Steps
+from embedmill.pipeline.train.tables.checkpoint import Checkpoints, Cursor, Identity
+from embedmill.pipeline.train.trainer import Trainer, assembled
 
 KINDS = ("none", "copied", "at_once")
 _POLL = 10  # steps: the fewest of a line of the log, after which the workers are asked

@@ -27,11 +27,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.config import parse
-from pipeline.log import Quiet
-from pipeline.prepare import events
-from pipeline.prepare.connection import open_session
-from pipeline.run import Run, open_run
+from embedmill.pipeline.config import parse
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.prepare import events
+from embedmill.pipeline.prepare.engine.connection import open_session
+from embedmill.pipeline.store.run import Run, open_run
 
 USERS, ITEMS, DAYS, START = 2_000_000, 500_000, 300, 1_735_689_600
 DIRT = 0.05

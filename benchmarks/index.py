@@ -44,7 +44,7 @@ from indexes.grid import GRIDS, Point, Search
 from indexes.process import Exact, FailedError, Process
 from indexes.vectors import SETS, Set, Source
 
-from pipeline.config import IndexConfig
+from embedmill.pipeline.config import IndexConfig
 
 PROMISES = (0.90, 0.95, 0.99)
 LIBRARIES = ("auto", "autofaiss", *GRIDS)

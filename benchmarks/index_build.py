@@ -26,14 +26,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from limits import limited
 
-from pipeline.config import parse
-from pipeline.embeddings import RANGE, Spec, Vectors, part_path
-from pipeline.index import open_index
-from pipeline.index.contract import threads
-from pipeline.log import Quiet
-from pipeline.memory import Memory
-from pipeline.run import Run, open_run
-from schemas.tables import SHARD, embeddings
+from embedmill.pipeline.config import parse
+from embedmill.pipeline.index import open_index
+from embedmill.pipeline.index.contract import threads
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.memory import Memory
+from embedmill.pipeline.store.run import Run, open_run
+from embedmill.pipeline.views.vectors import RANGE, Spec, Vectors, part_path
+from embedmill.schemas.tables import SHARD, embeddings
 
 Floats = npt.NDArray[np.float32]
 
@@ -114,10 +114,10 @@ class Said(Quiet):
 
 def child(folder: str) -> None:
     """Stage `index` of the run at `folder`, as jobs/index.py runs it."""
-    import jobs.index
+    import embedmill.jobs.index
 
     run, began = open_run(folder), time.perf_counter()
-    jobs.index.build(run, run.writer("index"), Said())
+    embedmill.jobs.index.build(run, run.writer("index"), Said())
     print(json.dumps({"seconds": time.perf_counter() - began}))
 
 

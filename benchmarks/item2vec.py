@@ -34,13 +34,13 @@ import torch.distributed as dist
 from peers import ask
 from safetensors.torch import load
 
-from pipeline import train
-from pipeline.config import parse
-from pipeline.log import Quiet
-from pipeline.prepare import events, shards, vocab
-from pipeline.prepare.connection import open_session
-from pipeline.run import Run
-from pipeline.score import RowLists, metric_sums, top_k
+from embedmill.pipeline import train
+from embedmill.pipeline.config import parse
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.prepare import events, shards, vocab
+from embedmill.pipeline.prepare.engine.connection import open_session
+from embedmill.pipeline.score import RowLists, metric_sums, top_k
+from embedmill.pipeline.store.run import Run
 
 SCRIPT = Path(__file__).parent / "peers" / "gensim_skipgram.py"
 HELD = 5  # films of a user that are asked for

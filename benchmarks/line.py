@@ -28,7 +28,7 @@ SHOWN = {
 
 def measure(name: str, root: str) -> dict[str, float]:
     """Run an example to its end in `root`; returns its metrics."""
-    command = [sys.executable, "-m", "pipeline.cli"]
+    command = [sys.executable, "-m", "embedmill"]
     subprocess.run(
         [*command, "run", str(EXAMPLES / f"{name}.toml"), "--set", f'run.root="{root}"'],
         check=True,

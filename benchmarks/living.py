@@ -22,11 +22,11 @@ import numpy as np
 from indexes.process import Exact
 from indexes.vectors import SETS, Source
 
-from pipeline.config import IndexConfig
-from pipeline.index import INDEXES
-from pipeline.index.carrying import delta_of
-from pipeline.index.contract import Floats, threads
-from pipeline.index.living import Carried, Living, carry_over
+from embedmill.pipeline.config import IndexConfig
+from embedmill.pipeline.index import INDEXES
+from embedmill.pipeline.index.contract import Floats, threads
+from embedmill.pipeline.index.incremental.carry_over import delta_of
+from embedmill.pipeline.index.incremental.incremental_index import Carried, Living, carry_over
 
 THREADS = 2
 

@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.memory import Memory
+from embedmill.pipeline.memory import Memory
 
 HERE = Path(__file__).parent
 PARTITIONS = 64
@@ -76,7 +76,7 @@ def ours(engine: str, log: Path, out: Path) -> list[str]:
         'weight = "weight"\n\n[train]\nweight_power = 0\n',
         encoding="utf-8",
     )
-    return ["-m", "pipeline.cli", "run", str(config), "--to", "shards"]
+    return ["-m", "embedmill", "run", str(config), "--to", "shards"]
 
 
 def peer(name: str, log: Path, out: Path) -> list[str]:

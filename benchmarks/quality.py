@@ -31,8 +31,8 @@ from typing import Any
 
 from sets import path_of
 
-from pipeline.config import TrainConfig
-from pipeline.datasets import PREFIX, resolve
+from embedmill.pipeline.config import TrainConfig
+from embedmill.pipeline.store.datasets import PREFIX, resolve
 
 HERE = Path(__file__).parent
 
@@ -71,7 +71,7 @@ class Set:
 
 def line(config: Path, sets: Sequence[str], folder: str) -> Flat:
     """Run a TOML up to `evaluate`; returns the run's metrics."""
-    command = [sys.executable, "-m", "pipeline.cli"]
+    command = [sys.executable, "-m", "embedmill"]
     words = [word for one in sets for word in ("--set", one)]
     subprocess.run(
         [*command, "run", str(config), "--to", "evaluate", *words], check=True, stdout=sys.stderr

@@ -37,10 +37,10 @@ import pyarrow.parquet as pq
 import torch
 from sets import path_of
 
-from pipeline import index
-from pipeline.embeddings import Vectors
-from pipeline.log import Quiet
-from pipeline.recommendations import Asked, recommend_all
+from embedmill.pipeline import index
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.query.recommendations import Asked, recommend_all
+from embedmill.pipeline.views.vectors import Vectors
 
 HERE = Path(__file__).parent
 BATCH = 1024
@@ -53,7 +53,7 @@ def trained(root: str, epochs: int) -> str:
         'run.name="gowalla"', f"train.epochs={epochs}", "train.refit=false",
     ]  # fmt: skip
     words = [word for one in sets for word in ("--set", one)]
-    command = [sys.executable, "-m", "pipeline.cli", "run", str(HERE / "gowalla.toml")]
+    command = [sys.executable, "-m", "embedmill", "run", str(HERE / "gowalla.toml")]
     subprocess.run([*command, "--to", "index", *words], check=True, stdout=sys.stderr)
     return f"{root}/gowalla"
 
@@ -115,7 +115,7 @@ def measured(folder: str, scratch: Path, args: argparse.Namespace) -> dict[str, 
     ids = users.ids(known)
     (scratch / "users.txt").write_text("\n".join(ids), encoding="utf-8")
     output = str(scratch / "answers.parquet")
-    command = [sys.executable, "-m", "pipeline.cli", "recommend", folder, "-k", str(args.k)]
+    command = [sys.executable, "-m", "embedmill", "recommend", folder, "-k", str(args.k)]
     command += ["--users", str(scratch / "users.txt"), "--output", output, "--json"]
 
     def ours() -> None:

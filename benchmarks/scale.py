@@ -23,11 +23,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from limits import limited
 
-from pipeline.config import parse
-from pipeline.log import Quiet
-from pipeline.memory import Memory
-from pipeline.run import Run, open_run
-from schemas.tables import SHARD, VOCAB
+from embedmill.pipeline.config import parse
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.memory import Memory
+from embedmill.pipeline.store.run import Run, open_run
+from embedmill.schemas.tables import SHARD, VOCAB
 
 _MACHINE = 24 << 30
 _POWER = 0.6  # of the law of counts: the r-th row has events in proportion to r ** -0.6
@@ -113,10 +113,10 @@ class Timed(Quiet):
 
 def child(folder: str) -> None:
     """Stage `train` of the run at `folder`, as jobs/train.py runs it."""
-    import jobs.train
+    import embedmill.jobs.train
 
     run, timed, began = open_run(folder), Timed(), time.perf_counter()
-    jobs.train.build(run, run.writer("train"), timed)
+    embedmill.jobs.train.build(run, run.writer("train"), timed)
     entry = run.artifact("train").read_json("history.json")[0]
     print(json.dumps({
         "pairs_per_second": timed.pace(), "seconds": time.perf_counter() - began,

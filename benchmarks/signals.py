@@ -25,11 +25,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
-from pipeline.config import parse
-from pipeline.log import Quiet
-from pipeline.prepare import events
-from pipeline.prepare.connection import open_session
-from pipeline.run import Run
+from embedmill.pipeline.config import parse
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.prepare import events
+from embedmill.pipeline.prepare.engine.connection import open_session
+from embedmill.pipeline.store.run import Run
 
 _DAY = 86_400_000_000
 _DAYS = 60

@@ -30,12 +30,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
-from pipeline.config import parse
-from pipeline.datasets import resolve
-from pipeline.log import Quiet
-from pipeline.prepare import events, previous, vocab
-from pipeline.prepare.connection import open_session
-from pipeline.run import Run
+from embedmill.pipeline.config import parse
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.prepare import events, vocab
+from embedmill.pipeline.prepare.engine.connection import open_session
+from embedmill.pipeline.prepare.vocabulary import base_vocabulary
+from embedmill.pipeline.store.datasets import resolve
+from embedmill.pipeline.store.run import Run
 
 SIDES = ("users", "items")
 LEAST = {"min_user_count": 5, "min_item_count": 3}  # met by some in the first week already
@@ -81,7 +82,7 @@ def built(session: SparkSession, root: Path, name: str, paths: Sequence[str], **
     run = Run(parse(tree))
     out = run.writer("events", events.stamps(run))
     events.build(session, run, out, Quiet())
-    out = run.writer("vocab", previous.sources(run))
+    out = run.writer("vocab", base_vocabulary.sources(run))
     vocab.build(session, run, out, Quiet())
     return run
 

@@ -8,7 +8,7 @@ python=${PYTHON:-python3}
 # A copy, so that building leaves nothing behind in the source.
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-for name in pyproject.toml README.md LICENSE pipeline jobs schemas; do
+for name in pyproject.toml README.md LICENSE embedmill pipeline jobs schemas; do
     cp -r "$source_dir/$name" "$scratch/"
 done
 mkdir -p "$out"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 import tarfile
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-PACKAGES = ("pipeline", "jobs", "schemas")
+PACKAGES = ("embedmill",)
 # PySpark comes with Spark. `rich` and `pandas` are for a driver that runs on the cluster too.
 NEEDED = ("duckdb", "fsspec", "numpy", "pandas", "pyarrow", "pydantic", "rich", "zstandard")
 SITE = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
@@ -76,10 +77,13 @@ def files_of_packages() -> Iterator[tuple[str, Path]]:
         spec = find_spec(name)
         assert spec is not None
         for folder in spec.submodule_search_locations or []:
-            for path in sorted(Path(folder).rglob("*")):
-                file = path.relative_to(Path(folder).parent)
-                if path.is_file() and not _LEFT_OUT & set(file.parts):
-                    yield file.as_posix(), path
+            # In a clone some folders of the package are links, which rglob does not follow.
+            for parent, folders, files in os.walk(folder, followlinks=True):
+                folders.sort()
+                for path in (Path(parent, file) for file in sorted(files)):
+                    file = path.relative_to(Path(folder).parent)
+                    if not _LEFT_OUT & set(file.parts):
+                        yield file.as_posix(), path
 
 
 def add_python(tar: tarfile.TarFile) -> None:

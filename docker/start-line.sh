@@ -9,7 +9,7 @@ set -euo pipefail
 config=${1:?the config of the run}
 shift
 
-jobs=$("$bin/python" -c 'import os, jobs; print(os.path.dirname(jobs.__file__))')
+jobs=$("$bin/python" -c 'import os, embedmill.jobs as jobs; print(os.path.dirname(jobs.__file__))')
 for stage in events vocab shards; do
     "$bin/spark-submit" --master "$SPARK_MASTER" --name "embedmill $stage" \
         --conf spark.sql.session.timeZone=UTC --conf spark.ui.enabled=false \
@@ -17,5 +17,5 @@ for stage in events vocab shards; do
         --conf spark.executorEnv.PYTHONSAFEPATH=1 \
         "$jobs/$stage.py" "$config" "$@"
 done
-"$bin/ray" job submit --address "$RAY_JOBS" -- "$bin/python" -m jobs.train "$config" "$@"
+"$bin/ray" job submit --address "$RAY_JOBS" -- "$bin/python" -m embedmill.jobs.train "$config" "$@"
 "$bin/embedmill" run "$config" --from export "$@"

@@ -13,12 +13,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobs import evaluate, events, export, index, report, shards, train, vocab
-from jobs.launch import Job, discard_from, exit_code, run_stage
-from pipeline.config import load
-from pipeline.errors import ConfigError, GateError
-from pipeline.run import Run, is_published, publish, save_config
-from pipeline.terminal import Terminal
+from embedmill.jobs import evaluate, events, export, index, report, shards, train, vocab
+from embedmill.jobs.launch import Job, discard_from, exit_code, run_stage
+from embedmill.pipeline.config import load
+from embedmill.pipeline.errors import ConfigError, GateError
+from embedmill.pipeline.store.run import Run, is_published, publish, save_config
+from embedmill.pipeline.terminal import Terminal
 
 __all__ = ["JOBS", "main", "run_line"]
 

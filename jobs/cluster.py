@@ -19,8 +19,8 @@ from typing import Any
 import ray
 from ray._private import ray_constants
 
-from pipeline.config import TrainConfig
-from pipeline.errors import MachineError
+from embedmill.pipeline.config import TrainConfig
+from embedmill.pipeline.errors import MachineError
 
 __all__ = ["Demand", "joined", "workers_of"]
 

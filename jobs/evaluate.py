@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from jobs.launch import Job, main_of
-from pipeline import evaluate
-from pipeline.artifact import Writer
-from pipeline.config import Config
-from pipeline.index import open_index
-from pipeline.log import Progress
-from pipeline.run import Run
+from embedmill.jobs.launch import Job, main_of
+from embedmill.pipeline import evaluate
+from embedmill.pipeline.config import Config
+from embedmill.pipeline.index import open_index
+from embedmill.pipeline.log import Progress
+from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.run import Run
 
 __all__ = ["build", "check", "main"]
 

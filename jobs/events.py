@@ -6,12 +6,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobs.launch import Job, main_of
-from pipeline.artifact import Writer
-from pipeline.log import Progress
-from pipeline.prepare import events
-from pipeline.prepare.connection import open_session, shuffled
-from pipeline.run import Run
+from embedmill.jobs.launch import Job, main_of
+from embedmill.pipeline.log import Progress
+from embedmill.pipeline.prepare import events
+from embedmill.pipeline.prepare.engine.connection import open_session, shuffled
+from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.run import Run
 
 __all__ = ["build", "main", "sources"]
 

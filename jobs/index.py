@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from jobs.launch import Job, main_of
-from pipeline import index
-from pipeline.artifact import Writer
-from pipeline.config import Config, IndexConfig
-from pipeline.log import Progress
-from pipeline.run import Run
+from embedmill.jobs.launch import Job, main_of
+from embedmill.pipeline import index
+from embedmill.pipeline.config import Config, IndexConfig
+from embedmill.pipeline.log import Progress
+from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.run import Run
 
 __all__ = ["build", "check", "main", "sources"]
 
@@ -27,7 +27,9 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
 
 
 def _ray_tasks(config: IndexConfig) -> AbstractContextManager[index.Pool]:
-    from jobs.pool import ray_tasks  # Ray takes a second to load, and few indices need it
+    from embedmill.jobs.ray_tasks import (
+        ray_tasks,  # Ray takes a second to load, and few indices need it
+    )
 
     return ray_tasks(config)
 

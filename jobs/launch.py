@@ -15,14 +15,14 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
-from pipeline.artifact import MANIFEST, Artifact, Writer
-from pipeline.config import Config, load
-from pipeline.errors import ArtifactError, EmbedmillError, MachineError
-from pipeline.log import Progress
-from pipeline.memory import Memory
-from pipeline.run import Run, save_config
-from pipeline.terminal import Terminal
-from schemas.stages import STAGES
+from embedmill.pipeline.config import Config, load
+from embedmill.pipeline.errors import ArtifactError, EmbedmillError, MachineError
+from embedmill.pipeline.log import Progress
+from embedmill.pipeline.memory import Memory
+from embedmill.pipeline.store.artifact import MANIFEST, Artifact, Writer
+from embedmill.pipeline.store.run import Run, save_config
+from embedmill.pipeline.terminal import Terminal
+from embedmill.schemas.stages import STAGES
 
 __all__ = ["Job", "Outcome", "exit_code", "main_of", "run_stage"]
 

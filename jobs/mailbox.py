@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.errors import EmbedmillError
+from embedmill.pipeline.errors import EmbedmillError
 
 __all__ = ["Mail", "Mailbox"]
 

@@ -20,19 +20,20 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from jobs.launch import exit_code
-from pipeline.artifact import Artifact, Writer
-from pipeline.config import load
-from pipeline.errors import ArtifactError, InputError
-from pipeline.log import Progress
-from pipeline.prepare import events, previous, shards, vocab
-from pipeline.prepare.connection import open_session
-from pipeline.report import plain
-from pipeline.report import profile as pages
-from pipeline.run import Run
-from pipeline.storage import Storage
-from pipeline.terminal import Terminal
-from schemas.manifest import Manifest
+from embedmill.jobs.launch import exit_code
+from embedmill.pipeline.config import load
+from embedmill.pipeline.errors import ArtifactError, InputError
+from embedmill.pipeline.log import Progress
+from embedmill.pipeline.prepare import events, shards, vocab
+from embedmill.pipeline.prepare.engine.connection import open_session
+from embedmill.pipeline.prepare.vocabulary import base_vocabulary
+from embedmill.pipeline.report import plain_text
+from embedmill.pipeline.report import profile as pages
+from embedmill.pipeline.store.artifact import Artifact, Writer
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.store.storage import Storage
+from embedmill.pipeline.terminal import Terminal
+from embedmill.schemas.manifest import Manifest
 
 __all__ = ["Profile", "main", "profile"]
 
@@ -79,7 +80,7 @@ class _Stage:
 
 _STAGES = {
     "events": _Stage(partial(events.build, strict=False), events.stamps),
-    "vocab": _Stage(vocab.build, previous.sources),
+    "vocab": _Stage(vocab.build, base_vocabulary.sources),
     "shards": _Stage(shards.build, lambda _: {}),
 }
 
@@ -98,7 +99,7 @@ def profile(run: Run, terminal: Terminal | None = None) -> Profile:
         InputError: the log is not there, is empty, or lacks a column.
         ConfigError, MissingArtifactError: the previous run cannot be continued.
     """
-    previous.check(run.config)
+    base_vocabulary.check(run.config)
     with _scratch(run) as scratch:
         lacking = _built(scratch, terminal or Terminal(sys.stderr))
         art = {stage: found for stage in _STAGES if (found := scratch.find(stage)) is not None}
@@ -166,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         found = profile(Run(load(args.config, args.set)))
-        print(*plain.lines(found.data), f"page: {found.page}", sep="\n")
+        print(*plain_text.lines(found.data), f"page: {found.page}", sep="\n")
 
     return exit_code(work)
 

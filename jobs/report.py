@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from jobs.launch import Job, main_of
-from pipeline import report
-from pipeline.artifact import Writer
-from pipeline.log import Progress
-from pipeline.run import Run
+from embedmill.jobs.launch import Job, main_of
+from embedmill.pipeline import report
+from embedmill.pipeline.log import Progress
+from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.run import Run
 
 __all__ = ["build", "main"]
 

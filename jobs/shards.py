@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from jobs.launch import Job, main_of
-from pipeline.artifact import Writer
-from pipeline.log import Progress
-from pipeline.prepare import shards
-from pipeline.prepare.connection import open_session, shuffled
-from pipeline.run import Run
+from embedmill.jobs.launch import Job, main_of
+from embedmill.pipeline.log import Progress
+from embedmill.pipeline.prepare import shards
+from embedmill.pipeline.prepare.engine.connection import open_session, shuffled
+from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.run import Run
 
 __all__ = ["build", "main"]
 

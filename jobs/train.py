@@ -23,15 +23,15 @@ from ray.exceptions import OutOfMemoryError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
-from jobs.cluster import Demand, joined, workers_of
-from jobs.launch import Job, main_of
-from jobs.mailbox import Mail, Mailbox
-from pipeline import train
-from pipeline.artifact import Writer
-from pipeline.config import Config, TrainConfig
-from pipeline.errors import EmbedmillError, TrainingError, from_text
-from pipeline.log import Progress
-from pipeline.run import Run
+from embedmill.jobs.cluster import Demand, joined, workers_of
+from embedmill.jobs.launch import Job, main_of
+from embedmill.jobs.mailbox import Mail, Mailbox
+from embedmill.pipeline import train
+from embedmill.pipeline.config import Config, TrainConfig
+from embedmill.pipeline.errors import EmbedmillError, TrainingError, from_text
+from embedmill.pipeline.log import Progress
+from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.run import Run
 
 __all__ = ["build", "check", "forget", "main"]
 

@@ -6,13 +6,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jobs.launch import Job, main_of
-from pipeline.artifact import Writer
-from pipeline.config import Config
-from pipeline.log import Progress
-from pipeline.prepare import previous, vocab
-from pipeline.prepare.connection import open_session, shuffled
-from pipeline.run import Run
+from embedmill.jobs.launch import Job, main_of
+from embedmill.pipeline.config import Config
+from embedmill.pipeline.log import Progress
+from embedmill.pipeline.prepare import vocab
+from embedmill.pipeline.prepare.engine.connection import open_session, shuffled
+from embedmill.pipeline.prepare.vocabulary import base_vocabulary
+from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.run import Run
 
 __all__ = ["build", "check", "main", "sources"]
 
@@ -26,12 +27,12 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
 
 def sources(run: Run) -> Mapping[str, Any]:
     """What the stage is built from beside events: the content of the previous vocabulary."""
-    return previous.sources(run)
+    return base_vocabulary.sources(run)
 
 
 def check(config: Config) -> None:
     """Raise where the previous run cannot be continued."""
-    previous.check(config)
+    base_vocabulary.check(config)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.errors import NotFiniteError
+from embedmill.pipeline.errors import NotFiniteError
 
 __all__ = ["METRICS", "RowLists", "hit_sums", "hits", "metric_sums", "top_k", "widths"]
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from pipeline.artifact import Artifact
+from embedmill.pipeline.store.artifact import Artifact
 
 __all__ = ["Terminal", "cut", "duration", "si", "summary"]
 
@@ -64,7 +64,7 @@ class Terminal:
 
 
 class _StageProgress:
-    """A stage's `pipeline.log.Progress`, drawn at most every so often."""
+    """A stage's `embedmill.pipeline.log.Progress`, drawn at most every so often."""
 
     def __init__(self, name: str, say: Callable[[str], None], live: Live | None) -> None:
         self._name = name

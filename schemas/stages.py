@@ -22,7 +22,7 @@ class StageContract:
 
 
 # In order. A key ends at a section or at a field; fields that only say where or how fast
-# something runs (workers, engine, root) are marked in `pipeline.config` and never count.
+# something runs (workers, engine, root) are marked in `embedmill.pipeline.config` and never count.
 STAGES: dict[str, StageContract] = {
     "events": StageContract(1, (), ("run.partitions", "events"), ("rows_in",)),
     "vocab": StageContract(

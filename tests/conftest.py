@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from commands import Cli
 
-import pipeline.prepare  # noqa: F401  sets what gRPC reads when a test's module imports it
-from pipeline import cli
+import embedmill.pipeline.prepare  # sets what gRPC reads when a test's module imports it
+from embedmill.jobs import cli
 
 
 def java_problem() -> str:

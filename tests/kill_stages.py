@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.run import open_run
-from schemas.stages import STAGES
+from embedmill.pipeline.store.run import open_run
+from embedmill.schemas.stages import STAGES
 
 NAME = "run"  # in both roots: the report tells it
 LIMIT = 600.0  # seconds that one command may take
@@ -39,7 +39,7 @@ class Killed:
 
 def command(config: Path, root: Path, sets: Sequence[str]) -> list[str]:
     """The command line that is run, killed, and run again."""
-    line = [sys.executable, "-m", "pipeline.cli", "run", str(config)]
+    line = [sys.executable, "-m", "embedmill", "run", str(config)]
     for one in (*sets, f'run.root="{root}"', f"run.name={NAME}"):
         line += ["--set", one]
     return line

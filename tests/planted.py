@@ -16,11 +16,11 @@ import pyarrow as pa
 import safetensors.numpy
 from worlds import config, counted, vocabulary
 
-from jobs import export as export_job
-from jobs import index as index_job
-from pipeline.log import Quiet
-from pipeline.run import Run, save_config
-from schemas.tables import EVENTS, ITEMS_META, SHARD
+from embedmill.jobs import export as export_job
+from embedmill.jobs import index as index_job
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.store.run import Run, save_config
+from embedmill.schemas.tables import EVENTS, ITEMS_META, SHARD
 
 Floats = npt.NDArray[np.float32]
 Pairs = list[tuple[int, int, float]]

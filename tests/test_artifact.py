@@ -12,20 +12,20 @@ import pyarrow.parquet as pq
 import pytest
 from worlds import config, counted, vocabulary
 
-import pipeline.run
-from pipeline.answers import print_stages
-from pipeline.artifact import Artifact
-from pipeline.errors import (
+import embedmill.pipeline.store.run
+from embedmill.jobs.cli.render import print_stages
+from embedmill.pipeline.errors import (
     ArtifactError,
     ContractError,
     CorruptArtifactError,
     MissingArtifactError,
     StaleArtifactError,
 )
-from pipeline.run import Run, open_run, publish, published, save_config
-from pipeline.storage import Storage
-from schemas.stages import STAGES
-from schemas.tables import EVENTS
+from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.store.run import Run, open_run, publish, published, save_config
+from embedmill.pipeline.store.storage import Storage
+from embedmill.schemas.stages import STAGES
+from embedmill.schemas.tables import EVENTS
 
 COUNTERS = {"rows_in": 3, "events": 2, "rejected": 1, "merged": 0, "rejects_kept": 0}
 
@@ -312,7 +312,7 @@ def test_published_points_at_a_whole_run(run: Run, monkeypatch: pytest.MonkeyPat
     assert published(root) is None
     vocab(run)
     few = {name: STAGES[name] for name in ("events", "vocab")}
-    monkeypatch.setattr(pipeline.run, "STAGES", few)
+    monkeypatch.setattr(embedmill.pipeline.store.run, "STAGES", few)
     publish(run)
     pointer = published(root)
     assert pointer is not None

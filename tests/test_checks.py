@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from worlds import PlantedWorld, config
 
-from jobs.all import run_line
-from pipeline.errors import ConfigError
-from pipeline.run import Run
-from pipeline.terminal import Terminal
+from embedmill.jobs.all import run_line
+from embedmill.pipeline.errors import ConfigError
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.terminal import Terminal
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from worlds import config_tree, laid
 
-from pipeline import config
-from pipeline.errors import ConfigError
+from embedmill.pipeline import config
+from embedmill.pipeline.errors import ConfigError
 
 TREE = config_tree("runs", "log.tsv")
 

@@ -5,8 +5,8 @@ import traceback
 
 import pytest
 
-from pipeline import errors
-from pipeline.errors import EmbedmillError, RejectsError
+from embedmill.pipeline import errors
+from embedmill.pipeline.errors import EmbedmillError, RejectsError
 
 
 def test_a_sentence_says_where_what_and_what_to_do() -> None:
@@ -32,6 +32,6 @@ def test_an_error_is_found_in_the_text_of_a_remote_traceback() -> None:
     assert str(found) == "log.tsv: 3 of 4 lines are bad. Look"
 
 
-@pytest.mark.parametrize("text", ["", "ValueError: x", "pipeline.errors.Other: x"])
+@pytest.mark.parametrize("text", ["", "ValueError: x", "embedmill.pipeline.errors.Other: x"])
 def test_other_texts_hold_none_of_ours(text: str) -> None:
     assert errors.from_text(text) is None

@@ -18,19 +18,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from planted import Planted, clusters
 
-from pipeline import embeddings as reading
-from pipeline import export
-from pipeline.artifact import Artifact
-from pipeline.embeddings import Spec, Vectors
-from pipeline.errors import (
+from embedmill.pipeline.errors import (
     ContractError,
     CorruptArtifactError,
     InputError,
     NotFiniteError,
 )
-from pipeline.log import Quiet
-from pipeline.run import Run
-from schemas.tables import embeddings
+from embedmill.pipeline.export import stage
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.views import vectors as reading
+from embedmill.pipeline.views.vectors import Spec, Vectors
+from embedmill.schemas.tables import embeddings
 
 RATING = {"objective": "rating", "similarity": "dot", "mean": 3.5}
 
@@ -41,7 +41,7 @@ def exported(world: Planted, root: Path | str, **sections: Any) -> Artifact:
 
 
 def rebuilt(run: Run) -> Artifact:
-    export.build(run, run.writer("export"), Quiet())
+    stage.build(run, run.writer("export"), Quiet())
     return run.artifact("export")
 
 
@@ -89,7 +89,7 @@ def test_cosine_vectors_have_unit_length_and_zero_stays_zero(tmp_path: Path) -> 
 
 def test_lengths_are_right_for_tiny_and_huge_vectors() -> None:
     weight_ND = np.array([[3e-30, 4e-30], [3e30, 4e30]], np.float32)
-    assert np.allclose(export.ready(weight_ND, None, "items", "cosine"), [[0.6, 0.8]] * 2)
+    assert np.allclose(stage.ready(weight_ND, None, "items", "cosine"), [[0.6, 0.8]] * 2)
 
 
 def test_a_rating_is_mean_and_user_bias_and_inner_product(tmp_path: Path) -> None:
@@ -170,13 +170,13 @@ def test_a_model_that_does_not_fit(tmp_path: Path, change: dict[str, Any], messa
 @pytest.mark.parametrize("data", [b"", b"short", b"\xff" * 64])
 def test_what_is_no_table_file(data: bytes) -> None:
     with pytest.raises(ContractError, match="not a safetensors file"):
-        export._tensors("x", io.BytesIO(data), "x")
+        stage._tensors("x", io.BytesIO(data), "x")
 
 
 def test_a_table_file_that_ends_too_soon_has_no_tensor() -> None:
     data = safetensors.numpy.save({"weight": np.zeros((3, 2), np.float32)})
-    assert export._tensors("x", io.BytesIO(data), "x")["weight"].rows == 3
-    assert export._tensors("x", io.BytesIO(data[:-1]), "x") == {}
+    assert stage._tensors("x", io.BytesIO(data), "x")["weight"].rows == 3
+    assert stage._tensors("x", io.BytesIO(data[:-1]), "x") == {}
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -186,7 +186,7 @@ def test_any_partitions_and_ranges_give_the_same_vectors(
 ) -> None:
     world = dataclasses.replace(clusters(users=users, items=5), model={"similarity": "dot"})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "RANGE", size)
+        patch.setattr(stage, "RANGE", size)
         patch.setattr(reading, "RANGE", size)
         root = f"memory://export-{users}-{partitions}-{size}"
         run = world.store(root, run={"partitions": partitions})
@@ -202,8 +202,8 @@ def test_any_partitions_and_ranges_give_the_same_vectors(
 
 
 def test_a_vocabulary_of_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export, "_VOCAB_RANGE", 4)
-    monkeypatch.setattr(export, "RANGE", 2)
+    monkeypatch.setattr(stage, "_VOCAB_RANGE", 4)
+    monkeypatch.setattr(stage, "RANGE", 2)
     monkeypatch.setattr(reading, "RANGE", 2)
     world = dataclasses.replace(clusters(users=9, items=7), vocab_rows=4)
     art = exported(world, tmp_path)

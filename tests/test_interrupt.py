@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from worlds import config_tree, laid
 
-from pipeline.config import parse, to_toml
+from embedmill.pipeline.config import parse, to_toml
 
 EVENTS = 200_000  # so many that a data stage lasts
 SAID = "embedmill: interrupted; finished stages are kept, run the same command again to go on"
@@ -31,7 +31,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def started(config: Path, first: str, name: str, launcher: str) -> subprocess.Popen[str]:
     """`embedmill run` in a process that first does something else."""
-    command = f"{first}\nfrom pipeline.cli import main; main()"
+    command = f"{first}\nfrom embedmill.jobs.cli import main; main()"
     sets = [f"run.name={name}", f"train.launcher={launcher}"]
     words = [word for one in sets for word in ("--set", one)]
     return subprocess.Popen(

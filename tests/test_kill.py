@@ -8,8 +8,8 @@ import pytest
 from kill_stages import kill_each
 from worlds import PlantedWorld, config_tree, laid
 
-from pipeline.config import parse, to_toml
-from schemas.stages import STAGES
+from embedmill.pipeline.config import parse, to_toml
+from embedmill.schemas.stages import STAGES
 
 
 @pytest.mark.ray

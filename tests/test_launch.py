@@ -9,12 +9,18 @@ from pathlib import Path
 import pytest
 from worlds import config
 
-from jobs.launch import Job, exit_code, run_stage
-from pipeline.artifact import Writer
-from pipeline.errors import ConfigError, GateError, MachineError, StaleArtifactError, TrainingError
-from pipeline.log import Progress
-from pipeline.run import Run
-from pipeline.terminal import Terminal
+from embedmill.jobs.launch import Job, exit_code, run_stage
+from embedmill.pipeline.errors import (
+    ConfigError,
+    GateError,
+    MachineError,
+    StaleArtifactError,
+    TrainingError,
+)
+from embedmill.pipeline.log import Progress
+from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.terminal import Terminal
 
 NONE = {"rows_in": 0, "events": 0, "rejected": 0, "merged": 0}
 

@@ -12,13 +12,13 @@ import pytest
 from commands import Cli
 from worlds import PlantedWorld, config_tree, laid
 
-from jobs.all import run_line
-from pipeline import contracts
-from pipeline.config import Config, parse, to_toml
-from pipeline.errors import GateError, StaleArtifactError
-from pipeline.run import Run, open_run, published
-from pipeline.terminal import Terminal
-from schemas.stages import STAGES
+from embedmill.jobs.all import run_line
+from embedmill.pipeline.config import Config, parse, to_toml
+from embedmill.pipeline.errors import GateError, StaleArtifactError
+from embedmill.pipeline.store import contracts
+from embedmill.pipeline.store.run import Run, open_run, published
+from embedmill.pipeline.terminal import Terminal
+from embedmill.schemas.stages import STAGES
 
 WORLD = PlantedWorld()
 

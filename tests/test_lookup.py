@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from planted import clusters, finished
 
-from pipeline import lookup
-from pipeline.errors import InputError, MissingArtifactError
-from pipeline.run import Run
+from embedmill.pipeline.errors import InputError, MissingArtifactError
+from embedmill.pipeline.query import lookup
+from embedmill.pipeline.store.run import Run
 
 
 @pytest.fixture(scope="module")

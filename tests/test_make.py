@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from pipeline.cli import app
-from pipeline.config import load
+from embedmill.jobs.cli import app
+from embedmill.pipeline.config import load
 
 ROOT = Path(__file__).parents[1]
 RECIPES = re.findall(

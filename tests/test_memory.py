@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import memory as room
-from pipeline.memory import _EVERY, Memory, free_memory, held
+from embedmill.pipeline import memory as room
+from embedmill.pipeline.memory import _EVERY, Memory, free_memory, held
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="the system has no /proc"

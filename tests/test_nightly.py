@@ -10,13 +10,13 @@ import pytest
 from commands import Cli
 from worlds import PlantedWorld, config_tree, laid
 
-from jobs.all import run_line
-from pipeline import lookup
-from pipeline.config import parse
-from pipeline.embeddings import Vectors
-from pipeline.run import Run, published
-from pipeline.terminal import Terminal
-from schemas.stages import STAGES
+from embedmill.jobs.all import run_line
+from embedmill.pipeline.config import parse
+from embedmill.pipeline.query import lookup
+from embedmill.pipeline.store.run import Run, published
+from embedmill.pipeline.terminal import Terminal
+from embedmill.pipeline.views.vectors import Vectors
+from embedmill.schemas.stages import STAGES
 
 WORLD = PlantedWorld()
 GONE = {"i0", "i1", "i2", "i3", "u5"}

@@ -14,13 +14,13 @@ import pytest
 from commands import Cli
 from planted import clusters, finished
 
-from pipeline import idfile, lookup, recommendations
-from pipeline.errors import InputError
-from pipeline.idfile import read_ids
-from pipeline.index import reader_of
-from pipeline.log import Quiet
-from pipeline.recommendations import SCHEMA, Asked, recommend_all
-from pipeline.run import Run
+from embedmill.pipeline.errors import InputError
+from embedmill.pipeline.index import reader_of
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.query import id_files, lookup, recommendations
+from embedmill.pipeline.query.id_files import read_ids
+from embedmill.pipeline.query.recommendations import SCHEMA, Asked, recommend_all
+from embedmill.pipeline.store.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_a_file_of_users_has_what_each_is_recommended(run: Run, tmp_path: Path) 
 def test_every_id_is_accounted_for(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embedmill: Cli
 ) -> None:
-    monkeypatch.setattr(idfile, "_CHUNK", 9)
+    monkeypatch.setattr(id_files, "_CHUNK", 9)
     monkeypatch.setattr(recommendations, "_BATCH", 2)
     lines = ["u3", "nobody", "u7", "u8", "u3", "", "u9", "none", "u3", "u0"]
     (tmp_path / "users.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import score
-from pipeline.errors import NotFiniteError
-from pipeline.score import RowLists, hits, metric_sums, top_k
+from embedmill.pipeline import score
+from embedmill.pipeline.errors import NotFiniteError
+from embedmill.pipeline.score import RowLists, hits, metric_sums, top_k
 
 
 def lists(*rows: list[int]) -> RowLists:

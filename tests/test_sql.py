@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.sql import FUNCTIONS, connect, parse
+from embedmill.pipeline.config.conditions import FUNCTIONS, connect, parse
 
 
 @pytest.mark.parametrize(

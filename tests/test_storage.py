@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ConfigError, InputError, MachineError
-from pipeline.storage import ExistsError, Storage, find_sources, open_source, stamps
+from embedmill.pipeline.errors import ConfigError, InputError, MachineError
+from embedmill.pipeline.store.storage import ExistsError, Storage, find_sources, open_source, stamps
 
 
 @pytest.fixture(params=["local", "memory"])

@@ -5,8 +5,8 @@ import io
 import pytest
 from worlds import config
 
-from pipeline.run import Run
-from pipeline.terminal import Terminal, duration, progress_line, si
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.terminal import Terminal, duration, progress_line, si
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_lines_fit_80_columns(tmp_path: object, merged: str) -> None:
     text = io.StringIO()
     terminal = Terminal(text)
     entry = {"path": "data/a", "bytes": 1, "sha256": "0" * 64}
-    from schemas.manifest import FileEntry
+    from embedmill.schemas.manifest import FileEntry
 
     out.add([FileEntry(**entry, rows=counters["events"])])  # type: ignore[arg-type]
     done = out.commit(counters)

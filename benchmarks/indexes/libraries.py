@@ -183,8 +183,8 @@ class Auto(Library):
     """
 
     def build(self, vector_ND: Floats, settings: Settings, threads: int) -> tuple[Any, Settings]:
-        from pipeline.config import IndexConfig
-        from pipeline.index.choice.auto import choose
+        from embedmill.pipeline.config import IndexConfig
+        from embedmill.pipeline.index.selection.select import choose
 
         self.limit(threads)
         promise = {key: settings[key] for key in ("recall_at_10", "max_bytes") if key in settings}

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from sets import fashion_mnist as fashion_mnist_file
 from sets import path_of
 
-from pipeline.datasets import resolve
-from pipeline.embeddings import Vectors
-from pipeline.run import open_run
+from embedmill.pipeline.store.datasets import resolve
+from embedmill.pipeline.store.run import open_run
+from embedmill.pipeline.views.vectors import Vectors
 
 Floats = NDArray[np.float32]
 HERE = Path(__file__).parent
@@ -61,7 +61,7 @@ def _trained(keep: Path) -> str:
     raw = path_of("gowalla/checkins.tsv.gz")
     sets = [f'events.paths="{raw}"', f'run.root="{keep}"', 'run.name="gowalla-index"']
     words = [word for one in sets for word in ("--set", one)]
-    command = [sys.executable, "-m", "pipeline.cli", "run", str(config), "--to", "export"]
+    command = [sys.executable, "-m", "embedmill", "run", str(config), "--to", "export"]
     subprocess.run([*command, *words], check=True, stdout=sys.stderr)
     return str(keep / "gowalla-index")
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from steps import turns
 
-from pipeline.config import parse
-from pipeline.run import Run
-from pipeline.train.batches import Epoch, Events
-from pipeline.train.checkpoint import Cursor
-from pipeline.train.collectives import Group
-from pipeline.train.plan import Layout
-from pipeline.train.step import Steps
-from pipeline.train.trainer import Data, Trainer, assembled
+from embedmill.pipeline.config import parse
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.train.collectives import Group
+from embedmill.pipeline.train.data.batches import Epoch, Events
+from embedmill.pipeline.train.plan import Layout
+from embedmill.pipeline.train.step import Steps
+from embedmill.pipeline.train.tables.checkpoint import Cursor
+from embedmill.pipeline.train.trainer import Data, Trainer, assembled
 
 
 def run_of(task: turns.Task) -> Run:

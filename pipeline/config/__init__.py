@@ -15,14 +15,14 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from pipeline.config.data import (
+from embedmill.pipeline.config.data import (
     EventsConfig,
     ItemsConfig,
     PairsConfig,
     ShardsConfig,
     VocabConfig,
 )
-from pipeline.config.results import (
+from embedmill.pipeline.config.results import (
     EvaluateConfig,
     ExportConfig,
     GatesConfig,
@@ -32,17 +32,17 @@ from pipeline.config.results import (
     IvfPqConfig,
     ReportConfig,
 )
-from pipeline.config.section import ELSEWHERE, Section
-from pipeline.config.signals import SignalsConfig
-from pipeline.config.train import (
+from embedmill.pipeline.config.section import ELSEWHERE, Section
+from embedmill.pipeline.config.signals import SignalsConfig
+from embedmill.pipeline.config.toml import TIMES, emit, lay, read
+from embedmill.pipeline.config.train import (
     CclConfig,
     IalsConfig,
     Item2VecConfig,
     SmoothingConfig,
     TrainConfig,
 )
-from pipeline.errors import ConfigError
-from pipeline.toml import TIMES, emit, lay, read
+from embedmill.pipeline.errors import ConfigError
 
 __all__ = [
     "CclConfig",

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.input import FORMATS, InputConfig
-from pipeline.config.section import ELSEWHERE, Paths, Section
-from pipeline.config.signals import SignalsConfig
-from pipeline.sql import parse
+from embedmill.pipeline.config.conditions import parse
+from embedmill.pipeline.config.input import FORMATS, InputConfig
+from embedmill.pipeline.config.section import ELSEWHERE, Paths, Section
+from embedmill.pipeline.config.signals import SignalsConfig
 
 __all__ = ["EventsConfig", "ItemsConfig", "PairsConfig", "ShardsConfig", "VocabConfig"]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from pipeline.config.section import ELSEWHERE, Names, Paths, Section
+from embedmill.pipeline.config.section import ELSEWHERE, Names, Paths, Section
 
 __all__ = ["FORMATS", "InputConfig"]
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.config.section import ELSEWHERE, Section, Size
+from embedmill.pipeline.config.section import ELSEWHERE, Section, Size
 
 __all__ = [
     "EvaluateConfig",
@@ -65,7 +65,8 @@ class IndexConfig(Section):
     """The nearest-neighbour index over the items, and what it must keep."""
 
     kind: str = Field(
-        "auto", description="a name in pipeline.index.INDEXES, or auto: any that keeps the promise"
+        "auto",
+        description="a name in pipeline.index.INDEXES, or auto: any that keeps the promise",
     )
     recall_at_10: float | None = Field(
         None, gt=0, le=1, description="promised; auto without any promise keeps 0.99"

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.section import Section
+from embedmill.pipeline.config.section import Section
 
 __all__ = ["SignalsConfig"]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from pipeline.config.section import ELSEWHERE, Names, Section
+from embedmill.pipeline.config.section import ELSEWHERE, Names, Section
 
 __all__ = ["CclConfig", "IalsConfig", "Item2VecConfig", "SmoothingConfig", "TrainConfig"]
 
@@ -105,7 +105,9 @@ class TrainConfig(Section):
     (a pair counts as often as it was met), and the former negatives_power = 0.75.
     """
 
-    objective: str = Field("softmax", description="a name in pipeline.train.objectives.OBJECTIVES")
+    objective: str = Field(
+        "softmax", description="a name in embedmill.pipeline.train.objectives.objectives.OBJECTIVES"
+    )
     dim: int = Field(64, ge=1, le=4096)
     epochs: int = Field(20, ge=1, description="ials: sweeps over users and items")
     batch_size: int = Field(2048, ge=1, description="events of a global step, over all workers")
@@ -122,9 +124,13 @@ class TrainConfig(Section):
         0, ge=0, description="with in_batch: so many of the batch's events, by lot; 0: all"
     )
     logq: bool = Field(True, description="correct for how often a negative is drawn")
-    optimizer: str = Field("adagrad", description="a name in pipeline.train.optim.OPTIMIZERS")
+    optimizer: str = Field(
+        "adagrad", description="a name in embedmill.pipeline.train.tables.optimizers.OPTIMIZERS"
+    )
     learning_rate: float = Field(0.1, gt=0)
-    schedule: str = Field("constant", description="a name in pipeline.train.optim.SCHEDULES")
+    schedule: str = Field(
+        "constant", description="a name in embedmill.pipeline.train.tables.optimizers.SCHEDULES"
+    )
     warmup_steps: int = Field(0, ge=0)
     l2: float = Field(
         0.0, ge=0, description="that each event puts on its user's and its item's row; not ials"
@@ -194,7 +200,7 @@ class TrainConfig(Section):
     track: Names = Field(
         (),
         json_schema_extra=ELSEWHERE,
-        description="names in pipeline.train.trackers.TRACKERS that show the log as it grows",
+        description="names in train.logs.trackers.TRACKERS that show the log as it grows",
     )
     log_steps: int = Field(
         0,

@@ -6,10 +6,10 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.config import Config
-from pipeline.errors import ConfigError
-from pipeline.evaluate.ratings import BASELINES
-from pipeline.score import METRICS
+from embedmill.pipeline.config import Config
+from embedmill.pipeline.errors import ConfigError
+from embedmill.pipeline.evaluate.ratings import BASELINES
+from embedmill.pipeline.score import METRICS
 
 __all__ = ["check_gates", "judge", "metric_names"]
 

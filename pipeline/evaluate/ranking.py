@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.score import METRICS, RowLists, hit_sums, hits, widths
+from embedmill.pipeline.score import METRICS, RowLists, hit_sums, hits, widths
 
 __all__ = ["Popularity", "Slices", "Tally"]
 

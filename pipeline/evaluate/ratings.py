@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.embeddings import Vectors
-from pipeline.evaluate.held import Group, Log
+from embedmill.pipeline.evaluate.holdout import Group, Log
+from embedmill.pipeline.views.vectors import Vectors
 
 __all__ = ["BASELINES", "Errors", "predict"]
 

@@ -33,16 +33,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.artifact import Artifact, Writer
-from pipeline.config import EvaluateConfig
-from pipeline.embeddings import Spec, Vectors
-from pipeline.evaluate.gates import check_gates, judge
-from pipeline.evaluate.held import Group, groups, read_log
-from pipeline.evaluate.ranking import Popularity, Slices, Tally
-from pipeline.evaluate.ratings import Errors, predict
-from pipeline.log import Progress
-from pipeline.run import Run
-from pipeline.score import RowLists, top_k
+from embedmill.pipeline.config import EvaluateConfig
+from embedmill.pipeline.evaluate.gates import check_gates, judge
+from embedmill.pipeline.evaluate.holdout import Group, groups, read_log
+from embedmill.pipeline.evaluate.ranking import Popularity, Slices, Tally
+from embedmill.pipeline.evaluate.ratings import Errors, predict
+from embedmill.pipeline.log import Progress
+from embedmill.pipeline.score import RowLists, top_k
+from embedmill.pipeline.store.artifact import Artifact, Writer
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.views.vectors import Spec, Vectors
 
 __all__ = ["Recommender", "build"]
 
@@ -61,7 +61,7 @@ _COUNTED = (
 
 
 class Recommender(Protocol):
-    """What an opened index can do; see `pipeline.index.IndexReader`."""
+    """What an opened index can do; see `embedmill.pipeline.index.IndexReader`."""
 
     def unseen(self, query_BD: Floats, k: int, seen: RowLists) -> tuple[Floats, Rows]:
         """Scores and rows [B, k] of the best items outside each user's list."""

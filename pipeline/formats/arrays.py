@@ -12,7 +12,7 @@ import faiss
 import numpy as np
 import pyarrow as pa
 
-from pipeline.formats.contract import DTYPES, IDS, Block, Table, write_ids
+from embedmill.pipeline.formats.contract import DTYPES, IDS, Block, Table, write_ids
 
 __all__ = ["faiss_file", "npy", "safetensors"]
 

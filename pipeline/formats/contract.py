@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.artifact import Artifact
-from pipeline.embeddings import RANGE, Spec, Vectors, part_path, to_matrix
+from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.views.vectors import RANGE, Spec, Vectors, part_path, to_matrix
 
 __all__ = ["DTYPES", "IDS", "Block", "Format", "Table", "write_ids"]
 

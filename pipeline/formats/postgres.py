@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import InputError
-from pipeline.formats.contract import Block, Table
-from pipeline.formats.lines import NUMBERS, joined, replaced, write_lines
+from embedmill.pipeline.errors import InputError
+from embedmill.pipeline.formats.contract import Block, Table
+from embedmill.pipeline.formats.text_lines import NUMBERS, joined, replaced, write_lines
 
 __all__ = ["pgvector"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.formats.contract import Table
-from pipeline.formats.lines import NUMBERS, joined, replaced, write_lines
+from embedmill.pipeline.formats.contract import Table
+from embedmill.pipeline.formats.text_lines import NUMBERS, joined, replaced, write_lines
 
 __all__ = ["projector"]
 

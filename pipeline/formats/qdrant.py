@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from pipeline.formats.contract import Table
+from embedmill.pipeline.formats.contract import Table
 
 __all__ = ["qdrant"]
 

@@ -1,17 +1,17 @@
 """The nearest-neighbour index over the items: FAISS, behind one small contract."""
 
-from pipeline.index.choice.auto import choose
-from pipeline.index.choice.hunt import Choice
-from pipeline.index.contract import Index
-from pipeline.index.kinds import INDEXES, check_kind, kind_of
-from pipeline.index.previous import sources
-from pipeline.index.reading.allowed import Allowed
-from pipeline.index.reading.asking import Answers, Filter, Reader
-from pipeline.index.reading.opening import open_reader as open
-from pipeline.index.reading.opening import reader_of
-from pipeline.index.reading.reader import IndexReader, open_index
-from pipeline.index.spread.pool import LAUNCHERS, Pool, in_order
-from pipeline.index.stage import build
+from embedmill.pipeline.index.contract import Index
+from embedmill.pipeline.index.incremental.base_index import sources
+from embedmill.pipeline.index.kinds import INDEXES, check_kind, kind_of
+from embedmill.pipeline.index.retrieval.item_filter import Allowed
+from embedmill.pipeline.index.retrieval.opening import open_reader as open
+from embedmill.pipeline.index.retrieval.opening import reader_of
+from embedmill.pipeline.index.retrieval.retriever import Answers, Filter, Reader
+from embedmill.pipeline.index.retrieval.row_search import IndexReader, open_index
+from embedmill.pipeline.index.selection.select import choose
+from embedmill.pipeline.index.selection.selector import Choice
+from embedmill.pipeline.index.sharded.task_pool import LAUNCHERS, Pool, in_order
+from embedmill.pipeline.index.stage import build
 
 __all__ = [
     "INDEXES",

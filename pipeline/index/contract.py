@@ -15,7 +15,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import IndexConfig
+from embedmill.pipeline.config import IndexConfig
 
 __all__ = ["Floats", "Index", "K", "Rows", "Searchable", "threads"]
 

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.artifact import Artifact
-from pipeline.index.contract import Floats, K, Rows, Searchable, threads
-from pipeline.score import top_k
+from embedmill.pipeline.index.contract import Floats, K, Rows, Searchable, threads
+from embedmill.pipeline.score import top_k
+from embedmill.pipeline.store.artifact import Artifact
 
 __all__ = [
     "Doubles",

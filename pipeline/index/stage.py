@@ -33,16 +33,11 @@ import faiss
 import numpy as np
 import pyarrow as pa
 
-from pipeline.artifact import Artifact, Writer
-from pipeline.config import IndexConfig
-from pipeline.embeddings import Spec, Vectors
-from pipeline.index.carrying import Kept, keep
-from pipeline.index.choice.auto import check_vectors, choose
-from pipeline.index.choice.frontier import frontier
-from pipeline.index.choice.hunt import Choice
-from pipeline.index.contract import Floats, Rows, Searchable, threads
-from pipeline.index.kinds import kind_of
-from pipeline.index.measure import (
+from embedmill.pipeline.config import IndexConfig
+from embedmill.pipeline.index.contract import Floats, Rows, Searchable, threads
+from embedmill.pipeline.index.incremental.carry_over import Kept, keep
+from embedmill.pipeline.index.kinds import kind_of
+from embedmill.pipeline.index.measure import (
     K,
     Latency,
     Truth,
@@ -53,11 +48,16 @@ from pipeline.index.measure import (
     recall,
     truth_of,
 )
-from pipeline.index.spread.building import Site, shards_of, spread
-from pipeline.index.spread.files import IDS, exact_by_part, spread_json, write_ids
-from pipeline.index.spread.pool import LAUNCHERS, Launchers
-from pipeline.log import Progress
-from pipeline.run import Run
+from embedmill.pipeline.index.selection.frontier import frontier
+from embedmill.pipeline.index.selection.select import check_vectors, choose
+from embedmill.pipeline.index.selection.selector import Choice
+from embedmill.pipeline.index.sharded.build import Site, shards_of, spread
+from embedmill.pipeline.index.sharded.files import IDS, exact_by_part, spread_json, write_ids
+from embedmill.pipeline.index.sharded.task_pool import LAUNCHERS, Launchers
+from embedmill.pipeline.log import Progress
+from embedmill.pipeline.store.artifact import Artifact, Writer
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.views.vectors import Spec, Vectors
 
 __all__ = ["build"]
 

@@ -19,17 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
-from pipeline.artifact import Writer
-from pipeline.config import EventsConfig
-from pipeline.contracts import RULES, too_many_rejects
-from pipeline.errors import InputError, RejectsError
-from pipeline.log import Progress
-from pipeline.parquet import write_parquet
-from pipeline.prepare import items, signals, sources, tallies
-from pipeline.prepare.block import Layout, Split
-from pipeline.prepare.clean import Rules, clean, rules
-from pipeline.prepare.duplicates import settle
-from pipeline.prepare.engine import (
+from embedmill.pipeline.config import EventsConfig
+from embedmill.pipeline.errors import InputError, RejectsError
+from embedmill.pipeline.log import Progress
+from embedmill.pipeline.prepare import histograms, items
+from embedmill.pipeline.prepare.engine.backpressure import Pace
+from embedmill.pipeline.prepare.engine.frames import (
     REPORT,
     REPORT_ARROW,
     Batches,
@@ -41,16 +36,23 @@ from pipeline.prepare.engine import (
     tasks_for,
     watched,
 )
-from pipeline.prepare.folders import day_of
-from pipeline.prepare.held import Held, each
-from pipeline.prepare.numbering import numbered
-from pipeline.prepare.pace import Pace
-from pipeline.prepare.rejects import Kept
-from pipeline.prepare.times import day_bounds, iso_microseconds
-from pipeline.run import Run
-from pipeline.storage import Storage
-from schemas.reasons import REASONS
-from schemas.tables import EVENTS
+from embedmill.pipeline.prepare.engine.spill_buffer import Held, each
+from embedmill.pipeline.prepare.parse.clean import Rules, clean, rules
+from embedmill.pipeline.prepare.parse.rejects import Kept
+from embedmill.pipeline.prepare.parse.times import day_bounds, iso_microseconds
+from embedmill.pipeline.prepare.readers import sources
+from embedmill.pipeline.prepare.readers.hive_folders import day_of
+from embedmill.pipeline.prepare.readers.line_numbers import numbered
+from embedmill.pipeline.prepare.readers.parsed_batch import Layout, Split
+from embedmill.pipeline.prepare.rules import signals
+from embedmill.pipeline.prepare.rules.merge import settle
+from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.contracts import RULES, too_many_rejects
+from embedmill.pipeline.store.parquet import write_parquet
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.store.storage import Storage
+from embedmill.schemas.reasons import REASONS
+from embedmill.schemas.tables import EVENTS
 
 __all__ = ["build", "stamps"]
 
@@ -121,7 +123,7 @@ def build(
     _check(counters, config.max_rejects if strict else None, ", ".join(config.paths))
     out.add(done.files)
     if config.time:
-        out.write_json("days.json", tallies.by_day(done.counts))
+        out.write_json("days.json", histograms.by_day(done.counts))
     if config.items:
         counters |= items.write(config.items, out)
     found = {"files": plan.files, "files_outside": plan.outside, "read_bytes": size}
@@ -304,4 +306,4 @@ def _write(task: _Task, until: int, bucket: int, rows: pa.Table) -> Batches:
     settled, counts = settle(rows, task.rules.config, until)
     path = f"data/part-{bucket:05d}.parquet"
     written = write_parquet(task.storage, "events", path, settled)
-    yield report(written, {**counts, **tallies.days(settled["time"])})
+    yield report(written, {**counts, **histograms.days(settled["time"])})

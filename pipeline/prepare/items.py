@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.artifact import Writer
-from pipeline.config import ItemsConfig
-from pipeline.errors import InputError
-from pipeline.prepare import sources
-from pipeline.prepare.block import Block, Split
-from pipeline.prepare.values import as_text
-from schemas.tables import ITEMS_META
+from embedmill.pipeline.config import ItemsConfig
+from embedmill.pipeline.errors import InputError
+from embedmill.pipeline.prepare.parse.values import as_text
+from embedmill.pipeline.prepare.readers import sources
+from embedmill.pipeline.prepare.readers.parsed_batch import Block, Split
+from embedmill.pipeline.store.artifact import Writer
+from embedmill.schemas.tables import ITEMS_META
 
 __all__ = ["fields_of", "write"]
 

@@ -16,14 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
-from pipeline.artifact import Artifact, Writer
-from pipeline.config import ShardsConfig
-from pipeline.errors import ContractError
-from pipeline.log import Progress
-from pipeline.parquet import write_parquet
-from pipeline.prepare import pairs, split
-from pipeline.prepare.cuts import Span, cuts_of
-from pipeline.prepare.engine import (
+from embedmill.pipeline.config import ShardsConfig
+from embedmill.pipeline.errors import ContractError
+from embedmill.pipeline.log import Progress
+from embedmill.pipeline.prepare.engine.frames import (
     REPORT,
     Batches,
     collect,
@@ -34,13 +30,17 @@ from pipeline.prepare.engine import (
     tasks_for,
     watched,
 )
-from pipeline.prepare.held import Held, each
-from pipeline.prepare.ordering import order_by
-from pipeline.prepare.previous import Rows, Spec
-from pipeline.prepare.stored import frame
-from pipeline.run import Run
-from pipeline.storage import Storage
-from schemas.tables import EVENTS, SHARD
+from embedmill.pipeline.prepare.engine.ordering import order_by
+from embedmill.pipeline.prepare.engine.parquet_frame import frame
+from embedmill.pipeline.prepare.engine.spill_buffer import Held, each
+from embedmill.pipeline.prepare.splits import assignment, session_pairs
+from embedmill.pipeline.prepare.splits.boundaries import Span, cuts_of
+from embedmill.pipeline.prepare.vocabulary.base_vocabulary import Rows, Spec
+from embedmill.pipeline.store.artifact import Artifact, Writer
+from embedmill.pipeline.store.parquet import write_parquet
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.store.storage import Storage
+from embedmill.schemas.tables import EVENTS, SHARD
 
 __all__ = ["build"]
 
@@ -71,7 +71,7 @@ _ITEM = pa.schema([("item_row", pa.int64())])
 @dataclass(frozen=True)
 class _Task:
     storage: Storage
-    cuts: split.Cuts
+    cuts: assignment.Cuts
     config: ShardsConfig
     spec: Spec
 
@@ -163,26 +163,26 @@ def _write(task: _Task, batches: Batches) -> Batches:
 
 def _write_partition(task: _Task, number: int, rows: pa.Table) -> Batches:
     """The three files of a partition."""
-    events = split.Events(
+    events = assignment.Events(
         user=rows["user_row"].to_numpy(),
         item=rows["item_row"].to_numpy(),
         time=rows["time"].fill_null(0).to_numpy(),
         hash=rows["hash"].to_numpy(),
         given=_given(rows["split"], task.config),
     )
-    codes = split.SPLITS[task.cuts.kind](events, task.cuts)
-    split.check(task.cuts.kind, events.user, events.time, codes)
+    codes = assignment.SPLITS[task.cuts.kind](events, task.cuts)
+    assignment.check(task.cuts.kind, events.user, events.time, codes)
     shared_user = task.spec.users.shares(events.user)
     shared = shared_user | task.spec.items.shares(events.item)
-    codes[shared & (codes != split.TRAIN)] = split.DROPPED
+    codes[shared & (codes != assignment.TRAIN)] = assignment.DROPPED
     order = order_by(events.hash, events.user, events.item, events.time)
     for code, name in enumerate(NAMES):
         table = _shard(rows.take(pa.array(order[codes[order] == code])))
         path = f"{name}/part-{number:05d}.parquet"
         entry = write_parquet(task.storage, "shards", path, table)
         yield report(entry, {name: table.num_rows})
-    dropped = int((codes == split.DROPPED).sum())
-    own = split.Events(*(getattr(events, f.name)[~shared_user] for f in fields(events)))
+    dropped = int((codes == assignment.DROPPED).sum())
+    own = assignment.Events(*(getattr(events, f.name)[~shared_user] for f in fields(events)))
     counts = _counts(own, codes[~shared_user]) if len(own.user) else {}
     yield report(None, {"shared_held_out": dropped, **counts})
 
@@ -203,25 +203,25 @@ def _given(column: pa.ChunkedArray, config: ShardsConfig) -> npt.NDArray[np.int8
     return codes
 
 
-def _counts(events: split.Events, codes: npt.NDArray[np.int8]) -> dict[str, int]:
+def _counts(events: assignment.Events, codes: npt.NDArray[np.int8]) -> dict[str, int]:
     """Counts about users, all of whose events are here."""
     users, place = np.unique(events.user, return_inverse=True)
     train, valid, test = (
         np.bincount(place[codes == code], minlength=len(users))
-        for code in (split.TRAIN, split.VALID, split.TEST)
+        for code in (assignment.TRAIN, assignment.VALID, assignment.TEST)
     )
-    held_out = codes != split.TRAIN
+    held_out = codes != assignment.TRAIN
     seen = _seen(events, held_out)
     return {
         "users_without_train": int((train == 0).sum()),
         "cold_users_test": int(((train == 0) & (test > 0)).sum()),
         "users_not_held_out": int((valid + test == 0).sum()),
-        "repeats_valid": int((seen & (codes[held_out] == split.VALID)).sum()),
-        "repeats_test": int((seen & (codes[held_out] == split.TEST)).sum()),
+        "repeats_valid": int((seen & (codes[held_out] == assignment.VALID)).sum()),
+        "repeats_test": int((seen & (codes[held_out] == assignment.TEST)).sum()),
     }
 
 
-def _seen(events: split.Events, held_out: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def _seen(events: assignment.Events, held_out: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Of each event that is held out, whether its user has its item in train too."""
     pairs = events.user * (int(events.item.max()) + 1) + events.item
     known, asked = np.sort(pairs[~held_out]), pairs[held_out]
@@ -263,10 +263,12 @@ def _pairs(session: SparkSession, run: Run, out: Writer, spec: Spec) -> dict[str
     config = run.config.shards.pairs
     if config is None:
         return {}
-    space = pairs.Space(spec.users, spec.items, run.config.run.partitions, run.config.run.seed)
-    counters = pairs.write(session, out, config, space, ("train",))
+    space = session_pairs.Space(
+        spec.users, spec.items, run.config.run.partitions, run.config.run.seed
+    )
+    counters = session_pairs.write(session, out, config, space, ("train",))
     if config.with_valid:
-        counters |= pairs.write(session, out, config, space, ("train", "valid"))
+        counters |= session_pairs.write(session, out, config, space, ("train", "valid"))
     return counters
 
 

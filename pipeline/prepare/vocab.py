@@ -16,16 +16,22 @@ from dataclasses import dataclass
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
-from pipeline.artifact import Artifact, Writer
-from pipeline.errors import ContractError, InputError
-from pipeline.log import Progress
-from pipeline.prepare import continued
-from pipeline.prepare.counts import SIDES, Counts, count, discard
-from pipeline.prepare.engine import Done, software, tasks_for, watched
-from pipeline.prepare.previous import PUBLISHED, Rows, Spec, columns_of, find_previous
-from pipeline.prepare.ranking import ranked, write_rows
-from pipeline.prepare.stored import frame
-from pipeline.run import CONTINUES, Run
+from embedmill.pipeline.errors import ContractError, InputError
+from embedmill.pipeline.log import Progress
+from embedmill.pipeline.prepare.engine.frames import Done, software, tasks_for, watched
+from embedmill.pipeline.prepare.engine.parquet_frame import frame
+from embedmill.pipeline.prepare.vocabulary import incremental
+from embedmill.pipeline.prepare.vocabulary.base_vocabulary import (
+    PUBLISHED,
+    Rows,
+    Spec,
+    columns_of,
+    find_previous,
+)
+from embedmill.pipeline.prepare.vocabulary.counts import SIDES, Counts, count, discard
+from embedmill.pipeline.prepare.vocabulary.row_numbers import ranked, write_rows
+from embedmill.pipeline.store.artifact import Artifact, Writer
+from embedmill.pipeline.store.run import CONTINUES, Run
 
 __all__ = ["build"]
 
@@ -154,16 +160,16 @@ def _continued(work: _Work) -> dict[str, _Side]:
         rows = Rows(end, known.shared_from, known.shared)
         if not known.shared:
             rows = Rows(end + wanted, end, wanted)
-        done = continued.write(work.session, side, settled, rows, known.total)
+        done = incremental.write(work.session, side, settled, rows, known.total)
         settled.discard()
         sides[side] = _written(work, side, done, rows, settled.counts)
     return sides
 
 
-def _rule(work: _Work) -> continued.Rule:
+def _rule(work: _Work) -> incremental.Rule:
     config = work.run.config
     files = work.previous.files() if work.previous is not None else []
-    return continued.Rule(
+    return incremental.Rule(
         retire_after=config.vocab.retire_after,
         shared=config.vocab.oov_rows,
         seed=work.seed,
@@ -171,7 +177,7 @@ def _rule(work: _Work) -> continued.Rule:
     )
 
 
-def _settled(work: _Work, rule: continued.Rule) -> dict[str, continued.Settled]:
+def _settled(work: _Work, rule: incremental.Rule) -> dict[str, incremental.Settled]:
     """Every id of both sides. Where ids below their minimum stay in use, events count anew."""
     # With shared rows no event is dropped, so an id has all of its events.
     found = _settle(work, rule, work.rounds[0 if rule.shared else -1])
@@ -181,7 +187,7 @@ def _settled(work: _Work, rule: continued.Rule) -> dict[str, continued.Settled]:
     left = work.pairs
     for side in SIDES:
         core = work.rounds[-1].of(work.session, side)
-        ids = continued.in_grace(work.session, work.previous, core, side, rule.retire_after)
+        ids = incremental.in_grace(work.session, work.previous, core, side, rule.retire_after)
         left = left.join(ids, side, "left_semi")
     again = count(left, work.out.storage, (1, 1), len(work.rounds), _buckets(work.run))
     for one in found.values():
@@ -191,12 +197,12 @@ def _settled(work: _Work, rule: continued.Rule) -> dict[str, continued.Settled]:
     return found
 
 
-def _settle(work: _Work, rule: continued.Rule, counts: Counts) -> dict[str, continued.Settled]:
+def _settle(work: _Work, rule: incremental.Rule, counts: Counts) -> dict[str, incremental.Settled]:
     found = {}
     for side in SIDES:
         core = work.rounds[-1].of(work.session, side)
-        ids = continued.Ids(counts.every(work.session, side), core, work.previous)
-        found[side] = continued.settle(work.session, side, ids, rule, work.out.storage)
+        ids = incremental.Ids(counts.every(work.session, side), core, work.previous)
+        found[side] = incremental.settle(work.session, side, ids, rule, work.out.storage)
     return found
 
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from pipeline.report.stage import build
+from embedmill.pipeline.report.stage import build
 
 __all__ = ["build"]

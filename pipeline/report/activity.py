@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.report import plots
-from pipeline.report.sections import section, table
-from pipeline.report.wording import count, escape, plural, title
+from embedmill.pipeline.report import plots
+from embedmill.pipeline.report.sections import section, table
+from embedmill.pipeline.report.wording import count, escape, plural, title
 
 __all__ = ["SPANS", "activity", "continued", "who"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.report import svg
-from pipeline.report.projection import CATEGORIES
-from pipeline.report.sections import section
-from pipeline.report.wording import count, embedded_json, escape, plural, signed, title
+from embedmill.pipeline.report import svg
+from embedmill.pipeline.report.projection import CATEGORIES
+from embedmill.pipeline.report.sections import section
+from embedmill.pipeline.report.wording import count, embedded_json, escape, plural, signed, title
 
 __all__ = ["atlas", "extremes", "neighbours"]
 

@@ -15,14 +15,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.artifact import Artifact
-from pipeline.config import Config, stage_fields, to_toml
-from pipeline.report import spread
-from pipeline.report.items import metadata
-from pipeline.run import Run
-from schemas.manifest import digest
-from schemas.reasons import REASONS
-from schemas.stages import STAGES
+from embedmill.pipeline.config import Config, stage_fields, to_toml
+from embedmill.pipeline.report import distributions
+from embedmill.pipeline.report.items import metadata
+from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.store.run import Run
+from embedmill.schemas.manifest import digest
+from embedmill.schemas.reasons import REASONS
+from embedmill.schemas.stages import STAGES
 
 __all__ = ["EXAMPLES", "gather", "log", "of_log", "rejects", "times"]
 
@@ -88,13 +88,13 @@ def log(art: Mapping[str, Artifact], config: Config) -> dict[str, Any]:
     found: dict[str, Any] = {}
     events, vocab = art.get("events"), art.get("vocab")
     if events is not None and events.has("days.json"):
-        found["days"] = spread.by_day(events.read_json("days.json"))
+        found["days"] = distributions.by_day(events.read_json("days.json"))
     if vocab is None:
         return found
     minimum = {"users": config.vocab.min_user_count, "items": config.vocab.min_item_count}
     if vocab.has("counts.json"):
         counts = vocab.read_json("counts.json")
-        found |= {s: spread.over_ids(counts[s], least) for s, least in minimum.items()}
+        found |= {s: distributions.over_ids(counts[s], least) for s, least in minimum.items()}
         _name(found["items"]["heaviest"], events)
     if vocab.has("previous.json"):
         found["previous"] = {side: _continued(vocab.counters, side) for side in minimum}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.report.sections import counters_table, section, table
-from pipeline.report.wording import count, escape
+from embedmill.pipeline.report.sections import counters_table, section, table
+from embedmill.pipeline.report.wording import count, escape
 
 __all__ = ["DROPS", "ingested", "splits"]
 

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.artifact import Artifact
-from pipeline.embeddings import Spec
-from pipeline.run import Run
+from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.views.vectors import Spec
 
 __all__ = [
     "NEIGHBOURS",

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-from pipeline.report import activity, catalogue, intake, quality, sections
-from pipeline.report.wording import escape, figure, plural, seconds, title
+from embedmill.pipeline.report import activity, catalogue, intake, quality, sections
+from embedmill.pipeline.report.wording import escape, figure, plural, seconds, title
 
 __all__ = ["document", "render"]
 
@@ -141,4 +141,4 @@ def _policy(script: str) -> str:
 
 
 def _asset(name: str) -> str:
-    return (resources.files("pipeline.report") / name).read_text(encoding="utf-8").strip()
+    return (resources.files("embedmill.pipeline.report") / name).read_text(encoding="utf-8").strip()

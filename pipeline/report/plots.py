@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from pipeline.report.svg import Scale, grid, plot, short, ticks
-from pipeline.report.wording import escape
-from pipeline.terminal import si
+from embedmill.pipeline.report.svg import Scale, grid, plot, short, ticks
+from embedmill.pipeline.report.wording import escape
+from embedmill.pipeline.terminal import si
 
 __all__ = ["bars", "decades", "loglog"]
 

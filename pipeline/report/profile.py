@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.artifact import Artifact
-from pipeline.config import Config, to_toml
-from pipeline.contracts import too_many_rejects
-from pipeline.report import activity, figures, intake, page, sections
-from pipeline.report.wording import escape, plural
+from embedmill.pipeline.config import Config, to_toml
+from embedmill.pipeline.report import activity, figures, intake, page, sections
+from embedmill.pipeline.report.wording import escape, plural
+from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.store.contracts import too_many_rejects
 
 __all__ = ["gather", "render"]
 

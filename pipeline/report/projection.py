@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.report.items import Catalogue, describe
+from embedmill.pipeline.report.items import Catalogue, describe
 
 __all__ = ["CATEGORIES", "Label", "place_labels", "principal_components", "project", "text_width"]
 

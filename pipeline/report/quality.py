@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.report import svg, wording
-from pipeline.report.sections import bullet, counters_table, metric_name, section, table
-from pipeline.report.wording import count, escape, figure, ratio
+from embedmill.pipeline.report import svg, wording
+from embedmill.pipeline.report.sections import bullet, counters_table, metric_name, section, table
+from embedmill.pipeline.report.wording import count, escape, figure, ratio
 
 __all__ = ["index", "metrics", "slices", "training"]
 

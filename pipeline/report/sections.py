@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.report import wording
-from pipeline.report.wording import count, escape, figure, plural, ratio
+from embedmill.pipeline.report import wording
+from embedmill.pipeline.report.wording import count, escape, figure, plural, ratio
 
 __all__ = [
     "bullet",

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.artifact import Writer
-from pipeline.log import Progress
-from pipeline.report import figures, items, page, projection
-from pipeline.run import Run
+from embedmill.pipeline.log import Progress
+from embedmill.pipeline.report import figures, items, page, projection
+from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.run import Run
 
 __all__ = ["build"]
 

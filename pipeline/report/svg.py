@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.report.projection import place_labels
-from pipeline.report.wording import escape
+from embedmill.pipeline.report.projection import place_labels
+from embedmill.pipeline.report.wording import escape
 
 __all__ = ["Line", "Scale", "curve", "grid", "item_map", "plot", "short", "ticks", "tradeoff"]
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pipeline.train.collectives import Group, StoppedError
-from pipeline.train.exhausted import out_of_memory
-from pipeline.train.loop import Outcome, work
-from pipeline.train.stage import build, check, check_settings, commit, discard_checkpoints
-from pipeline.train.trackers import tracked
-from pipeline.train.trainer import Task
+from embedmill.pipeline.train.collectives import Group, StoppedError
+from embedmill.pipeline.train.logs.trackers import tracked
+from embedmill.pipeline.train.loop import Outcome, work
+from embedmill.pipeline.train.resources.out_of_memory import out_of_memory
+from embedmill.pipeline.train.stage import build, check, check_settings, commit, discard_checkpoints
+from embedmill.pipeline.train.trainer import Task
 
 __all__ = [
     "Group",

@@ -11,9 +11,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from pipeline.errors import EmbedmillError, TrainingError
-from pipeline.train.clock import Clock
-from pipeline.train.plan import Layout, seed_of
+from embedmill.pipeline.errors import EmbedmillError, TrainingError
+from embedmill.pipeline.train.logs.phase_timer import Clock
+from embedmill.pipeline.train.plan import Layout, seed_of
 
 __all__ = ["Group", "StoppedError"]
 

@@ -9,19 +9,19 @@ from dataclasses import dataclass, replace
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from pipeline.log import Progress
-from pipeline.memory import free_memory
-from pipeline.train import metrics
-from pipeline.train.batches import Epoch
-from pipeline.train.checkpoint import Checkpoints, Cursor
-from pipeline.train.collectives import Group
-from pipeline.train.exhausted import within_memory
-from pipeline.train.parts import entries_of
-from pipeline.train.plan import Layout, rows_in
-from pipeline.train.step import Steps
-from pipeline.train.steplog import StepLog
-from pipeline.train.trainer import PAIRS, Table, Task, Trainer, plan_of, prepared
-from schemas.manifest import FileEntry
+from embedmill.pipeline.log import Progress
+from embedmill.pipeline.memory import free_memory
+from embedmill.pipeline.train import metrics
+from embedmill.pipeline.train.collectives import Group
+from embedmill.pipeline.train.data.batches import Epoch
+from embedmill.pipeline.train.logs.step_log import StepLog
+from embedmill.pipeline.train.plan import Layout, rows_in
+from embedmill.pipeline.train.resources.out_of_memory import within_memory
+from embedmill.pipeline.train.step import Steps
+from embedmill.pipeline.train.tables.checkpoint import Checkpoints, Cursor
+from embedmill.pipeline.train.tables.partition_files import entries_of
+from embedmill.pipeline.train.trainer import PAIRS, Table, Task, Trainer, plan_of, prepared
+from embedmill.schemas.manifest import FileEntry
 
 __all__ = ["Outcome", "work"]
 

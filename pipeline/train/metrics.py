@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.score import RowLists, metric_sums, top_k
-from pipeline.train.batches import Events
-from pipeline.train.collectives import Group
-from pipeline.train.losses import LossSettings
-from pipeline.train.plan import Layout, generator
-from pipeline.train.smoothing import Smoothing
-from pipeline.train.tables import ShardedEmbedding
+from embedmill.pipeline.score import RowLists, metric_sums, top_k
+from embedmill.pipeline.train.collectives import Group
+from embedmill.pipeline.train.data.batches import Events
+from embedmill.pipeline.train.losses import LossSettings
+from embedmill.pipeline.train.objectives.smoothing import Smoothing
+from embedmill.pipeline.train.plan import Layout, generator
+from embedmill.pipeline.train.tables.embedding import ShardedEmbedding
 
 __all__ = ["Validation", "rank", "rate", "validation"]
 

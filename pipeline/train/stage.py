@@ -6,27 +6,28 @@ import os
 
 import torch
 
-from pipeline.artifact import Writer
-from pipeline.config import TrainConfig
-from pipeline.errors import ConfigError, TrainingError
-from pipeline.log import Progress
-from pipeline.run import Run
-from pipeline.train import checkpoint, steplog
-from pipeline.train.capacity import demand_of, fitting, size_of
-from pipeline.train.collectives import Group
-from pipeline.train.loop import Outcome, work
-from pipeline.train.losses.softmax import sampled_softmax
-from pipeline.train.machine import free_now, scratch_of, workers_here
-from pipeline.train.objectives import (
+from embedmill.pipeline.config import TrainConfig
+from embedmill.pipeline.errors import ConfigError, TrainingError
+from embedmill.pipeline.log import Progress
+from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.train.collectives import Group
+from embedmill.pipeline.train.logs import step_log
+from embedmill.pipeline.train.logs.trackers import check_trackers, tracked
+from embedmill.pipeline.train.loop import Outcome, work
+from embedmill.pipeline.train.losses.softmax import sampled_softmax
+from embedmill.pipeline.train.objectives.objectives import (
     OBJECTIVES,
     begins_spectral,
     has_bias,
     is_smoothed,
     similarity_of,
 )
-from pipeline.train.optim import OPTIMIZERS, SCHEDULES
-from pipeline.train.trackers import check_trackers, tracked
-from pipeline.train.trainer import Task
+from embedmill.pipeline.train.resources.available import free_now, scratch_of, workers_here
+from embedmill.pipeline.train.resources.budget import demand_of, fitting, size_of
+from embedmill.pipeline.train.tables import checkpoint
+from embedmill.pipeline.train.tables.optimizers import OPTIMIZERS, SCHEDULES
+from embedmill.pipeline.train.trainer import Task
 
 __all__ = ["build", "check", "check_names", "check_settings", "commit", "discard_checkpoints"]
 
@@ -131,7 +132,7 @@ def commit(run: Run, out: Writer, outcome: Outcome) -> None:
     """Seal what the workers wrote, and remove the checkpoints."""
     config = run.config.train
     out.add(outcome.files)
-    out.write(steplog.FILE, out.storage.read(steplog.FILE), volatile=True)
+    out.write(step_log.FILE, out.storage.read(step_log.FILE), volatile=True)
     model = {
         "objective": config.objective,
         "similarity": _published_similarity(config),

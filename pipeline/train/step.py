@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.train.batches import Epoch
-from pipeline.train.losses import Step
-from pipeline.train.optim import OPTIMIZERS, Update
-from pipeline.train.tables import Route
-from pipeline.train.trainer import Trainer
+from embedmill.pipeline.train.data.batches import Epoch
+from embedmill.pipeline.train.losses import Step
+from embedmill.pipeline.train.tables.embedding import Route
+from embedmill.pipeline.train.tables.optimizers import OPTIMIZERS, Update
+from embedmill.pipeline.train.trainer import Trainer
 
 __all__ = ["Steps"]
 

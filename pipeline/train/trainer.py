@@ -9,35 +9,42 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.artifact import Artifact, Writer
-from pipeline.config import TrainConfig
-from pipeline.errors import NotFiniteError
-from pipeline.memory import free_memory
-from pipeline.run import Run
-from pipeline.train import als, metrics
-from pipeline.train.batches import Events, Votes, item_counts, mean_weight, read_events, votes
-from pipeline.train.capacity import Size, columns_of, demand_of, shared, state_of
-from pipeline.train.checkpoint import Cursor, Identity
-from pipeline.train.collectives import Group
-from pipeline.train.decay import Decay, decay_of
-from pipeline.train.graph import Graph
-from pipeline.train.histories import Histories, read_latest
-from pipeline.train.losses import LossSettings, Objective
-from pipeline.train.machine import scratch_of
-from pipeline.train.mapped import Ahead, Place, hold, in_files, in_memory
-from pipeline.train.negatives import NegativeSampler, sampler
-from pipeline.train.objectives import (
+from embedmill.pipeline.config import TrainConfig
+from embedmill.pipeline.errors import NotFiniteError
+from embedmill.pipeline.memory import free_memory
+from embedmill.pipeline.store.artifact import Artifact, Writer
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.train import als, metrics
+from embedmill.pipeline.train.collectives import Group
+from embedmill.pipeline.train.data.batches import (
+    Events,
+    Votes,
+    item_counts,
+    mean_weight,
+    read_events,
+    votes,
+)
+from embedmill.pipeline.train.data.graph import Graph
+from embedmill.pipeline.train.data.histories import Histories, read_latest
+from embedmill.pipeline.train.data.negatives import NegativeSampler, sampler
+from embedmill.pipeline.train.losses import LossSettings, Objective
+from embedmill.pipeline.train.objectives.l2_scaling import Decay, decay_of
+from embedmill.pipeline.train.objectives.objectives import (
     OBJECTIVES,
     begins_spectral,
     has_bias,
     is_smoothed,
     similarity_of,
 )
-from pipeline.train.optim import SCHEDULES
-from pipeline.train.plan import Layout, Plan, StepPlan
-from pipeline.train.smoothing import Smoothing
-from pipeline.train.spectral import set_spectral
-from pipeline.train.tables import ShardedEmbedding, set_initial
+from embedmill.pipeline.train.objectives.smoothing import Smoothing
+from embedmill.pipeline.train.plan import Layout, Plan, StepPlan
+from embedmill.pipeline.train.resources.available import scratch_of
+from embedmill.pipeline.train.resources.budget import Size, columns_of, demand_of, shared, state_of
+from embedmill.pipeline.train.tables.checkpoint import Cursor, Identity
+from embedmill.pipeline.train.tables.embedding import ShardedEmbedding, set_initial
+from embedmill.pipeline.train.tables.optimizers import SCHEDULES
+from embedmill.pipeline.train.tables.placement import Ahead, Place, hold, in_files, in_memory
+from embedmill.pipeline.train.tables.spectral import set_spectral
 
 __all__ = ["PAIRS", "Data", "Table", "Task", "Trainer", "assembled", "plan_of", "prepared"]
 

@@ -13,9 +13,9 @@ import pytest
 import worlds
 import yaml
 
-from pipeline.config import to_toml
-from pipeline.run import open_run
-from schemas.stages import STAGES
+from embedmill.pipeline.config import to_toml
+from embedmill.pipeline.store.run import open_run
+from embedmill.schemas.stages import STAGES
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from planted import Pairs, Planted, clusters
 
-from jobs import evaluate as evaluate_job
-from jobs import export as export_job
-from jobs import index as index_job
-from pipeline.artifact import Artifact
-from pipeline.embeddings import Vectors
-from pipeline.errors import ConfigError
-from pipeline.evaluate import held, stage
-from pipeline.log import Quiet
-from pipeline.run import Run
+from embedmill.jobs import evaluate as evaluate_job
+from embedmill.jobs import export as export_job
+from embedmill.jobs import index as index_job
+from embedmill.pipeline.errors import ConfigError
+from embedmill.pipeline.evaluate import holdout, stage
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.views.vectors import Vectors
 
 KS = [1, 5, 10, 100]
 
@@ -153,7 +153,9 @@ def test_planted_clusters_are_found_and_popularity_is_not_enough(tmp_path: Path)
     assert metrics["index.recall@10"] == 1.0
 
 
-@pytest.mark.parametrize(("module", "name", "value"), [(held, "_EVENTS", 1), (stage, "_HELD", 0)])
+@pytest.mark.parametrize(
+    ("module", "name", "value"), [(holdout, "_EVENTS", 1), (stage, "_HELD", 0)]
+)
 def test_parts_that_fit_in_memory_change_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, value: int
 ) -> None:

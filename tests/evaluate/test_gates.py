@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from worlds import config
 
-from pipeline.config import Config
-from pipeline.errors import ConfigError
-from pipeline.evaluate import check_gates, judge, metric_names
+from embedmill.pipeline.config import Config
+from embedmill.pipeline.errors import ConfigError
+from embedmill.pipeline.evaluate import check_gates, judge, metric_names
 
 
 def gated(objective: str = "softmax", **gates: Mapping[str, float]) -> Config:

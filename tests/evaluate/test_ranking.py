@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.evaluate.ranking import Popularity, Slices
-from pipeline.score import RowLists, top_k
+from embedmill.pipeline.evaluate.ranking import Popularity, Slices
+from embedmill.pipeline.score import RowLists, top_k
 
 
 def lists(*rows: list[int]) -> RowLists:

@@ -20,12 +20,21 @@ from loaders import READERS, Read
 from planted import Planted, clusters, finished
 from postgres import Postgres, postgres
 
-from pipeline.embeddings import Vectors
-from pipeline.errors import ConfigError, InputError, MachineError
-from pipeline.formats import FORMATS, SIDES, Wanted, contract, format_of, kinds, lines, write
-from pipeline.log import Quiet
-from pipeline.run import Run
-from pipeline.storage import Storage
+from embedmill.pipeline.errors import ConfigError, InputError, MachineError
+from embedmill.pipeline.formats import (
+    FORMATS,
+    SIDES,
+    Wanted,
+    contract,
+    format_of,
+    formats,
+    text_lines,
+    write,
+)
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.store.storage import Storage
+from embedmill.pipeline.views.vectors import Vectors
 
 AWKWARD = [
     "tab\there", "line\nbreak", "return\rhere", 'q"uote', "it's", "a b", " spaced ", "новый",
@@ -63,10 +72,10 @@ def server() -> Iterator[Postgres]:
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of few rows, so that there are several."""
-    monkeypatch.setattr("pipeline.formats.words.NUMBERS", 64)
-    monkeypatch.setattr("pipeline.formats.projector.NUMBERS", 64)
-    monkeypatch.setattr("pipeline.formats.postgres.NUMBERS", 64)
-    monkeypatch.setattr("pipeline.formats.qdrant._POINTS", 7)
+    monkeypatch.setattr("embedmill.pipeline.formats.word2vec.NUMBERS", 64)
+    monkeypatch.setattr("embedmill.pipeline.formats.projector.NUMBERS", 64)
+    monkeypatch.setattr("embedmill.pipeline.formats.postgres.NUMBERS", 64)
+    monkeypatch.setattr("embedmill.pipeline.formats.qdrant._POINTS", 7)
 
 
 def written(run: Run, out: Path, name: str, dtype: str = "float32") -> dict[str, Any]:
@@ -225,9 +234,9 @@ def test_what_is_there_is_replaced_only_when_asked_and_ours(run: Run, tmp_path: 
 
 KILLED = """
 import os, signal, sys
-from pipeline.formats import Wanted, contract, write
-from pipeline.log import Quiet
-from pipeline.run import open_run
+from embedmill.pipeline.formats import Wanted, contract, write
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.store.run import open_run
 
 class Killer(Quiet):
     def update(self, done, total, unit, **facts):
@@ -275,18 +284,18 @@ def test_formats_and_numbers_that_there_are_not() -> None:
 
 def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     absent = dataclasses.replace(FORMATS["lance"], package="not_installed_at_all")
-    monkeypatch.setitem(kinds.FORMATS, "lance", absent)
+    monkeypatch.setitem(formats.FORMATS, "lance", absent)
     with pytest.raises(MachineError, match=r"pip install 'embedmill\[lance\]'"):
         format_of("lance", "float32")
 
 
 def test_numbers_have_as_few_digits_as_tell_them_apart() -> None:
     vector_ND = np.array([[0.1, -1e-10, 3.4e38, 0], [1 / 3, 1e16, -0.0, 123456.79]], np.float32)
-    texts = lines.joined(vector_ND, " ").to_pylist()
+    texts = text_lines.joined(vector_ND, " ").to_pylist()
     assert texts[0].startswith("0.1 -1e-10 3.4e")
     again = np.array([text.split(" ") for text in texts], np.float32)
     assert np.array_equal(again, vector_ND)
-    assert lines.joined(np.array([[-127, 0, 5]], np.int8), ",").to_pylist() == ["-127,0,5"]
+    assert text_lines.joined(np.array([[-127, 0, 5]], np.int8), ",").to_pylist() == ["-127,0,5"]
 
 
 @pytest.mark.parametrize("side", [*SIDES, "both"])

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from planted import Planted, clusters
 
-from jobs import export as export_job
-from jobs import index as index_job
-from pipeline.artifact import Artifact
-from pipeline.embeddings import Vectors
-from pipeline.errors import ConfigError, ContractError
-from pipeline.index import open_index
-from pipeline.index.carrying import revive
-from pipeline.index.kinds.flat import Flat
-from pipeline.log import Quiet
-from pipeline.run import Run, save_config
+from embedmill.jobs import export as export_job
+from embedmill.jobs import index as index_job
+from embedmill.pipeline.errors import ConfigError, ContractError
+from embedmill.pipeline.index import open_index
+from embedmill.pipeline.index.incremental.carry_over import revive
+from embedmill.pipeline.index.kinds.flat import Flat
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.store.run import Run, save_config
+from embedmill.pipeline.views.vectors import Vectors
 
 ITEMS = 60
 INDEX = {"kind": "hnsw", "carry_over": 0.5}
@@ -130,7 +130,9 @@ def test_all_vectors_trained_anew_are_a_new_index(tmp_path: Path) -> None:
 
 def test_a_recall_that_fell_is_a_new_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = stored(first(), tmp_path, "one")
-    monkeypatch.setattr("pipeline.index.carrying.Living.search", _finds_nothing)
+    monkeypatch.setattr(
+        "embedmill.pipeline.index.incremental.carry_over.Living.search", _finds_nothing
+    )
     two = stored(second(one), tmp_path, "two")
     assert two.artifact("index").read_json("spec.json")["living"] is None
 

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pipeline.config import IndexConfig
-from pipeline.errors import ConfigError
-from pipeline.index import INDEXES, Index
-from pipeline.index.contract import threads
-from pipeline.index.kinds import inverted, kind_of
-from pipeline.index.measure import recall, truth_of
+from embedmill.pipeline.config import IndexConfig
+from embedmill.pipeline.errors import ConfigError
+from embedmill.pipeline.index import INDEXES, Index
+from embedmill.pipeline.index.contract import threads
+from embedmill.pipeline.index.kinds import inverted, kind_of
+from embedmill.pipeline.index.measure import recall, truth_of
 
 Floats = npt.NDArray[np.float32]
 # Of ten nearest, on clusters: a quantizer of one byte per two coordinates finds fewer.

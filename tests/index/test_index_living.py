@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pipeline.config import IndexConfig
-from pipeline.index import INDEXES
-from pipeline.index.kinds.flat import Flat
-from pipeline.index.living import Carried, Living, carry_over
+from embedmill.pipeline.config import IndexConfig
+from embedmill.pipeline.index import INDEXES
+from embedmill.pipeline.index.incremental.incremental_index import Carried, Living, carry_over
+from embedmill.pipeline.index.kinds.flat import Flat
 
 Floats = npt.NDArray[np.float32]
 

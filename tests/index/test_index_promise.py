@@ -11,18 +11,18 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pipeline.config import IndexConfig
-from pipeline.errors import ConfigError, InputError, PromiseError
-from pipeline.index import INDEXES, Choice, choose
-from pipeline.index.choice import auto
-from pipeline.index.choice.capacity import Plan, plans_of, within
-from pipeline.index.choice.hunt import Hunt
-from pipeline.index.choice.promise import AIM, Promise, interval_of, margin
-from pipeline.index.choice.trial import Trial, ordered, tried
-from pipeline.index.choice.tune import tuned
-from pipeline.index.contract import Index, threads
-from pipeline.index.kinds.hnsw import Hnsw
-from pipeline.index.measure import halves, recall, truth_of
+from embedmill.pipeline.config import IndexConfig
+from embedmill.pipeline.errors import ConfigError, InputError, PromiseError
+from embedmill.pipeline.index import INDEXES, Choice, choose
+from embedmill.pipeline.index.contract import Index, threads
+from embedmill.pipeline.index.kinds.hnsw import Hnsw
+from embedmill.pipeline.index.measure import halves, recall, truth_of
+from embedmill.pipeline.index.selection import select
+from embedmill.pipeline.index.selection.plans import Plan, plans_of, within
+from embedmill.pipeline.index.selection.selector import Hunt
+from embedmill.pipeline.index.selection.target import AIM, Promise, interval_of, margin
+from embedmill.pipeline.index.selection.trial import Trial, ordered, tried
+from embedmill.pipeline.index.selection.tune import tuned
 
 Floats = npt.NDArray[np.float32]
 
@@ -53,7 +53,7 @@ def item_ND() -> Floats:  # noqa: N802 (a shape)
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is too small to look for something faster."""
-    monkeypatch.setattr(auto, "_TRIFLE", 0.0)
+    monkeypatch.setattr(select, "_TRIFLE", 0.0)
 
 
 @pytest.mark.parametrize("least", [0.9, 0.97])

@@ -18,9 +18,8 @@ import numpy.typing as npt
 import pytest
 from planted import clusters, finished
 
-from pipeline import cache, index
-from pipeline.embeddings import Vectors
-from pipeline.errors import (
+from embedmill.pipeline import index
+from embedmill.pipeline.errors import (
     ArtifactError,
     CorruptArtifactError,
     EmbedmillError,
@@ -28,13 +27,15 @@ from pipeline.errors import (
     MissingArtifactError,
     StaleArtifactError,
 )
-from pipeline.index import INDEXES, Reader
-from pipeline.index.kinds.flat import Flat
-from pipeline.index.mapped import map_index
-from pipeline.index.reading import allowed
-from pipeline.run import Run
-from pipeline.storage import Storage
-from schemas.manifest import Manifest
+from embedmill.pipeline.index import INDEXES, Reader
+from embedmill.pipeline.index.kinds.flat import Flat
+from embedmill.pipeline.index.memory_map import map_index
+from embedmill.pipeline.index.retrieval import item_filter
+from embedmill.pipeline.store import cache
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.store.storage import Storage
+from embedmill.pipeline.views.vectors import Vectors
+from embedmill.schemas.manifest import Manifest
 
 ITEMS = 600
 
@@ -115,7 +116,7 @@ def test_large_batches_are_searched_in_parts(
 ) -> None:
     users = [f"u{u}" for u in range(40)]
     whole = reader.search(users, 7, of="users", exclude="seen", filter={"categories": "red"})
-    monkeypatch.setattr("pipeline.index.reading.asking._BATCH", 7)
+    monkeypatch.setattr("embedmill.pipeline.index.retrieval.retriever._BATCH", 7)
     parts = reader.search(users, 7, of="users", exclude="seen", filter={"categories": "red"})
     assert np.array_equal(whole.rows, parts.rows)
     assert np.allclose(whole.scores, parts.scores, atol=1e-6)
@@ -134,8 +135,8 @@ def test_a_filter_equals_exact_search_under_a_mask(
         world = clusters(items=ITEMS)
         mine = finished(world, tmp_path, index={"kind": kind})
     if way != "exact":
-        monkeypatch.setattr(allowed, "_FEW", 0)
-        monkeypatch.setattr(allowed, "_LARGE", 1)
+        monkeypatch.setattr(item_filter, "_FEW", 0)
+        monkeypatch.setattr(item_filter, "_LARGE", 1)
     reader = index.open(mine.storage.root)
     for ids in ([i for i in range(ITEMS) if i % 3 == 0], [7, 107, 207, 307], [599]):
         chosen = reader.allow([f"i{i}" for i in ids])

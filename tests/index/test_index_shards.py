@@ -21,13 +21,10 @@ import pytest
 from planted import Planted, clusters
 from worlds import config
 
-from jobs import export as export_job
-from pipeline import embeddings, export
-from pipeline import index as index_room
-from pipeline.artifact import Artifact
-from pipeline.config import IndexConfig
-from pipeline.embeddings import Vectors, to_matrix
-from pipeline.errors import (
+from embedmill.jobs import export as export_job
+from embedmill.pipeline import index as index_room
+from embedmill.pipeline.config import IndexConfig
+from embedmill.pipeline.errors import (
     ConfigError,
     ContractError,
     CorruptArtifactError,
@@ -35,18 +32,23 @@ from pipeline.errors import (
     MachineError,
     PromiseError,
 )
-from pipeline.index import LAUNCHERS, Pool, open_index
-from pipeline.index.kinds import kind_of
-from pipeline.index.measure import truth_of
-from pipeline.index.spread import building, parts
-from pipeline.index.spread.drawn import draw
-from pipeline.index.spread.lloyd import Turn, learn_lists
-from pipeline.index.spread.parts import Catalogue, grouped, truths_of
-from pipeline.index.spread.pool import inline, processes
-from pipeline.index.spread.sharded import Sharded
-from pipeline.index.spread.shards import check_places, kind_with_lists, learned
-from pipeline.log import Quiet
-from pipeline.run import Run
+from embedmill.pipeline.export import stage
+from embedmill.pipeline.index import LAUNCHERS, Pool, open_index
+from embedmill.pipeline.index.kinds import kind_of
+from embedmill.pipeline.index.measure import truth_of
+from embedmill.pipeline.index.sharded import build
+from embedmill.pipeline.index.sharded import catalogue as parts
+from embedmill.pipeline.index.sharded.catalogue import Catalogue, grouped, truths_of
+from embedmill.pipeline.index.sharded.index_shards import check_places, kind_with_lists, learned
+from embedmill.pipeline.index.sharded.kmeans import Turn, learn_lists
+from embedmill.pipeline.index.sharded.sample import draw
+from embedmill.pipeline.index.sharded.sharded_index import Sharded
+from embedmill.pipeline.index.sharded.task_pool import inline, processes
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.views import vectors
+from embedmill.pipeline.views.vectors import Vectors, to_matrix
 
 Floats = npt.NDArray[np.float32]
 ITEMS, PART = 1300, 128
@@ -55,7 +57,7 @@ ITEMS, PART = 1300, 128
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of few rows: eleven parts."""
-    for module in (export, embeddings, parts, building):
+    for module in (stage, vectors, parts, build):
         monkeypatch.setattr(module, "RANGE", PART)
 
 
@@ -153,7 +155,7 @@ def test_lists_in_shards_find_what_whole_lists_do(tmp_path: Path, kind: str) -> 
 
 
 def test_a_promise_is_kept_over_all_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.index.choice.auto._TRIFLE", 0.0)
+    monkeypatch.setattr("embedmill.pipeline.index.selection.select._TRIFLE", 0.0)
     draw_ = np.random.default_rng(5)
     made = world(item_ND=draw_.standard_normal((ITEMS, 8)).astype(np.float32))
     run = exported(tmp_path, made, kind="auto", recall_at_10=0.6)
@@ -327,7 +329,7 @@ def test_memory_is_of_one_process() -> None:
 
 @pytest.mark.ray
 def test_ray_tasks_write_the_same_bytes_and_begin_again(tmp_path: Path) -> None:
-    from jobs.pool import ray_tasks
+    from embedmill.jobs.ray_tasks import ray_tasks
 
     mark = tmp_path / "died"
 

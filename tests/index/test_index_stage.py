@@ -11,19 +11,24 @@ import pytest
 import torch
 from planted import Planted, clusters
 
-from jobs import export as export_job
-from jobs import index as index_job
-from pipeline.artifact import Artifact
-from pipeline.embeddings import Vectors
-from pipeline.errors import ConfigError, CorruptArtifactError, PromiseError, StaleArtifactError
-from pipeline.index import INDEXES, open_index
-from pipeline.index.choice import auto
-from pipeline.index.kinds.flat import Flat
-from pipeline.index.measure import choose_users, recall, truth_of
-from pipeline.log import Quiet
-from pipeline.run import Run
-from pipeline.score import RowLists
-from schemas.manifest import Manifest
+from embedmill.jobs import export as export_job
+from embedmill.jobs import index as index_job
+from embedmill.pipeline.errors import (
+    ConfigError,
+    CorruptArtifactError,
+    PromiseError,
+    StaleArtifactError,
+)
+from embedmill.pipeline.index import INDEXES, open_index
+from embedmill.pipeline.index.kinds.flat import Flat
+from embedmill.pipeline.index.measure import choose_users, recall, truth_of
+from embedmill.pipeline.index.selection import select
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.score import RowLists
+from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.views.vectors import Vectors
+from embedmill.schemas.manifest import Manifest
 
 
 def indexed(run: Run) -> Artifact:
@@ -70,7 +75,7 @@ def test_a_promise_is_told_with_what_was_found(tmp_path: Path) -> None:
 
 
 def test_a_reader_searches_as_was_promised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auto, "_TRIFLE", 0.0)
+    monkeypatch.setattr(select, "_TRIFLE", 0.0)
     run = clusters(items=400).store(tmp_path, index={"kind": "ivfflat", "recall_at_10": 0.5})
     art = indexed(run)
     spec, told = art.read_json("spec.json"), art.read_json("recall.json")

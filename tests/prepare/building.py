@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 from worlds import laid
 
-from pipeline.config import parse
-from pipeline.log import Quiet
-from pipeline.prepare import events, previous, shards, vocab
-from pipeline.run import Run
+from embedmill.pipeline.config import parse
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.prepare import events, shards, vocab
+from embedmill.pipeline.prepare.vocabulary import base_vocabulary
+from embedmill.pipeline.store.run import Run
 
 START = 1_793_491_200  # 2026-11-01T00:00:00Z
 DATA_STAGES = ("events", "vocab", "shards")
@@ -44,7 +45,7 @@ def build_stage(session: SparkSession, run: Run, stage: str) -> None:
     """One data stage; those before it are there."""
     room, stamps = {
         "events": (events, events.stamps),
-        "vocab": (vocab, previous.sources),
+        "vocab": (vocab, base_vocabulary.sources),
         "shards": (shards, None),
     }[stage]
     out = run.writer(stage, stamps(run) if stamps else None)

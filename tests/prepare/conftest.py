@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql.connect.dataframe import DataFrame
 from tracing import Traced
 
-from pipeline.prepare.connection import open_session
+from embedmill.pipeline.prepare.engine.connection import open_session
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -48,11 +48,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
-    for name in ("pipeline", "jobs", "schemas"):
-        shutil.copytree(REPOSITORY / name, source / name)
+    for name in ("embedmill", "pipeline", "jobs", "schemas"):
+        shutil.copytree(REPOSITORY / name, source / name, symlinks=True)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPOSITORY / name, source / name)
-    init = source / "pipeline" / "__init__.py"
+    init = source / "embedmill" / "__init__.py"
     text = init.read_text()
     version = tomllib.loads((source / "pyproject.toml").read_text())["project"]["version"]
     assert f'"{version}"' in text

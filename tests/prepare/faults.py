@@ -123,7 +123,7 @@ def _name(task: Any) -> str:
 
 
 def _here(name: str) -> list[str]:
-    import pipeline
+    from embedmill import pipeline
 
     context = TaskContext.get()
     assert context is not None

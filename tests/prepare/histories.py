@@ -12,9 +12,9 @@ from building import build_stage
 from pyspark.sql import SparkSession
 from worlds import config_tree, laid
 
-from pipeline.config import parse
-from pipeline.run import Run, save_config
-from schemas.tables import EVENTS
+from embedmill.pipeline.config import parse
+from embedmill.pipeline.store.run import Run, save_config
+from embedmill.schemas.tables import EVENTS
 
 Pair = tuple[str, str]
 SIDES = ("users", "items")

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.config import EventsConfig
-from pipeline.prepare import sources, text
-from pipeline.prepare.block import Block, Split
-from pipeline.prepare.clean import clean, rules
+from embedmill.pipeline.config import EventsConfig
+from embedmill.pipeline.prepare.parse.clean import clean, rules
+from embedmill.pipeline.prepare.readers import sources, text
+from embedmill.pipeline.prepare.readers.parsed_batch import Block, Split
 
 Event = tuple[str, str, int | None, float]
 

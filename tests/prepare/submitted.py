@@ -21,15 +21,17 @@ PIECE = 2048  # bytes that are a task of their own, so that a small log makes ma
 def main(orders: str, source: str = "") -> None:
     if source:
         sys.path.insert(0, source)
-    from pipeline import __version__
-    from pipeline.prepare import engine, sources
+    from embedmill import __version__
+    from embedmill.pipeline.prepare.engine import frames
+    from embedmill.pipeline.prepare.readers import sources
 
-    engine.TASK_BYTES = sources.TASK_BYTES = PIECE
+    frames.TASK_BYTES = sources.TASK_BYTES = PIECE
     for order in json.loads(Path(orders).read_text(encoding="utf-8")):
         folder = Path(order["folder"])
         with planted(order["faults"], folder / "tasks"):
             codes = [
-                import_module(f"jobs.{stage}").main([order["config"]]) for stage in order["stages"]
+                import_module(f"embedmill.jobs.{stage}").main([order["config"]])
+                for stage in order["stages"]
             ]
         said = {"codes": codes, "version": __version__}
         (folder / "done.json").write_text(json.dumps(said), encoding="utf-8")

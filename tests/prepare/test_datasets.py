@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import datasets
-from pipeline.cache import cache_folder
-from pipeline.config import load
-from pipeline.datasets import DATASETS, Dataset, resolve
-from pipeline.errors import ConfigError, MachineError
+from embedmill.pipeline.config import load
+from embedmill.pipeline.errors import ConfigError, MachineError
+from embedmill.pipeline.store import datasets
+from embedmill.pipeline.store.cache import cache_folder
+from embedmill.pipeline.store.datasets import DATASETS, Dataset, resolve
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 WHEEL = "toylogs-1.0-py3-none-any.whl"

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import EventsConfig
-from pipeline.errors import ConfigError, InputError
-from pipeline.prepare.block import Block, Rejects
-from pipeline.prepare.clean import Rules, clean, rules
-from pipeline.prepare.times import clock, iso_microseconds
-from pipeline.prepare.values import as_text, try_cast
+from embedmill.pipeline.config import EventsConfig
+from embedmill.pipeline.errors import ConfigError, InputError
+from embedmill.pipeline.prepare.parse.clean import Rules, clean, rules
+from embedmill.pipeline.prepare.parse.times import clock, iso_microseconds
+from embedmill.pipeline.prepare.parse.values import as_text, try_cast
+from embedmill.pipeline.prepare.readers.parsed_batch import Block, Rejects
 
 FAR = 10**18
 

@@ -23,10 +23,10 @@ from logs import last_tree, random_tree, signals_tree, time_tree
 from pyspark.sql import SparkSession
 from submitted import PIECE
 
-from pipeline.config import parse, to_toml
-from pipeline.contracts import DROPS
-from pipeline.prepare.connection import open_session
-from pipeline.run import Run
+from embedmill.pipeline.config import parse, to_toml
+from embedmill.pipeline.prepare.engine.connection import open_session
+from embedmill.pipeline.store.contracts import DROPS
+from embedmill.pipeline.store.run import Run
 
 TREES = {"last": last_tree, "time": time_tree, "random": random_tree, "signals": signals_tree}
 STAGES = {name: DATA_STAGES[:1] if name == "signals" else DATA_STAGES for name in TREES}
@@ -44,17 +44,17 @@ FAULTS: dict[tuple[str, str], dict[str, str]] = {
         "events._settle": "fail",
         "counts._partials": "fail early",
         "counts._sum": "fail early",
-        "ranking._rank": "fail",
-        "ranking._write": "fail",
+        "row_numbers._rank": "fail",
+        "row_numbers._write": "fail",
         "shards._write": "fail early",
-        "pairs._find": "fail early",
-        "pairs._write": "fail",
+        "session_pairs._find": "fail early",
+        "session_pairs._write": "fail",
     },
     ("two_workers", "last"): {
         "events._parse": "slow",
         "events._settle": "kill",
         "counts._sum": "kill early",
-        "ranking._write": "slow",
+        "row_numbers._write": "slow",
         "shards._write": "kill",
     },
     ("two_workers", "signals"): {"events._settle": "kill worker"},
@@ -101,8 +101,8 @@ class World:
 def small_pieces() -> Iterator[None]:
     """As on the clusters: small logs are many tasks."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.prepare.engine.TASK_BYTES", PIECE)
-        patch.setattr("pipeline.prepare.sources.TASK_BYTES", PIECE)
+        patch.setattr("embedmill.pipeline.prepare.engine.frames.TASK_BYTES", PIECE)
+        patch.setattr("embedmill.pipeline.prepare.readers.sources.TASK_BYTES", PIECE)
         yield
 
 

@@ -16,11 +16,16 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from pipeline.errors import ConfigError, EmbedmillError, MissingArtifactError, StaleArtifactError
-from pipeline.prepare import previous, ranking
-from pipeline.prepare.diff import compare
-from pipeline.prepare.previous import Spec
-from pipeline.run import Run
+from embedmill.pipeline.errors import (
+    ConfigError,
+    EmbedmillError,
+    MissingArtifactError,
+    StaleArtifactError,
+)
+from embedmill.pipeline.prepare.vocabulary import base_vocabulary, row_numbers
+from embedmill.pipeline.prepare.vocabulary.base_vocabulary import Spec
+from embedmill.pipeline.prepare.vocabulary.diff import compare
+from embedmill.pipeline.store.run import Run
 
 # Items need two events, users one.
 FIRST = [("u1", "a"), ("u1", "b"), ("u2", "a"), ("u2", "b"), ("u3", "a"), ("u3", "c")]
@@ -185,9 +190,9 @@ def test_order_files_ranges_and_buckets_change_nothing(
     plain = history(sail, tmp_path / "plain", logs, **rule)
     draw = random.Random(6)
     shuffled = [draw.sample(pairs, len(pairs)) for pairs in logs]
-    monkeypatch.setattr(ranking, "_RANGE_ROWS", 3)
-    monkeypatch.setattr(ranking, "_SAMPLE", 2)
-    monkeypatch.setattr("pipeline.prepare.engine.TASK_BYTES", 64)
+    monkeypatch.setattr(row_numbers, "_RANGE_ROWS", 3)
+    monkeypatch.setattr(row_numbers, "_SAMPLE", 2)
+    monkeypatch.setattr("embedmill.pipeline.prepare.engine.frames.TASK_BYTES", 64)
     again = history(sail, tmp_path / "again", shuffled, **rule)
     for one, two in zip(plain, again, strict=True):
         assert hashes(one, "vocab", "users") == hashes(two, "vocab", "users")
@@ -198,7 +203,7 @@ def test_order_files_ranges_and_buckets_change_nothing(
 def test_rows_go_on_in_the_middle_of_a_file(
     tmp_path: Path, sail: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranking, "FILE_ROWS", 3)
+    monkeypatch.setattr(row_numbers, "FILE_ROWS", 3)
     logs = [[(f"u{n}", "x") for n in range(5)], [(f"u{n}", "x") for n in range(3, 9)]]
     one, two = history(sail, tmp_path, logs)
     assert [f.rows for f in one.artifact("vocab").files("users")] == [3, 2]
@@ -269,7 +274,7 @@ def test_ten_weekly_runs_end_as_one_run_over_all(tmp_path: Path, sail: SparkSess
 
 def refused(run: Run) -> EmbedmillError:
     with pytest.raises(EmbedmillError) as caught:
-        previous.check(run.config)
+        base_vocabulary.check(run.config)
     assert "\n" not in str(caught.value)
     assert "vocab.previous" in str(caught.value) or "contract" in str(caught.value)
     return caught.value
@@ -355,32 +360,32 @@ def test_the_fingerprint_is_of_the_content_of_the_previous(
     moved = Run(run.config.model_copy(update={
         "vocab": run.config.vocab.model_copy(update={"previous": str(elsewhere)})
     }))  # fmt: skip
-    assert moved.up_to_date("vocab", previous.sources(moved))
+    assert moved.up_to_date("vocab", base_vocabulary.sources(moved))
     other = Run(run.config.model_copy(update={
         "vocab": run.config.vocab.model_copy(update={"previous": told[1].storage.root})
     }))  # fmt: skip
     with pytest.raises(StaleArtifactError, match=r"its source vocab\.previous has changed"):
-        other.up_to_date("vocab", previous.sources(other))
+        other.up_to_date("vocab", base_vocabulary.sources(other))
 
 
 def test_the_published_run_is_continued(tmp_path: Path, sail: SparkSession) -> None:
     pointer = tmp_path / "published.json"
     rule = {**RULE, "previous": "published"}
     first = with_events(tmp_path, "monday", FIRST, vocab=rule)
-    assert previous.find_previous(first) is None
+    assert base_vocabulary.find_previous(first) is None
     build_stage(sail, first, "vocab")
     pointer.write_text(json.dumps({"run": "monday"}))
     # Published, it does not continue itself; nor is it stale for having been published.
-    assert previous.find_previous(first) is None
-    assert first.up_to_date("vocab", previous.sources(first))
+    assert base_vocabulary.find_previous(first) is None
+    assert first.up_to_date("vocab", base_vocabulary.sources(first))
     second = with_events(tmp_path, "tuesday", SECOND, vocab=rule)
     build_stage(sail, second, "vocab")
     assert held(second) == HISTORY[1]
     continues = second.artifact("vocab").read_json("previous.json")
     assert continues == {"continues": str(tmp_path / "monday")}
     pointer.write_text(json.dumps({"run": "tuesday", **continues}))
-    found = previous.find_previous(second)
+    found = base_vocabulary.find_previous(second)
     assert found is not None
     assert found.storage.root == str(tmp_path / "monday" / "vocab")
-    assert second.up_to_date("vocab", previous.sources(second))
-    assert first.up_to_date("vocab", previous.sources(first))
+    assert second.up_to_date("vocab", base_vocabulary.sources(second))
+    assert first.up_to_date("vocab", base_vocabulary.sources(first))

@@ -15,9 +15,9 @@ import zstandard
 from building import DATA_STAGES, Tree, build, build_stage, hashes, jsonl, tree
 from pyspark.sql import SparkSession
 
-from pipeline.config import parse
-from pipeline.prepare import events as events_stage
-from pipeline.run import Run
+from embedmill.pipeline.config import parse
+from embedmill.pipeline.prepare import events as events_stage
+from embedmill.pipeline.store.run import Run
 
 Row = tuple[str, str, int, str, str]
 NAMES = ("user_id", "item_id", "time", "rating", "part")
@@ -111,10 +111,11 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
     def shrink() -> None:
         for name, value in {
-            "engine.TASK_BYTES": 700, "sources.TASK_BYTES": 1500, "text._CUT": 900,
-            "ranking._RANGE_ROWS": 7, "ranking._SAMPLE": 3,
+            "engine.frames.TASK_BYTES": 700, "readers.sources.TASK_BYTES": 1500,
+            "readers.text._CUT": 900,
+            "vocabulary.row_numbers._RANGE_ROWS": 7, "vocabulary.row_numbers._SAMPLE": 3,
         }.items():  # fmt: skip
-            monkeypatch.setattr(f"pipeline.prepare.{name}", value)
+            monkeypatch.setattr(f"embedmill.pipeline.prepare.{name}", value)
 
     return shrink
 

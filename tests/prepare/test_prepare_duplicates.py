@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import EventsConfig
-from pipeline.prepare.duplicates import settle
-from schemas.tables import EVENTS
+from embedmill.pipeline.config import EventsConfig
+from embedmill.pipeline.prepare.rules.merge import settle
+from embedmill.schemas.tables import EVENTS
 
 Row = tuple[str, str, int | None, float, str | None]
 

@@ -16,11 +16,11 @@ from building import DATA_STAGES, Tree, build, tree, written
 from logs import last_tree
 from pyspark.sql import SparkSession
 
-from pipeline.config import parse, to_toml
-from pipeline.errors import ConfigError, EmbedmillError, MachineError
-from pipeline.prepare import engine
-from pipeline.prepare.connection import open_session
-from pipeline.run import open_run
+from embedmill.pipeline.config import parse, to_toml
+from embedmill.pipeline.errors import ConfigError, EmbedmillError, MachineError
+from embedmill.pipeline.prepare.engine import frames
+from embedmill.pipeline.prepare.engine.connection import open_session
+from embedmill.pipeline.store.run import open_run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -38,7 +38,7 @@ def test_tasks_of_other_packages(
     tmp_path: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """They would write other bytes than a second attempt elsewhere."""
-    monkeypatch.setattr(engine, "_VERSIONS", {**engine._VERSIONS, name: "0.0.7"})
+    monkeypatch.setattr(frames, "_VERSIONS", {**frames._VERSIONS, name: "0.0.7"})
     error = failure(spark, tree(tmp_path, str(written(tmp_path / "log", ["u\ti\t1\t1"]))))
     assert isinstance(error, MachineError)
     assert re.search(rf"a task has {name} \S+, the driver 0\.0\.7\. Give all nodes", str(error))
@@ -72,8 +72,8 @@ def test_no_connect_server() -> None:
 def test_no_java() -> None:
     """In a process of its own: a JVM that runs here already would be used."""
     code = (
-        "from pipeline.prepare.connection import open_session\n"
-        "from pipeline.errors import MachineError\n"
+        "from embedmill.pipeline.prepare.engine.connection import open_session\n"
+        "from embedmill.pipeline.errors import MachineError\n"
         "try:\n"
         "    with open_session('spark'): pass\n"
         "except MachineError as error:\n"
@@ -180,7 +180,7 @@ def test_grpc_has_no_handlers_of_forks() -> None:
         "        if name == 'grpc':\n"
         "            print(os.environ.get('GRPC_ENABLE_FORK_SUPPORT'))\n"
         "sys.meta_path.insert(0, Watch())\n"
-        "import jobs.all\n"
+        "import embedmill.jobs.all\n"
         "import pyspark.sql.connect.session\n"
     )
     environment = {k: v for k, v in os.environ.items() if k != "GRPC_ENABLE_FORK_SUPPORT"}

@@ -16,8 +16,8 @@ import zstandard
 from building import build, hashes, rows, tree, written
 from pyspark.sql import SparkSession
 
-from pipeline.errors import ConfigError, InputError, RejectsError
-from pipeline.prepare.sources import SOURCES
+from embedmill.pipeline.errors import ConfigError, InputError, RejectsError
+from embedmill.pipeline.prepare.readers.sources import SOURCES
 
 # Twenty events; ids that need care in every format.
 USERS = ["ann", "bob", 'q"uote', "comma,tab\t", "ünï"]
@@ -252,8 +252,8 @@ def test_items_with_titles_and_categories(tmp_path: Path, sail: SparkSession) ->
 
 
 def test_a_changed_log_makes_the_artifact_stale(tmp_path: Path, sail: SparkSession) -> None:
-    from pipeline.errors import StaleArtifactError
-    from pipeline.prepare import events
+    from embedmill.pipeline.errors import StaleArtifactError
+    from embedmill.pipeline.prepare import events
 
     log = written(tmp_path / "log", ["u\ti\t1\t1"])
     run = build(sail, tree(tmp_path, str(log)), "events")

@@ -16,9 +16,9 @@ from building import build, put, rows, tree, written
 from pyspark.sql import SparkSession
 from reading import read_log
 
-from pipeline.errors import InputError
-from pipeline.prepare import columnar, sources, text
-from pipeline.prepare.compression import codec_of
+from embedmill.pipeline.errors import InputError
+from embedmill.pipeline.prepare.readers import columnar, sources, text
+from embedmill.pipeline.prepare.readers.compression import codec_of
 
 PACKED: dict[str, Callable[[bytes], bytes]] = {
     "gz": gzip.compress,

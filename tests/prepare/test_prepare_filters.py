@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.errors import InputError
-from pipeline.prepare.block import Block
-from pipeline.prepare.filters import Filter
-from pipeline.sql import parse
+from embedmill.pipeline.config.conditions import parse
+from embedmill.pipeline.errors import InputError
+from embedmill.pipeline.prepare.readers.parsed_batch import Block
+from embedmill.pipeline.prepare.rules.filters import Filter
 
 TIMES = [datetime(2026, 1, 1), datetime(2026, 6, 1, 12), None, datetime(2027, 1, 1)]
 COLUMNS = {

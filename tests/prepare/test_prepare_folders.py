@@ -10,7 +10,7 @@ from building import START, build, put, rows, tree
 from pyspark.sql import SparkSession
 from reading import read_log
 
-from pipeline.errors import InputError
+from embedmill.pipeline.errors import InputError
 
 FOLDERS = ["date=2026-10-31/country=de", "date=2026-11-01/country=a%2Fb", "date=2026-11-02"]
 

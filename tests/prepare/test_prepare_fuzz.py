@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 from reading import Event, read_log
 from worlds import PlantedWorld
 
-from pipeline.prepare import block, text
+from embedmill.pipeline.prepare.readers import parsed_batch, text
 
 EVENTS = PlantedWorld(users=30, events_per_user=7).events()
 NAMES = ("user_id", "item_id", "time", "rating")
@@ -126,7 +126,7 @@ def test_every_line_is_an_event_or_a_reject(
               "max_line_bytes": 4096}  # fmt: skip
     whole = read_log(**config)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(block, "MAX_RAW", 1 << 20)
+        patch.setattr(parsed_batch, "MAX_RAW", 1 << 20)
         patch.setattr(text, "_READ", size)
         patch.setattr(text, "_CUT", cut)
         found = read_log(**config)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipeline.errors import MachineError
-from pipeline.prepare import held
-from pipeline.prepare.held import Held
+from embedmill.pipeline.errors import MachineError
+from embedmill.pipeline.prepare.engine import spill_buffer
+from embedmill.pipeline.prepare.engine.spill_buffer import Held
 
 SCHEMA = pa.schema([("id", pa.string()), ("n", pa.int64())])
 
@@ -22,26 +22,26 @@ def batch(start: int, rows: int = 1000) -> pa.RecordBatch:
 def test_rows_come_back_in_order_wherever_they_were(
     room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(held, "ROOM", room)
+    monkeypatch.setattr(spill_buffer, "ROOM", room)
     kept = Held.of([batch(0), batch(1000, 0), batch(1000), batch(2000)], SCHEMA)
-    assert held._held <= room
+    assert spill_buffer._held <= room
     assert (kept._file is None) == (room == 1 << 30)
     table = kept.table()
     assert table.equals(pa.Table.from_batches([batch(0, 3000)]))
     assert table["id"].num_chunks == 1
-    assert held._held == 0
+    assert spill_buffer._held == 0
 
 
 def test_tasks_share_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(held, "ROOM", int(2.5 * batch(0).nbytes))
+    monkeypatch.setattr(spill_buffer, "ROOM", int(2.5 * batch(0).nbytes))
     first, second = Held.of([batch(0)], SCHEMA), Held.of([batch(1), batch(2)], SCHEMA)
     third = Held.of([batch(3)], SCHEMA)
     assert [one._file is None for one in (first, second, third)] == [True, False, True]
     del first  # as of a task that failed
-    assert held._held == batch(3).nbytes
+    assert spill_buffer._held == batch(3).nbytes
     assert third.table().num_rows == 1000
     assert second.table().num_rows == 2000
-    assert held._held == 0
+    assert spill_buffer._held == 0
 
 
 def test_nothing_held_is_an_empty_table() -> None:
@@ -49,7 +49,7 @@ def test_nothing_held_is_an_empty_table() -> None:
 
 
 def test_room_is_counted_across_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(held, "ROOM", 5 * batch(0).nbytes)
+    monkeypatch.setattr(spill_buffer, "ROOM", 5 * batch(0).nbytes)
     tables: list[pa.Table] = []
     work = [
         threading.Thread(
@@ -64,12 +64,12 @@ def test_room_is_counted_across_threads(monkeypatch: pytest.MonkeyPatch) -> None
     for thread in work:
         thread.join()
     assert sorted(n for table in tables for n in table["n"].to_pylist()) == list(range(8000))
-    assert held._held == 0
+    assert spill_buffer._held == 0
 
 
 def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(held, "ROOM", 0)
+    monkeypatch.setattr(spill_buffer, "ROOM", 0)
     with Path("/dev/full").open("wb", buffering=0) as full:
-        monkeypatch.setattr(held.tempfile, "TemporaryFile", lambda prefix: full)
+        monkeypatch.setattr(spill_buffer.tempfile, "TemporaryFile", lambda prefix: full)
         with pytest.raises(MachineError, match="set aside"):
             Held.of([batch(0, 100_000)], SCHEMA)

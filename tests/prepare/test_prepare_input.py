@@ -15,8 +15,8 @@ from building import START, build, hashes, jsonl, put, rows, tree
 from pyspark.sql import SparkSession
 from reading import read_log
 
-from pipeline.errors import ConfigError, InputError
-from pipeline.prepare import text
+from embedmill.pipeline.errors import ConfigError, InputError
+from embedmill.pipeline.prepare.readers import text
 
 MICRO = 10**6
 
@@ -241,7 +241,7 @@ def test_a_value_of_json_is_read_alike_by_both_parsers(tmp_path: Path, value: An
     ],
 )
 def test_keys_that_do_not_fit_together(settings: dict[str, Any], message: str) -> None:
-    from pipeline.config import parse
+    from embedmill.pipeline.config import parse
 
     with pytest.raises(ConfigError, match=f"events.{message}"):
         parse(tree("runs", "log", events=settings))

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.prepare.ordering import order_by, order_by_pair
+from embedmill.pipeline.prepare.engine.ordering import order_by, order_by_pair
 
 few, wide = st.integers(-3, 3), st.integers(-(2**63), 2**63 - 1)
 near = st.integers(0, 5).map(lambda n: 7 + 64 * n)  # rows of one partition

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pytest
 
-from pipeline.prepare import pace
-from pipeline.prepare.pace import Pace, taken
+from embedmill.pipeline.prepare.engine import backpressure
+from embedmill.pipeline.prepare.engine.backpressure import Pace, taken
 
 ROWS = 1000
 SIZE = 8 * ROWS
@@ -19,7 +19,7 @@ SIZE = 8 * ROWS
 def from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stages that other tests ran in this process have left their counts."""
     for name in ("_made", "_taken", "_reading"):
-        monkeypatch.setattr(pace, name, 0)
+        monkeypatch.setattr(backpressure, name, 0)
 
 
 def batches(number: int) -> Iterator[pa.RecordBatch]:
@@ -28,12 +28,12 @@ def batches(number: int) -> Iterator[pa.RecordBatch]:
 
 
 def lag() -> int:
-    return pace._made - pace._taken
+    return backpressure._made - backpressure._taken
 
 
 def test_makers_keep_in_step_with_a_slow_collector(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "AHEAD", 3 * SIZE)
-    monkeypatch.setattr(pace, "_PATIENCE", 10)
+    monkeypatch.setattr(backpressure, "AHEAD", 3 * SIZE)
+    monkeypatch.setattr(backpressure, "_PATIENCE", 10)
     between: queue.Queue[pa.RecordBatch] = queue.Queue()
 
     def make() -> None:
@@ -57,19 +57,19 @@ def test_makers_keep_in_step_with_a_slow_collector(monkeypatch: pytest.MonkeyPat
 
 
 def test_rows_that_nobody_collects_hold_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "AHEAD", SIZE // 2)
-    monkeypatch.setattr(pace, "_PATIENCE", 0.001)
+    monkeypatch.setattr(backpressure, "AHEAD", SIZE // 2)
+    monkeypatch.setattr(backpressure, "_PATIENCE", 0.001)
     assert len(list(Pace().held_back(batches(30)))) == 30
     assert lag() == 0
 
 
 def test_few_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "READERS", 2)
+    monkeypatch.setattr(backpressure, "READERS", 2)
     most, ended = [], []
 
     def read() -> None:
         for _ in Pace().in_turn(batches(20)):
-            most.append(pace._reading)
+            most.append(backpressure._reading)
             time.sleep(0.0005)
         ended.append(1)
 
@@ -78,19 +78,19 @@ def test_few_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         reader.start()
     for reader in readers:
         reader.join(10)
-    assert (max(most), len(ended), pace._reading) == (2, 10, 0)
+    assert (max(most), len(ended), backpressure._reading) == (2, 10, 0)
 
 
 def test_one_more_reads_where_those_that_read_wait_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pace, "READERS", 1)
-    monkeypatch.setattr(pace, "_STALL", 0.05)
+    monkeypatch.setattr(backpressure, "READERS", 1)
+    monkeypatch.setattr(backpressure, "_STALL", 0.05)
     first = Pace().in_turn(batches(2))
     next(first)
     assert len(list(Pace().in_turn(batches(3)))) == 3
     first.close()  # type: ignore[attr-defined]
-    assert pace._reading == 0
+    assert backpressure._reading == 0
 
 
 def test_rows_may_grow_on_the_way() -> None:
@@ -100,8 +100,8 @@ def test_rows_may_grow_on_the_way() -> None:
 
 def test_a_task_in_another_process_is_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     sent = Pace()
-    monkeypatch.setattr(pace, "AHEAD", 0)
-    monkeypatch.setattr(pace, "_PATIENCE", 1000)
-    monkeypatch.setattr(pace, "_HERE", "another")
+    monkeypatch.setattr(backpressure, "AHEAD", 0)
+    monkeypatch.setattr(backpressure, "_PATIENCE", 1000)
+    monkeypatch.setattr(backpressure, "_HERE", "another")
     assert len(list(sent.held_back(batches(3)))) == 3
     assert lag() == 0

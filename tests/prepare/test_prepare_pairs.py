@@ -12,9 +12,9 @@ from building import Tree, build, hashes, rows, tree, written
 from pyspark.sql import SparkSession
 from worlds import PlantedWorld
 
-from pipeline.config import parse
-from pipeline.errors import ConfigError
-from pipeline.run import Run
+from embedmill.pipeline.config import parse
+from embedmill.pipeline.errors import ConfigError
+from embedmill.pipeline.store.run import Run
 
 Counts = Counter[tuple[int, int]]
 

@@ -20,20 +20,20 @@ from building import Tree, build, tree
 from pyspark.sql import SparkSession
 from pyspark.sql.classic.dataframe import DataFrame
 
-from pipeline import prepare
-from pipeline.config import parse
-from pipeline.prepare import diff
-from pipeline.run import Run, save_config
+from embedmill.pipeline import prepare
+from embedmill.pipeline.config import parse
+from embedmill.pipeline.prepare.vocabulary import diff
+from embedmill.pipeline.store.run import Run, save_config
 
 ROOM = Path(prepare.__file__).parent
 # Where rows come to the driver, and why they are few however large the log is.
 BOUNDED = {
-    "engine.gather": "a row for each file that a task wrote and for each task's counts",
-    "cuts.first_times": "a histogram of 65,536 bins for each cut",
+    "frames.gather": "a row for each file that a task wrote and for each task's counts",
+    "boundaries.first_times": "a histogram of 65,536 bins for each cut",
     "diff._told": "a row for each task, with the few ids that it names",
-    "cuts._valid_share": "100 distinct values of the split column",
-    "ranking._bounds": "64 ids for each range of half a million",
-    "ranking._offsets": "the size of each range of half a million ids",
+    "boundaries._valid_share": "100 distinct values of the split column",
+    "row_numbers._bounds": "64 ids for each range of half a million",
+    "row_numbers._offsets": "the size of each range of half a million ids",
     "shards._size": "one number",
 }
 # Methods that only frames have, which bring rows to the driver.
@@ -80,7 +80,7 @@ def _caller() -> str:
     frame: Any = sys._getframe(2)
     while not (frame.f_code.co_filename.startswith(str(ROOM))):
         frame = frame.f_back
-    while frame.f_code.co_filename.endswith("engine.py") and frame.f_code.co_name != "gather":
+    while frame.f_code.co_filename.endswith("frames.py") and frame.f_code.co_name != "gather":
         frame = frame.f_back
     return f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_name}"
 
@@ -139,11 +139,12 @@ def actions(
     for scale in (1, 10):
         with pytest.MonkeyPatch.context() as patch, watched() as those:
             for name, value in {
-                "engine.TASK_BYTES": 1024, "sources.TASK_BYTES": 2048, "text._CUT": 2048,
-                "ranking._RANGE_ROWS": 4, "ranking._SAMPLE": 2,
+                "engine.frames.TASK_BYTES": 1024, "readers.sources.TASK_BYTES": 2048,
+                "readers.text._CUT": 2048,
+                "vocabulary.row_numbers._RANGE_ROWS": 4, "vocabulary.row_numbers._SAMPLE": 2,
             }.items():  # fmt: skip
                 many = 1 if name.endswith("_SAMPLE") else scale
-                patch.setattr(f"pipeline.prepare.{name}", value * many)
+                patch.setattr(f"embedmill.pipeline.prepare.{name}", value * many)
             built(spark, tmp_path_factory.mktemp("plans"), 150 * scale, 20 * scale)
         found.append(those)
     return found[0], found[1]
@@ -191,7 +192,7 @@ def test_ten_times_the_log_brings_no_more_rows(
     actions: tuple[list[Action], list[Action]], caller: str
 ) -> None:
     one, ten = (max(a.rows for a in those if a.caller == caller) for those in actions)
-    if caller == "cuts.first_times":
+    if caller == "boundaries.first_times":
         assert one < ten <= 2 << 16  # an event of this log has a bin of its own
     else:
         assert ten <= 1.5 * one + 4  # samples vary
@@ -200,7 +201,7 @@ def test_ten_times_the_log_brings_no_more_rows(
 def test_what_comes_to_the_driver_is_listed() -> None:
     """Each place where frames are collected is in BOUNDED, and nothing is collected otherwise."""
     places = set()
-    for path in sorted(ROOM.glob("*.py")):
+    for path in sorted(ROOM.rglob("*.py")):
         for function in _functions(path):
             for node in ast.walk(function):
                 if not isinstance(node, ast.Call):
@@ -208,7 +209,7 @@ def test_what_comes_to_the_driver_is_listed() -> None:
                 if isinstance(node.func, ast.Name) and node.func.id == "collect":
                     places.add(f"{path.stem}.{function.name}")
                 if isinstance(node.func, ast.Attribute) and node.func.attr in _TO_DRIVER:
-                    assert (path.stem, function.name) == ("engine", "collect"), (
+                    assert (path.stem, function.name) == ("frames", "collect"), (
                         f"{path.name}, line {node.lineno}: .{node.func.attr}()"
                     )
     assert places == set(BOUNDED)

@@ -12,11 +12,11 @@ from building import build, tree, written
 from commands import Cli
 from pyspark.sql import SparkSession
 
-from jobs.profile import profile
-from pipeline.config import parse, to_toml
-from pipeline.run import Run
-from pipeline.storage import Storage
-from pipeline.terminal import Terminal, cut
+from embedmill.jobs.profile import profile
+from embedmill.pipeline.config import parse, to_toml
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.store.storage import Storage
+from embedmill.pipeline.terminal import Terminal, cut
 
 QUIET = Terminal(quiet=True)
 

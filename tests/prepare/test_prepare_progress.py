@@ -7,7 +7,7 @@ import time
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from pipeline.prepare.engine import Batches, collect, mapped, watched
+from embedmill.pipeline.prepare.engine.frames import Batches, collect, mapped, watched
 
 
 class Told:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from pipeline.prepare.sessions import Log, Sessions, Window, kept
+from embedmill.pipeline.prepare.splits.sessions import Log, Sessions, Window, kept
 
 MINUTE = 60_000_000
 Row = tuple[int, int, int]  # user, item, minute

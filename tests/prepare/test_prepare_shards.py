@@ -12,10 +12,10 @@ from building import Tree, build, rows, tree, written
 from pyspark.sql import DataFrame, SparkSession
 from worlds import PlantedWorld
 
-from pipeline.errors import ConfigError, InputError
-from pipeline.prepare import cuts
-from pipeline.prepare.engine import collect
-from pipeline.run import Run
+from embedmill.pipeline.errors import ConfigError, InputError
+from embedmill.pipeline.prepare.engine.frames import collect
+from embedmill.pipeline.prepare.splits import boundaries
+from embedmill.pipeline.store.run import Run
 
 NAMES = ("train", "valid", "test")
 Event = tuple[str, str, int, float]
@@ -114,13 +114,13 @@ def test_events_of_one_time_are_never_separated(tmp_path: Path, sail: SparkSessi
 def test_the_first_times_of_shares_are_exact(
     sail: SparkSession, monkeypatch: pytest.MonkeyPatch, bins: int
 ) -> None:
-    monkeypatch.setattr(cuts, "_BINS", bins)
+    monkeypatch.setattr(boundaries, "_BINS", bins)
     times = sorted([-(10**6), 0, 1, 2, 3, 3, 3, 900, 10**6, 10**6 + 1, 5 * 10**14])
     frame = sail.createDataFrame([(t,) for t in times], "time long")
     shares = [0.0, 0.001, 0.1, 0.5, 0.77, 1.0]
     days = [("1969-12-31", 1), ("1970-01-01", 9), ("1985-11-05", 1)]
     for chosen in (shares, [0.1], [0.5, 0.5]):
-        found = cuts.first_times(frame, chosen, cuts.Span.of(days, len(times)))
+        found = boundaries.first_times(frame, chosen, boundaries.Span.of(days, len(times)))
         for share, first in zip(chosen, found, strict=True):
             most = int(share * len(times))
             assert sum(t >= first for t in times) <= most
@@ -138,10 +138,10 @@ def test_both_cuts_are_found_in_the_same_looks(
         looks.append(frame)
         return collect(frame)
 
-    monkeypatch.setattr(cuts, "collect", counted)
+    monkeypatch.setattr(boundaries, "collect", counted)
     frame = sail.range(0, 10**5).selectExpr("id * 1000000 as time")
-    span = cuts.Span(0, 10**11, 10**5)
-    assert cuts.first_times(frame, [0.2, 0.1], span) == [
+    span = boundaries.Span(0, 10**11, 10**5)
+    assert boundaries.first_times(frame, [0.2, 0.1], span) == [
         79_999 * 10**6 + 1,
         89_999 * 10**6 + 1,
     ]

@@ -8,8 +8,8 @@ from building import build_stage, rows
 from histories import Pair, held, with_events
 from pyspark.sql import SparkSession
 
-from pipeline.prepare.previous import Spec
-from pipeline.run import Run
+from embedmill.pipeline.prepare.vocabulary.base_vocabulary import Spec
+from embedmill.pipeline.store.run import Run
 
 
 def shared_log() -> list[Pair]:

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from pipeline.prepare.connection import shuffled
-from pipeline.prepare.engine import collect
+from embedmill.pipeline.prepare.engine.connection import shuffled
+from embedmill.pipeline.prepare.engine.frames import collect
 
 ROWS = 100_000
 TABLE = pa.table({"n": np.random.default_rng(1).integers(2**62, size=ROWS)})

@@ -16,15 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import contracts
-from pipeline.config import EventsConfig
-from pipeline.prepare import crowds, sources
-from pipeline.prepare.clean import clean, rules
-from pipeline.prepare.decay import DAY, left
-from pipeline.prepare.duplicates import settle
-from pipeline.prepare.signals import Selection
-from pipeline.prepare.split import mixed
-from schemas.tables import EVENTS
+from embedmill.pipeline.config import EventsConfig
+from embedmill.pipeline.prepare.parse.clean import clean, rules
+from embedmill.pipeline.prepare.readers import sources
+from embedmill.pipeline.prepare.rules import user_limits
+from embedmill.pipeline.prepare.rules.merge import settle
+from embedmill.pipeline.prepare.rules.signals import Selection
+from embedmill.pipeline.prepare.rules.time_decay import DAY, left
+from embedmill.pipeline.prepare.splits.assignment import mixed
+from embedmill.pipeline.store import contracts
+from embedmill.schemas.tables import EVENTS
 
 Row = tuple[str, str, int, float]
 HASHED = EVENTS.append(pa.field("hash", pa.int64()))
@@ -272,9 +273,9 @@ def test_no_events() -> None:
 
 def test_an_empty_crowd() -> None:
     none = np.empty(0, np.int64)
-    crowd = crowds.Crowd(none, none, none)
-    assert crowds.of_bots(crowd, 1, whole=True).tolist() == []
-    assert crowds.capped(crowd, none, 1, "latest").tolist() == []
+    crowd = user_limits.Crowd(none, none, none)
+    assert user_limits.of_bots(crowd, 1, whole=True).tolist() == []
+    assert user_limits.capped(crowd, none, 1, "latest").tolist() == []
 
 
 Record = tuple[str, str, str, str]  # user, action, price, rating

@@ -13,8 +13,8 @@ import pytest
 from building import build, hashes, rows, tree
 from pyspark.sql import SparkSession
 
-from pipeline import contracts
-from pipeline.errors import InputError, RejectsError
+from embedmill.pipeline.errors import InputError, RejectsError
+from embedmill.pipeline.store import contracts
 
 SECONDS = 1_700_000_000 // 86_400 * 86_400
 NAMES = ("user_id", "item_id", "time", "rating", "event", "country")
@@ -187,7 +187,7 @@ def test_what_is_filtered_hides_no_bad_lines(tmp_path: Path, sail: SparkSession)
 def test_rules_that_do_not_fit_the_log(
     tmp_path: Path, sail: SparkSession, keys: dict[str, Any], said: str
 ) -> None:
-    from pipeline.errors import EmbedmillError
+    from embedmill.pipeline.errors import EmbedmillError
 
     log = shop(tmp_path / "log", SHOP)
     with pytest.raises(EmbedmillError, match=said) as caught:

@@ -5,8 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import ContractError
-from pipeline.prepare.split import SPLITS, TEST, TRAIN, VALID, Cuts, Events, check, unit
+from embedmill.pipeline.errors import ContractError
+from embedmill.pipeline.prepare.splits.assignment import (
+    SPLITS,
+    TEST,
+    TRAIN,
+    VALID,
+    Cuts,
+    Events,
+    check,
+    unit,
+)
 
 
 def events(rows: list[tuple[int, int]], given_codes: list[int] | None = None) -> Events:

@@ -16,10 +16,10 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import InputError
-from pipeline.prepare import columnar, delimited, jsonlines, text
-from pipeline.prepare.block import Block, Layout, Split
-from pipeline.storage import find_sources
+from embedmill.pipeline.errors import InputError
+from embedmill.pipeline.prepare.readers import columnar, delimited, jsonlines, text
+from embedmill.pipeline.prepare.readers.parsed_batch import Block, Layout, Split
+from embedmill.pipeline.store.storage import find_sources
 
 Found = tuple[dict[str, list[str]], list[int], dict[int, tuple[str, bytes]]]
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import ConfigError, InputError
-from pipeline.prepare.times import clock, day_bounds, microseconds
-from pipeline.prepare.values import as_numbers, try_cast
+from embedmill.pipeline.errors import ConfigError, InputError
+from embedmill.pipeline.prepare.parse.times import clock, day_bounds, microseconds
+from embedmill.pipeline.prepare.parse.values import as_numbers, try_cast
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MIDNIGHT = 1_793_491_200  # 2026-11-01T00:00:00Z in seconds

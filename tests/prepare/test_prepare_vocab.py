@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from pipeline.errors import InputError
-from pipeline.prepare import engine, ranking
+from embedmill.pipeline.errors import InputError
+from embedmill.pipeline.prepare.engine import frames
+from embedmill.pipeline.prepare.vocabulary import row_numbers
 
 Pair = tuple[str, str]
 
@@ -93,9 +94,9 @@ def test_many_ranges_and_files_give_the_same_rows(
 ) -> None:
     """Sail's tasks run in this process, so they see smaller ranges and files."""
     pairs = random_pairs(300, 6) + [(f"once{n}", "x") for n in range(300)]
-    monkeypatch.setattr(ranking, "_RANGE_ROWS", 37)
-    monkeypatch.setattr(ranking, "FILE_ROWS", 50)
-    monkeypatch.setattr(ranking, "_SAMPLE", 4)
+    monkeypatch.setattr(row_numbers, "_RANGE_ROWS", 37)
+    monkeypatch.setattr(row_numbers, "FILE_ROWS", 50)
+    monkeypatch.setattr(row_numbers, "_SAMPLE", 4)
     run = build(sail, tree(tmp_path, pairs_log(tmp_path / "log", pairs)), "vocab")
     expected = ranked(Counter(u for u, _ in pairs))
     assert [tuple(r.values()) for r in rows(run, "vocab", "users")] == expected
@@ -146,7 +147,7 @@ def test_shuffled_split_and_duplicated_files_give_identical_artifacts(
     runs = []
     for name, pieces in (("one", 8 << 20), ("many", 16)):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(engine, "TASK_BYTES", pieces)  # so one is one task, the other many
+            patch.setattr(frames, "TASK_BYTES", pieces)  # so one is one task, the other many
             config = tree(folder / f"run-{name}", str(folder / name), **sections)
             runs.append(build(sail, config))
     assert hashes(runs[0], "events", "data") == hashes(runs[1], "events", "data")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from report_world import ReportWorld, build
 
-from pipeline.run import Run
+from embedmill.pipeline.store.run import Run
 
 
 @pytest.fixture

@@ -17,13 +17,13 @@ import numpy as np
 import pyarrow as pa
 from worlds import counted, vocabulary
 
-from pipeline import report
-from pipeline.artifact import Writer
-from pipeline.config import parse
-from pipeline.embeddings import Spec
-from pipeline.log import Quiet
-from pipeline.run import Run
-from schemas.tables import EVENTS, ITEMS_META, REJECTS, SHARD, embeddings
+from embedmill.pipeline import report
+from embedmill.pipeline.config import parse
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.views.vectors import Spec
+from embedmill.schemas.tables import EVENTS, ITEMS_META, REJECTS, SHARD, embeddings
 
 HOSTILE = (
     "<script>alert(1)</script>",

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from report_world import ReportWorld
 
-from pipeline.report import items
-from pipeline.report.items import (
+from embedmill.pipeline.report import items
+from embedmill.pipeline.report.items import (
     EXTREMES,
     NEIGHBOURS,
     WELL_KNOWN,
@@ -17,7 +17,7 @@ from pipeline.report.items import (
     neighbours,
     open_catalogue,
 )
-from pipeline.run import Run
+from embedmill.pipeline.store.run import Run
 
 Built = Callable[..., Run]
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from report_world import HOSTILE, ReportWorld, build, report_data
 
-from pipeline import contracts, report
-from pipeline.errors import MissingArtifactError
-from pipeline.log import Quiet
-from pipeline.report import figures, intake
-from pipeline.run import Run
+from embedmill.pipeline import report
+from embedmill.pipeline.errors import MissingArtifactError
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.report import figures, intake
+from embedmill.pipeline.store import contracts
+from embedmill.pipeline.store.run import Run
 
 Built = Callable[..., Run]
 VOID = {"meta", "link", "input", "br", "img"}

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_world import ReportWorld
 
-from pipeline.report import projection
-from pipeline.report.items import open_catalogue
-from pipeline.report.projection import (
+from embedmill.pipeline.report import projection
+from embedmill.pipeline.report.items import open_catalogue
+from embedmill.pipeline.report.projection import (
     CATEGORIES,
     place_labels,
     principal_components,

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.report import plots, spread
+from embedmill.pipeline.report import distributions, plots
 
 # Ids with 1, 1, 1, 2, 3, 3 and 9 events: 20 in all.
 SIDE = {"counts": [[1, 3, 3], [2, 1, 2], [3, 2, 6], [9, 1, 9]], "heaviest": [["a", 9], ["b", 3]]}
 
 
 def test_events_over_ids() -> None:
-    found = spread.over_ids(SIDE, 3)
+    found = distributions.over_ids(SIDE, 3)
     assert (found["ids"], found["events"], found["median"]) == (7, 20, 2)
     assert (found["once"], found["below"]) == (3, 4)
     assert found["largest"] == 9 / 20
@@ -27,16 +27,16 @@ def test_events_over_ids() -> None:
 
 def test_a_part_of_a_bin_has_its_mean() -> None:
     bins = [[1, 98, 98], [256, 2, 514]]
-    found = spread.over_ids({"counts": bins, "heaviest": [["a", 258]]}, 1)
+    found = distributions.over_ids({"counts": bins, "heaviest": [["a", 258]]}, 1)
     assert found["shares"][0] == [0.01, 257 / 612]
 
 
 @given(st.dictionaries(st.integers(1, 10**9), st.integers(1, 1000), min_size=1))
 def test_a_curve_is_bounded_and_falls(ids: dict[int, int]) -> None:
     bins = [[n, ids[n], n * ids[n]] for n in sorted(ids)]
-    found = spread.over_ids({"counts": bins, "heaviest": [["a", max(ids)]]}, 1)
+    found = distributions.over_ids({"counts": bins, "heaviest": [["a", max(ids)]]}, 1)
     xs, ys = zip(*found["curve"], strict=True)
-    assert len(xs) <= spread.POINTS + 1
+    assert len(xs) <= distributions.POINTS + 1
     assert list(xs) == sorted(set(xs))
     assert list(ys) == sorted(set(ys), reverse=True)
     assert (xs[0], ys[0], xs[-1]) == (min(ids), 1.0, max(ids))
@@ -46,7 +46,7 @@ def test_a_curve_is_bounded_and_falls(ids: dict[int, int]) -> None:
 
 
 def test_events_by_day() -> None:
-    found = spread.by_day([("2024-02-28", 4), ("2024-03-01", 7), ("2024-03-02", 1)])
+    found = distributions.by_day([("2024-02-28", 4), ("2024-03-01", 7), ("2024-03-02", 1)])
     assert found == {
         "first": "2024-02-28",
         "last": "2024-03-02",
@@ -57,7 +57,7 @@ def test_events_by_day() -> None:
         "span": 1,
         "bars": [["2024-02-28", 4], ["2024-02-29", 0], ["2024-03-01", 7], ["2024-03-02", 1]],
     }
-    assert spread.by_day([]) is None
+    assert distributions.by_day([]) is None
 
 
 @given(
@@ -66,9 +66,9 @@ def test_events_by_day() -> None:
     )
 )
 def test_bars_are_few_and_hold_all_events(days: dict[str, int]) -> None:
-    found = spread.by_day(sorted(days.items()))
+    found = distributions.by_day(sorted(days.items()))
     assert found is not None
-    assert len(found["bars"]) <= spread.BARS
+    assert len(found["bars"]) <= distributions.BARS
     assert sum(count for _, count in found["bars"]) == sum(days.values())
     assert found["days"] - found["empty"] == len(days)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.report import svg, wording
+from embedmill.pipeline.report import svg, wording
 
 
 @given(st.text())

@@ -14,10 +14,10 @@ from typing import Any
 
 from stored import planted
 
-import jobs.train
-from pipeline.errors import EmbedmillError
-from pipeline.log import Quiet
-from pipeline.run import Run
+import embedmill.jobs.train
+from embedmill.pipeline.errors import EmbedmillError
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.store.run import Run
 
 
 class Lines(Quiet):
@@ -32,7 +32,7 @@ def main(folder: Path, *sets: str) -> int:
         settings[key] = ast.literal_eval(value)
     run: Run = planted(folder, train=settings)
     try:
-        jobs.train.build(run, run.writer("train"), Lines())
+        embedmill.jobs.train.build(run, run.writer("train"), Lines())
     except EmbedmillError as error:
         print(json.dumps({"error": type(error).__name__, "text": str(error)}), flush=True)
         return error.exit_code

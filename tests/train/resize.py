@@ -24,8 +24,8 @@ import torch
 from stored import planted
 from trained import tables
 
-from pipeline import train
-from pipeline.log import Quiet
+from embedmill.pipeline import train
+from embedmill.pipeline.log import Quiet
 
 RAY = str(Path(sys.executable).with_name("ray"))
 ADDRESS = "127.0.0.1:6411"

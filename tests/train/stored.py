@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 from worlds import PlantedWorld, config, counted, vocabulary
 
-from pipeline.artifact import Writer
-from pipeline.run import Run
-from schemas.tables import EVENTS, PAIR, SHARD
+from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.run import Run
+from embedmill.schemas.tables import EVENTS, PAIR, SHARD
 
 Rows = npt.NDArray[np.int64]
 Splits = Mapping[str, tuple[Rows, Rows, npt.NDArray[np.float64]]]

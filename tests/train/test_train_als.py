@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.config import IalsConfig
-from pipeline.train import als
-from pipeline.train.als.pairs import Slice
-from pipeline.train.als.solve import Basis, Batch, solve
-from pipeline.train.batches import Events
-from pipeline.train.collectives import Group
-from pipeline.train.plan import Layout
-from pipeline.train.tables import ShardedEmbedding
+from embedmill.pipeline.config import IalsConfig
+from embedmill.pipeline.train import als
+from embedmill.pipeline.train.als.positives import Slice
+from embedmill.pipeline.train.als.solve import Basis, Batch, solve
+from embedmill.pipeline.train.collectives import Group
+from embedmill.pipeline.train.data.batches import Events
+from embedmill.pipeline.train.plan import Layout
+from embedmill.pipeline.train.tables.embedding import ShardedEmbedding
 
 UNOBSERVED = 0.3
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from stored import arrays_of, store
 from worlds import config
 
-from pipeline.errors import ContractError
-from pipeline.run import Run
-from pipeline.train.batches import Epoch, Events, read_events, votes
-from pipeline.train.collectives import Group
-from pipeline.train.metrics import validation
-from pipeline.train.plan import Layout, StepPlan, generator
-from pipeline.train.tables import draw_normal
+from embedmill.pipeline.errors import ContractError
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.train.collectives import Group
+from embedmill.pipeline.train.data.batches import Epoch, Events, read_events, votes
+from embedmill.pipeline.train.metrics import validation
+from embedmill.pipeline.train.plan import Layout, StepPlan, generator
+from embedmill.pipeline.train.tables.embedding import draw_normal
 
 Pairs = list[tuple[int, int, float]]
 
@@ -131,7 +131,7 @@ def test_votes_are_weights_to_a_power_over_their_mean() -> None:
 def test_blocks_draw_what_one_draw_gives(
     shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.train.tables._BLOCK", 16)
+    monkeypatch.setattr("embedmill.pipeline.train.tables.embedding._BLOCK", 16)
     rows_ND = torch.empty(shape)
     draw_normal(rows_ND, generator(1, "x"), 0.5)
     assert torch.equal(rows_ND, torch.randn(shape, generator=generator(1, "x")) * 0.5)

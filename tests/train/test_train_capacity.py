@@ -15,14 +15,14 @@ from ranks import run_ranks
 from stored import planted, store
 from worlds import config
 
-from pipeline import train
-from pipeline.errors import ConfigError, MachineError
-from pipeline.log import Quiet
-from pipeline.run import Run
-from pipeline.train.capacity import Free, Size, demand_of, fitting, size_of
-from pipeline.train.forecast import Given, forecast
-from pipeline.train.objectives import OBJECTIVES
-from pipeline.train.step import Steps
+from embedmill.pipeline import train
+from embedmill.pipeline.errors import ConfigError, MachineError
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.train.estimate import Given, forecast
+from embedmill.pipeline.train.objectives.objectives import OBJECTIVES
+from embedmill.pipeline.train.resources.budget import Free, Size, demand_of, fitting, size_of
+from embedmill.pipeline.train.step import Steps
 
 ROOM = Free(memory=1 << 50, run=1 << 50, scratch=1 << 50, one_disk=False)
 
@@ -105,9 +105,10 @@ def test_peak_memory_is_what_was_said(tmp_path: Path) -> None:
     settings = {"batch_size": 4096, "optimizer": "adam", "negatives": 64}
     run = scattered(tmp_path, 300_000, 40_000, 40_000, **settings)
     code = (
-        "import sys; from pathlib import Path; from pipeline import train;"
-        "from pipeline.config import parse; from pipeline.run import open_run;"
-        "from pipeline.log import Quiet; run = open_run(sys.argv[1]);"
+        "import sys; from pathlib import Path; from embedmill.pipeline import train;"
+        "from embedmill.pipeline.config import parse;"
+        "from embedmill.pipeline.store.run import open_run;"
+        "from embedmill.pipeline.log import Quiet; run = open_run(sys.argv[1]);"
         "train.build(run, run.writer('train'), Quiet());"
         "print(next(l for l in Path('/proc/self/status').read_text().splitlines() if 'HWM' in l))"
     )
@@ -157,7 +158,7 @@ def test_tables_go_to_disk_only_where_they_must(tmp_path: Path) -> None:
 def test_training_is_refused_before_it_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.train.machine.free_memory", lambda: 1 << 20)
+    monkeypatch.setattr("embedmill.pipeline.train.resources.available.free_memory", lambda: 1 << 20)
     run = planted(tmp_path)
     with pytest.raises(MachineError, match=r"0\.0 GB are free"):
         train.build(run, run.writer("train"), Quiet())
@@ -170,7 +171,7 @@ def plan(folder: Path, *more: str, train: str = "") -> subprocess.CompletedProce
         f'[run]\nname = "big"\nroot = "{folder}"\n[events]\npaths = "x"\ntime = "t"\n'
         f"[train]\nbatch_size = 512\n{train}\n"
     )
-    command = [sys.executable, "-m", "pipeline.cli", "plan", str(path), *more]
+    command = [sys.executable, "-m", "embedmill", "plan", str(path), *more]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

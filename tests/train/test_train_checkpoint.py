@@ -11,11 +11,11 @@ import pytest
 from ranks import run_ranks
 from stored import planted
 
-from pipeline import train
-from pipeline.errors import MachineError
-from pipeline.log import Quiet
-from pipeline.run import Run
-from pipeline.storage import HashingFile, Storage
+from embedmill.pipeline import train
+from embedmill.pipeline.errors import MachineError
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.store.storage import HashingFile, Storage
 
 # Nine steps of an epoch; the checkpoint of step 4 is the first.
 SETTINGS = {"epochs": 2, "batch_size": 40, "checkpoint_steps": 4, "log_steps": 1}

@@ -10,15 +10,15 @@ import torch
 from ranks import run_ranks
 from stored import planted
 
-from pipeline.run import Run
-from pipeline.train import Group, Task
-from pipeline.train.batches import Epoch, Events
-from pipeline.train.checkpoint import Cursor
-from pipeline.train.decay import decay_of
-from pipeline.train.plan import Layout
-from pipeline.train.step import Steps
-from pipeline.train.tables import ShardedEmbedding
-from pipeline.train.trainer import Trainer, prepared
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.train import Group, Task
+from embedmill.pipeline.train.data.batches import Epoch, Events
+from embedmill.pipeline.train.objectives.l2_scaling import decay_of
+from embedmill.pipeline.train.plan import Layout
+from embedmill.pipeline.train.step import Steps
+from embedmill.pipeline.train.tables.checkpoint import Cursor
+from embedmill.pipeline.train.tables.embedding import ShardedEmbedding
+from embedmill.pipeline.train.trainer import Trainer, prepared
 
 # User rows 0, 2 of partition 0 and 1 of partition 1; user 3 and item 0 have no events.
 USERS, ITEMS = (0, 0, 2, 0, 0, 1), (1, 1, 1, 1, 2, 2)

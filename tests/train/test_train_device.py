@@ -13,14 +13,14 @@ from torch.nn import functional
 from trained import tables
 from worlds import PlantedWorld
 
-from pipeline import train
-from pipeline.errors import ConfigError
-from pipeline.log import Quiet
-from pipeline.run import Run
-from pipeline.train.collectives import Group
-from pipeline.train.losses import LossSettings, Step
-from pipeline.train.losses.rows import multiply
-from pipeline.train.losses.softmax import sampled_softmax
+from embedmill.pipeline import train
+from embedmill.pipeline.errors import ConfigError
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.train.collectives import Group
+from embedmill.pipeline.train.losses import LossSettings, Step
+from embedmill.pipeline.train.losses.rows import multiply
+from embedmill.pipeline.train.losses.softmax import sampled_softmax
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 WORLD = PlantedWorld(users=120, items=40, clusters=4, events_per_user=9)

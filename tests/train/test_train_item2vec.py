@@ -12,14 +12,14 @@ from safetensors.torch import load
 from stored import arrays_of, planted, store
 from worlds import PlantedWorld, config
 
-from pipeline import train
-from pipeline.errors import ConfigError, TrainingError
-from pipeline.log import Quiet
-from pipeline.run import Run
-from pipeline.train.collectives import Group
-from pipeline.train.histories import Histories, read_latest
-from pipeline.train.plan import Layout
-from pipeline.train.tables import ShardedEmbedding
+from embedmill.pipeline import train
+from embedmill.pipeline.errors import ConfigError, TrainingError
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.train.collectives import Group
+from embedmill.pipeline.train.data.histories import Histories, read_latest
+from embedmill.pipeline.train.plan import Layout
+from embedmill.pipeline.train.tables.embedding import ShardedEmbedding
 
 PAIRS = {"pairs": {"with_valid": True}}
 NONE = arrays_of([])

@@ -13,9 +13,9 @@ from stored import planted
 from trained import EVERY, run_of, tables, train_rank
 from worlds import PlantedWorld
 
-from pipeline import train
-from pipeline.errors import ConfigError
-from pipeline.log import Quiet
+from embedmill.pipeline import train
+from embedmill.pipeline.errors import ConfigError
+from embedmill.pipeline.log import Quiet
 
 
 @pytest.mark.parametrize("objective", EVERY)

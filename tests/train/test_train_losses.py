@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.train.losses import LOSSES, LossSettings, Step, StepLoss
+from embedmill.pipeline.train.losses import LOSSES, LossSettings, Step, StepLoss
 
 SETTINGS = {
     "softmax cosine": ("softmax", LossSettings(similarity="cosine", temperature=0.5)),
@@ -243,7 +243,7 @@ def test_losses_against_negatives_are_those_of_autograd(
     case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Over several blocks, with negatives drawn twice and hits."""
-    monkeypatch.setattr("pipeline.train.losses.blocks._HELD", 1)
+    monkeypatch.setattr("embedmill.pipeline.train.losses.blocks._HELD", 1)
     name, settings = SETTINGS[case]
     settings = replace(settings, l2=0.0)
     source = torch.Generator().manual_seed(3)

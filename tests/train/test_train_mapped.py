@@ -13,14 +13,14 @@ import torch
 from ranks import run_ranks
 from stored import planted
 
-from pipeline import train
-from pipeline.errors import ConfigError, MachineError
-from pipeline.log import Quiet
-from pipeline.run import Run
-from pipeline.train.capacity import shared
-from pipeline.train.checkpoint import Cursor
-from pipeline.train.mapped import hold, in_files, in_memory
-from pipeline.train.trainer import prepared
+from embedmill.pipeline import train
+from embedmill.pipeline.errors import ConfigError, MachineError
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.train.resources.budget import shared
+from embedmill.pipeline.train.tables.checkpoint import Cursor
+from embedmill.pipeline.train.tables.placement import hold, in_files, in_memory
+from embedmill.pipeline.train.trainer import prepared
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "softmax": {"bias": True, "refit": True, "epochs": 2, "dim": 5},
@@ -64,9 +64,11 @@ def test_weights_and_state_of_two_ranks_are_mapped(tmp_path: Path) -> None:
 def test_auto_maps_what_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: list[str] = []
     for free, expected in ((1 << 50, "memory"), (1 << 20, "mapped")):
-        monkeypatch.setattr("pipeline.train.trainer.free_memory", lambda free=free: free)
-        monkeypatch.setattr("pipeline.train.trainer.in_memory", _noting(chosen, "memory"))
-        monkeypatch.setattr("pipeline.train.trainer.in_files", lambda _: _noting(chosen, "mapped"))
+        monkeypatch.setattr("embedmill.pipeline.train.trainer.free_memory", lambda free=free: free)
+        monkeypatch.setattr("embedmill.pipeline.train.trainer.in_memory", _noting(chosen, "memory"))
+        monkeypatch.setattr(
+            "embedmill.pipeline.train.trainer.in_files", lambda _: _noting(chosen, "mapped")
+        )
         run = planted(tmp_path / expected)
         prepared(train.Task.of(run, run.writer("train")), train.Group(), Cursor())
         assert set(chosen) == {expected}
@@ -142,7 +144,9 @@ def _names_of(table: torch.Tensor) -> list[str]:
 def test_rows_held_in_memory_do_not_change_the_tables(
     share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.train.capacity.Demand.holdable", lambda *_: share)
+    monkeypatch.setattr(
+        "embedmill.pipeline.train.resources.budget.Demand.holdable", lambda *_: share
+    )
     settings = {**SETTINGS["softmax"], "dim": 64}
     assert built(tmp_path / "a", "mapped", **settings) == built(
         tmp_path / "b", "memory", **settings

@@ -13,13 +13,13 @@ from ray.train import WorkerGroupError
 from stored import planted
 from worlds import PlantedWorld, config_tree
 
-import jobs.train
-from pipeline import train
-from pipeline.config import parse
-from pipeline.errors import MachineError, TrainingError
-from pipeline.log import Quiet
-from pipeline.run import Run
-from pipeline.train.exhausted import within_memory
+import embedmill.jobs.train
+from embedmill.pipeline import train
+from embedmill.pipeline.config import parse
+from embedmill.pipeline.errors import MachineError, TrainingError
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.train.resources.out_of_memory import within_memory
 
 
 def limited(run: Run, mib: int) -> train.Outcome:
@@ -68,7 +68,7 @@ def test_what_rays_memory_monitor_says() -> None:
     config = parse(config_tree("runs", "log.tsv")).train
     failed = WorkerGroupError("a worker died", {1: OutOfMemoryError(said)})
     with pytest.raises(MachineError) as stop:
-        jobs.train._explain(failed, config, killed=False)
+        embedmill.jobs.train._explain(failed, config, killed=False)
     assert "ran out of memory on node 10.0.0.7" in str(stop.value)
     assert "when 31.9GB / 32.0GB were in use" in str(stop.value)
 
@@ -78,6 +78,6 @@ def test_what_the_kernel_has_ended() -> None:
     died = RuntimeError("Worker exit type: SYSTEM_ERROR. (1) The process is killed by SIGKILL")
     failed = WorkerGroupError(str(died), {0: died})
     with pytest.raises(MachineError, match="out of memory and the kernel ended it"):
-        jobs.train._explain(failed, config, killed=True)
+        embedmill.jobs.train._explain(failed, config, killed=True)
     with pytest.raises(TrainingError, match="the workers failed 4 times"):
-        jobs.train._explain(failed, config, killed=False)
+        embedmill.jobs.train._explain(failed, config, killed=False)

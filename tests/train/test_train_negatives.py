@@ -14,16 +14,16 @@ from stored import arrays_of, planted, store
 from torch import Tensor
 from worlds import config
 
-from pipeline.errors import ConfigError
-from pipeline.run import Run
-from pipeline.train import Group, Task
-from pipeline.train.batches import Epoch
-from pipeline.train.checkpoint import Cursor
-from pipeline.train.losses import LOSSES, LossSettings, Step
-from pipeline.train.negatives import NegativeSampler, sampler
-from pipeline.train.step import Steps
-from pipeline.train.step import _candidates as candidates
-from pipeline.train.trainer import Trainer, prepared
+from embedmill.pipeline.errors import ConfigError
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.train import Group, Task
+from embedmill.pipeline.train.data.batches import Epoch
+from embedmill.pipeline.train.data.negatives import NegativeSampler, sampler
+from embedmill.pipeline.train.losses import LOSSES, LossSettings, Step
+from embedmill.pipeline.train.step import Steps
+from embedmill.pipeline.train.step import _candidates as candidates
+from embedmill.pipeline.train.tables.checkpoint import Cursor
+from embedmill.pipeline.train.trainer import Trainer, prepared
 
 COUNTS = torch.tensor([1, 2, 5])  # train events of each item; the positive is the rarest
 # Power of the drawn ones, and which share of the negatives comes from the batch.

@@ -11,10 +11,10 @@ import torch
 from stored import planted
 from torch import Tensor, nn
 
-from pipeline.train.checkpoint import Cursor, Identity
-from pipeline.train.collectives import Group
-from pipeline.train.optim import OPTIMIZERS, Update
-from pipeline.train.trainer import Task, prepared
+from embedmill.pipeline.train.collectives import Group
+from embedmill.pipeline.train.tables.checkpoint import Cursor, Identity
+from embedmill.pipeline.train.tables.optimizers import OPTIMIZERS, Update
+from embedmill.pipeline.train.trainer import Task, prepared
 
 ROWS, WIDTH = 6, 3
 STEPS = [[0, 2, 5], [2], [0, 1, 2, 3], [5, 1]]  # rows of each step

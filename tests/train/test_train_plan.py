@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.train.plan import Layout, StepPlan, generator, rows_in, seed_of
+from embedmill.pipeline.train.plan import Layout, StepPlan, generator, rows_in, seed_of
 
 partitions = st.integers(1, 40)
 worlds = st.integers(1, 7)

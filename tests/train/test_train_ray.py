@@ -19,9 +19,9 @@ import pytest
 from ranks import run_ranks
 from stored import planted
 
-from pipeline import train
-from pipeline.log import Quiet
-from pipeline.run import Run
+from embedmill.pipeline import train
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.store.run import Run
 
 pytestmark = pytest.mark.ray
 
@@ -185,7 +185,7 @@ def test_another_ray_is_left_alone_and_joined_when_asked(
 def test_ray_job_submit(other_ray: dict[str, str], tmp_path: Path) -> None:
     wait_for(other_ray)
     run = planted(tmp_path, train={"epochs": 1, "launcher": "ray", "workers": "auto"})
-    from pipeline.config import to_toml
+    from embedmill.pipeline.config import to_toml
 
     path = tmp_path / "run.toml"
     path.write_text(to_toml(run.config), encoding="utf-8")

@@ -10,14 +10,14 @@ import torch
 from ranks import run_ranks
 from torch.nn import functional
 
-from pipeline.train import graph
-from pipeline.train.batches import Events, Votes
-from pipeline.train.collectives import Group
-from pipeline.train.graph import Graph
-from pipeline.train.plan import Layout
-from pipeline.train.smoothing import Smoothing
-from pipeline.train.spectral import set_spectral
-from pipeline.train.tables import ShardedEmbedding, set_initial
+from embedmill.pipeline.train.collectives import Group
+from embedmill.pipeline.train.data import graph
+from embedmill.pipeline.train.data.batches import Events, Votes
+from embedmill.pipeline.train.data.graph import Graph
+from embedmill.pipeline.train.objectives.smoothing import Smoothing
+from embedmill.pipeline.train.plan import Layout
+from embedmill.pipeline.train.tables.embedding import ShardedEmbedding, set_initial
+from embedmill.pipeline.train.tables.spectral import set_spectral
 
 PARTITIONS = 4
 

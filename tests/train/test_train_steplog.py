@@ -12,10 +12,10 @@ from ranks import run_ranks
 from stored import arrays_of, planted, store
 from worlds import config
 
-from pipeline import train
-from pipeline.log import Quiet
-from pipeline.run import Run
-from pipeline.train.clock import PHASES, Clock
+from embedmill.pipeline import train
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.train.logs.phase_timer import PHASES, Clock
 
 STEPS = 9  # of an epoch: 360 train events in batches of 40
 SETTINGS = {"epochs": 3, "batch_size": 40, "log_steps": 4, "patience": 0}

@@ -23,13 +23,18 @@ from trained import (
 )
 from worlds import config
 
-from pipeline import train
-from pipeline.errors import CorruptArtifactError, MachineError, NotFiniteError, StaleArtifactError
-from pipeline.log import Quiet
-from pipeline.run import Run
-from pipeline.train.checkpoint import Cursor
-from pipeline.train.loop import _closed as closed
-from pipeline.train.trainer import prepared
+from embedmill.pipeline import train
+from embedmill.pipeline.errors import (
+    CorruptArtifactError,
+    MachineError,
+    NotFiniteError,
+    StaleArtifactError,
+)
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.train.loop import _closed as closed
+from embedmill.pipeline.train.tables.checkpoint import Cursor
+from embedmill.pipeline.train.trainer import prepared
 
 
 @pytest.mark.parametrize(
@@ -181,7 +186,7 @@ def full_disk(run: Run) -> train.Outcome:
         def refuse(*_: Any) -> Any:
             raise MachineError("the disk is full")
 
-        from pipeline.storage import Storage
+        from embedmill.pipeline.store.storage import Storage
 
         Storage.write = refuse  # type: ignore[method-assign]
     return train.work(train.Task.of(run, run.writer("train")), group, Quiet())

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from ranks import run_ranks
 from torch import nn
 
-from pipeline.train.collectives import Group
-from pipeline.train.plan import Layout
-from pipeline.train.tables import ShardedEmbedding, set_initial
+from embedmill.pipeline.train.collectives import Group
+from embedmill.pipeline.train.plan import Layout
+from embedmill.pipeline.train.tables.embedding import ShardedEmbedding, set_initial
 
 ROWS, WIDTH, PARTITIONS = 23, 3, 5
 

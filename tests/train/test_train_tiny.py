@@ -11,10 +11,10 @@ from stored import arrays_of, store
 from trained import Notes, tables
 from worlds import config
 
-from pipeline import train
-from pipeline.errors import ConfigError, TrainingError
-from pipeline.log import Quiet
-from pipeline.run import Run
+from embedmill.pipeline import train
+from embedmill.pipeline.errors import ConfigError, TrainingError
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.store.run import Run
 
 NONE = arrays_of([])
 SOME = arrays_of([(0, 0, 1.0), (1, 1, 2.0), (2, 2, 0.0), (0, 2, 3.0)])

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from stored import planted
 
-from pipeline import train
-from pipeline.errors import ConfigError, MachineError
-from pipeline.log import Quiet
-from pipeline.run import Run
-from pipeline.train.trackers import TRACKERS, _Kind
+from embedmill.pipeline import train
+from embedmill.pipeline.errors import ConfigError, MachineError
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.train.logs.trackers import TRACKERS, _Kind
 
 SETTINGS = {"epochs": 2, "batch_size": 40, "log_steps": 4, "checkpoint_copy_mib": 0}
 

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load
 from stored import planted
 
-from pipeline import train
-from pipeline.log import Quiet
-from pipeline.run import Run
-from pipeline.train import objectives
+from embedmill.pipeline import train
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.train.objectives import objectives
 
 SOFTMAX = {
     "epochs": 4, "dim": 6, "batch_size": 50, "negatives": 8, "in_batch": True,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pipeline.errors import ConfigError
-from pipeline.index.contract import Index
-from pipeline.index.kinds.fastscan import FastScan
-from pipeline.index.kinds.flat import Flat
-from pipeline.index.kinds.hnsw import Hnsw
-from pipeline.index.kinds.hnswsq8 import HnswSq8
-from pipeline.index.kinds.ivfflat import IvfFlat
-from pipeline.index.kinds.ivfpq import IvfPq
-from pipeline.index.kinds.ivfsq8 import IvfSq8
-from pipeline.index.kinds.opqivfpq import OpqIvfPq
+from embedmill.pipeline.errors import ConfigError
+from embedmill.pipeline.index.contract import Index
+from embedmill.pipeline.index.kinds.fastscan import FastScan
+from embedmill.pipeline.index.kinds.flat import Flat
+from embedmill.pipeline.index.kinds.hnsw import Hnsw
+from embedmill.pipeline.index.kinds.hnswsq8 import HnswSq8
+from embedmill.pipeline.index.kinds.ivfflat import IvfFlat
+from embedmill.pipeline.index.kinds.ivfpq import IvfPq
+from embedmill.pipeline.index.kinds.ivfsq8 import IvfSq8
+from embedmill.pipeline.index.kinds.opqivfpq import OpqIvfPq
 
 __all__ = ["AUTO", "INDEXES", "check_kind", "kind_of"]
 

@@ -7,9 +7,9 @@ from typing import Self
 
 import faiss
 
-from pipeline.config import IndexConfig
-from pipeline.index import cost
-from pipeline.index.contract import Floats, Index
+from embedmill.pipeline.config import IndexConfig
+from embedmill.pipeline.index import cost
+from embedmill.pipeline.index.contract import Floats, Index
 
 __all__ = ["Flat"]
 

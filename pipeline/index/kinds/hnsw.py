@@ -12,11 +12,11 @@ from typing import Any, Self
 import faiss
 import numpy as np
 
-from pipeline.config import IndexConfig
-from pipeline.index import cost
-from pipeline.index.contract import Floats, Index, Rows, threads
-from pipeline.index.kinds.inverted import SMALL, centroids
-from pipeline.index.kinds.refined import keep
+from embedmill.pipeline.config import IndexConfig
+from embedmill.pipeline.index import cost
+from embedmill.pipeline.index.contract import Floats, Index, Rows, threads
+from embedmill.pipeline.index.kinds.inverted import SMALL, centroids
+from embedmill.pipeline.index.kinds.reranking import keep
 
 __all__ = ["Hnsw", "link_bytes", "linked", "links_sought"]
 

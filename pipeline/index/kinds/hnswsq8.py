@@ -12,12 +12,12 @@ from typing import Any, Self
 
 import faiss
 
-from pipeline.config import IndexConfig
-from pipeline.index import cost
-from pipeline.index.contract import Floats, K, Rows
-from pipeline.index.kinds.hnsw import Hnsw, link_bytes, linked, links_sought
-from pipeline.index.kinds.padding import padded, padded_dim
-from pipeline.index.kinds.refined import finer_behind, refine_bytes, searched_anew
+from embedmill.pipeline.config import IndexConfig
+from embedmill.pipeline.index import cost
+from embedmill.pipeline.index.contract import Floats, K, Rows
+from embedmill.pipeline.index.kinds.hnsw import Hnsw, link_bytes, linked, links_sought
+from embedmill.pipeline.index.kinds.padding import padded, padded_dim
+from embedmill.pipeline.index.kinds.reranking import finer_behind, refine_bytes, searched_anew
 
 __all__ = ["HnswSq8"]
 

@@ -15,12 +15,12 @@ from typing import Any, Self
 import faiss
 import numpy as np
 
-from pipeline.config import IndexConfig
-from pipeline.errors import ConfigError
-from pipeline.index import cost
-from pipeline.index.contract import Floats, Index, K, Rows, threads
-from pipeline.index.kinds.padding import padded
-from pipeline.index.kinds.refined import keep, searched_anew
+from embedmill.pipeline.config import IndexConfig
+from embedmill.pipeline.errors import ConfigError
+from embedmill.pipeline.index import cost
+from embedmill.pipeline.index.contract import Floats, Index, K, Rows, threads
+from embedmill.pipeline.index.kinds.padding import padded
+from embedmill.pipeline.index.kinds.reranking import keep, searched_anew
 
 __all__ = [
     "PER_LIST",

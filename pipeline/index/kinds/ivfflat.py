@@ -10,9 +10,9 @@ from typing import Any
 
 import faiss
 
-from pipeline.index import cost
-from pipeline.index.contract import Floats
-from pipeline.index.kinds.inverted import Inverted, filled
+from embedmill.pipeline.index import cost
+from embedmill.pipeline.index.contract import Floats
+from embedmill.pipeline.index.kinds.inverted import Inverted, filled
 
 __all__ = ["IvfFlat"]
 

@@ -11,12 +11,18 @@ from typing import Any
 
 import faiss
 
-from pipeline.config import IndexConfig
-from pipeline.index import cost
-from pipeline.index.contract import Floats
-from pipeline.index.kinds.inverted import PER_LIST, Inverted, check_segments, filled, sample
-from pipeline.index.kinds.padding import padded_dim
-from pipeline.index.kinds.refined import enough
+from embedmill.pipeline.config import IndexConfig
+from embedmill.pipeline.index import cost
+from embedmill.pipeline.index.contract import Floats
+from embedmill.pipeline.index.kinds.inverted import (
+    PER_LIST,
+    Inverted,
+    check_segments,
+    filled,
+    sample,
+)
+from embedmill.pipeline.index.kinds.padding import padded_dim
+from embedmill.pipeline.index.kinds.reranking import enough
 
 __all__ = ["CENTROIDS", "IvfPq", "product_codes"]
 

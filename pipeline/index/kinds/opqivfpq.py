@@ -13,14 +13,14 @@ from typing import Any
 import faiss
 import numpy as np
 
-from pipeline.config import IndexConfig
-from pipeline.index import cost
-from pipeline.index.contract import Floats
-from pipeline.index.kinds.fastscan import FastScan
-from pipeline.index.kinds.inverted import sample
-from pipeline.index.kinds.ivfpq import CENTROIDS, IvfPq
-from pipeline.index.kinds.padding import padded_dim
-from pipeline.index.kinds.refined import enough, keep, refine_bytes, refined
+from embedmill.pipeline.config import IndexConfig
+from embedmill.pipeline.index import cost
+from embedmill.pipeline.index.contract import Floats
+from embedmill.pipeline.index.kinds.fastscan import FastScan
+from embedmill.pipeline.index.kinds.inverted import sample
+from embedmill.pipeline.index.kinds.ivfpq import CENTROIDS, IvfPq
+from embedmill.pipeline.index.kinds.padding import padded_dim
+from embedmill.pipeline.index.kinds.reranking import enough, keep, refine_bytes, refined
 
 __all__ = ["OpqIvfPq"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.index.contract import Floats
+from embedmill.pipeline.index.contract import Floats
 
 __all__ = ["padded", "padded_dim"]
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from pipeline.train.als.sweep import Sweep, SweepPlan, prepared
+from embedmill.pipeline.train.als.sweep import Sweep, SweepPlan, prepared
 
 __all__ = ["Sweep", "SweepPlan", "prepared"]

@@ -16,12 +16,18 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from pipeline.config import IalsConfig
-from pipeline.train.als.pairs import Pairs, Slice, at_owners_of_items, pairs_of, slices
-from pipeline.train.als.solve import Basis, Batch, solve
-from pipeline.train.batches import Events
-from pipeline.train.collectives import Group
-from pipeline.train.tables import ShardedEmbedding
+from embedmill.pipeline.config import IalsConfig
+from embedmill.pipeline.train.als.positives import (
+    Pairs,
+    Slice,
+    at_owners_of_items,
+    pairs_of,
+    slices,
+)
+from embedmill.pipeline.train.als.solve import Basis, Batch, solve
+from embedmill.pipeline.train.collectives import Group
+from embedmill.pipeline.train.data.batches import Events
+from embedmill.pipeline.train.tables.embedding import ShardedEmbedding
 
 __all__ = ["Side", "Sweep", "SweepPlan", "prepared"]
 

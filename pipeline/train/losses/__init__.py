@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pipeline.train.losses.bpr import bpr
-from pipeline.train.losses.ccl import ccl
-from pipeline.train.losses.contract import LossSettings, Objective, Step, StepLoss
-from pipeline.train.losses.logistic import negative_sampling
-from pipeline.train.losses.rating import rating
-from pipeline.train.losses.softmax import sampled_softmax
+from embedmill.pipeline.train.losses.bpr import bpr
+from embedmill.pipeline.train.losses.ccl import ccl
+from embedmill.pipeline.train.losses.contract import LossSettings, Objective, Step, StepLoss
+from embedmill.pipeline.train.losses.logistic import negative_sampling
+from embedmill.pipeline.train.losses.rating import rating
+from embedmill.pipeline.train.losses.softmax import sampled_softmax
 
 __all__ = ["LOSSES", "LossSettings", "Objective", "Step", "StepLoss"]
 

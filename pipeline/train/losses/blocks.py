@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipeline.train.losses.contract import Step
+from embedmill.pipeline.train.losses.contract import Step
 
 __all__ = ["block_rows", "own_columns"]
 

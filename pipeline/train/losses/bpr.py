@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.train.losses.contract import LossSettings, Step, StepLoss
-from pipeline.train.losses.contrast import contrasted
+from embedmill.pipeline.train.losses.contract import LossSettings, Step, StepLoss
+from embedmill.pipeline.train.losses.contrast import contrasted
 
 __all__ = ["bpr"]
 

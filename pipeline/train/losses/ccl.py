@@ -10,8 +10,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from pipeline.train.losses.contract import LossSettings, Step, StepLoss
-from pipeline.train.losses.contrast import contrasted
+from embedmill.pipeline.train.losses.contract import LossSettings, Step, StepLoss
+from embedmill.pipeline.train.losses.contrast import contrasted
 
 __all__ = ["ccl"]
 

@@ -72,7 +72,7 @@ class StepLoss:
 class Objective:
     """What is trained for.
 
-    `loss` is what steps lower, None where rows are solved for (`pipeline.train.als`).
+    `loss` is what steps lower, None where rows are solved for (`embedmill.pipeline.train.als`).
     `ranking`: validated by ranking the catalogue, otherwise by rating. `negatives`: it needs
     them. `biased`: whether there are biases, None where the config says; `similarity`: the
     only one that it knows, None where the config says. `pairs`: it is trained on pairs of items

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.train.losses.blocks import block_rows, own_columns
-from pipeline.train.losses.contract import LossSettings, Step, StepLoss
-from pipeline.train.losses.rows import decay, scaled, unscale
+from embedmill.pipeline.train.losses.blocks import block_rows, own_columns
+from embedmill.pipeline.train.losses.contract import LossSettings, Step, StepLoss
+from embedmill.pipeline.train.losses.rows import decay, scaled, unscale
 
 __all__ = ["Compare", "contrasted"]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from pipeline.train.losses.contract import LossSettings, Step, StepLoss
-from pipeline.train.losses.rows import decay
+from embedmill.pipeline.train.losses.contract import LossSettings, Step, StepLoss
+from embedmill.pipeline.train.losses.rows import decay
 
 __all__ = ["rating"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pipeline.train.losses.contract import LossSettings, Step
+from embedmill.pipeline.train.losses.contract import LossSettings, Step
 
 __all__ = ["decay", "multiply", "scaled", "unscale"]
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipeline.train.losses.blocks import block_rows, own_columns
-from pipeline.train.losses.contract import LossSettings, Step, StepLoss
-from pipeline.train.losses.rows import decay, multiply, scaled, unscale
+from embedmill.pipeline.train.losses.blocks import block_rows, own_columns
+from embedmill.pipeline.train.losses.contract import LossSettings, Step, StepLoss
+from embedmill.pipeline.train.losses.rows import decay, multiply, scaled, unscale
 
 __all__ = ["sampled_softmax"]
 

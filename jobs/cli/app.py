@@ -1,0 +1,68 @@
+"""The commands that are said of the whole: their app, its options, and words they share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import typer.core
+
+from embedmill import __version__
+
+__all__ = ["AsJson", "ConfigFile", "RunFolder", "RunOrRoot", "Sets", "StoppedError", "app"]
+
+
+class StoppedError(Exception):
+    """Carries a KeyboardInterrupt past Typer, which would return from it as from success."""
+
+
+class _Commands(typer.core.TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            raise StoppedError from stop
+
+
+app = typer.Typer(
+    name="embedmill",
+    cls=_Commands,
+    help="From raw interaction logs to embeddings and a verified nearest-neighbour index.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    epilog="Exit codes: 0 done, 2 config or usage, 3 raw log, 4 artifact, 5 training, "
+    "6 gates failed (not published), 7 machine, 70 bug, 130 Ctrl-C, 143 terminated.",
+)
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="FILE", help="the run's TOML")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="section.key=value", help="overrides a key; repeatable"),
+]
+RunFolder = Annotated[
+    str, typer.Argument(metavar="RUN", help="the run's folder or URL, such as runs/movielens-100k")
+]
+RunOrRoot = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="the run's folder or URL, or a root with a published run"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="one JSON object")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"embedmill {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())

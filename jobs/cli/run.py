@@ -1,0 +1,120 @@
+"""Commands that take a config: run the line, or tell what it would do."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from embedmill.jobs.cli.app import AsJson, ConfigFile, Sets, app
+from embedmill.pipeline.errors import GateError
+
+__all__: list[str] = []
+
+
+@app.command()
+def run(
+    file: ConfigFile,
+    sets: Sets = None,
+    first: Annotated[str | None, typer.Option("--from", metavar="STAGE", help="begin here")] = None,
+    last: Annotated[str, typer.Option("--to", metavar="STAGE", help="end here")] = "report",
+    engine: Annotated[str | None, typer.Option(help="sail, spark or sc://host:port")] = None,
+    workers: Annotated[
+        str | None, typer.Option(help="training workers: a number, auto, or a range: 2-8")
+    ] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="build anew what is stale")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="errors only")] = False,
+) -> None:
+    """Run the line: events, vocab, shards, train, export, index, evaluate, report.
+
+    What has finished with this config and these inputs is skipped, so the same command
+    again after an interruption goes on where it stopped. --rebuild builds stale stages
+    anew; with --from it builds that stage and all that follow anew.
+    """
+    from embedmill.jobs.cli import render
+    from embedmill.pipeline.config import load
+    from embedmill.pipeline.store.run import Run
+    from embedmill.pipeline.terminal import Terminal
+
+    overrides = list(sets or [])
+    overrides += [f'run.engine="{engine}"'] if engine else []
+    overrides += [f"train.workers={workers}"] if workers else []
+    config = load(file, overrides)
+
+    from embedmill.jobs.all import run_line
+
+    one, terminal = Run(config), Terminal(quiet=quiet)
+    below: GateError | None = None
+    try:
+        run_line(one, first=first, last=last, rebuild=rebuild, terminal=terminal)
+    except GateError as error:
+        below = error  # the run is whole, and its figures say why
+    if last == "report" and not quiet:
+        render.print_summary(one)
+    if below is not None:
+        raise below
+
+
+@app.command()
+def config(file: ConfigFile, sets: Sets = None) -> None:
+    """Print the resolved run: every key with its value, as TOML."""
+    from embedmill.pipeline.config import load, to_toml
+
+    print(to_toml(load(file, sets or [])), end="")
+
+
+@app.command()
+def profile(
+    file: ConfigFile,
+    sets: Sets = None,
+    engine: Annotated[str | None, typer.Option(help="sail, spark or sc://host:port")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at the log before any run: days, users, items, bad lines, the split; and a page.
+
+    It tells what the data stages would make, and that a run would stop where it would. Nothing
+    of the run is built or changed.
+    """
+    from embedmill.pipeline.config import load
+    from embedmill.pipeline.store.run import Run
+
+    config = load(file, [*(sets or []), *([f'run.engine="{engine}"'] if engine else [])])
+
+    from embedmill.jobs.profile import profile as look
+    from embedmill.pipeline.report.plain_text import lines
+
+    found = look(Run(config))
+    if as_json:
+        print(json.dumps(found.data | {"page": found.page}, ensure_ascii=False))
+        return
+    print(*lines(found.data), f"page: {found.page}", sep="\n")
+
+
+@app.command()
+def plan(
+    file: ConfigFile,
+    sets: Sets = None,
+    users: Annotated[int, typer.Option(min=0, help="where vocab has not finished")] = 0,
+    items: Annotated[int, typer.Option(min=0, help="where vocab has not finished")] = 0,
+    events: Annotated[int, typer.Option(min=0, help="pairs to train on, likewise")] = 0,
+    seconds: Annotated[float, typer.Option(min=0, help="of calibration; 0: no estimate")] = 3.0,
+    as_json: AsJson = False,
+) -> None:
+    """Tell what training will take: rows, memory, disk, bytes sent, steps, minutes.
+
+    Sizes come from finished stages, or from --users, --items and --events. What cannot fit
+    is refused, as `run` would refuse it. Minutes are those of real steps on small tables.
+    """
+    from embedmill.jobs.cli import render
+    from embedmill.pipeline.config import load
+    from embedmill.pipeline.store.run import Run
+    from embedmill.pipeline.train.estimate import Given, forecast
+
+    found = forecast(Run(load(file, sets or [])), Given(users, items, events), seconds=seconds)
+    if as_json:
+        print(json.dumps(found.as_json()))
+    else:
+        render.print_plan(found.lines())
+    if found.refused is not None:
+        raise found.refused

@@ -1,0 +1,47 @@
+"""Tables of Arrow: a Parquet file, and a table of LanceDB."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from embedmill.pipeline.formats.contract import DTYPES, IDS, Table
+
+__all__ = ["lance", "parquet"]
+
+
+def parquet(table: Table, folder: Path) -> None:
+    """`SIDE.parquet`: row, id, count, vector (a list of fixed size)."""
+    path, schema = folder / f"{table.side}.parquet", _schema(table)
+    with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as out:
+        for batch in _batches(table):
+            out.write_batch(batch)
+
+
+def lance(table: Table, folder: Path) -> None:
+    """`SIDE.lance`, for `lancedb.connect(folder).open_table(SIDE)`; no index on it yet."""
+    os.environ.setdefault("LANCE_LOG", "error")  # it warns that a new table is new
+    import lancedb
+
+    schema = _schema(table)
+    reader = pa.RecordBatchReader.from_batches(schema, _batches(table))
+    lancedb.connect(str(folder)).create_table(table.side, data=reader, schema=schema)
+
+
+def _schema(table: Table) -> pa.Schema:
+    kind = pa.from_numpy_dtype(DTYPES[table.dtype])
+    element = pa.field("item", kind, nullable=False)
+    return IDS.append(pa.field("vector", pa.list_(element, table.dim), nullable=False))
+
+
+def _batches(table: Table) -> Iterator[pa.RecordBatch]:
+    schema = _schema(table)
+    for block in table.blocks():
+        flat = pa.array(block.vector_ND.reshape(-1))
+        vector = pa.FixedSizeListArray.from_arrays(flat, type=schema.field("vector").type)
+        columns = [pa.array(block.row_N), block.ids, pa.array(block.count_N), vector]
+        yield pa.RecordBatch.from_arrays(columns, schema=schema)

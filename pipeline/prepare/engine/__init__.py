@@ -1,0 +1,1 @@
+"""DataFrame engines: connections, frames, backpressure, spilling."""

@@ -1,0 +1,1 @@
+"""Raw columns to typed events: values, times, records, rejects."""

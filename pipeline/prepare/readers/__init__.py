@@ -1,0 +1,1 @@
+"""Readers of source formats: raw files in, batches of parsed records out."""

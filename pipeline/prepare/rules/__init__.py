@@ -1,0 +1,1 @@
+"""Rules on events: filters, signals, merging of duplicates, user limits."""

@@ -1,0 +1,1 @@
+"""Vocabularies: counts, row numbers, base and incremental vocabularies."""

@@ -1,0 +1,1 @@
+"""Answers from a finished run: recommendations, neighbours, files of ids."""

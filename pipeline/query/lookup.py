@@ -1,0 +1,161 @@
+"""Answers for one user or one item of a finished run.
+
+Legend: B = 1 query, N items of a block, D coordinates.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from embedmill.pipeline.errors import InputError
+from embedmill.pipeline.index import Answers, Filter, Reader, reader_of
+from embedmill.pipeline.score import RowLists, top_k
+from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.views.vectors import Vectors
+
+__all__ = ["Hit", "neighbors", "recommend"]
+
+
+@dataclass(frozen=True)
+class Hit:
+    """An answer: raw id, row, and its score (a predicted rating, an inner product, a cosine)."""
+
+    item: str
+    row: int
+    score: float
+
+
+def recommend(
+    run: Run, user: str, k: int = 10, *, exclude_seen: bool = True, filter: Filter | None = None
+) -> list[Hit]:
+    """The best items for a user, through the index, best first.
+
+    Args:
+        run: a finished run.
+        user: the raw id.
+        k: answers wanted; fewer come where the catalogue holds no more.
+        exclude_seen: leave out every item that the log has the user with, in any split.
+        filter: which items may be answered; see `embedmill.pipeline.index.Reader.search`.
+
+    Raises:
+        InputError: no such user (names some alike), one that training never saw, or one whose
+            row is retired; a filter that leaves nothing.
+    """
+    reader = reader_of(run)
+    seen: Literal["seen"] | None = "seen" if exclude_seen else None
+    found = reader.search([user], k, of="users", filter=filter, exclude=seen)
+    return _hits(found, float(reader.base(reader.rows_of([user], "users"))[0]))
+
+
+def neighbors(run: Run, item: str, k: int = 10, *, filter: Filter | None = None) -> list[Hit]:
+    """The items nearest to an item by the cosine of the model's vectors, best first.
+
+    Where vectors have unit length the index finds them, and their cosines are computed from the
+    vectors; elsewhere an index, which ranks by inner product, cannot, and every item is compared.
+
+    Args:
+        run: a finished run.
+        item: the raw id, or a title in the item metadata (upper and lower case alike).
+        k: answers wanted; fewer come where the catalogue holds no more.
+        filter: which items may be answered; see `embedmill.pipeline.index.Reader.search`.
+
+    Raises:
+        InputError: no such item (names some alike), or one whose row is retired; a filter that
+            leaves nothing.
+    """
+    _check_k(k)
+    reader = reader_of(run)
+    items = Vectors.of(run.artifact("export"), "items")
+    row = np.array([_find_item(run, items, item)])
+    items.check_live(int(row[0]))
+    if reader.model.similarity != "cosine" or reader.model.bias:
+        return _compared(reader, items, row, k, filter)
+    allowed = None if filter is None else reader.allow(filter)
+    _, row_Bk = reader.ranked(
+        reader.vectors(row, "items"), min(k, reader.index.items), reader.own(row, "items"), allowed
+    )
+    rows = row_Bk[0][row_Bk[0] >= 0]
+    score = items.gather(rows) @ items.gather(row)[0]
+    order = np.lexsort((rows, -score))
+    return _hits(Answers(score[order][None], rows[order][None], reader.index))
+
+
+def _compared(
+    reader: Reader, items: Vectors, row: NDArray[np.int64], k: int, filter: Filter | None
+) -> list[Hit]:
+    """The nearest of all items, each compared."""
+    dim, own = reader.model.model_dim, torch.from_numpy(row)
+    query_BD = _unit(torch.from_numpy(items.gather(row))[:, :dim])
+
+    def blocks() -> Iterator[tuple[int, torch.Tensor]]:
+        for first, block_ND in items.blocks():
+            yield first, _unit(torch.from_numpy(block_ND)[:, :dim])
+
+    kept = items.live()
+    if filter is not None:
+        kept &= np.isin(np.arange(items.count), reader.allow(filter).row_A)
+    itself = RowLists.of(torch.zeros(1, dtype=torch.int64), own, 1)
+    score_Bk, row_Bk = top_k(query_BD, blocks(), k, itself, torch.from_numpy(np.flatnonzero(~kept)))
+    return _hits(Answers(score_Bk.numpy(), row_Bk.numpy(), reader.index))
+
+
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise InputError(f"k is {k}", todo="Ask for at least one answer")
+
+
+def _find_item(run: Run, items: Vectors, item: str) -> int:
+    try:
+        return items.find(item)
+    except InputError:
+        raw, alike = _by_title(run.artifact("events"), item)
+        if raw is not None:
+            return items.find(raw)
+        if not alike:
+            raise
+        named = ", ".join(map(_quoted, alike))
+        raise InputError(
+            f"no item has the id or the title {_quoted(item)}",
+            where=run.storage.root,
+            todo=f"Did you mean {named}?",
+        ) from None
+
+
+def _by_title(events: Artifact, title: str) -> tuple[str | None, list[str]]:
+    """The first item of this title, and titles that look like it where there is none."""
+    if not events.has("items.parquet"):
+        return None, []
+    table = events.read_table("items.parquet", ["item", "title"])
+    titles = table["title"].to_pylist()
+    for raw, one in zip(table["item"].to_pylist(), titles, strict=True):
+        if one.casefold() == title.casefold():
+            return raw, []
+    inside = [one for one in titles if title.casefold() in one.casefold()]
+    return None, inside[:3] or difflib.get_close_matches(title, titles, 3, 0.6)
+
+
+def _unit(vector_ND: torch.Tensor) -> torch.Tensor:
+    """Unit length; a zero vector stays zero and is near to nothing."""
+    return torch.nn.functional.normalize(vector_ND, dim=1, eps=1e-30)
+
+
+def _hits(found: Answers, base: float = 0.0) -> list[Hit]:
+    """Answers to the one query."""
+    rows, scores = found.rows[0], found.scores[0]
+    return [
+        Hit(raw, int(row), float(score) + base)
+        for raw, row, score in zip(found.ids[0], rows, scores, strict=False)
+    ]
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

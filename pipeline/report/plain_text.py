@@ -1,0 +1,147 @@
+"""The profile of a log as plain text, in 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from textwrap import wrap
+from typing import Any
+
+from embedmill.pipeline.report.activity import SIDES, SPANS
+from embedmill.pipeline.report.intake import DROPS
+from embedmill.pipeline.terminal import cut
+
+__all__ = ["lines"]
+
+WIDTH = 80
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+_BARS = 76  # of the line over time
+_EXAMPLES = 2  # of each reason
+_BAR = 18  # columns of the longest bar of a histogram
+
+
+def lines(data: Mapping[str, Any]) -> Iterator[str]:
+    """The text of what `profile.gather` gives."""
+    yield data["title"]
+    for note in data["notes"]:
+        yield from wrap(note, WIDTH, initial_indent="! ", subsequent_indent="  ")
+    yield from _rows(data)
+    yield from _days(data["log"].get("days"))
+    if all(side in data["log"] for side in SIDES):
+        yield from _ids(data["log"])
+    yield from _kept(data)
+    yield from _previous(data["log"].get("previous"))
+
+
+def _rows(data: Mapping[str, Any]) -> Iterator[str]:
+    """What became of the rows, and examples of bad lines."""
+    events = data["counters"]["events"]
+    whole, files = events["rows_in"], data["files"]
+    yield ""
+    outside = data["files_outside"]
+    rest = f", {outside:,} outside the days asked for" if outside else ""
+    yield f"rows       {whole:>13,}  in {files:,} file{'s' * (files != 1)}{rest}"
+    parts = [("events", ""), ("merged", "duplicates"), ("rejected", "")]
+    parts += [(name, why) for name, (_, why) in DROPS.items() if name in events]
+    for name, why in parts:
+        share = 100 * events[name] / whole
+        yield cut(f"  {name} {events[name]:>{21 - len(name)},} {share:>6.1f} %  {why}", WIDTH)
+    for one in data["rejects"]:
+        yield cut(f"    {one['reason']:<14} {one['count']:>10,}  {one['meaning']}", WIDTH)
+        for example in one["examples"][:_EXAMPLES]:
+            where = f"{example['file']}, line {example['line']:,}"
+            yield cut(f"      {where}: {example['raw']}", WIDTH)
+    if "late" in events:
+        yield f"  late     {events['late']:>13,}  of another day than their folder"
+
+
+def _days(days: Mapping[str, Any] | None) -> Iterator[str]:
+    if days is None:
+        return
+    yield ""
+    yield (
+        f"days       {days['first']} to {days['last']} (UTC): {days['days']:,}, "
+        f"{days['empty']:,} of them empty"
+    )
+    day, most = days["most"]
+    yield f"  events   {days['median']:,.0f} a day at the median, {most:,} at most ({day})"
+    bars = [count for _, count in days["bars"]]
+    per = -(-len(bars) // _BARS)
+    sums = [sum(bars[place : place + per]) for place in range(0, len(bars), per)]
+    span = days["span"] * per
+    yield f"  by {SPANS.get(span, f'{span} days')}"
+    yield f"  {''.join(_block(count, max(sums)) for count in sums)}"
+
+
+def _block(count: int, most: int) -> str:
+    """A block as high as the count; a blank for none at all."""
+    return _BLOCKS[-(-count * 8 // most)]
+
+
+def _ids(log: Mapping[str, Any]) -> Iterator[str]:
+    """Histograms by powers of two, and head and tail, users and items beside each other."""
+    yield ""
+    yield "events of one    users                            items"
+    found = {side: {least: ids for least, ids, _ in log[side]["octaves"]} for side in SIDES}
+    for least in sorted({least for one in found.values() for least in one}):
+        name = "1" if least == 1 else f"{least:,}-{2 * least - 1:,}"
+        bars = (_bar(found[side].get(least, 0), max(found[side].values())) for side in SIDES)
+        yield f"  {name:<13}  {'  '.join(bars)}".rstrip()
+    yield ""
+    yield f"head and tail            {'users':>13}   {'items':>13}"
+    rows: list[tuple[str, Sequence[str]]] = [
+        ("ids", [f"{log[s]['ids']:,}" for s in SIDES]),
+        ("events, median", [f"{log[s]['median']:,}" for s in SIDES]),
+        ("one event alone", [_percent(log[s]["once"] / log[s]["ids"]) for s in SIDES]),
+        ("events of the first", [_percent(log[s]["largest"]) for s in SIDES]),
+    ]
+    for place, (share, _) in enumerate(log["users"]["shares"]):
+        name = f"of the first {100 * share:g} %"
+        rows.append((name, [_percent(log[s]["shares"][place][1]) for s in SIDES]))
+    for name, (users, items) in rows:
+        yield f"  {name:<23}{users:>13}   {items:>13}"
+    for side in SIDES:
+        heaviest = log[side]["heaviest"]
+        first = ", ".join(f"{o.get('title') or o['id']}: {o['events']:,}" for o in heaviest)
+        yield cut(f"  most, {side:<7}{first}", WIDTH)
+
+
+def _bar(count: int, most: int) -> str:
+    return f"{count:>10,} {'█' * -(-count * _BAR // most):<{_BAR}}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _kept(data: Mapping[str, Any]) -> Iterator[str]:
+    """What the minimum counts keep, and how it is split."""
+    vocab, shards = (data["counters"].get(stage) for stage in ("vocab", "shards"))
+    if vocab is not None:
+        yield ""
+        share = _percent(vocab["events_kept"] / max(1, vocab["events_in"]))
+        yield f"vocab      {vocab['events_kept']:>13,}  events, {share}"
+        for side in SIDES:
+            minimum = data["log"].get(side, {}).get("minimum", 1)
+            least = f", of at least {minimum} events" if minimum > 1 else ""
+            yield f"  {side:<9}{vocab[f'{side}_live']:>13,}  with a row{least}"
+    if shards is None:
+        return
+    yield ""
+    whole = max(1, sum(shards[name] for name in ("train", "valid", "test")))
+    yield f"split      by shards.split = '{data['split']}'"
+    for name in ("train", "valid", "test"):
+        yield f"  {name:<9}{shards[name]:>13,}  {_percent(shards[name] / whole)}"
+    yield (
+        f"  cold     {shards['cold_users_test']:>13,}  users of test without a train event, "
+        f"and {shards['cold_items_test']:,} items"
+    )
+
+
+def _previous(previous: Mapping[str, Mapping[str, int]] | None) -> Iterator[str]:
+    if previous is None:
+        return
+    yield ""
+    yield f"previous run             {'users':>13}   {'items':>13}"
+    for key in ("before", "stayed", "gone", "new", "back", "now"):
+        users, items = (f"{previous[side][key]:,}" for side in SIDES)
+        yield f"  {key:<23}{users:>13}   {items:>13}"

@@ -1,0 +1,1 @@
+"""Storage, Parquet, artifacts, manifests and runs."""

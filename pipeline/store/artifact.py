@@ -1,0 +1,309 @@
+"""Artifacts and their manifests.
+
+An artifact is a stage's folder in a run. `manifest.json` is written last, once and
+exclusively: no manifest, the stage did not happen. Readers open only files that the manifest
+names; nobody lists a folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from embedmill import __version__
+from embedmill.pipeline.errors import ArtifactError
+from embedmill.pipeline.store import contracts
+from embedmill.pipeline.store.parquet import (
+    damaged,
+    missing,
+    parquet_batches,
+    parsing,
+    write_parquet,
+)
+from embedmill.pipeline.store.storage import ExistsError, HashingFile, Storage
+from embedmill.schemas.manifest import FileEntry, InputEntry, Manifest
+from embedmill.schemas.stages import STAGES
+
+__all__ = ["MANIFEST", "Artifact", "Writer", "entry_of", "read_manifest"]
+
+MANIFEST = "manifest.json"
+_CHUNK = 4 << 20
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished stage, for reading."""
+
+    stage: str
+    storage: Storage
+    manifest: Manifest
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Counts that the stage stated."""
+        return self.manifest.counters
+
+    @property
+    def readable(self) -> bool:
+        """Whether it was written to the version of its contract that this program knows."""
+        return self.manifest.version == STAGES[self.stage].version
+
+    def files(self, folder: str = "") -> list[FileEntry]:
+        """Entries below `folder` (or the file of that name), sorted by path."""
+        return sorted(
+            (
+                f
+                for f in self.manifest.files
+                if not folder or f.path == folder or f.path.startswith(f"{folder}/")
+            ),
+            key=lambda f: f.path,
+        )
+
+    def has(self, path: str) -> bool:
+        """Whether the manifest names the file."""
+        return any(f.path == path for f in self.manifest.files)
+
+    def url(self, path: str) -> str:
+        """Full URL of a file."""
+        return self.storage.url(path)
+
+    def open(self, path: str) -> BinaryIO:
+        """A file of the manifest, for reading.
+
+        Raises:
+            CorruptArtifactError: it is named but not there.
+        """
+        if not self.has(path):
+            raise ArtifactError(f"has no file '{path}'", where=self.storage.root)
+        with missing(self.url(path)):
+            return self.storage.open(path)
+
+    def read(self, path: str) -> bytes:
+        """All bytes of a file, checked against its sha256."""
+        entry = next((f for f in self.manifest.files if f.path == path), None)
+        if entry is None:
+            raise ArtifactError(f"has no file '{path}'", where=self.storage.root)
+        with missing(self.url(path)):
+            data = self.storage.read(path)
+        if hashlib.sha256(data).hexdigest() != entry.sha256:
+            raise damaged(self.storage.url(path))
+        return data
+
+    def check(self, path: str) -> None:
+        """Compare a file with its sha256, a piece at a time.
+
+        Raises:
+            CorruptArtifactError: it differs, or is missing.
+        """
+        self.open(path).close()
+        if any(self._wrong(entry) for entry in self.manifest.files if entry.path == path):
+            raise damaged(self.storage.url(path))
+
+    def read_json(self, path: str) -> Any:
+        """A JSON file, checked against its sha256."""
+        return json.loads(self.read(path))
+
+    def read_table(self, path: str, columns: list[str] | None = None) -> pa.Table:
+        """A Parquet file.
+
+        Raises:
+            CorruptArtifactError: it is missing or cannot be parsed.
+        """
+        with self.open(path) as raw, parsing(self.storage.url(path)):
+            return pq.read_table(raw, columns=columns, page_checksum_verification=True)
+
+    def batches(
+        self, path: str, rows: int = 1 << 16, columns: list[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """A Parquet file in pieces of at most `rows`; raises as `read_table`."""
+        if not self.has(path):
+            raise ArtifactError(f"has no file '{path}'", where=self.storage.root)
+        return parquet_batches(self.storage, path, rows=rows, columns=columns)
+
+    def read_tables(self, folder: str, columns: list[str] | None = None) -> pa.Table:
+        """All Parquet files below `folder`, in order of path, as one table."""
+        tables = [self.read_table(f.path, columns) for f in self.files(folder)]
+        if not tables:
+            raise ArtifactError(f"has no files below '{folder}'", where=self.storage.root)
+        return pa.concat_tables(tables)
+
+    def verify(self) -> Iterator[tuple[str, str]]:
+        """Re-read every file; yields (path, what is wrong) for each that differs."""
+        for entry in self.manifest.files:
+            wrong = self._wrong(entry)
+            if wrong:
+                yield entry.path, wrong
+
+    def _wrong(self, entry: FileEntry) -> str:
+        sha256, size = hashlib.sha256(), 0
+        try:
+            with self.storage.open(entry.path) as raw:
+                while chunk := raw.read(_CHUNK):
+                    sha256.update(chunk)
+                    size += len(chunk)
+        except FileNotFoundError:
+            return "is missing"
+        if size != entry.bytes:
+            return f"has {size:,} bytes, the manifest says {entry.bytes:,}"
+        if sha256.hexdigest() != entry.sha256:
+            return "differs from its sha256 in the manifest"
+        return ""
+
+
+@dataclass
+class Writer:
+    """An artifact in the making; `commit` seals it. Add files from one thread.
+
+    Each of `gauges` is read when it is sealed: figures for `measured`, such as the most memory
+    that was held.
+    """
+
+    stage: str
+    storage: Storage
+    fingerprint: str
+    config: dict[str, Any]
+    inputs: list[InputEntry]
+    sources: dict[str, Any]
+    started: float = field(default_factory=time.perf_counter)
+    entries: list[FileEntry] = field(default_factory=list)
+    gauges: list[Callable[[], Mapping[str, float]]] = field(default_factory=list)
+
+    def add(self, entries: Iterable[FileEntry]) -> None:
+        """Take in files that tasks wrote under `storage`."""
+        self.entries.extend(entries)
+
+    def write(self, path: str, data: bytes, *, volatile: bool = False) -> None:
+        """Write a whole file."""
+        with self.file(path, volatile=volatile) as out:
+            out.write(data)
+
+    def write_json(self, path: str, value: Any, *, volatile: bool = False) -> None:
+        """Write a JSON file, keys in order, numbers as they are."""
+        text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+        self.write(path, text.encode() + b"\n", volatile=volatile)
+
+    def write_table(self, path: str, table: pa.Table) -> None:
+        """Write a Parquet file, after checking its schema where the contract fixes one."""
+        self.add([write_parquet(self.storage, self.stage, path, table)])
+
+    @contextlib.contextmanager
+    def file(
+        self, path: str, *, rows: int | None = None, volatile: bool = False
+    ) -> Iterator[HashingFile]:
+        """A file for writing in order, taken into the manifest when the block ends."""
+        with self.storage.writer(path) as out:
+            yield out
+        self.add([entry_of(path, out, rows, volatile)])
+
+    def commit(
+        self,
+        counters: Mapping[str, int],
+        measured: Mapping[str, float] | None = None,
+        software: Mapping[str, str] | None = None,
+    ) -> Artifact:
+        """Check conservation and write the manifest: now the stage has happened.
+
+        Args:
+            counters: what the stage counted; the laws of `store.contracts` must hold.
+            measured: figures that depend on the machine (latencies); not in the content hash.
+            software: versions of what did the work, beside Python's and ours.
+
+        Raises:
+            ContractError: a law does not hold, or a path was written twice.
+        """
+        contracts.check_counters(self.stage, counters, self.storage.root)
+        contracts.check_files(self.stage, self.entries, counters, self.storage.root)
+        version = STAGES[self.stage].version
+        files = sorted(self.entries, key=lambda f: f.path)
+        seconds = time.perf_counter() - self.started
+        manifest = Manifest(
+            stage=self.stage,
+            contract=self.stage,
+            version=version,
+            fingerprint=self.fingerprint,
+            content=Manifest.content_hash(self.stage, version, files, dict(counters)),
+            config=self.config,
+            inputs=self.inputs,
+            sources=self.sources,
+            files=files,
+            counters=dict(sorted(counters.items())),
+            measured=self._measured(counters, seconds, measured or {}),
+            seconds=round(seconds, 3),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            software={
+                "embedmill": __version__,
+                "python": platform.python_version(),
+                **(software or {}),
+            },
+        )
+        data = manifest.model_dump_json(indent=1).encode() + b"\n"
+        try:
+            self.storage.create(MANIFEST, data)
+        except ExistsError:
+            self._agree(manifest, data)
+        return Artifact(self.stage, self.storage, manifest)
+
+    def _measured(
+        self, counters: Mapping[str, int], seconds: float, given: Mapping[str, float]
+    ) -> dict[str, float]:
+        """What is given, bytes written, rows a second, and what the gauges say."""
+        found: dict[str, float] = {"written_bytes": sum(f.bytes for f in self.entries)}
+        rows = sum(counters.get(name, 0) for name in STAGES[self.stage].rows)
+        if rows and seconds > 0:
+            found["rows_per_second"] = round(rows / seconds, 1)
+        for gauge in self.gauges:
+            found |= gauge()
+        return dict(sorted({**found, **given}.items()))
+
+    def _agree(self, ours: Manifest, data: bytes) -> None:
+        """Another process finished first: fine where its content is ours."""
+        theirs = read_manifest(self.storage)
+        if theirs is None or theirs.content != ours.content:
+            raise ArtifactError(
+                "another process finished this stage first, with other content",
+                where=self.storage.root,
+                todo="Run `embedmill status` to see it; give each run its own run.name",
+            )
+        # Times differ from process to process, and ours may lie over theirs by now.
+        if next(Artifact(self.stage, self.storage, theirs).verify(), None):
+            self.storage.write(MANIFEST, data)
+
+
+def entry_of(
+    path: str, out: HashingFile, rows: int | None = None, volatile: bool = False
+) -> FileEntry:
+    """The manifest's entry for a file that was just written."""
+    return FileEntry(path=path, bytes=out.bytes, sha256=out.sha256, rows=rows, volatile=volatile)
+
+
+def read_manifest(storage: Storage) -> Manifest | None:
+    """The manifest in an artifact's folder, or None where the stage has not finished.
+
+    Raises:
+        CorruptArtifactError: it is not what was written.
+    """
+    try:
+        data = storage.read(MANIFEST)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        manifest = Manifest.model_validate_json(data)
+    except ValidationError:
+        raise damaged(storage.url(MANIFEST)) from None
+    expected = Manifest.content_hash(
+        manifest.contract, manifest.version, manifest.files, manifest.counters
+    )
+    if manifest.content != expected:
+        raise damaged(storage.url(MANIFEST))
+    return manifest

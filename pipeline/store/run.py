@@ -1,0 +1,261 @@
+"""Runs and the pointer to the last good one.
+
+A run is one folder, `<root>/<name>/`, with an artifact per stage; `<root>/published.json`
+names the last run that passed its gates.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from embedmill.pipeline.config import Config, parse, stage_fields
+from embedmill.pipeline.errors import CorruptArtifactError, MissingArtifactError, StaleArtifactError
+from embedmill.pipeline.store.artifact import MANIFEST, Artifact, Writer, read_manifest
+from embedmill.pipeline.store.storage import Storage
+from embedmill.schemas.manifest import InputEntry, Manifest, digest
+from embedmill.schemas.stages import STAGES
+
+__all__ = [
+    "CONTINUES",
+    "Run",
+    "find_run",
+    "is_published",
+    "open_run",
+    "publish",
+    "published",
+    "save_config",
+]
+
+PUBLISHED = "published.json"
+CONTINUES = "continues"  # in the pointer: the run whose rows of ids the published one kept
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder and its config."""
+
+    config: Config
+
+    @property
+    def storage(self) -> Storage:
+        """The run's folder."""
+        return Storage(f"{self.config.run.root.rstrip('/')}/{self.config.run.name}")
+
+    def manifest(self, stage: str) -> Manifest | None:
+        """The stage's manifest, or None where it has not finished."""
+        return read_manifest(self.storage.at(stage))
+
+    def artifact(self, stage: str) -> Artifact:
+        """A finished stage.
+
+        Raises:
+            MissingArtifactError: it has not finished.
+            StaleArtifactError: it was written to another version of its contract.
+        """
+        found = self.find(stage)
+        if found is None:
+            raise MissingArtifactError(
+                f"stage '{stage}' has not finished",
+                where=self.storage.root,
+                todo=f"Run `embedmill run` on its config first, up to '{stage}'",
+            )
+        if not found.readable:
+            raise StaleArtifactError(
+                f"stage '{stage}' has version {found.manifest.version} of its contract, this "
+                f"program reads {STAGES[stage].version}",
+                where=self.storage.root,
+                todo="Run its config again with --rebuild, or use the release that wrote it",
+            )
+        return found
+
+    def find(self, stage: str) -> Artifact | None:
+        """The stage's artifact, or None where it has not finished."""
+        manifest = self.manifest(stage)
+        return None if manifest is None else Artifact(stage, self.storage.at(stage), manifest)
+
+    def fields(self, stage: str) -> dict[str, Any]:
+        """Flat config fields that shape the stage's artifact."""
+        return stage_fields(self.config, STAGES[stage].fields)
+
+    def writer(self, stage: str, sources: Mapping[str, Any] | None = None) -> Writer:
+        """A writer for the stage; its inputs must have finished.
+
+        Args:
+            stage: the stage.
+            sources: stamps of raw files, for stages that read them.
+        """
+        inputs = [
+            InputEntry(stage=name, content=_seen(self.artifact(name).manifest, stage))
+            for name in STAGES[stage].inputs
+        ]
+        config, stamps = self.fields(stage), dict(sources or {})
+        return Writer(
+            stage=stage,
+            storage=self.storage.at(stage),
+            fingerprint=_fingerprint(stage, config, inputs, stamps),
+            config=config,
+            inputs=inputs,
+            sources=stamps,
+        )
+
+    def up_to_date(self, stage: str, sources: Mapping[str, Any] | None = None) -> bool:
+        """Whether the stage has finished with this very config and these inputs.
+
+        Raises:
+            StaleArtifactError: it has finished with others; names what changed.
+        """
+        manifest = self.manifest(stage)
+        if manifest is None:
+            return False
+        writer = self.writer(stage, sources)
+        if manifest.fingerprint == writer.fingerprint:
+            return True
+        raise StaleArtifactError(
+            f"stage '{stage}' is stale: {_changed(manifest, writer)}",
+            where=self.storage.root,
+            todo=f"Run again with --rebuild to build '{stage}' and what follows anew, "
+            "or give the run another run.name",
+        )
+
+    def discard(self, stage: str) -> None:
+        """Undo a stage: its manifest first, then the files it named."""
+        storage = self.storage.at(stage)
+        try:
+            manifest = self.manifest(stage)
+        except CorruptArtifactError:
+            manifest = None  # a damaged manifest names no files that can be trusted
+        storage.remove(MANIFEST)
+        if manifest is None:
+            return
+        for entry in manifest.files:
+            storage.remove(entry.path)
+
+
+def publish(run: Run) -> None:
+    """Point `<root>/published.json` at the run. Its gates must have been checked."""
+    contents = {stage: run.artifact(stage).manifest.content for stage in STAGES}
+    vocab = run.artifact("vocab")
+    value = {
+        "format": 1,
+        "run": run.config.run.name,
+        **(vocab.read_json("previous.json") if vocab.has("previous.json") else {}),
+        "content": digest(contents),
+        "stages": contents,
+        "published": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    Storage(run.config.run.root).write(PUBLISHED, json.dumps(value, indent=1).encode() + b"\n")
+
+
+def is_published(run: Run) -> bool:
+    """Whether the pointer names this very run, or one that was published after it was built."""
+    pointer = published(run.config.run.root)
+    built = run.artifact("report").manifest.created
+    return pointer is not None and str(pointer.get("published", "")) >= built
+
+
+def published(root: str) -> dict[str, Any] | None:
+    """What `<root>/published.json` says, or None where nothing was published."""
+    try:
+        value = json.loads(Storage(root).read(PUBLISHED))
+    except FileNotFoundError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def open_run(folder: str) -> Run:
+    """The run at `folder`, with the config that its driver stored there.
+
+    Raises:
+        MissingArtifactError: there is no run.
+    """
+    folder = folder.rstrip("/")
+    try:
+        tree = json.loads(Storage(folder).read("config.json"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise MissingArtifactError(
+            "no run here", where=folder, todo="Give the folder that `embedmill run` wrote"
+        ) from None
+    root, _, name = folder.rpartition("/")
+    tree["run"] |= {"root": root or ".", "name": name}
+    return Run(parse(tree, where=f"{folder}/config.json"))
+
+
+def find_run(url: str) -> Run:
+    """The run at `url`, or the one that is published there.
+
+    Raises:
+        MissingArtifactError: neither is there.
+        CorruptArtifactError: `published.json` is damaged.
+        StaleArtifactError: the published run was built anew since, and has not passed its gates.
+    """
+    storage = Storage(url.rstrip("/") or "/")
+    if storage.exists("config.json"):
+        return open_run(url)
+    try:
+        pointer = published(url)
+        name, content = (pointer["run"], pointer["stages"]["index"]) if pointer else ("", "")
+    except (ValueError, KeyError, TypeError):
+        raise CorruptArtifactError(
+            "does not say which run is published",
+            where=storage.url(PUBLISHED),
+            todo="Run its config again to publish it anew",
+        ) from None
+    if not name:
+        raise MissingArtifactError(
+            "no run here, and nothing published",
+            where=url,
+            todo="Give the folder that `embedmill run` wrote, or run.root of its config",
+        )
+    run = open_run(storage.url(str(name)))
+    if run.artifact("index").manifest.content != content:
+        raise StaleArtifactError(
+            "was built anew after it was published, and has not passed its gates since",
+            where=run.storage.root,
+            todo="Run its config to the end, or give the run's own folder to read it as it is",
+        )
+    return run
+
+
+def save_config(run: Run) -> None:
+    """Store the run's resolved config beside its artifacts, for readers."""
+    text = run.config.model_dump_json(indent=1)
+    run.storage.write("config.json", text.encode() + b"\n")
+
+
+def _seen(manifest: Manifest, reader: str) -> str:
+    """The content hash of what a stage sees of its input.
+
+    Lines that were bad, or came twice and were merged, are nothing to those that read the
+    events: only the report tells of them.
+    """
+    if manifest.stage != "events" or reader == "report":
+        return manifest.content
+    files = [file for file in manifest.files if not file.path.startswith("rejects/")]
+    return Manifest.content_hash(manifest.contract, manifest.version, files, {})
+
+
+def _fingerprint(
+    stage: str, config: dict[str, Any], inputs: list[InputEntry], sources: dict[str, Any]
+) -> str:
+    return digest([stage, STAGES[stage].version, config, [i.model_dump() for i in inputs], sources])
+
+
+def _changed(manifest: Manifest, writer: Writer) -> str:
+    """The first difference between what a stage was built from and what is asked now."""
+    then, now = manifest.config, writer.config
+    for key in sorted(then.keys() | now.keys()):
+        if then.get(key) != now.get(key):
+            return f"{key} was {json.dumps(then.get(key))}, is now {json.dumps(now.get(key))}"
+    before = {i.stage: i.content for i in manifest.inputs}
+    for entry in writer.inputs:
+        if before.get(entry.stage) != entry.content:
+            return f"its input '{entry.stage}' has changed"
+    for key in sorted(manifest.sources.keys() | writer.sources.keys()):
+        if manifest.sources.get(key) != writer.sources.get(key):
+            return f"its source {key} has changed"
+    ours = STAGES[writer.stage].version
+    return f"its contract is version {manifest.version}, this program writes {ours}"

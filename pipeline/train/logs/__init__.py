@@ -1,0 +1,1 @@
+"""The training log: step records, phase times, trackers."""

@@ -1,0 +1,1 @@
+"""What is optimised: the objectives by name, and their regularisation."""

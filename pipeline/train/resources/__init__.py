@@ -1,0 +1,1 @@
+"""Memory, disk and cores: what is available, what a training needs, and running out."""

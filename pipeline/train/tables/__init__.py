@@ -1,0 +1,1 @@
+"""Embedding tables sharded over workers: lookup, placement, optimizers, checkpoints."""
