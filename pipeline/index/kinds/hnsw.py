@@ -43,8 +43,8 @@ class Hnsw(Index):
 
     The inner product is no distance. Links by the distance of items with one coordinate more,
     which makes all lengths equal (Bachrach et al., RecSys 2014), were tried twice and found
-    less on all but one set; see DECISIONS.md. Where lengths are so uneven that walks end
-    among the long items, kinds with lists keep the promise.
+    less on all but one set (docs/decisions/0032-graph-indexes.md). Where lengths are so uneven
+    that walks end among the long items, kinds with lists keep the promise.
     """
 
     knob = "ef_search"
