@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from commands import Cli
 
 import embedmill.pipeline.prepare  # sets what gRPC reads when a test's module imports it
 from embedmill.jobs import cli
+from tests.support.commands import Cli
 
 
 def java_problem() -> str:

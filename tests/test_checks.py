@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from worlds import PlantedWorld, config
 
 from embedmill.jobs.all import run_line
 from embedmill.pipeline.errors import ConfigError
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.terminal import Terminal
+from tests.support.worlds import PlantedWorld, config
 
 
 @pytest.mark.parametrize(

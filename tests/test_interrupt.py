@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
-from worlds import config_tree, laid
 
 from embedmill.pipeline.config import parse, to_toml
+from tests.support.worlds import config_tree, laid
 
 EVENTS = 200_000  # so many that a data stage lasts
 SAID = "embedmill: interrupted; finished stages are kept, run the same command again to go on"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from kill_stages import kill_each
-from worlds import PlantedWorld, config_tree, laid
 
 from embedmill.pipeline.config import parse, to_toml
 from embedmill.schemas.stages import STAGES
+from tests.support.kill_stages import kill_each
+from tests.support.worlds import PlantedWorld, config_tree, laid
 
 
 @pytest.mark.ray

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import pytest
-from worlds import config
 
 from embedmill.jobs.launch import Job, exit_code, run_stage
 from embedmill.pipeline.errors import (
@@ -21,6 +20,7 @@ from embedmill.pipeline.log import Progress
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.terminal import Terminal
+from tests.support.worlds import config
 
 NONE = {"rows_in": 0, "events": 0, "rejected": 0, "merged": 0}
 

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Cli
-from worlds import PlantedWorld, config_tree, laid
 
 from embedmill.jobs.all import run_line
 from embedmill.pipeline.config import Config, parse, to_toml
@@ -19,6 +17,8 @@ from embedmill.pipeline.store import contracts
 from embedmill.pipeline.store.run import Run, open_run, published
 from embedmill.pipeline.terminal import Terminal
 from embedmill.schemas.stages import STAGES
+from tests.support.commands import Cli
+from tests.support.worlds import PlantedWorld, config_tree, laid
 
 WORLD = PlantedWorld()
 

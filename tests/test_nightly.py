@@ -7,8 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from commands import Cli
-from worlds import PlantedWorld, config_tree, laid
 
 from embedmill.jobs.all import run_line
 from embedmill.pipeline.config import parse
@@ -17,6 +15,8 @@ from embedmill.pipeline.store.run import Run, published
 from embedmill.pipeline.terminal import Terminal
 from embedmill.pipeline.views.vectors import Vectors
 from embedmill.schemas.stages import STAGES
+from tests.support.commands import Cli
+from tests.support.worlds import PlantedWorld, config_tree, laid
 
 WORLD = PlantedWorld()
 GONE = {"i0", "i1", "i2", "i3", "u5"}

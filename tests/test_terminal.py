@@ -3,10 +3,10 @@ from __future__ import annotations
 import io
 
 import pytest
-from worlds import config
 
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.terminal import Terminal, duration, progress_line, si
+from tests.support.worlds import config
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import worlds
 import yaml
 
 from embedmill.pipeline.config import to_toml
 from embedmill.pipeline.store.run import open_run
 from embedmill.schemas.stages import STAGES
+from tests.support import worlds
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "docker"

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from worlds import config
 
 from embedmill.pipeline.config import Config
 from embedmill.pipeline.errors import ConfigError
 from embedmill.pipeline.evaluate import check_gates, judge, metric_names
+from tests.support.worlds import config
 
 
 def gated(objective: str = "softmax", **gates: Mapping[str, float]) -> Config:

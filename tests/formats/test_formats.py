@@ -15,10 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import Cli
-from loaders import READERS, Read
-from planted import Planted, clusters, finished
-from postgres import Postgres, postgres
 
 from embedmill.pipeline.errors import ConfigError, InputError, MachineError
 from embedmill.pipeline.formats import (
@@ -35,6 +31,10 @@ from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage
 from embedmill.pipeline.views.vectors import Vectors
+from tests.support.commands import Cli
+from tests.support.format_loaders import READERS, Read
+from tests.support.planted import Planted, clusters, finished
+from tests.support.postgres import Postgres, postgres
 
 AWKWARD = [
     "tab\there", "line\nbreak", "return\rhere", 'q"uote', "it's", "a b", " spaced ", "новый",

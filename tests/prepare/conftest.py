@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql.connect.dataframe import DataFrame
-from tracing import Traced
 
 from embedmill.pipeline.prepare.engine.connection import open_session
+from tests.support.tracing import Traced
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_world import ReportWorld, build
 
 from embedmill.pipeline.store.run import Run
+from tests.support.report_world import ReportWorld, build
 
 
 @pytest.fixture

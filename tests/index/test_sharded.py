@@ -1,0 +1,359 @@
+"""An index in shards: the same answers as in one piece, whoever builds it; every id once."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from embedmill.jobs import export as export_job
+from embedmill.pipeline import index as index_room
+from embedmill.pipeline.config import IndexConfig
+from embedmill.pipeline.errors import (
+    ConfigError,
+    ContractError,
+    CorruptArtifactError,
+    InputError,
+    MachineError,
+    PromiseError,
+)
+from embedmill.pipeline.export import stage
+from embedmill.pipeline.index import LAUNCHERS, Pool, open_index
+from embedmill.pipeline.index.kinds import kind_of
+from embedmill.pipeline.index.measure import truth_of
+from embedmill.pipeline.index.sharded import build
+from embedmill.pipeline.index.sharded import catalogue as parts
+from embedmill.pipeline.index.sharded.catalogue import Catalogue, grouped, truths_of
+from embedmill.pipeline.index.sharded.index_shards import check_places, kind_with_lists, learned
+from embedmill.pipeline.index.sharded.kmeans import Turn, learn_lists
+from embedmill.pipeline.index.sharded.sample import draw
+from embedmill.pipeline.index.sharded.sharded_index import Sharded
+from embedmill.pipeline.index.sharded.task_pool import inline, processes
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.views import vectors
+from embedmill.pipeline.views.vectors import Vectors, to_matrix
+from tests.support.planted import Planted, clusters
+from tests.support.worlds import config
+
+Floats = npt.NDArray[np.float32]
+ITEMS, PART = 1300, 128
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of few rows: eleven parts."""
+    for module in (stage, vectors, parts, build):
+        monkeypatch.setattr(module, "RANGE", PART)
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[Pool]:
+    with processes(IndexConfig(workers=2)) as pool:
+        yield pool
+
+
+def world(**changes: Any) -> Planted:
+    made = clusters(users=60, items=ITEMS, count=5, dim=8)
+    return dataclasses.replace(made, **{"model": {"similarity": "dot"}, **changes})
+
+
+def exported(root: Path, made: Planted | None = None, **index: Any) -> Run:
+    run = (made or world()).store(root, index={"shards": 4, "launcher": "inline", **index})
+    export_job.build(run, run.writer("export"), Quiet())
+    return run
+
+
+def built(run: Run, pool: Pool | None = None) -> Artifact:
+    def given(config: IndexConfig) -> AbstractContextManager[Pool]:
+        return contextlib.nullcontext(pool) if pool else inline(config)
+
+    index_room.build(run, run.writer("index"), Quiet(), {**LAUNCHERS, "inline": given})
+    return run.artifact("index")
+
+
+def catalogue_of(run: Run) -> Catalogue:
+    return Catalogue.of(Vectors.of(run.artifact("export"), "items"))
+
+
+def test_exact_search_in_shards_is_exact_search(tmp_path: Path) -> None:
+    retired = frozenset(f"i{i}" for i in (0, 5, *range(PART, 2 * PART), 700))
+    made = world(retired=retired)
+    whole, cut = (
+        built(exported(tmp_path / name, made, kind="flat", shards=shards))
+        for name, shards in (("whole", 1), ("cut", 4))
+    )
+    assert whole.has("items.faiss")
+    spec = cut.read_json("spec.json")
+    assert [one["path"] for one in spec["shards"]] == [
+        f"items-flat-0-0000{i}.faiss" for i in range(4)
+    ]
+    assert sum(one["items"] for one in spec["shards"]) == ITEMS - len(retired)
+    assert cut.counters["indexed"] + cut.counters["not_live"] == cut.counters["items_in"] == ITEMS
+    for k in (1, 10, ITEMS + 5):
+        for one, other in zip(
+            open_index(whole).search(made.user_ND, k),
+            open_index(cut).search(made.user_ND, k),
+            strict=True,
+        ):
+            assert np.array_equal(one, other)
+    row_N = open_index(cut).row_N
+    assert open_index(cut).ids(row_N) == [f"i{row}" for row in row_N.tolist()]
+    assert not cut.storage.exists("scratch/centroids-0.npy")
+
+
+@pytest.mark.parametrize("kind", ["fastscan", "ivfsq8", "opqivfpq", "hnsw"])
+def test_two_workers_write_the_bytes_of_one(tmp_path: Path, kind: str, workers: Pool) -> None:
+    one, two = (
+        built(exported(tmp_path / name, kind=kind), pool)
+        for name, pool in (("one", None), ("two", workers))
+    )
+    assert one.manifest.content == two.manifest.content
+    assert len(one.read_json("spec.json")["shards"]) == 4
+
+
+@pytest.mark.parametrize("kind", ["ivfflat", "ivfsq8", "ivfpq"])
+def test_lists_in_shards_find_what_whole_lists_do(tmp_path: Path, kind: str) -> None:
+    run = exported(tmp_path, kind=kind)
+    index = open_index(built(run)).index
+    assert isinstance(index, Sharded)
+    catalogue = catalogue_of(run)
+    with inline(IndexConfig()) as pool:
+        drawn = draw(catalogue, pool, 1 << 16, run.config.run.seed, run.storage.at("again"))
+        cls = kind_with_lists(kind)
+        assert cls is not None
+        engine = learned(cls, index.parameters, run.config.run.seed, drawn, pool)
+    ivf = faiss.extract_index_ivf(engine)
+    by_product = ivf.quantizer
+    by_distance = faiss.IndexFlatL2(8)
+    by_distance.add(by_product.reconstruct_n(0, by_product.ntotal))
+    ivf.quantizer = by_distance
+    engine.add(world().item_ND)
+    ivf.quantizer = by_product
+    whole = cls(engine, index.parameters)
+    for setting in (3, 8, 20):  # with fewer a small shard takes three lists anyway
+        for one, other in zip(
+            whole.search(world().user_ND, 10, setting),
+            index.search(world().user_ND, 10, setting),
+            strict=True,
+        ):
+            assert np.array_equal(one, other)
+
+
+def test_a_promise_is_kept_over_all_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedmill.pipeline.index.selection.select._TRIFLE", 0.0)
+    draw_ = np.random.default_rng(5)
+    made = world(item_ND=draw_.standard_normal((ITEMS, 8)).astype(np.float32))
+    run = exported(tmp_path, made, kind="auto", recall_at_10=0.6)
+    art = built(run)
+    spec, told = art.read_json("spec.json"), art.read_json("recall.json")
+    assert told["promise"]["verified"]["low"] >= 0.6
+    assert spec["parameters"] == open_index(art).index.parameters
+    assert abs(spec["estimate"] - spec["bytes"]) <= 0.1 * spec["bytes"] + 4 * 4096
+    # Files of other candidates are gone; the recall is that of the vectors themselves.
+    on_disk = {path.name for path in (tmp_path / "tiny" / "index").glob("*.faiss")}
+    assert on_disk == {one["path"] for one in spec["shards"]}
+    index = open_index(art)
+    with pytest.raises(PromiseError, match="not enough for 1,300 items"):
+        built(exported(tmp_path / "little", made, kind="auto", max_bytes=100))
+    assert index.items == ITEMS
+
+
+def test_truths_by_part_are_those_of_all_items(tmp_path: Path) -> None:
+    run, user_ND = exported(tmp_path), world().user_ND
+    with inline(IndexConfig()) as pool:
+        found = truths_of(catalogue_of(run), pool, [user_ND[:7], user_ND[7:]], 10)
+    whole = truth_of(user_ND, world().item_ND)
+    assert np.allclose(np.concatenate([one.least_B for one in found]), whole.least_B)
+    answers = np.random.default_rng(0).integers(-1, ITEMS, (60, 10))
+    answers[:, 0] = found_rows = np.concatenate([one.place_BM[:, 0] for one in found])
+    assert (found_rows >= 0).all()
+    empty = np.empty((0, 8), np.float32)
+    right = np.concatenate([found[0].right(answers[:7], empty), found[1].right(answers[7:], empty)])
+    assert np.array_equal(right, whole.right(answers, world().item_ND))
+    assert right[:, 0].all()
+
+
+def test_items_that_are_all_alike_are_all_right(tmp_path: Path) -> None:
+    made = world(item_ND=np.ones((ITEMS, 8), np.float32))
+    art = built(exported(tmp_path, made, kind="ivfflat"))
+    assert art.read_json("recall.json")["recall@10"] == 1.0
+
+
+def test_k_means_finds_planted_centres(tmp_path: Path) -> None:
+    catalogue = catalogue_of(exported(tmp_path))
+    with inline(IndexConfig()) as pool:
+        drawn = draw(catalogue, pool, ITEMS, 1, Run(config(tmp_path, "x")).storage)
+        assert drawn.drawn == ITEMS
+        assert np.array_equal(drawn.extreme_RD.max(axis=0), world().item_ND.max(axis=0))
+        assert np.array_equal(drawn.extreme_RD.min(axis=0), world().item_ND.min(axis=0))
+        centre_LD = learn_lists(pool, drawn, 40, Turn())
+    item_ND = world().item_ND
+    near_N = ((item_ND[:, None] - centre_LD[None]) ** 2).sum(axis=2)
+    # Lists do not mix the five clusters, and every list has an item.
+    owner = near_N.argmin(axis=1)
+    assert len(np.unique(owner)) == 40
+    assert all(len(set((np.flatnonzero(owner == one) % 5).tolist())) == 1 for one in range(40))
+
+
+@pytest.mark.parametrize("ids", [[0, 1, 1, 3], [0, 1, 2, 4], [0, 1, 2]])
+def test_every_place_once_or_not_at_all(ids: list[int]) -> None:
+    draw_ = np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)
+    quantizer = faiss.IndexFlatIP(4)
+    engine = faiss.IndexIVFFlat(quantizer, 4, 1, faiss.METRIC_INNER_PRODUCT)
+    engine.train(draw_)
+    engine.add_with_ids(draw_[: len(ids)], np.array(ids))
+    with pytest.raises(ContractError, match="places"):
+        check_places(engine, 4, "here")
+    engine.reset()
+    engine.add_with_ids(draw_, np.array([2, 0, 3, 1]))
+    assert check_places(engine, 4, "here") == 4
+
+
+def test_a_shard_with_nothing_near_is_not_searched_through(tmp_path: Path) -> None:
+    """Items sorted by cluster: most shards have nothing in the lists near a query."""
+    made = world()
+    item_ND = made.item_ND[np.argsort(np.arange(ITEMS) % 5, kind="stable")]
+    art = built(exported(tmp_path, dataclasses.replace(made, item_ND=item_ND), kind="ivfflat"))
+    index = open_index(art).index
+    assert isinstance(index, Sharded)
+    glanced = [shard.glance(made.user_ND, 10, 1)[1] for shard in index.shards]
+    assert sum((rows < 0).all() for rows in np.concatenate(glanced)) > 0
+    assert (index.search(made.user_ND, 10, 1)[1] >= 0).all()
+    everything = index.search(made.user_ND, ITEMS, 1)[1]
+    assert (np.sort(everything, axis=1) == np.arange(ITEMS)).all()
+
+
+def test_parts_are_cut_evenly() -> None:
+    every = [parts.Part(n, n * 10, n * 10, size) for n, size in enumerate((10, 1, 9, 10, 10, 2))]
+    assert [[p.number for p in group] for group in grouped(every, 3)] == [[0, 1, 2], [3], [4, 5]]
+    assert [len(group) for group in grouped(every, 100)] == [1] * 6
+    assert [len(group) for group in grouped(every, 1)] == [6]
+
+
+def test_fewer_items_than_lists(tmp_path: Path) -> None:
+    art = built(exported(tmp_path, kind="ivfflat", ivf={"lists": 100_000}))
+    assert art.read_json("spec.json")["parameters"]["lists"] == ITEMS // 39
+
+
+def test_vectors_that_are_not_finite(tmp_path: Path) -> None:
+    run = exported(tmp_path, kind="ivfflat")
+    for row in (200, 900):
+        path = tmp_path / "tiny" / "export" / f"items/part-{row // PART:05d}.parquet"
+        table = pq.read_table(path)
+        vector_ND = to_matrix(table["vector"], 8)
+        vector_ND[row % PART, 3] = np.nan
+        column = pa.FixedSizeListArray.from_arrays(
+            pa.array(vector_ND.reshape(-1)), type=table.schema.field("vector").type
+        )
+        place = table.schema.get_field_index("vector")
+        pq.write_table(table.set_column(place, table.schema.field(place), column), path)
+    with pytest.raises(InputError, match=r"2 of 1,300 vectors \(items\) .* first in row 200"):
+        built(run)
+    assert run.find("index") is None
+
+
+def test_no_live_items(tmp_path: Path) -> None:
+    retired = frozenset(f"i{i}" for i in range(ITEMS))
+    with pytest.raises(InputError, match="no items to index"):
+        built(exported(tmp_path, world(retired=retired), kind="flat"))
+
+
+def _die(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def _fail(number: int) -> int:
+    if number == 3:
+        raise InputError("bad", where="part 3")
+    return number
+
+
+def test_a_worker_that_is_killed_ends_the_build() -> None:
+    with (
+        pytest.raises(MachineError, match=r"ended from outside.*Lower index\.workers"),
+        processes(IndexConfig(workers=1)) as pool,
+    ):
+        list(pool.map(_die, range(5)))
+
+
+def test_an_error_of_a_task_is_an_error_here(workers: Pool) -> None:
+    with pytest.raises(InputError, match="part 3: bad"):
+        list(workers.map(_fail, range(9)))
+    assert list(workers.map(_fail, [5, 4, 6])) == [5, 4, 6]
+
+
+def test_a_disk_that_fills(tmp_path: Path) -> None:
+    run = exported(tmp_path, kind="flat")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8000, before[1]))
+    try:
+        with pytest.raises(MachineError):
+            built(run)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert run.find("index") is None
+    built(run)
+
+
+def test_a_shard_that_was_changed_is_not_read(tmp_path: Path) -> None:
+    art = built(exported(tmp_path, kind="ivfflat"))
+    path = tmp_path / "tiny" / "index" / "items-ivfflat-0-00002.faiss"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CorruptArtifactError):
+        open_index(art)
+
+
+def test_memory_is_of_one_process() -> None:
+    with pytest.raises(ConfigError, match=r"index\.launcher: memory:// lives in one process"):
+        config("memory://x", "log.tsv", index={"shards": 2})
+
+
+@pytest.mark.ray
+def test_ray_tasks_write_the_same_bytes_and_begin_again(tmp_path: Path) -> None:
+    from embedmill.jobs.ray_tasks import ray_tasks
+
+    mark = tmp_path / "died"
+
+    def fail(number: int) -> int:
+        if number == 3:
+            raise InputError("bad", where="part 3")
+        return number
+
+    def die_once(number: int) -> int:
+        if number == 3 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    here = built(exported(tmp_path / "here", kind="fastscan"))
+    with ray_tasks(IndexConfig(workers=2)) as pool:
+        there = built(exported(tmp_path / "there", kind="fastscan"), pool)
+        assert there.manifest.content == here.manifest.content
+        with pytest.raises(InputError, match="part 3: bad"):
+            list(pool.map(fail, range(5)))
+        assert list(pool.map(die_once, range(5))) == list(range(5))
+    assert mark.exists()
+
+
+def test_kinds_with_lists() -> None:
+    assert kind_with_lists("flat") is None
+    assert kind_with_lists("fastscan") is kind_of("fastscan")

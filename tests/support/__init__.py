@@ -1,0 +1,1 @@
+"""Planted worlds, artifacts written by hand, servers and clusters that tests share."""

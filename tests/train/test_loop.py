@@ -1,0 +1,123 @@
+"""The loop: the same tables for any number of workers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from embedmill.pipeline import train
+from embedmill.pipeline.errors import ConfigError
+from embedmill.pipeline.log import Quiet
+from tests.support.ranks import run_ranks
+from tests.support.stored import planted
+from tests.support.trained import EVERY, run_of, tables, train_rank
+from tests.support.worlds import PlantedWorld
+
+
+@pytest.mark.parametrize("objective", EVERY)
+def test_one_two_and_three_workers_train_the_same_tables(objective: str, tmp_path: Path) -> None:
+    one = run_of(tmp_path / "1", objective)
+    train.build(one, one.writer("train"), Quiet())
+    history = one.artifact("train").read_json("history.json")
+    for world in (2, 3):
+        run = run_of(tmp_path / str(world), objective)
+        answers = run_ranks(train_rank, world, tmp_path, run, 0)
+        for outcome in answers:
+            assert isinstance(outcome, train.Outcome), outcome
+        assert len({json.dumps([f.model_dump() for f in a.files]) for a in answers}) == 1
+        assert answers[0].best_epoch == one.manifest("train").counters["best_epoch"]  # type: ignore[union-attr]
+        for ours, theirs in zip(answers[0].history, history, strict=True):
+            assert ours == pytest.approx(theirs, abs=1e-4)
+        expected = tables(one)
+        for name, got in tables(run).items():
+            torch.testing.assert_close(got, expected[name], rtol=1e-3, atol=1e-4)
+
+
+def test_early_stop_keeps_the_best_epoch(tmp_path: Path) -> None:
+    settings = {"batch_size": 40, "dim": 32, "optimizer": "adagrad", "learning_rate": 0.5,
+                "schedule": "constant"}  # fmt: skip
+    run = planted(tmp_path, train={**settings, "epochs": 60, "patience": 2})
+    train.build(run, run.writer("train"), Quiet())
+    artifact = run.artifact("train")
+    history = artifact.read_json("history.json")
+    best = max(history, key=lambda e: (e["ndcg@10"], -e["epoch"]))["epoch"]
+    model = artifact.read_json("model.json")
+    assert (model["best_epoch"], model["metric"]) == (best, "ndcg@10")
+    assert len(history) == best + 2 < 60
+    shorter = planted(tmp_path / "s", train={**settings, "epochs": best, "patience": 0})
+    train.build(shorter, shorter.writer("train"), Quiet())
+    for name, table in tables(shorter).items():
+        assert torch.equal(table, tables(run)[name])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"objective": "softmax"},
+        {"objective": "bpr", "learning_rate": 0.3},
+        {"objective": "ccl", "ccl": {"margin": 0.2, "negative_weight": 4.0}},
+        {"objective": "ials", "dim": 4, "ials": {"unobserved_weight": 0.1}},
+    ],
+    ids=lambda changes: changes["objective"],
+)
+def test_learns_the_planted_clusters(changes: dict[str, Any], tmp_path: Path) -> None:
+    world = PlantedWorld(users=120, items=40, clusters=4, events_per_user=9)
+    run = planted(tmp_path, world, train={"epochs": 25, "dim": 16, "batch_size": 64, **changes})
+    train.build(run, run.writer("train"), Quiet())
+    items = torch.nn.functional.normalize(tables(run)["items"])
+    near = (items @ items.T - 2 * torch.eye(40)).topk(5).indices % world.clusters
+    assert float((near == torch.arange(40)[:, None] % world.clusters).float().mean()) > 0.9
+
+
+def test_ratings_beat_their_mean(tmp_path: Path) -> None:
+    world = PlantedWorld(users=120, items=40, stray=0.3)
+    settings = {"objective": "rating", "dim": 4, "epochs": 40, "l2": 0.1, "init_scale": 0.1}
+    run = planted(tmp_path, world, train=settings)
+    train.build(run, run.writer("train"), Quiet())
+    history = run.artifact("train").read_json("history.json")
+    model = run.artifact("train").read_json("model.json")
+    weights = [w for *_, w in world.events()]
+    spread = torch.tensor(weights).std().item()
+    assert min(e["rmse"] for e in history) < 0.85 * spread
+    assert (model["metric"], model["similarity"], model["bias"]) == ("rmse", "dot", True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"objective": "hinge"}, r"train\.objective: unknown objective 'hinge'; allowed: softmax"),
+        ({"optimizer": "sgd"}, r"train\.optimizer: .*allowed: adagrad, adam"),
+        ({"schedule": "step"}, r"train\.schedule: .*allowed: constant, linear, cosine"),
+        ({"metric": "rmse"}, r"train\.metric: 'rmse' is not measured.*allowed: ndcg@10"),
+        ({"negatives": 0}, r"train\.negatives: .*needs negatives"),
+        ({"l2_bias": 0.1}, r"train\.l2_bias: .*no biases.*train\.bias = true"),
+    ],
+)
+def test_names_are_checked_before_anything_runs(
+    changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    run = planted(tmp_path, train=changes)
+    with pytest.raises(ConfigError, match=said):
+        train.build(run, run.writer("train"), Quiet())
+
+
+def test_more_workers_than_partitions(tmp_path: Path) -> None:
+    run = planted(tmp_path, run={"partitions": 2}, train={"epochs": 1})
+    answers = run_ranks(train_rank, 3, tmp_path, run, 0)
+    assert all(isinstance(a, train.Outcome) for a in answers), answers
+    calm = planted(tmp_path / "calm", run={"partitions": 2}, train={"epochs": 1})
+    train.build(calm, calm.writer("train"), Quiet())
+    for name, got in tables(run).items():
+        torch.testing.assert_close(got, tables(calm)[name], rtol=1e-3, atol=1e-4)
+
+
+def test_trains_in_memory(tmp_path: Path) -> None:
+    run = planted(f"memory://{tmp_path.name}-train", train={"epochs": 1})
+    train.build(run, run.writer("train"), Quiet())
+    disk = planted(tmp_path, train={"epochs": 1})
+    train.build(disk, disk.writer("train"), Quiet())
+    assert run.manifest("train").content == disk.manifest("train").content  # type: ignore[union-attr]

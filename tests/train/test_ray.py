@@ -1,0 +1,206 @@
+"""Training on Ray: workers and drivers that die, errors, and other Rays on the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embedmill.pipeline import train
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.store.run import Run
+from tests.support.ranks import run_ranks
+from tests.support.stored import planted
+
+pytestmark = pytest.mark.ray
+
+HERE = Path(__file__).parent
+RAY = Path(sys.executable).with_name("ray")
+
+
+def started(folder: Path, *sets: str, **variables: str) -> subprocess.Popen[str]:
+    paths = str(HERE.parents[1])
+    return subprocess.Popen(
+        [sys.executable, str(HERE.parent / "support" / "train_drive.py"), str(folder), *sets],
+        env={**os.environ, "PYTHONPATH": paths, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def answer(process: subprocess.Popen[str]) -> tuple[int, list[dict[str, Any]], str]:
+    out, said = process.communicate(timeout=300)
+    return process.returncode, [json.loads(line) for line in out.splitlines()], said
+
+
+def until(process: subprocess.Popen[str], text: str) -> None:
+    """Read the driver's lines up to a note that holds `text`."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            return
+    raise AssertionError(f"no '{text}' in {lines}: {process.communicate()[1]}")
+
+
+def processes() -> dict[int, tuple[int, str]]:
+    """Parent and title of every process."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            title = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            found[int(entry.name)] = (parent, title)
+    return found
+
+
+def below(pid: int) -> dict[int, str]:
+    """Titles of all descendants of a process."""
+    every, found, heads = processes(), {}, {pid}
+    while heads:
+        heads = {p for p, (parent, _) in every.items() if parent in heads}
+        found |= {p: every[p][1] for p in heads}
+    return found
+
+
+def reference(run: Run) -> dict[str, str]:
+    """Hashes of an undisturbed training by two ranks without Ray."""
+    outcome = train.work(train.Task.of(run, run.writer("train")), train.Group.joined(), Quiet())
+    return {f.path: f.sha256 for f in outcome.files}
+
+
+def gone(pids: set[int], seconds: float = 30) -> set[int]:
+    """Which of these processes are still there after a while."""
+    deadline = time.monotonic() + seconds
+    while (left := pids & processes().keys()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return left
+
+
+def test_killed_worker_then_killed_driver(tmp_path: Path) -> None:
+    long = {"epochs": 150, "patience": 0, "dim": 8}
+    sets = [f"{key}={value}" for key, value in long.items()]
+    home = tmp_path / "home"
+    home.mkdir()
+    driver = started(tmp_path / "ray", *sets, HOME=str(home))
+    until(driver, "epoch 3/")
+    worker = next(pid for pid, title in below(driver.pid).items() if "RayTrainWorker" in title)
+    os.kill(worker, signal.SIGKILL)
+    until(driver, "resumed at epoch")
+    # Ray's own agents take a minute to notice; what trains must not.
+    workers = {pid for pid, title in below(driver.pid).items() if "RayTrainWorker" in title}
+    assert len(workers) == 2
+    driver.kill()
+    driver.communicate()
+    assert not gone(workers, 10)
+    assert list(home.iterdir()) == []
+    code, said, errors = answer(started(tmp_path / "ray", *sets))
+    assert code == 0, errors
+    assert "resumed at epoch" in said[0]["note"]
+    calm = planted(tmp_path / "calm", train=long)
+    first, second = run_ranks(reference, 2, tmp_path, calm)
+    assert said[-1]["files"] == first == second
+
+
+def test_an_error_of_ours_is_one_sentence_and_not_tried_again(tmp_path: Path) -> None:
+    code, said, errors = answer(
+        started(tmp_path, 'objective="rating"', "learning_rate=1e30", "workers=3")
+    )
+    assert code == 5
+    assert len(said) == 1
+    assert said[0]["error"] == "NotFiniteError"
+    assert "Lower train.learning_rate" in said[0]["text"]
+    assert errors == ""
+
+
+@pytest.fixture(scope="module")
+def other_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A Ray that runs already, with one CPU; yields what joins it."""
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    variables = {
+        "HOME": str(tmp_path_factory.mktemp("home")),
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    head = subprocess.Popen(
+        [str(RAY), "start", "--head", "--block", "--node-ip-address=127.0.0.1", "--port=6401",
+         "--num-cpus=1", f"--temp-dir={folder}", "--dashboard-host=127.0.0.1",
+         "--dashboard-port=8281", "--disable-usage-stats"],
+        env={**os.environ, **variables}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        yield {**variables, "RAY_ADDRESS": "127.0.0.1:6401"}
+    finally:
+        children = set(below(head.pid))
+        head.terminate()
+        head.wait(60)
+        for pid in gone(children, 20):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait_for(variables: dict[str, str]) -> None:
+    """Until the other Ray answers."""
+    for _ in range(60):
+        asked = subprocess.run(
+            [str(RAY), "status"], env={**os.environ, **variables}, capture_output=True, check=False
+        )
+        if asked.returncode == 0:
+            return
+        time.sleep(1)
+    raise AssertionError(asked.stderr.decode())
+
+
+def test_another_ray_is_left_alone_and_joined_when_asked(
+    other_ray: dict[str, str], tmp_path: Path
+) -> None:
+    wait_for(other_ray)
+    code, said, errors = answer(started(tmp_path / "own", "epochs=1"))
+    assert code == 0, errors
+    assert said[-1]["files"]
+    code, said, _ = answer(started(tmp_path / "small", "epochs=1", **other_ray))
+    assert (code, said[-1]["error"]) == (7, "MachineError")
+    assert "train.workers = 2 need one CPU each, the Ray cluster has room for 1" in said[-1]["text"]
+    code, said, errors = answer(
+        started(tmp_path / "joined", "epochs=1", "workers=[1, 2]", **other_ray)
+    )
+    assert code == 0, errors
+    assert said[-1]["files"]
+
+
+def test_ray_job_submit(other_ray: dict[str, str], tmp_path: Path) -> None:
+    wait_for(other_ray)
+    run = planted(tmp_path, train={"epochs": 1, "launcher": "ray", "workers": "auto"})
+    from embedmill.pipeline.config import to_toml
+
+    path = tmp_path / "run.toml"
+    path.write_text(to_toml(run.config), encoding="utf-8")
+    job = subprocess.run(
+        [str(RAY), "job", "submit", "--address=http://127.0.0.1:8281", "--",
+         sys.executable, str(HERE.parents[1] / "jobs" / "train.py"), str(path)],
+        env={**os.environ, **{k: v for k, v in other_ray.items() if k != "RAY_ADDRESS"}},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert job.returncode == 0, job.stdout + job.stderr
+    assert run.up_to_date("train")
+
+
+def test_no_ray_at_the_address(tmp_path: Path) -> None:
+    code, said, _ = answer(started(tmp_path, RAY_ADDRESS="127.0.0.1:1"))
+    assert code == 7
+    assert "Ray at 127.0.0.1:1 cannot be reached" in said[-1]["text"]
+    assert "Check RAY_ADDRESS" in said[-1]["text"]
