@@ -23,14 +23,14 @@ from embedmill.pipeline.terminal import Terminal
 __all__ = ["JOBS", "main", "run_line"]
 
 JOBS: dict[str, Job] = {
-    "events": Job(events.build, events.sources),
-    "vocab": Job(vocab.build, vocab.sources, vocab.check),
-    "shards": Job(shards.build),
-    "train": Job(train.build, check=train.check, forget=train.forget),
-    "export": Job(export.build),
-    "index": Job(index.build, index.sources, index.check),
-    "evaluate": Job(evaluate.build, check=evaluate.check),
-    "report": Job(report.build),
+    "events": events.JOB,
+    "vocab": vocab.JOB,
+    "shards": shards.JOB,
+    "train": train.JOB,
+    "export": export.JOB,
+    "index": index.JOB,
+    "evaluate": evaluate.JOB,
+    "report": report.JOB,
 }
 
 
@@ -60,18 +60,14 @@ def run_line(
     terminal = terminal or Terminal()
     chosen = stages(first or "events", last)
     for stage in chosen:
-        check = JOBS[stage].check
-        if check is not None:
-            check(run.config)
+        JOBS[stage].check_config(run.config)
     for stage in stages("events", chosen[0])[:-1]:
         # Compared with the raw files that it was built from: they may be gone by now.
         run.up_to_date(stage, run.artifact(stage).manifest.sources)
     save_config(run)
     if rebuild and first is not None:
         discard_from(run, first)
-    built = [
-        run_stage(run, stage, JOBS[stage], terminal, rebuild=rebuild).built for stage in chosen
-    ]
+    built = [run_stage(run, JOBS[stage], terminal, rebuild=rebuild).built for stage in chosen]
     if last == "report":
         check_gates(run)
         # Looking at an old run again does not take the pointer from a newer one.

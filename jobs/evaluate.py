@@ -13,7 +13,7 @@ from embedmill.pipeline.log import Progress
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.run import Run
 
-__all__ = ["build", "check", "main"]
+__all__ = ["JOB", "build", "check", "main"]
 
 
 def build(run: Run, out: Writer, progress: Progress) -> None:
@@ -26,9 +26,12 @@ def check(config: Config) -> None:
     evaluate.check_gates(config)
 
 
+JOB = Job("evaluate", build, check=check)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """`jobs/evaluate.py CONFIG`."""
-    return main_of("evaluate", Job(build, check=check), argv)
+    """Run the stage from a command line; returns the exit code."""
+    return main_of(JOB, argv)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from embedmill.pipeline.prepare.engine.connection import open_session, shuffled
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.run import Run
 
-__all__ = ["build", "main", "sources"]
+__all__ = ["JOB", "build", "main", "sources"]
 
 
 def build(run: Run, out: Writer, progress: Progress) -> None:
@@ -28,9 +28,12 @@ def sources(run: Run) -> Mapping[str, Any]:
     return events.stamps(run)
 
 
+JOB = Job("events", build, sources)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage from a command line; returns the exit code."""
-    return main_of("events", Job(build, sources), argv)
+    return main_of(JOB, argv)
 
 
 if __name__ == "__main__":

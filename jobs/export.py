@@ -11,7 +11,7 @@ from embedmill.pipeline.log import Progress
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.run import Run
 
-__all__ = ["build", "main"]
+__all__ = ["JOB", "build", "main"]
 
 
 def build(run: Run, out: Writer, progress: Progress) -> None:
@@ -19,9 +19,12 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
     export.build(run, out, progress)
 
 
+JOB = Job("export", build)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """`jobs/export.py CONFIG`."""
-    return main_of("export", Job(build), argv)
+    """Run the stage from a command line; returns the exit code."""
+    return main_of(JOB, argv)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from embedmill.pipeline.log import Progress
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.run import Run
 
-__all__ = ["build", "check", "main", "sources"]
+__all__ = ["JOB", "build", "check", "main", "sources"]
 
 
 def build(run: Run, out: Writer, progress: Progress) -> None:
@@ -44,9 +44,12 @@ def check(config: Config) -> None:
     index.check_kind(config.index.kind)
 
 
+JOB = Job("index", build, sources, check)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """`jobs/index.py CONFIG`."""
-    return main_of("index", Job(build, sources, check), argv)
+    """Run the stage from a command line; returns the exit code."""
+    return main_of(JOB, argv)
 
 
 if __name__ == "__main__":

@@ -35,17 +35,27 @@ _AGAIN = 0.05  # seconds
 
 @dataclass(frozen=True)
 class Job:
-    """How a stage is run.
+    """How a stage is run: the `JOB` of each job file.
 
-    `build` does the work, `sources` stamps the raw files it reads, `check` raises ConfigError
-    for what can be known to fail before anything has run. `forget` drops, before a rebuild,
-    what an unfinished attempt left to go on from.
+    Attributes:
+        stage: its name.
+        build: does the work, and commits the artifact.
+        sources: stamps of what the stage reads beside its inputs (raw files, the base
+            vocabulary); they are part of the fingerprint.
+        check: raises ConfigError for what is known to fail before anything has run.
+        forget: drops, before a rebuild, what an unfinished attempt left to go on from.
     """
 
+    stage: str
     build: Callable[[Run, Writer, Progress], None]
     sources: Callable[[Run], Mapping[str, Any]] | None = None
     check: Callable[[Config], None] | None = None
     forget: Callable[[Run], None] | None = None
+
+    def check_config(self, config: Config) -> None:
+        """Raise ConfigError for what is known to fail before anything has run."""
+        if self.check is not None:
+            self.check(config)
 
 
 @dataclass(frozen=True)
@@ -56,19 +66,19 @@ class Outcome:
     built: bool
 
 
-def run_stage(run: Run, stage: str, job: Job, terminal: Terminal, *, rebuild: bool) -> Outcome:
+def run_stage(run: Run, job: Job, terminal: Terminal, *, rebuild: bool) -> Outcome:
     """Bring one stage up to date.
 
     Args:
         run: the run.
-        stage: its stage.
-        job: how the stage is run.
+        job: the stage, and how it is run. Its config must have been checked.
         terminal: where progress is shown.
         rebuild: discard a stale artifact, and those after it, instead of raising.
 
     Raises:
         StaleArtifactError: finished with another config or input, and not `rebuild`.
     """
+    stage = job.stage
     sources, finished = _sources(run, job), run.storage.exists(f"{stage}/{MANIFEST}")
     if _up_to_date(run, stage, sources, rebuild=rebuild):
         artifact = run.artifact(stage)
@@ -94,10 +104,10 @@ def discard_from(run: Run, stage: str) -> None:
         run.discard(name)
 
 
-def main_of(stage: str, job: Job, argv: Sequence[str] | None = None) -> int:
+def main_of(job: Job, argv: Sequence[str] | None = None) -> int:
     """The `main` of a job file: `jobs/<stage>.py CONFIG [--set section.key=value] [--rebuild]`."""
     parser = argparse.ArgumentParser(
-        prog=f"jobs/{stage}.py", description=f"Run stage '{stage}' of a run."
+        prog=f"jobs/{job.stage}.py", description=f"Run stage '{job.stage}' of a run."
     )
     parser.add_argument("config", help="the run's TOML")
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
@@ -106,8 +116,9 @@ def main_of(stage: str, job: Job, argv: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         run = Run(load(args.config, args.set))
+        job.check_config(run.config)
         save_config(run)
-        run_stage(run, stage, job, Terminal(), rebuild=args.rebuild)
+        run_stage(run, job, Terminal(), rebuild=args.rebuild)
 
     return exit_code(work)
 

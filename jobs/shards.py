@@ -12,7 +12,7 @@ from embedmill.pipeline.prepare.engine.connection import open_session, shuffled
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.run import Run
 
-__all__ = ["build", "main"]
+__all__ = ["JOB", "build", "main"]
 
 
 def build(run: Run, out: Writer, progress: Progress) -> None:
@@ -22,9 +22,12 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
         shards.build(session, run, out, progress)
 
 
+JOB = Job("shards", build)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage from a command line; returns the exit code."""
-    return main_of("shards", Job(build), argv)
+    return main_of(JOB, argv)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from embedmill.pipeline.log import Progress
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.run import Run
 
-__all__ = ["build", "check", "forget", "main"]
+__all__ = ["JOB", "build", "check", "forget", "main"]
 
 _EVERY = 0.2  # seconds between two looks at the workers
 
@@ -67,9 +67,12 @@ def forget(run: Run) -> None:
     train.discard_checkpoints(run)
 
 
+JOB = Job("train", build, check=check, forget=forget)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """The job's command line; returns the exit code."""
-    return main_of("train", Job(build, check=check, forget=forget), argv)
+    """Run the stage from a command line; returns the exit code."""
+    return main_of(JOB, argv)
 
 
 class _Sender:

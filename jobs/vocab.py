@@ -15,7 +15,7 @@ from embedmill.pipeline.prepare.vocabulary import base_vocabulary
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.run import Run
 
-__all__ = ["build", "check", "main", "sources"]
+__all__ = ["JOB", "build", "check", "main", "sources"]
 
 
 def build(run: Run, out: Writer, progress: Progress) -> None:
@@ -35,9 +35,12 @@ def check(config: Config) -> None:
     base_vocabulary.check(config)
 
 
+JOB = Job("vocab", build, sources, check)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage from a command line; returns the exit code."""
-    return main_of("vocab", Job(build, sources), argv)
+    return main_of(JOB, argv)
 
 
 if __name__ == "__main__":

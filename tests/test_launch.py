@@ -4,11 +4,14 @@ import io
 import os
 import signal
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from embedmill.jobs.all import JOBS
 from embedmill.jobs.launch import Job, exit_code, run_stage
+from embedmill.pipeline.config import to_toml
 from embedmill.pipeline.errors import (
     ConfigError,
     GateError,
@@ -20,6 +23,7 @@ from embedmill.pipeline.log import Progress
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.terminal import Terminal
+from embedmill.schemas.stages import STAGES
 from tests.support.worlds import config
 
 NONE = {"rows_in": 0, "events": 0, "rejected": 0, "merged": 0}
@@ -100,19 +104,50 @@ def test_no_error_is_zero() -> None:
 def test_a_stage_runs_once_and_again_when_stale(tmp_path: Path) -> None:
     run, text = Run(config(tmp_path, "log.tsv")), io.StringIO()
     terminal = Terminal(text)
-    job = Job(build, lambda _: {"log": "1"})
-    assert run_stage(run, "events", job, terminal, rebuild=False).built
-    assert not run_stage(run, "events", job, terminal, rebuild=False).built
+    job = Job("events", build, lambda _: {"log": "1"})
+    assert run_stage(run, job, terminal, rebuild=False).built
+    assert not run_stage(run, job, terminal, rebuild=False).built
     assert text.getvalue().splitlines()[-1].endswith("up to date")
-    changed = Job(build, lambda _: {"log": "2"})
+    changed = Job("events", build, lambda _: {"log": "2"})
     with pytest.raises(StaleArtifactError, match="its source log has changed"):
-        run_stage(run, "events", changed, terminal, rebuild=False)
-    assert run_stage(run, "events", changed, terminal, rebuild=True).built
+        run_stage(run, changed, terminal, rebuild=False)
+    assert run_stage(run, changed, terminal, rebuild=True).built
 
 
 def test_rebuild_replaces_a_damaged_manifest(tmp_path: Path) -> None:
     run, terminal = Run(config(tmp_path, "log.tsv")), Terminal(quiet=True)
-    run_stage(run, "events", Job(build), terminal, rebuild=False)
+    run_stage(run, Job("events", build), terminal, rebuild=False)
     run.storage.write("events/manifest.json", b"{")
-    assert run_stage(run, "events", Job(build), terminal, rebuild=True).built
+    assert run_stage(run, Job("events", build), terminal, rebuild=True).built
     assert run.up_to_date("events")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_job_file_has_one_job(stage: str) -> None:
+    module = import_module(f"embedmill.jobs.{stage}")
+    assert module.JOB is JOBS[stage]
+    assert module.JOB.stage == stage
+
+
+@pytest.mark.parametrize(
+    ("stage", "change", "message"),
+    [
+        ("vocab", "vocab.previous='nowhere'", "nowhere"),
+        ("train", "train.track=['wandb']", "unknown tracker 'wandb'"),
+        ("train", "train.objective='sofmax'", "'sofmax'"),
+        ("index", "index.kind='annoy'", "'annoy'"),
+        ("evaluate", "evaluate.gates.least={'recall@7'=0.1}", "no metric 'recall@7'"),
+    ],
+)
+def test_a_job_file_checks_its_config(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], stage: str, change: str, message: str
+) -> None:
+    """On its own, as `jobs/all.py` does: before anything has run or is written."""
+    toml = tmp_path / "run.toml"
+    toml.write_text(to_toml(config(tmp_path / "runs", tmp_path / "log.tsv")), encoding="utf-8")
+    code = import_module(f"embedmill.jobs.{stage}").main([str(toml), "--set", change])
+    text = capsys.readouterr().err
+    assert message in text
+    assert "Traceback" not in text
+    assert code in (2, 4)
+    assert not (tmp_path / "runs").exists()

@@ -197,7 +197,7 @@ def test_what_goes_wrong_in_tasks_changes_no_row(
 def test_tasks_use_the_wheel_that_was_shipped(world: World, wheel: Path, two_workers: None) -> None:
     found = {one["package"] for one in world.tasks("last", "two_workers")}
     assert found
-    assert all(f"/{wheel.stem}.zip/pipeline/" in one for one in found)
+    assert all(f"/{wheel.stem}.zip/embedmill/pipeline/" in one for one in found)
     assert world.said("last", "two_workers")["version"] == "shipped"
 
 
