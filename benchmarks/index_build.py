@@ -33,7 +33,8 @@ from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.memory import Memory
 from embedmill.pipeline.store.run import Run, open_run
 from embedmill.pipeline.views.vectors import RANGE, Spec, Vectors, part_path
-from embedmill.schemas.tables import SHARD, embeddings
+from embedmill.schemas.export import embeddings
+from embedmill.schemas.shards import SHARD
 
 Floats = npt.NDArray[np.float32]
 

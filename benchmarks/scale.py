@@ -27,7 +27,8 @@ from embedmill.pipeline.config import parse
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.memory import Memory
 from embedmill.pipeline.store.run import Run, open_run
-from embedmill.schemas.tables import SHARD, VOCAB
+from embedmill.schemas.shards import SHARD
+from embedmill.schemas.vocab import VOCAB
 
 _MACHINE = 24 << 30
 _POWER = 0.6  # of the law of counts: the r-th row has events in proportion to r ** -0.6

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from embedmill.pipeline.store.artifact import Artifact
+from embedmill.schemas.registry import CONTRACTS
 
 __all__ = ["Terminal", "cut", "duration", "si", "summary"]
 
@@ -145,33 +146,11 @@ def cut(text: str, width: int) -> str:
 
 
 def summary(artifact: Artifact) -> str:
-    """One line on what a stage made."""
-    c = artifact.counters
-    say = _SUMMARIES.get(artifact.stage)
-    return say(c) if say else ""
+    """One line on what a stage made; with its time it fits 80 columns."""
+    contract = CONTRACTS.get(artifact.stage)
+    return contract.status(artifact.counters, _n) if contract else ""
 
 
 def _n(count: int) -> str:
     """A count in full below ten million, in three digits above."""
     return f"{count:,}" if count < 10_000_000 else si(count)
-
-
-def _events(c: dict[str, int]) -> str:
-    """What became of the rows; those that the config's rules drop are what the others leave."""
-    dropped = c["rows_in"] - c["events"] - c["rejected"] - c["merged"]
-    if dropped:
-        return f"{_n(c['events'])} events, {_n(c['rejected'])} rejected, {_n(dropped)} dropped"
-    return f"{_n(c['events'])} events, {_n(c['rejected'])} rejected, {_n(c['merged'])} merged"
-
-
-# At most 56 characters each, so that a line with its time fits 80 columns.
-_SUMMARIES: dict[str, Callable[[dict[str, int]], str]] = {
-    "events": _events,
-    "vocab": lambda c: f"{_n(c['users_live'])} users, {_n(c['items_live'])} items",
-    "shards": lambda c: f"{_n(c['train'])} train, {_n(c['valid'])} valid, {_n(c['test'])} test",
-    "train": lambda c: f"{_n(c['epochs'])} epochs, {_n(c['steps'])} steps, best {c['best_epoch']}",
-    "export": lambda c: f"{_n(c['users'])} user and {_n(c['items'])} item vectors",
-    "index": lambda c: f"{_n(c['indexed'])} items, {_n(c['queries'])} queries",
-    "evaluate": lambda c: f"{_n(c.get('users', 0))} users on test",
-    "report": lambda _: "index.html",
-}

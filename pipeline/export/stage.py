@@ -29,7 +29,7 @@ from embedmill.pipeline.store.artifact import Artifact, Writer, entry_of
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import HashingFile
 from embedmill.pipeline.views.vectors import RANGE, Spec, part_path
-from embedmill.schemas.tables import embeddings
+from embedmill.schemas.export import embeddings
 
 __all__ = ["build", "ready"]
 

@@ -47,12 +47,10 @@ from embedmill.pipeline.prepare.readers.parsed_batch import Layout, Split
 from embedmill.pipeline.prepare.rules import signals
 from embedmill.pipeline.prepare.rules.merge import settle
 from embedmill.pipeline.store.artifact import Writer
-from embedmill.pipeline.store.contracts import RULES, too_many_rejects
 from embedmill.pipeline.store.parquet import write_parquet
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage
-from embedmill.schemas.reasons import REASONS
-from embedmill.schemas.tables import EVENTS
+from embedmill.schemas.events import EVENTS, REASONS, RULES, too_many_rejects
 
 __all__ = ["build", "stamps"]
 

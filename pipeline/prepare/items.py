@@ -14,7 +14,7 @@ from embedmill.pipeline.prepare.parse.values import as_text
 from embedmill.pipeline.prepare.readers import sources
 from embedmill.pipeline.prepare.readers.parsed_batch import Block, Split
 from embedmill.pipeline.store.artifact import Writer
-from embedmill.schemas.tables import ITEMS_META
+from embedmill.schemas.events import ITEMS_META
 
 __all__ = ["fields_of", "write"]
 

@@ -40,7 +40,8 @@ from embedmill.pipeline.store.artifact import Artifact, Writer
 from embedmill.pipeline.store.parquet import write_parquet
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage
-from embedmill.schemas.tables import EVENTS, SHARD
+from embedmill.schemas.events import EVENTS
+from embedmill.schemas.shards import SHARD
 
 __all__ = ["build"]
 

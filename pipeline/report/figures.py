@@ -20,8 +20,8 @@ from embedmill.pipeline.report import distributions
 from embedmill.pipeline.report.items import metadata
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
+from embedmill.schemas.events import REASONS
 from embedmill.schemas.manifest import digest
-from embedmill.schemas.reasons import REASONS
 from embedmill.schemas.stages import STAGES
 
 __all__ = ["EXAMPLES", "gather", "log", "of_log", "rejects", "times"]

@@ -10,7 +10,7 @@ from embedmill.pipeline.config import Config, to_toml
 from embedmill.pipeline.report import activity, figures, intake, page, sections
 from embedmill.pipeline.report.wording import escape, plural
 from embedmill.pipeline.store.artifact import Artifact
-from embedmill.pipeline.store.contracts import too_many_rejects
+from embedmill.schemas.events import too_many_rejects
 
 __all__ = ["gather", "render"]
 

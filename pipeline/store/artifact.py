@@ -15,14 +15,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar, overload
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from embedmill import __version__
-from embedmill.pipeline.errors import ArtifactError
+from embedmill.pipeline.errors import ArtifactError, ContractError
 from embedmill.pipeline.store import contracts
 from embedmill.pipeline.store.parquet import (
     damaged,
@@ -32,12 +32,15 @@ from embedmill.pipeline.store.parquet import (
     write_parquet,
 )
 from embedmill.pipeline.store.storage import ExistsError, HashingFile, Storage
+from embedmill.schemas.files import JsonFile
 from embedmill.schemas.manifest import FileEntry, InputEntry, Manifest
+from embedmill.schemas.run import MANIFEST
 from embedmill.schemas.stages import STAGES
 
 __all__ = ["MANIFEST", "Artifact", "Writer", "entry_of", "read_manifest"]
 
-MANIFEST = "manifest.json"
+T = TypeVar("T")
+
 _CHUNK = 4 << 20
 
 
@@ -110,9 +113,27 @@ class Artifact:
         if any(self._wrong(entry) for entry in self.manifest.files if entry.path == path):
             raise damaged(self.storage.url(path))
 
-    def read_json(self, path: str) -> Any:
-        """A JSON file, checked against its sha256."""
-        return json.loads(self.read(path))
+    @overload
+    def read_json(self, file: JsonFile[T]) -> T: ...
+    @overload
+    def read_json(self, file: str) -> Any: ...
+
+    def read_json(self, file: JsonFile[T] | str) -> T | Any:
+        """What a JSON file says, checked against its sha256.
+
+        Raises:
+            CorruptArtifactError: its bytes differ from the manifest.
+            ContractError: it is not of the file's type.
+        """
+        if isinstance(file, str):
+            return json.loads(self.read(file))
+        try:
+            return file.decode(self.read(file.path))
+        except ValidationError as error:
+            raise ContractError(
+                f"is not what the contract of '{self.stage}' says: {_first(error)}",
+                where=self.url(file.path),
+            ) from error
 
     def read_table(self, path: str, columns: list[str] | None = None) -> pa.Table:
         """A Parquet file.
@@ -188,10 +209,28 @@ class Writer:
         with self.file(path, volatile=volatile) as out:
             out.write(data)
 
-    def write_json(self, path: str, value: Any, *, volatile: bool = False) -> None:
-        """Write a JSON file, keys in order, numbers as they are."""
-        text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
-        self.write(path, text.encode() + b"\n", volatile=volatile)
+    @overload
+    def write_json(self, file: JsonFile[T], value: T) -> None: ...
+    @overload
+    def write_json(self, file: str, value: Any, *, volatile: bool = False) -> None: ...
+
+    def write_json(self, file: JsonFile[Any] | str, value: Any, *, volatile: bool = False) -> None:
+        """Write a JSON file, keys in order, numbers as they are.
+
+        Raises:
+            ContractError: the value is not of the file's type.
+        """
+        if isinstance(file, str):
+            file = JsonFile(file, Any, volatile)
+        try:
+            data = file.encode(value)
+        except ValidationError as error:
+            raise ContractError(
+                f"'{file.path}' is not what the contract of '{self.stage}' says: {_first(error)}",
+                where=self.storage.root,
+                todo="This is a bug; nothing was committed",
+            ) from error
+        self.write(file.path, data, volatile=file.volatile)
 
     def write_table(self, path: str, table: pa.Table) -> None:
         """Write a Parquet file, after checking its schema where the contract fixes one."""
@@ -215,7 +254,7 @@ class Writer:
         """Check conservation and write the manifest: now the stage has happened.
 
         Args:
-            counters: what the stage counted; the laws of `store.contracts` must hold.
+            counters: what the stage counted; the laws of the stage's contract must hold.
             measured: figures that depend on the machine (latencies); not in the content hash.
             software: versions of what did the work, beside Python's and ours.
 
@@ -285,6 +324,13 @@ def entry_of(
 ) -> FileEntry:
     """The manifest's entry for a file that was just written."""
     return FileEntry(path=path, bytes=out.bytes, sha256=out.sha256, rows=rows, volatile=volatile)
+
+
+def _first(error: ValidationError) -> str:
+    """The first of the things that are wrong."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    return f"{key}: {first['msg']}" if key else str(first["msg"])
 
 
 def read_manifest(storage: Storage) -> Manifest | None:

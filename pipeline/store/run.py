@@ -14,10 +14,13 @@ from typing import Any
 
 from embedmill.pipeline.config import Config, parse, stage_fields
 from embedmill.pipeline.errors import CorruptArtifactError, MissingArtifactError, StaleArtifactError
-from embedmill.pipeline.store.artifact import MANIFEST, Artifact, Writer, read_manifest
+from embedmill.pipeline.store.artifact import Artifact, Writer, read_manifest
 from embedmill.pipeline.store.storage import Storage
+from embedmill.schemas.events import REJECTED
 from embedmill.schemas.manifest import InputEntry, Manifest, digest
+from embedmill.schemas.run import CONFIG, MANIFEST, PUBLISHED
 from embedmill.schemas.stages import STAGES
+from embedmill.schemas.vocab import BASE
 
 __all__ = [
     "CONTINUES",
@@ -30,7 +33,6 @@ __all__ = [
     "save_config",
 ]
 
-PUBLISHED = "published.json"
 CONTINUES = "continues"  # in the pointer: the run whose rows of ids the published one kept
 
 
@@ -142,7 +144,7 @@ def publish(run: Run) -> None:
     value = {
         "format": 1,
         "run": run.config.run.name,
-        **(vocab.read_json("previous.json") if vocab.has("previous.json") else {}),
+        **(vocab.read_json(BASE).as_json() if vocab.has(BASE.path) else {}),
         "content": digest(contents),
         "stages": contents,
         "published": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -174,14 +176,14 @@ def open_run(folder: str) -> Run:
     """
     folder = folder.rstrip("/")
     try:
-        tree = json.loads(Storage(folder).read("config.json"))
+        tree = json.loads(Storage(folder).read(CONFIG))
     except (FileNotFoundError, NotADirectoryError):
         raise MissingArtifactError(
             "no run here", where=folder, todo="Give the folder that `embedmill run` wrote"
         ) from None
     root, _, name = folder.rpartition("/")
     tree["run"] |= {"root": root or ".", "name": name}
-    return Run(parse(tree, where=f"{folder}/config.json"))
+    return Run(parse(tree, where=f"{folder}/{CONFIG}"))
 
 
 def find_run(url: str) -> Run:
@@ -193,7 +195,7 @@ def find_run(url: str) -> Run:
         StaleArtifactError: the published run was built anew since, and has not passed its gates.
     """
     storage = Storage(url.rstrip("/") or "/")
-    if storage.exists("config.json"):
+    if storage.exists(CONFIG):
         return open_run(url)
     try:
         pointer = published(url)
@@ -223,7 +225,7 @@ def find_run(url: str) -> Run:
 def save_config(run: Run) -> None:
     """Store the run's resolved config beside its artifacts, for readers."""
     text = run.config.model_dump_json(indent=1)
-    run.storage.write("config.json", text.encode() + b"\n")
+    run.storage.write(CONFIG, text.encode() + b"\n")
 
 
 def _seen(manifest: Manifest, reader: str) -> str:
@@ -234,7 +236,7 @@ def _seen(manifest: Manifest, reader: str) -> str:
     """
     if manifest.stage != "events" or reader == "report":
         return manifest.content
-    files = [file for file in manifest.files if not file.path.startswith("rejects/")]
+    files = [file for file in manifest.files if not file.path.startswith(f"{REJECTED.folder}/")]
     return Manifest.content_hash(manifest.contract, manifest.version, files, {})
 
 

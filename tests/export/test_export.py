@@ -29,7 +29,7 @@ from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views import vectors as reading
 from embedmill.pipeline.views.vectors import Spec, Vectors
-from embedmill.schemas.tables import embeddings
+from embedmill.schemas.export import embeddings
 from tests.support.planted import Planted, clusters
 
 RATING = {"objective": "rating", "similarity": "dot", "mean": 3.5}

@@ -20,8 +20,8 @@ from pyspark.sql import SparkSession
 
 from embedmill.pipeline.config import parse, to_toml
 from embedmill.pipeline.prepare.engine.connection import open_session
-from embedmill.pipeline.store.contracts import DROPS
 from embedmill.pipeline.store.run import Run
+from embedmill.schemas.events import RULES
 from tests.support.faults import calls
 from tests.support.logs import last_tree, random_tree, signals_tree, time_tree
 from tests.support.prepare_builds import DATA_STAGES, Tree, build, same
@@ -113,7 +113,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, sail: SparkSession) -> World
     for name in TREES:
         run = build(sail, world.tree(name, "sail"), STAGES[name][-1])
         assert name == "signals" or run.artifact("shards").counters["test"]
-    assert all(world.run("signals", "sail").artifact("events").counters[n] for n in DROPS["events"])
+    assert all(world.run("signals", "sail").artifact("events").counters[n] for n in RULES)
     return world
 
 

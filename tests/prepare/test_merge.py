@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from embedmill.pipeline.config import EventsConfig
 from embedmill.pipeline.prepare.rules.merge import settle
-from embedmill.schemas.tables import EVENTS
+from embedmill.schemas.events import EVENTS
 
 Row = tuple[str, str, int | None, float, str | None]
 

@@ -24,8 +24,8 @@ from embedmill.pipeline.prepare.rules.merge import settle
 from embedmill.pipeline.prepare.rules.signals import Selection
 from embedmill.pipeline.prepare.rules.time_decay import DAY, left
 from embedmill.pipeline.prepare.splits.assignment import mixed
-from embedmill.pipeline.store import contracts
-from embedmill.schemas.tables import EVENTS
+from embedmill.schemas import events
+from embedmill.schemas.events import EVENTS
 
 Row = tuple[str, str, int, float]
 HASHED = EVENTS.append(pa.field("hash", pa.int64()))
@@ -264,7 +264,7 @@ def test_rules_together_are_those_rules_one_by_one(
 
 
 def test_what_a_rule_drops_has_one_name_everywhere() -> None:
-    assert contracts.DROPS["events"] == tuple(contracts.RULES)
+    assert events.CONTRACT.laws[0].optional_parts == tuple(events.RULES)
 
 
 def test_no_events() -> None:

@@ -13,7 +13,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from embedmill.pipeline.errors import InputError, RejectsError
-from embedmill.pipeline.store import contracts
+from embedmill.schemas.events import RULES
 from tests.support.prepare_builds import build, hashes, rows, tree
 
 SECONDS = 1_700_000_000 // 86_400 * 86_400
@@ -95,7 +95,7 @@ def test_files_their_order_and_partitions_change_nothing(
     many = build(sail, shop_tree(tmp_path / "2", parts[::-1], **keys), "events")
     assert hashes(one, "events", "data") == hashes(many, "events", "data")
     counters = many.artifact("events").counters
-    for name in contracts.RULES:
+    for name in RULES:
         assert counters[name] > 0, name
     other = shop_tree(tmp_path / "3", parts, **keys)
     other["run"]["partitions"] = 7

@@ -12,8 +12,8 @@ from embedmill.pipeline import report
 from embedmill.pipeline.errors import MissingArtifactError
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.report import figures, intake
-from embedmill.pipeline.store import contracts
 from embedmill.pipeline.store.run import Run
+from embedmill.schemas.events import RULES
 from tests.support.report_world import HOSTILE, ReportWorld, build, report_data
 
 Built = Callable[..., Run]
@@ -253,7 +253,7 @@ def test_what_was_not_counted_is_not_told(built: Built) -> None:
 
 
 def test_what_rules_dropped_is_told() -> None:
-    assert tuple(intake.DROPS) == contracts.DROPS["events"]
+    assert tuple(intake.DROPS) == tuple(RULES)
     counters = {"rows_in": 200, "events": 90, "merged": 0, "rejected": 0, "bots": 50, "capped": 60}
     page = intake.ingested({"counters": {"events": counters, "vocab": {}}, "rejects": []})
     assert "of bots" in page

@@ -23,8 +23,8 @@ from embedmill.pipeline.errors import (
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run, open_run, publish, published, save_config
 from embedmill.pipeline.store.storage import Storage
+from embedmill.schemas.events import EVENTS
 from embedmill.schemas.stages import STAGES
-from embedmill.schemas.tables import EVENTS
 from tests.support.worlds import config, counted, vocabulary
 
 COUNTERS = {"rows_in": 3, "events": 2, "rejected": 1, "merged": 0, "rejects_kept": 0}

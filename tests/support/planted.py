@@ -19,7 +19,8 @@ from embedmill.jobs import export as export_job
 from embedmill.jobs import index as index_job
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import Run, save_config
-from embedmill.schemas.tables import EVENTS, ITEMS_META, SHARD
+from embedmill.schemas.events import EVENTS, ITEMS_META
+from embedmill.schemas.shards import SHARD
 from tests.support.worlds import config, counted, vocabulary
 
 Floats = npt.NDArray[np.float32]

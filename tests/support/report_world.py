@@ -22,7 +22,9 @@ from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.vectors import Spec
-from embedmill.schemas.tables import EVENTS, ITEMS_META, REJECTS, SHARD, embeddings
+from embedmill.schemas.events import EVENTS, ITEMS_META, REJECTS
+from embedmill.schemas.export import embeddings
+from embedmill.schemas.shards import SHARD
 from tests.support.worlds import counted, vocabulary
 
 HOSTILE = (

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.run import Run
-from embedmill.schemas.tables import EVENTS, PAIR, SHARD
+from embedmill.schemas.events import EVENTS
+from embedmill.schemas.shards import PAIR, SHARD
 from tests.support.worlds import PlantedWorld, config, counted, vocabulary
 
 Rows = npt.NDArray[np.int64]

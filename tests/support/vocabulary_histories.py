@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 
 from embedmill.pipeline.config import parse
 from embedmill.pipeline.store.run import Run, save_config
-from embedmill.schemas.tables import EVENTS
+from embedmill.schemas.events import EVENTS
 from tests.support.prepare_builds import build_stage
 from tests.support.worlds import config_tree, laid
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from embedmill.pipeline.config import Config, parse
-from embedmill.schemas.tables import VOCAB
+from embedmill.schemas.vocab import VOCAB
 
 DAY = 86_400
 START = 1_577_836_800  # 2020-01-01T00:00:00Z

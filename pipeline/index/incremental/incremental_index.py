@@ -55,7 +55,7 @@ class Carried:
         return (len(self.delta_M) + self.tombstones) / max(1, live)
 
     def counters(self) -> dict[str, int]:
-        """For the manifest; `embedmill.pipeline.store.contracts` has their laws."""
+        """For the manifest; `embedmill.schemas.index` has their laws."""
         return {
             "kept": self.kept,
             "changed": self.changed,

@@ -18,8 +18,7 @@ from embedmill.pipeline.config import EventsConfig, SignalsConfig
 from embedmill.pipeline.prepare.parse.times import Clock, clock, iso_microseconds, microseconds
 from embedmill.pipeline.prepare.parse.values import Mask, as_array, as_numbers, as_text
 from embedmill.pipeline.prepare.readers.parsed_batch import Block, Rejects, first_of_each
-from embedmill.schemas.reasons import CODES
-from embedmill.schemas.tables import EVENTS
+from embedmill.schemas.events import CODES, EVENTS
 
 __all__ = ["Rules", "clean", "rules", "type_weights"]
 

@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from embedmill.pipeline.prepare.readers.parsed_batch import Rejects, first_of_each
-from embedmill.schemas.reasons import CODES, REASONS
-from embedmill.schemas.tables import REJECTS
+from embedmill.schemas.events import CODES, REASONS, REJECTS
 
 __all__ = ["Kept"]
 

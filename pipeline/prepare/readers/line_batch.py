@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from embedmill.pipeline.prepare.parse.values import Mask
 from embedmill.pipeline.prepare.readers.parsed_batch import MAX_RAW, Ints, Rejects
-from embedmill.schemas.reasons import CODES
+from embedmill.schemas.events import CODES
 
 __all__ = ["Chunk", "decoded", "unusable", "usable"]
 

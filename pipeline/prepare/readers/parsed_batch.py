@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embedmill.schemas.reasons import CODES, REASONS
+from embedmill.schemas.events import CODES, REASONS
 
 __all__ = ["MAX_RAW", "Block", "Ints", "Layout", "Rejects", "Split", "first_of_each", "shortened"]
 

@@ -21,7 +21,7 @@ from embedmill.pipeline.prepare.engine.ordering import order_by
 from embedmill.pipeline.prepare.rules.time_decay import left
 from embedmill.pipeline.prepare.rules.user_limits import Crowd, capped, of_bots
 from embedmill.pipeline.prepare.splits.assignment import mixed
-from embedmill.schemas.tables import EVENTS
+from embedmill.schemas.events import EVENTS
 
 __all__ = ["settle"]
 

@@ -19,7 +19,7 @@ from embedmill.pipeline.config.conditions import parse
 from embedmill.pipeline.prepare.parse.clean import type_weights
 from embedmill.pipeline.prepare.readers.parsed_batch import Block
 from embedmill.pipeline.prepare.rules.filters import Filter
-from embedmill.pipeline.store.contracts import RULES
+from embedmill.schemas.events import RULES
 
 __all__ = ["Selection", "asked", "columns"]
 
@@ -33,7 +33,7 @@ def columns(config: EventsConfig) -> tuple[str, ...]:
 
 
 def asked(config: EventsConfig) -> list[str]:
-    """The names in `contracts.RULES` of the rules that a config has."""
+    """The names in `events.RULES` of the rules that a config has."""
     rules = config.signals
     there = {
         "filtered": bool(config.filter),

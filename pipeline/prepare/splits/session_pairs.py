@@ -40,7 +40,7 @@ from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.parquet import write_parquet
 from embedmill.pipeline.store.storage import Storage
 from embedmill.schemas.manifest import FileEntry
-from embedmill.schemas.tables import PAIR
+from embedmill.schemas.shards import PAIR
 
 __all__ = ["write"]
 

@@ -31,7 +31,7 @@ from embedmill.pipeline.prepare.engine.frames import (
 )
 from embedmill.pipeline.store.parquet import write_parquet
 from embedmill.pipeline.store.storage import Storage
-from embedmill.schemas.tables import VOCAB
+from embedmill.schemas.vocab import VOCAB
 
 __all__ = ["FILE_ROWS", "ROWS", "placed", "ranked", "write_rows"]
 

@@ -1,0 +1,65 @@
+"""Artifact `train`: the tables of the best epoch by partition, the model, the history, the log."""
+
+from __future__ import annotations
+
+from pydantic import ConfigDict, Field
+
+from embedmill.schemas.contract import ArtifactContract, Count, Counters
+from embedmill.schemas.files import JsonFile, Number, PartFiles, Stored
+
+__all__ = ["CONTRACT", "FILES", "HISTORY", "LOG", "MODEL", "Epoch", "Model"]
+
+# By table. File p holds rows p, p + P, ... of P = `run.partitions` partitions: tensor "weight",
+# float32 [S, dim], and where the model has biases "bias", float32 [S, 1]. A model of item pairs
+# has "contexts" too, and the users that are derived from its items.
+FILES = {table: PartFiles(table, suffix="safetensors") for table in ("users", "items", "contexts")}
+# A line of JSON for every so many steps and for every epoch.
+LOG = "log.jsonl"
+
+
+class Model(Stored):
+    """What the tables are.
+
+    `dim` counts coordinates without biases; a rating is `mean` + biases + inner product.
+    `best_epoch` counts from 1. `metric` chose it, empty where nothing was validated. `refit` has
+    the train losses of a refit on train and validation events, empty where there was none.
+    """
+
+    objective: str
+    similarity: str
+    dim: int
+    bias: bool
+    mean: Number
+    users: int
+    items: int
+    partitions: int
+    best_epoch: int
+    metric: str
+    refit: tuple[float, ...] = ()
+
+
+class Epoch(Stored):
+    """Figures of one epoch; validation metrics ("ndcg@10") are further keys."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Number] = Field(init=False)
+
+    epoch: int
+    train_loss: Number
+    learning_rate: Number
+
+    @property
+    def metrics(self) -> dict[str, Number]:
+        """Validation metrics by name."""
+        return dict(self.__pydantic_extra__)
+
+
+MODEL = JsonFile("model.json", Model)
+HISTORY = JsonFile("history.json", list[Epoch])
+
+
+def _status(c: Counters, n: Count) -> str:
+    return f"{n(c['epochs'])} epochs, {n(c['steps'])} steps, best {c['best_epoch']}"
+
+
+CONTRACT = ArtifactContract(status=_status)
