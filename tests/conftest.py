@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import pytest
 import embedmill.pipeline.prepare  # sets what gRPC reads when a test's module imports it
 from embedmill.jobs import cli
 from tests.support.commands import Cli
+
+ROOT = Path(__file__).parents[1]
 
 
 def java_problem() -> str:
@@ -84,3 +87,23 @@ def isolated_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             os.environ.pop(key, None)
         else:
             os.environ[key] = value
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this repository, its version marked so that a test knows it was used."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    source.mkdir()
+    for name in ("embedmill", "pipeline", "jobs", "schemas"):
+        shutil.copytree(ROOT / name, source / name, symlinks=True)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    init = source / "embedmill" / "__init__.py"
+    text = init.read_text()
+    version = tomllib.loads((source / "pyproject.toml").read_text())["project"]["version"]
+    assert f'"{version}"' in text
+    init.write_text(text.replace(f'"{version}"', '"shipped"'))
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
+    subprocess.run([*command, str(source)], check=True, capture_output=True)
+    return next(folder.glob("*.whl"))

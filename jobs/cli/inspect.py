@@ -62,10 +62,10 @@ def verify(folder: RunFolder) -> None:
 @app.command()
 def metrics(folder: RunFolder, as_json: AsJson = False) -> None:
     """Print what `evaluate` measured, and the seconds of every stage."""
-    from embedmill.jobs.cli import render
+    from embedmill.pipeline.query.metrics import metrics_of
     from embedmill.pipeline.store.run import open_run
 
-    flat = render.metrics_of(open_run(folder))
+    flat = metrics_of(open_run(folder))
     if as_json:
         print(json.dumps(flat))
         return

@@ -10,13 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from embedmill.pipeline.query.metrics import metrics_of
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.terminal import duration, si, summary
-from embedmill.schemas.stages import STAGES
 
 __all__ = [
-    "metrics_of",
     "print_diff",
     "print_exported",
     "print_items",
@@ -88,18 +87,6 @@ def _costs(found: Mapping[str, Artifact]) -> Table:
             values = [(si(measured[k]), k) if k in measured else ("", "") for k in shown]
             table.add_row(stage, *(f"{v}B" if k.endswith("bytes") else v for v, k in values))
     return table
-
-
-def metrics_of(one: Run) -> dict[str, float | int | str]:
-    """Metrics of `evaluate`, figures of the index, seconds by stage: flat."""
-    flat: dict[str, float | int | str] = dict(one.artifact("evaluate").read_json("metrics.json"))
-    for stage in ("index", "evaluate"):
-        for name, value in one.artifact(stage).manifest.measured.items():
-            flat[f"{stage}.{name}"] = value
-    seconds = {s: m.seconds for s in STAGES if (m := one.manifest(s)) is not None}
-    flat |= {f"seconds.{stage}": value for stage, value in seconds.items()}
-    flat["seconds.total"] = round(sum(seconds.values()), 3)
-    return flat
 
 
 def print_items(one: Run, found: list[Any], as_json: bool) -> None:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 import threading
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,23 +36,3 @@ def sail() -> Iterator[SparkSession]:
 def spark() -> Iterator[SparkSession]:
     with open_session("spark") as session:
         yield session
-
-
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this repository, its version marked so that a test knows it was used."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    source.mkdir()
-    for name in ("embedmill", "pipeline", "jobs", "schemas"):
-        shutil.copytree(REPOSITORY / name, source / name, symlinks=True)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(REPOSITORY / name, source / name)
-    init = source / "embedmill" / "__init__.py"
-    text = init.read_text()
-    version = tomllib.loads((source / "pyproject.toml").read_text())["project"]["version"]
-    assert f'"{version}"' in text
-    init.write_text(text.replace(f'"{version}"', '"shipped"'))
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
-    subprocess.run([*command, str(source)], check=True, capture_output=True)
-    return next(folder.glob("*.whl"))
