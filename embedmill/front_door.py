@@ -140,7 +140,7 @@ class Run:
         Raises:
             InputError: vectors of another dimension or not finite, ids that are unknown.
         """
-        return self._reader.search(queries, k)  # type: ignore[arg-type]
+        return self._reader.search(queries, k)
 
     @cached_property
     def metrics(self) -> dict[str, float | int | str]:
