@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from embedmill.jobs.launch import Job, main_of
 from embedmill.pipeline.log import Progress
 from embedmill.pipeline.prepare import shards
-from embedmill.pipeline.prepare.engine.connection import open_session, shuffled
+from embedmill.pipeline.prepare.engine.connection import open_session, shuffle_gauge
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.run import Run
 
@@ -18,7 +18,7 @@ __all__ = ["JOB", "build", "main"]
 def build(run: Run, out: Writer, progress: Progress) -> None:
     """Build the stage on the engine that the config or spark-submit names."""
     with open_session(run.config.run.engine, run.config.run.root) as session:
-        out.gauges.append(shuffled(session))
+        out.gauges.append(shuffle_gauge(session))
         shards.build(session, run, out, progress)
 
 

@@ -23,20 +23,21 @@ from embedmill.pipeline.config import EventsConfig
 from embedmill.pipeline.errors import InputError, RejectsError
 from embedmill.pipeline.log import Progress
 from embedmill.pipeline.prepare import histograms, items
-from embedmill.pipeline.prepare.engine.backpressure import Pace
+from embedmill.pipeline.prepare.engine.backpressure import LOCAL, Backpressure
 from embedmill.pipeline.prepare.engine.frames import (
-    REPORT,
-    REPORT_ARROW,
     Batches,
-    gather,
-    mapped,
-    report,
-    software,
-    spread,
-    tasks_for,
-    watched,
+    distribute,
+    engine_versions,
+    map_batches,
+    task_count,
 )
-from embedmill.pipeline.prepare.engine.spill_buffer import Held, each
+from embedmill.pipeline.prepare.engine.spill_buffer import SpillBuffer
+from embedmill.pipeline.prepare.engine.task_monitor import report_progress
+from embedmill.pipeline.prepare.engine.task_report import (
+    REPORT_SCHEMA,
+    run_tasks,
+    task_report,
+)
 from embedmill.pipeline.prepare.parse.clean import Rules, clean, rules
 from embedmill.pipeline.prepare.parse.rejects import Kept
 from embedmill.pipeline.prepare.parse.times import day_bounds, iso_microseconds
@@ -68,7 +69,7 @@ class _Task:
     layouts: Mapping[str, Layout]
     rules: Rules
     partitions: int
-    pace: Pace
+    backpressure: Backpressure
 
     @property
     def seeks_last(self) -> bool:
@@ -105,17 +106,17 @@ def build(
     if not plan.splits:
         raise InputError("the log is empty", where=", ".join(config.paths))
     shapes = {kind: sources.layout(config, kind) for kind in {s.format for s in plan.splits}}
-    task = _Task(out.storage, shapes, rules(config), run.config.run.partitions, Pace())
+    task = _Task(out.storage, shapes, rules(config), run.config.run.partitions, LOCAL)
     splits = numbered(session, plan.splits)
     size = sum(split.bytes for split in splits)
-    readers = spread(
-        session, sources.task_table(splits), "bundle", tasks_for(size, splits[-1].bundle + 1)
+    readers = distribute(
+        session, sources.task_table(splits), "bundle", task_count(size, splits[-1].bundle + 1)
     )
-    parsed = mapped(readers, partial(_parse, task), _SHUFFLED, reads=True)
+    parsed = map_batches(readers, partial(_parse, task), _SHUFFLED, reads=True)
     shuffled = parsed.selectExpr("*", *_placed(task))
-    buckets = shuffled.repartition(tasks_for(size, task.partitions), "bucket")
-    with watched(progress, "rows"):
-        done = gather(mapped(buckets, partial(_settle, task), REPORT))
+    buckets = shuffled.repartition(task_count(size, task.partitions), "bucket")
+    with report_progress(progress, "rows"):
+        done = run_tasks(buckets, partial(_settle, task))
     counters = _counters(done.counts, config)
     progress.update(counters["rows_in"], counters["rows_in"], "rows")
     _check(counters, config.max_rejects if strict else None, ", ".join(config.paths))
@@ -125,7 +126,7 @@ def build(
     if config.items:
         counters |= items.write(config.items, out)
     found = {"files": plan.files, "files_outside": plan.outside, "read_bytes": size}
-    out.commit(counters, found, software(session))
+    out.commit(counters, found, engine_versions(session))
 
 
 def _placed(task: _Task) -> list[str]:
@@ -197,8 +198,8 @@ def _parse(task: _Task, batches: Batches) -> Batches:
     for bundle, splits in sources.bundles(rows):
         kept = Kept(task.rules.config.keep_rejects)
         for split in splits:
-            found = task.pace.in_turn(_parse_split(task, split, selection, kept))
-            for events in task.pace.held_back(found):
+            found = task.backpressure.limit_readers(_parse_split(task, split, selection, kept))
+            for events in task.backpressure.throttle(found):
                 if task.seeks_last:
                     last = _later(last, events)
                 yield events
@@ -207,7 +208,7 @@ def _parse(task: _Task, batches: Batches) -> Batches:
             path = f"rejects/part-{bundle:05d}.parquet"
             entry = write_parquet(task.storage, "events", path, rejected)
         kept.counts.update(selection.counts)
-        yield _note(report(entry, kept.counts))
+        yield _note(task_report(entry, kept.counts))
         selection.counts.clear()
     if last is not None:
         yield _lasts(last, task.partitions)
@@ -271,7 +272,7 @@ def _note(row: pa.RecordBatch) -> pa.RecordBatch:
 
 def _settle(task: _Task, batches: Batches) -> Batches:
     """Each bucket of the task settled and written; notes are passed on."""
-    held = Held(_BUCKETED.remove(_BUCKETED.get_field_index("note")))
+    held = SpillBuffer(_BUCKETED.remove(_BUCKETED.get_field_index("note")))
     lasts: list[int] = []
     for batch in batches:
         if batch.column("note").null_count < batch.num_rows:
@@ -282,15 +283,15 @@ def _settle(task: _Task, batches: Batches) -> Batches:
             last = batch.filter(pc.is_null(batch.column("user")))
             lasts += last.column("time").drop_null().to_pylist()
             batch = batch.filter(pc.is_valid(batch.column("user")))
-        held.add(batch)
+        held.append(batch)
     until = max(lasts, default=0) if task.seeks_last else _until(task.rules.config)
-    yield from each(held, "bucket", partial(_write, task, until))
+    yield from held.drain_groups("bucket", partial(_write, task, until))
 
 
 def _passed(batch: pa.RecordBatch) -> Batches:
     """The reports among the rows."""
     for text in batch.column("note").drop_null().to_pylist():
-        yield pa.RecordBatch.from_pylist([json.loads(text)], schema=REPORT_ARROW)
+        yield pa.RecordBatch.from_pylist([json.loads(text)], schema=REPORT_SCHEMA)
 
 
 def _until(config: EventsConfig) -> int:
@@ -304,4 +305,4 @@ def _write(task: _Task, until: int, bucket: int, rows: pa.Table) -> Batches:
     settled, counts = settle(rows, task.rules.config, until)
     path = f"data/part-{bucket:05d}.parquet"
     written = write_parquet(task.storage, "events", path, settled)
-    yield report(written, {**counts, **histograms.days(settled["time"])})
+    yield task_report(written, {**counts, **histograms.days(settled["time"])})

@@ -20,19 +20,16 @@ from embedmill.pipeline.config import ShardsConfig
 from embedmill.pipeline.errors import ContractError
 from embedmill.pipeline.log import Progress
 from embedmill.pipeline.prepare.engine.frames import (
-    REPORT,
     Batches,
     collect,
-    gather,
-    mapped,
-    report,
-    software,
-    tasks_for,
-    watched,
+    engine_versions,
+    task_count,
 )
 from embedmill.pipeline.prepare.engine.ordering import order_by
-from embedmill.pipeline.prepare.engine.parquet_frame import frame
-from embedmill.pipeline.prepare.engine.spill_buffer import Held, each
+from embedmill.pipeline.prepare.engine.parquet_frame import read_parquet
+from embedmill.pipeline.prepare.engine.spill_buffer import SpillBuffer
+from embedmill.pipeline.prepare.engine.task_monitor import report_progress
+from embedmill.pipeline.prepare.engine.task_report import run_tasks, task_report
 from embedmill.pipeline.prepare.splits import assignment, session_pairs
 from embedmill.pipeline.prepare.splits.boundaries import Span, cuts_of
 from embedmill.pipeline.prepare.vocabulary.base_vocabulary import Rows, Spec
@@ -90,14 +87,14 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
     events, vocab = run.artifact("events"), run.artifact("vocab")
     partitions = run.config.run.partitions
     spec = Spec.of(vocab)
-    tasks = tasks_for(sum(f.bytes for f in events.files("data")), partitions)
-    with watched(progress, "rows read"):
-        looked_at = _joined(session, run, events, vocab, paced=False)
+    tasks = task_count(sum(f.bytes for f in events.files("data")), partitions)
+    with report_progress(progress, "rows read"):
+        looked_at = _joined(session, run, events, vocab, throttled=False)
         cuts = cuts_of(run.config.shards, looked_at, _span(events, vocab))
         task = _Task(out.storage, cuts, run.config.shards, spec)
-        joined = _joined(session, run, events, vocab, paced=True)
+        joined = _joined(session, run, events, vocab, throttled=True)
         shuffled = joined.repartition(tasks, "partition")
-        done = gather(mapped(shuffled, partial(_write, task), REPORT))
+        done = run_tasks(shuffled, partial(_write, task))
     kept = sum(done.counts[name] for name in NAMES)
     found = kept + done.counts["shared_held_out"]
     if found != vocab.counters["events_kept"]:
@@ -116,7 +113,7 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
     counters |= _pairs(session, run, out, spec)
     progress.update(total, total, "events")
     read = {"read_bytes": sum(f.bytes for f in (*events.files("data"), *vocab.files()))}
-    out.commit(counters, read, software(session))
+    out.commit(counters, read, engine_versions(session))
 
 
 def _span(events: Artifact, vocab: Artifact) -> Span | None:
@@ -127,7 +124,7 @@ def _span(events: Artifact, vocab: Artifact) -> Span | None:
 
 
 def _joined(
-    session: SparkSession, run: Run, events: Artifact, vocab: Artifact, *, paced: bool
+    session: SparkSession, run: Run, events: Artifact, vocab: Artifact, *, throttled: bool
 ) -> DataFrame:
     """Events with rows for ids, their hash and partition.
 
@@ -135,7 +132,8 @@ def _joined(
     """
     seed, partitions, spec = run.config.run.seed, run.config.run.partitions, Spec.of(vocab)
     nullable = pa.schema([pa.field(f.name, f.type) for f in EVENTS])
-    log = frame(session, events.storage, events.files("data"), nullable, paced=paced).selectExpr(
+    files = events.files("data")
+    log = read_parquet(session, events.storage, files, nullable, throttled=throttled).selectExpr(
         "*", f"xxhash64(user, item, time, weight, cast({seed} as bigint)) as hash"
     )
     # Sail builds its hash table from the left side of a join: the smaller one.
@@ -155,11 +153,12 @@ def _joined(
 
 def _rows(session: SparkSession, vocab: Artifact, folder: str) -> DataFrame:
     schema = pa.schema([("row", pa.int64()), ("id", pa.string()), ("live", pa.bool_())])
-    return frame(session, vocab.storage, vocab.files(folder), schema).where("live")
+    return read_parquet(session, vocab.storage, vocab.files(folder), schema).where("live")
 
 
 def _write(task: _Task, batches: Batches) -> Batches:
-    yield from each(Held.of(batches, _JOINED), "partition", partial(_write_partition, task))
+    buffer = SpillBuffer.collect(batches, _JOINED)
+    yield from buffer.drain_groups("partition", partial(_write_partition, task))
 
 
 def _write_partition(task: _Task, number: int, rows: pa.Table) -> Batches:
@@ -181,11 +180,11 @@ def _write_partition(task: _Task, number: int, rows: pa.Table) -> Batches:
         table = _shard(rows.take(pa.array(order[codes[order] == code])))
         path = f"{name}/part-{number:05d}.parquet"
         entry = write_parquet(task.storage, "shards", path, table)
-        yield report(entry, {name: table.num_rows})
+        yield task_report(entry, {name: table.num_rows})
     dropped = int((codes == assignment.DROPPED).sum())
     own = assignment.Events(*(getattr(events, f.name)[~shared_user] for f in fields(events)))
     counts = _counts(own, codes[~shared_user]) if len(own.user) else {}
-    yield report(None, {"shared_held_out": dropped, **counts})
+    yield task_report(None, {"shared_held_out": dropped, **counts})
 
 
 def _shard(rows: pa.Table) -> pa.Table:
@@ -244,7 +243,7 @@ def _fill_up(out: Writer, partitions: int) -> None:
 def _cold_items(session: SparkSession, out: Writer, live: int, rows: Rows) -> dict[str, int]:
     """How many live items no train event has, and how many of these are in test."""
     frames = {
-        name: frame(
+        name: read_parquet(
             session,
             out.storage,
             [f for f in out.entries if f.path.startswith(f"{name}/") and f.rows],

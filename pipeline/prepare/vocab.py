@@ -18,8 +18,10 @@ from pyspark.sql import DataFrame, SparkSession
 
 from embedmill.pipeline.errors import ContractError, InputError
 from embedmill.pipeline.log import Progress
-from embedmill.pipeline.prepare.engine.frames import Done, software, tasks_for, watched
-from embedmill.pipeline.prepare.engine.parquet_frame import frame
+from embedmill.pipeline.prepare.engine.frames import engine_versions, task_count
+from embedmill.pipeline.prepare.engine.parquet_frame import read_parquet
+from embedmill.pipeline.prepare.engine.task_monitor import report_progress
+from embedmill.pipeline.prepare.engine.task_report import TaskResults
 from embedmill.pipeline.prepare.vocabulary import incremental
 from embedmill.pipeline.prepare.vocabulary.base_vocabulary import (
     PUBLISHED,
@@ -47,8 +49,8 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
         MissingArtifactError, ConfigError: the previous run cannot be continued.
     """
     events, previous = run.artifact("events"), find_previous(run)
-    pairs = frame(session, events.storage, events.files("data"), _PAIRS)
-    with watched(progress, "rows read"):
+    pairs = read_parquet(session, events.storage, events.files("data"), _PAIRS)
+    with report_progress(progress, "rows read"):
         rounds = _rounds(session, run, out, pairs, progress)
         work = _Work(session, run, out, pairs, rounds, previous)
         is_new = previous is None and not run.config.vocab.oov_rows
@@ -72,7 +74,7 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
     for name, side in sides.items():
         counters |= {f"{name}s{tail}": value for tail, value in side.counters.items()}
     read = {"read_bytes": sum(f.bytes for f in events.files("data"))}
-    out.commit(counters, read, software(session))
+    out.commit(counters, read, engine_versions(session))
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def _rounds(
 
 def _buckets(run: Run) -> int:
     files = run.artifact("events").files("data")
-    return tasks_for(sum(f.bytes for f in files), len(files))
+    return task_count(sum(f.bytes for f in files), len(files))
 
 
 def _new(work: _Work) -> dict[str, _Side]:
@@ -173,7 +175,7 @@ def _rule(work: _Work) -> incremental.Rule:
         retire_after=config.vocab.retire_after,
         shared=config.vocab.oov_rows,
         seed=work.seed,
-        buckets=max(_buckets(work.run), tasks_for(sum(f.bytes for f in files), _BUCKETS)),
+        buckets=max(_buckets(work.run), task_count(sum(f.bytes for f in files), _BUCKETS)),
     )
 
 
@@ -206,7 +208,9 @@ def _settle(work: _Work, rule: incremental.Rule, counts: Counts) -> dict[str, in
     return found
 
 
-def _written(work: _Work, side: str, done: Done, rows: Rows, counts: Mapping[str, int]) -> _Side:
+def _written(
+    work: _Work, side: str, done: TaskResults, rows: Rows, counts: Mapping[str, int]
+) -> _Side:
     """Take in the files of a side, and count."""
     work.out.add(done.files)
     live = counts.get("live", 0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import queue
 import threading
 import time
@@ -9,17 +10,10 @@ import pyarrow as pa
 import pytest
 
 from embedmill.pipeline.prepare.engine import backpressure
-from embedmill.pipeline.prepare.engine.backpressure import Pace, taken
+from embedmill.pipeline.prepare.engine.backpressure import LOCAL, Backpressure
 
 ROWS = 1000
 SIZE = 8 * ROWS
-
-
-@pytest.fixture(autouse=True)
-def from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stages that other tests ran in this process have left their counts."""
-    for name in ("_made", "_taken", "_reading"):
-        monkeypatch.setattr(backpressure, name, 0)
 
 
 def batches(number: int) -> Iterator[pa.RecordBatch]:
@@ -27,49 +21,43 @@ def batches(number: int) -> Iterator[pa.RecordBatch]:
         yield pa.record_batch({"n": pa.array(range(ROWS), pa.int64())})
 
 
-def lag() -> int:
-    return backpressure._made - backpressure._taken
-
-
-def test_makers_keep_in_step_with_a_slow_collector(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backpressure, "AHEAD", 3 * SIZE)
-    monkeypatch.setattr(backpressure, "_PATIENCE", 10)
+def test_producers_keep_in_step_with_a_slow_consumer() -> None:
+    limits = Backpressure(max_outstanding=3 * SIZE, patience=10)
     between: queue.Queue[pa.RecordBatch] = queue.Queue()
 
-    def make() -> None:
-        for batch in Pace().held_back(batches(20)):
+    def produce() -> None:
+        for batch in limits.throttle(batches(20)):
             between.put(batch)
 
-    makers = [threading.Thread(target=make) for _ in range(4)]
-    for maker in makers:
-        maker.start()
+    producers = [threading.Thread(target=produce) for _ in range(4)]
+    for producer in producers:
+        producer.start()
     most = 0
     for _ in range(80):
         batch = between.get(timeout=10)
         time.sleep(0.002)
         most = max(most, between.qsize())
-        taken(batch.nbytes)
-    for maker in makers:
-        maker.join(10)
-        assert not maker.is_alive()
-    assert 0 < most <= 3 + 2 * len(makers)  # each may have one on its way in and one out
-    assert lag() == 0
+        limits.consumed(batch.nbytes)
+    for producer in producers:
+        producer.join(10)
+        assert not producer.is_alive()
+    assert 0 < most <= 3 + 2 * len(producers)  # each may have one on its way in and one out
+    assert limits.outstanding == 0
 
 
-def test_rows_that_nobody_collects_hold_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backpressure, "AHEAD", SIZE // 2)
-    monkeypatch.setattr(backpressure, "_PATIENCE", 0.001)
-    assert len(list(Pace().held_back(batches(30)))) == 30
-    assert lag() == 0
+def test_rows_that_nobody_consumes_stop_no_reader() -> None:
+    limits = Backpressure(max_outstanding=SIZE // 2, patience=0.001)
+    assert len(list(limits.throttle(batches(30)))) == 30
+    assert limits.outstanding == 0
 
 
-def test_few_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backpressure, "READERS", 2)
+def test_few_read_at_once() -> None:
+    limits = Backpressure(max_readers=2)
     most, ended = [], []
 
     def read() -> None:
-        for _ in Pace().in_turn(batches(20)):
-            most.append(backpressure._reading)
+        for _ in limits.limit_readers(batches(20)):
+            most.append(limits.readers)
             time.sleep(0.0005)
         ended.append(1)
 
@@ -78,30 +66,32 @@ def test_few_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         reader.start()
     for reader in readers:
         reader.join(10)
-    assert (max(most), len(ended), backpressure._reading) == (2, 10, 0)
+    assert (max(most), len(ended), limits.readers) == (2, 10, 0)
 
 
-def test_one_more_reads_where_those_that_read_wait_for_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(backpressure, "READERS", 1)
-    monkeypatch.setattr(backpressure, "_STALL", 0.05)
-    first = Pace().in_turn(batches(2))
+def test_one_more_reads_where_the_others_wait_for_it() -> None:
+    limits = Backpressure(max_readers=1, stall=0.05)
+    first = limits.limit_readers(batches(2))
     next(first)
-    assert len(list(Pace().in_turn(batches(3)))) == 3
+    assert len(list(limits.limit_readers(batches(3)))) == 3
     first.close()  # type: ignore[attr-defined]
-    assert backpressure._reading == 0
+    assert limits.readers == 0
 
 
-def test_rows_may_grow_on_the_way() -> None:
-    taken(100 * SIZE)
-    assert lag() == 0
+def test_rows_may_take_more_bytes_where_they_arrive() -> None:
+    limits = Backpressure()
+    limits.consumed(100 * SIZE)
+    assert limits.outstanding == 0
 
 
-def test_a_task_in_another_process_is_on_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent = Pace()
-    monkeypatch.setattr(backpressure, "AHEAD", 0)
-    monkeypatch.setattr(backpressure, "_PATIENCE", 1000)
-    monkeypatch.setattr(backpressure, "_HERE", "another")
-    assert len(list(sent.held_back(batches(3)))) == 3
-    assert lag() == 0
+def test_a_task_in_this_process_keeps_its_limits() -> None:
+    assert copy.copy(LOCAL) is LOCAL  # as pickle does it
+
+
+def test_a_task_in_another_process_has_no_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    restore, sender = LOCAL.__reduce__()
+    monkeypatch.setattr(backpressure, "LOCAL", Backpressure())  # as another process has it
+    received = restore(*sender)
+    received.patience = 1000
+    assert len(list(received.limit_readers(received.throttle(batches(300))))) == 300
+    assert (received.max_readers, received.max_outstanding) == (float("inf"), float("inf"))

@@ -28,7 +28,7 @@ from tests.support.prepare_builds import Tree, build, tree
 ROOM = Path(prepare.__file__).parent
 # Where rows come to the driver, and why they are few however large the log is.
 BOUNDED = {
-    "frames.gather": "a row for each file that a task wrote and for each task's counts",
+    "task_report.run_tasks": "a row for each file that a task wrote and for each task's counts",
     "boundaries.first_times": "a histogram of 65,536 bins for each cut",
     "diff._told": "a row for each task, with the few ids that it names",
     "boundaries._valid_share": "100 distinct values of the split column",
@@ -80,7 +80,7 @@ def _caller() -> str:
     frame: Any = sys._getframe(2)
     while not (frame.f_code.co_filename.startswith(str(ROOM))):
         frame = frame.f_back
-    while frame.f_code.co_filename.endswith("frames.py") and frame.f_code.co_name != "gather":
+    while frame.f_code.co_filename.endswith("engine/frames.py"):
         frame = frame.f_back
     return f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_name}"
 
@@ -182,7 +182,7 @@ def _is_small(lines: Sequence[str], number: int) -> bool:
     return bool(
         re.search(r"ReusedExchange \[path#", lines[number])
         or re.search(r"LocalTableScan|HashAggregate\(keys=\[\], functions=\[partial_", below)
-        or re.search(r"MapInArrow _Counted\(row#\S+, id#\S+, n#\S+, missed#\S+, file#", above)
+        or re.search(r"MapInArrow _MonitoredTask\(row#\S+, id#\S+, n#\S+, missed#\S+, file#", above)
     )
 
 

@@ -7,7 +7,8 @@ import time
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from embedmill.pipeline.prepare.engine.frames import Batches, collect, mapped, watched
+from embedmill.pipeline.prepare.engine.frames import Batches, collect, map_batches
+from embedmill.pipeline.prepare.engine.task_monitor import report_progress
 
 
 class Told:
@@ -32,8 +33,8 @@ def _slowly(batches: Batches) -> Batches:
 def test_rows_are_told_as_tasks_read_them(sail: SparkSession) -> None:
     frame = sail.createDataFrame(pa.table({"n": [1, 2, 3, 4]})).repartition(1, "n")
     told = Told()
-    with watched(told, "rows"):
-        collect(mapped(frame, _slowly, "n long", reads=True))
+    with report_progress(told, "rows"):
+        collect(map_batches(frame, _slowly, "n long", reads=True))
     assert told.done == sorted(told.done)
     assert {1, 2, 3} <= set(told.done) <= {1, 2, 3, 4}
     count = len(told.done)
@@ -44,6 +45,6 @@ def test_rows_are_told_as_tasks_read_them(sail: SparkSession) -> None:
 def test_tasks_that_read_nothing_tell_nothing(sail: SparkSession) -> None:
     frame = sail.createDataFrame(pa.table({"n": [1, 2]})).repartition(1, "n")
     told = Told()
-    with watched(told, "rows"):
-        collect(mapped(frame, _slowly, "n long"))
+    with report_progress(told, "rows"):
+        collect(map_batches(frame, _slowly, "n long"))
     assert told.done == []

@@ -17,75 +17,83 @@ from pyspark import SparkFiles
 from pyspark.sql import SparkSession
 
 from embedmill.pipeline.errors import ConfigError, MachineError
-from embedmill.pipeline.prepare.engine.frames import last_line, wait_for_tasks
+from embedmill.pipeline.prepare.engine.frames import last_line
+from embedmill.pipeline.prepare.engine.task_monitor import LOCAL_TASKS
 
-__all__ = ["open_session", "shuffled"]
+__all__ = ["open_session", "shuffle_gauge"]
 
 _CONNECT_PORT = 15002
-_HASHED = "64m"  # a join's smaller side in one task, up to which it is hashed and none is sorted
+# Where the smaller side of a join has at most so many bytes a partition, Spark hashes it instead of
+# sorting both sides.
+_HASH_JOIN_BYTES = "64m"
 
 
 @contextmanager
 def open_session(engine: str, root: str = "") -> Iterator[SparkSession]:
-    """A session on the engine; under spark-submit, the one that was submitted.
+    """A session on the engine, stopped at the end of the block.
+
+    Under spark-submit, `engine` is ignored and the session is that of the submitted application.
 
     Args:
         engine: "sail", "spark" or a Spark Connect URL, as `run.engine`.
-        root: where artifacts go; memory:// lives in one process and needs Sail.
+        root: where artifacts go; memory:// exists in one process only and needs Sail.
 
     Raises:
         ConfigError: `root` is in memory and the tasks would run in other processes.
-        MachineError: the engine does not start.
+        MachineError: the engine does not start, or no server answers.
     """
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     if root.startswith("memory:") and (submitted or engine != "sail"):
         raise ConfigError(
             "run.root: memory:// lives in one process, tasks of Apache Spark run in others",
-            todo="Use run.engine = 'sail' or a root that all processes see",
+            todo="Use run.engine = 'sail' or a root that all processes can read and write",
         )
     try:
         if submitted:
-            opened = _submitted()
+            opened = _submitted_spark()
         elif engine == "sail":
             opened = _sail()
         else:
-            opened = _spark() if engine == "spark" else _server(engine)
+            opened = _local_spark() if engine == "spark" else _spark_connect(engine)
         with opened as session:
             yield session
     except Exception as error:
-        stop = _interrupt_behind(error)
-        if stop is None:
+        interrupt = _interrupt_behind(error)
+        if interrupt is None:
             raise
-        raise stop from None
+        raise interrupt from None
 
 
-def shuffled(session: SparkSession) -> Callable[[], dict[str, float]]:
-    """A gauge of the bytes that tasks have written for others since now: `shuffle_bytes`.
+def shuffle_gauge(session: SparkSession) -> Callable[[], dict[str, float]]:
+    """A gauge `shuffle_bytes`: what tasks have written for shuffles since this call.
 
-    Apache Spark on this machine's JVM tells; the embedded engine and Spark Connect do not, and
-    nothing is said.
+    It is measured where Apache Spark's driver runs in this machine's JVM. With the embedded
+    engine and Spark Connect the gauge is empty.
     """
     before = _shuffle_bytes(session)
 
-    def since() -> dict[str, float]:
+    def read() -> dict[str, float]:
         return {} if before is None else {"shuffle_bytes": (_shuffle_bytes(session) or 0) - before}
 
-    return since
+    return read
 
 
 def _shuffle_bytes(session: SparkSession) -> int | None:
-    """What all stages of the application have written for a shuffle, or None where none tells.
+    """What all stages of the application have written for shuffles; None where that is unknown.
 
-    The one figure that the DataFrame API does not have: Spark's own store of its user interface
-    has it, whether or not that is served.
+    The DataFrame API does not have this figure. It is in the status store of Spark's web
+    interface, which is kept whether or not the interface is served.
     """
     context: Any = getattr(session, "_sc", None)
     if context is None:
         return None
     spark, gateway = context._jsc.sc(), context._gateway
-    nothing, every = gateway.new_array(gateway.jvm.double, 0), gateway.jvm.java.util.ArrayList()
+    no_quantiles, any_status = (
+        gateway.new_array(gateway.jvm.double, 0),
+        gateway.jvm.java.util.ArrayList(),
+    )
     spark.listenerBus().waitUntilEmpty()
-    stages = spark.statusStore().stageList(every, False, False, nothing, every)
+    stages = spark.statusStore().stageList(any_status, False, False, no_quantiles, any_status)
     return sum(int(stages.apply(number).shuffleWriteBytes()) for number in range(stages.size()))
 
 
@@ -98,32 +106,37 @@ def _sail() -> Iterator[SparkSession]:
     server.start(background=True)
     try:
         _, port = server.listening_address
-        with _called(f"sc://127.0.0.1:{port}", patient=False) as session:
+        with _connect_session(f"sc://127.0.0.1:{port}", retries=False) as session:
             yield session
     finally:
         server.stop()
-        # After an error tasks may still run; Python aborts when it ends below such threads.
-        wait_for_tasks()
+        # After an error, tasks may still run in threads; Python aborts if it exits before them.
+        LOCAL_TASKS.wait_until_idle()
 
 
 @contextmanager
-def _server(url: str) -> Iterator[SparkSession]:
-    with _called(url) as session:
-        _measure(session)
+def _spark_connect(url: str) -> Iterator[SparkSession]:
+    with _connect_session(url) as session:
+        _use_measured_sizes(session)
         yield session
 
 
 @contextmanager
-def _called(url: str, *, patient: bool = True) -> Iterator[SparkSession]:
-    """A session of a server; a patient one calls again, for minutes, when it does not answer."""
-    _reach(url)
-    # Not above: this module is imported by every task, where gRPC may be missing.
+def _connect_session(url: str, *, retries: bool = True) -> Iterator[SparkSession]:
+    """A session of a Spark Connect server.
+
+    Args:
+        url: of the server.
+        retries: whether calls that get no answer are repeated, for minutes.
+    """
+    _check_listening(url)
+    # Imported here because every task imports this module, and gRPC may be missing there.
     from pyspark.sql.connect.session import SparkSession as ConnectSession
 
     try:
         session = ConnectSession.builder.remote(url).create()
-        if not patient:
-            # Sail stops at Ctrl-C by itself. To ask it again would keep the process for minutes.
+        if not retries:
+            # Sail stops at Ctrl-C itself; repeated calls would keep the process alive for minutes.
             session.client.set_retry_policies([])
         session.conf.set("spark.sql.session.timeZone", "UTC")
     except Exception as error:
@@ -133,12 +146,12 @@ def _called(url: str, *, patient: bool = True) -> Iterator[SparkSession]:
     try:
         yield cast(SparkSession, session)
     finally:
-        with suppress(Exception):  # the server may be gone, and the work is done or has failed
+        with suppress(Exception):  # the server may be gone; the work is done or has failed anyway
             session.stop()
 
 
-def _reach(url: str) -> None:
-    """Raise MachineError when nobody listens: the client would try again for ten minutes."""
+def _check_listening(url: str) -> None:
+    """Raise MachineError if nothing listens there: the client would retry for ten minutes."""
     parts = urlsplit(url.split(";")[0])
     try:
         address = (parts.hostname or "localhost", parts.port or _CONNECT_PORT)
@@ -152,43 +165,45 @@ def _reach(url: str) -> None:
 
 
 @contextmanager
-def _submitted() -> Iterator[SparkSession]:
+def _submitted_spark() -> Iterator[SparkSession]:
     try:
         session = SparkSession.builder.getOrCreate()
     except Exception as error:
         raise MachineError(
-            f"Apache Spark does not start: {_cause(error)}",
+            f"Apache Spark does not start: {_jvm_message(error)}",
             where="spark-submit",
-            todo="See the lines above, and what spark-submit was told",
+            todo="See Spark's log above, and check the options of spark-submit",
         ) from error
     _ship_wheels(session)
-    _measure(session)
+    _use_measured_sizes(session)
     yield session
 
 
 def _ship_wheels(session: SparkSession) -> None:
-    """Put wheels of --py-files on the path of tasks: PySpark does so for .zip and .egg alone."""
+    """Put wheels of --py-files on the path of tasks: PySpark does so only for .zip and .egg."""
     context = session.sparkContext
     for url in context.getConf().get("spark.submit.pyFiles", "").split(","):
         name = url.rpartition("/")[2]
         package = f"{name.removesuffix('.whl')}.zip"
         if not name.endswith(".whl") or any(f.endswith(f"/{package}") for f in context.listFiles):
-            continue  # no wheel, or shipped by the stage before
-        folder = tempfile.mkdtemp(prefix="embedmill-")  # executors fetch it from there, if late
+            continue  # no wheel, or shipped by an earlier stage
+        # Removed only at exit: executors that start later fetch the file from this folder.
+        folder = tempfile.mkdtemp(prefix="embedmill-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         context.addPyFile(shutil.copy(SparkFiles.get(name), f"{folder}/{package}"))
 
 
 @contextmanager
-def _spark() -> Iterator[SparkSession]:
-    given = SparkSession.getActiveSession()
-    if given is not None:
-        before = _measure(given)
+def _local_spark() -> Iterator[SparkSession]:
+    """The caller's active session, with its settings restored afterwards, or a new local one."""
+    active = SparkSession.getActiveSession()
+    if active is not None:
+        before = _use_measured_sizes(active)
         try:
-            yield given
+            yield active
         finally:
             for key, value in before.items():
-                given.conf.unset(key) if value is None else given.conf.set(key, value)
+                active.conf.unset(key) if value is None else active.conf.set(key, value)
         return
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     settings = {
@@ -211,41 +226,42 @@ def _spark() -> Iterator[SparkSession]:
             where="run.engine = 'spark'",
             todo="Install Java 17 or 21 and set JAVA_HOME, or use run.engine = 'sail'",
         ) from error
-    _measure(session)
+    _use_measured_sizes(session)
     try:
         yield session
     finally:
         session.stop()
 
 
-def _measure(session: SparkSession) -> dict[str, str | None]:
-    """Let Apache Spark choose joins by sizes it has measured; returns the settings before.
+def _use_measured_sizes(session: SparkSession) -> dict[str, str | None]:
+    """Let Apache Spark choose joins by measured sizes only; returns the previous settings.
 
-    It takes the rows that tasks read for as small as the list of files they are read from. Going
-    by that it broadcasts the log itself, by way of the driver. What it sees at every shuffle
-    while it runs is true.
+    Spark estimates that the rows which Python tasks read are as few bytes as the list of file
+    names they start from. By that estimate it would broadcast the log itself through the driver.
+    The sizes that adaptive execution measures at each shuffle are right.
     """
-    guessed = "spark.sql.autoBroadcastJoinThreshold"
-    seen = "spark.sql.adaptive.autoBroadcastJoinThreshold"
-    hashed = "spark.sql.adaptive.maxShuffledHashJoinLocalMapThreshold"
-    before = {key: session.conf.get(key, None) for key in (guessed, seen, hashed)}
-    session.conf.set(seen, before[seen] or before[guessed] or "10m")
-    session.conf.set(guessed, "-1")
-    session.conf.set(hashed, _HASHED)
+    by_estimate = "spark.sql.autoBroadcastJoinThreshold"
+    by_measure = "spark.sql.adaptive.autoBroadcastJoinThreshold"
+    hash_join = "spark.sql.adaptive.maxShuffledHashJoinLocalMapThreshold"
+    before = {key: session.conf.get(key, None) for key in (by_estimate, by_measure, hash_join)}
+    session.conf.set(by_measure, before[by_measure] or before[by_estimate] or "10m")
+    session.conf.set(by_estimate, "-1")
+    session.conf.set(hash_join, _HASH_JOIN_BYTES)
     return before
 
 
 def _interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
-    """The Ctrl-C that an error came up in the wake of, or None.
+    """The Ctrl-C that led to an error, or None.
 
-    Spark Connect's client asks the server to stop the query, and fails where it is gone.
+    At Ctrl-C Spark Connect's client asks the server to cancel the query; where the server is
+    gone, that call raises an error of its own, with the KeyboardInterrupt as its context.
     """
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error
 
 
-def _cause(error: Exception) -> str:
-    """What the JVM says, in front of its stack; Python's last line where it was none."""
+def _jvm_message(error: Exception) -> str:
+    """The message of a JVM exception without its stack; of another error, the last line."""
     java = getattr(error, "java_exception", None)
     return last_line(error) if java is None else str(java.toString())

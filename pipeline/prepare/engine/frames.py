@@ -1,4 +1,4 @@
-"""Frames and their tasks, on whatever engine a session is of (see `connection`).
+"""DataFrames and the Python tasks that run over them, on whichever engine a session belongs to.
 
 Frames are built from strings only (`selectExpr`, column names), never from column objects:
 these belong to one kind of session, and a process may hold both kinds.
@@ -6,14 +6,9 @@ these belong to one kind of session, and a process may hold both kinds.
 
 from __future__ import annotations
 
-import json
-import os
 import socket
-import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -23,75 +18,49 @@ from pyspark.sql import DataFrame, SparkSession
 
 from embedmill import __version__
 from embedmill.pipeline.errors import EmbedmillError, MachineError, from_text
-from embedmill.pipeline.log import Progress
-from embedmill.schemas.manifest import FileEntry
+from embedmill.pipeline.prepare.engine.task_monitor import LOCAL_TASKS
 
 __all__ = [
-    "REPORT",
-    "REPORT_ARROW",
+    "TASK_BYTES",
     "Batches",
-    "Done",
-    "by_key",
     "collect",
-    "gather",
+    "concat_batches",
+    "distribute",
+    "engine_versions",
+    "group_by_key",
     "last_line",
-    "mapped",
-    "report",
-    "software",
-    "spread",
-    "tasks_for",
-    "together",
-    "turn",
-    "wait_for_tasks",
-    "watched",
+    "map_batches",
+    "task_count",
 ]
 
-# What a task hands back: a file that it wrote (path empty: none) and counts as JSON.
-REPORT = "path string, rows long, bytes long, sha256 string, counts string"
-REPORT_ARROW = pa.schema(
-    [
-        ("path", pa.string()),
-        ("rows", pa.int64()),
-        ("bytes", pa.int64()),
-        ("sha256", pa.string()),
-        ("counts", pa.string()),
-    ]
-)
-_TASKS = threading.Condition()
-_tasks_running = 0  # of Sail's, in threads of this process
-_rows_read = 0  # by them, since this process began
-_LOOK = 0.2  # seconds between two looks at it
-_TASKS_END = 10.0  # seconds
-_TURNS = threading.BoundedSemaphore(os.cpu_count() or 1)
-TASK_BYTES = 8 << 20  # of files, compressed, that a task reads
+TASK_BYTES = 8 << 20  # of files, compressed, that one task reads
 Batches = Iterator[pa.RecordBatch]
-# What decides the bytes of a file: two attempts at a task must write the same ones.
+# These decide the bytes of a file, and a task that is tried again must write the same ones.
 _VERSIONS = {"embedmill": __version__, "pyarrow": pa.__version__}
 
 
-@dataclass
-class Done:
-    """What the tasks of a frame did: files written, counts summed."""
-
-    files: list[FileEntry] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
-
-
-def software(session: SparkSession) -> dict[str, str]:
-    """Versions of the engine, for a manifest."""
+def engine_versions(session: SparkSession) -> dict[str, str]:
+    """Versions of the engine and its libraries, for a manifest."""
     return {"spark": session.version, "pyspark": pyspark.__version__, "pyarrow": pa.__version__}
 
 
-def tasks_for(size: int, most: int) -> int:
-    """How many tasks work on `size` bytes that come in `most` pieces, each task some pieces.
+def task_count(size: int, most: int) -> int:
+    """How many tasks process `size` bytes that come in `most` pieces: one per TASK_BYTES.
 
-    A task of Python costs Spark a tenth of a second, however little it does.
+    Starting a Python task costs Apache Spark a tenth of a second, however little it does.
     """
     return max(1, min(most, -(-size // TASK_BYTES)))
 
 
-def spread(session: SparkSession, rows: pa.Table, key: str, tasks: int) -> DataFrame:
-    """A small table as a frame with its rows spread over tasks by a hash of `key`."""
+def distribute(session: SparkSession, rows: pa.Table, key: str, tasks: int) -> DataFrame:
+    """A small table as a frame whose rows are partitioned by a hash of `key`.
+
+    Args:
+        session: the engine.
+        rows: the table, sent from the driver.
+        key: a column; rows with the same value go to the same task.
+        tasks: number of partitions.
+    """
     return session.createDataFrame(rows).repartition(tasks, key)
 
 
@@ -99,7 +68,7 @@ def collect(frame: DataFrame) -> pa.Table:
     """A frame that does not grow with the data, as a table on the driver.
 
     Raises:
-        EmbedmillError: ours, when a task raised one.
+        EmbedmillError: a task raised it.
         MachineError: the engine failed otherwise.
     """
     try:
@@ -110,86 +79,44 @@ def collect(frame: DataFrame) -> pa.Table:
         raise _translated(error) from error
 
 
-def report(entry: FileEntry | None, counts: Mapping[str, int]) -> pa.RecordBatch:
-    """One row of REPORT."""
-    row = {
-        "path": entry.path if entry else "",
-        "rows": (entry.rows or 0) if entry else 0,
-        "bytes": entry.bytes if entry else 0,
-        "sha256": entry.sha256 if entry else "",
-        "counts": json.dumps(counts, sort_keys=True),
-    }
-    return pa.RecordBatch.from_pylist([row], schema=REPORT_ARROW)
-
-
-def gather(frame: DataFrame) -> Done:
-    """Run a frame of REPORT rows; files in order of path."""
-    done = Done()
-    for row in collect(frame).to_pylist():
-        if row["path"]:
-            names = ("path", "rows", "bytes", "sha256")
-            done.files.append(FileEntry(**{name: row[name] for name in names}))
-        done.counts.update(json.loads(row["counts"]))
-    done.files.sort(key=lambda f: f.path)
-    return done
-
-
-def mapped(
+def map_batches(
     frame: DataFrame, task: Callable[[Batches], Batches], schema: str, *, reads: bool = False
 ) -> DataFrame:
-    """`mapInArrow`, typed. Rows of a task that `reads` a log or artifact count as progress.
+    """The frame that `task` makes of each partition's record batches (`DataFrame.mapInArrow`).
 
-    A task raises MachineError where its packages are not those of this process.
+    Where a task runs with packages of other versions than the driver's, it raises MachineError.
+
+    Args:
+        frame: the input.
+        task: called once per partition; pickled, so it must be a function of a module, or a
+            `functools.partial` of one.
+        schema: columns of the result, as Spark DDL.
+        reads: whether the rows it yields were read from a log or artifact; they are counted as
+            progress.
     """
-    return frame.mapInArrow(cast(Any, _Counted(task, reads, _VERSIONS)), schema)
-
-
-@contextmanager
-def watched(progress: Progress, unit: str) -> Iterator[None]:
-    """Tell how many rows the tasks have read while the block waits for the engine.
-
-    The embedded engine's tasks run in this process and are counted as they go; those of
-    another engine are out of sight, and nothing is told.
-    """
-    ended, before = threading.Event(), _rows_read
-
-    def tell() -> None:
-        while not ended.wait(_LOOK):
-            if _rows_read > before:
-                progress.update(_rows_read - before, None, unit)
-
-    teller = threading.Thread(target=tell, name="progress", daemon=True)
-    teller.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        teller.join()
+    return frame.mapInArrow(cast(Any, _MonitoredTask(task, reads, _VERSIONS)), schema)
 
 
 @dataclass(frozen=True)
-class _Counted:
-    """A task of the driver's software that is known to run, so that no process ends below it."""
+class _MonitoredTask:
+    """A task that checks versions first and is counted in `LOCAL_TASKS` while it runs."""
 
     task: Callable[[Batches], Batches]
     reads: bool
     versions: Mapping[str, str]
 
     def __call__(self, batches: Batches) -> Batches:
-        _agree(self.versions)
-        _count(1)
-        try:
+        _check_versions(self.versions)
+        with LOCAL_TASKS.running():
             for batch in self.task(batches):
                 if self.reads:
-                    _count(0, batch.num_rows)
+                    LOCAL_TASKS.add_rows(batch.num_rows)
                 yield batch
-        finally:
-            _count(-1)
 
 
-def _agree(versions: Mapping[str, str]) -> None:
+def _check_versions(driver: Mapping[str, str]) -> None:
     """Raise MachineError unless this process has the driver's packages."""
-    for name, wanted in versions.items():
+    for name, wanted in driver.items():
         if _VERSIONS[name] != wanted:
             raise MachineError(
                 f"a task has {name} {_VERSIONS[name]}, the driver {wanted}",
@@ -198,39 +125,15 @@ def _agree(versions: Mapping[str, str]) -> None:
             )
 
 
-def _count(tasks: int, rows: int = 0) -> None:
-    global _rows_read, _tasks_running
-    with _TASKS:
-        _tasks_running += tasks
-        _rows_read += rows
-        _TASKS.notify_all()
-
-
-def wait_for_tasks() -> None:
-    """Wait, some seconds at most, until no task of the embedded engine runs in this process."""
-    with _TASKS:
-        _TASKS.wait_for(lambda: _tasks_running <= 0, _TASKS_END)
-
-
-def together(batches: Batches, schema: pa.Schema) -> pa.Table:
-    """All batches of a task as one table; `schema` is for a task that gets none."""
-    kept = [b for b in batches if b.num_rows]
-    table = pa.Table.from_batches(kept) if kept else schema.empty_table()
+def concat_batches(batches: Batches, schema: pa.Schema) -> pa.Table:
+    """All batches of a task as one table, of `schema` where there are none."""
+    filled = [batch for batch in batches if batch.num_rows]
+    table = pa.Table.from_batches(filled) if filled else schema.empty_table()
     return table.combine_chunks()
 
 
-@contextmanager
-def turn() -> Iterator[None]:
-    """Wait for a core. Sail runs all tasks of a stage at once, in threads of this process:
-    were they all to sort at once, memory would grow with the number of tasks. Never yield
-    from inside: whoever reads the rows may wait for a turn too.
-    """
-    with _TURNS:
-        yield
-
-
-def by_key(table: pa.Table, key: str) -> Iterator[tuple[int, pa.Table]]:
-    """The rows of each value of an integer column, which is left out, by rising value."""
+def group_by_key(table: pa.Table, key: str) -> Iterator[tuple[int, pa.Table]]:
+    """Each value of an integer column, in rising order, and its rows without that column."""
     keys, table = table[key].to_numpy(), table.drop_columns([key])
     values, sizes = np.unique(keys, return_counts=True)
     order = np.argsort(keys, kind="stable") if len(values) > 1 else None
@@ -240,12 +143,12 @@ def by_key(table: pa.Table, key: str) -> Iterator[tuple[int, pa.Table]]:
         yield value, table if order is None else table.take(pa.array(order[start:end]))
 
 
-def _translated(error: Exception) -> EmbedmillError:
-    text = str(error)
-    return from_text(text) or MachineError(f"the engine failed: {last_line(error)}")
-
-
 def last_line(error: Exception) -> str:
-    """The last line of what an error says."""
+    """The last line of an error's message: the cause, where an engine puts a stack before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
+
+
+def _translated(error: Exception) -> EmbedmillError:
+    """The EmbedmillError whose text an engine's error carries, else a MachineError."""
+    return from_text(str(error)) or MachineError(f"the engine failed: {last_line(error)}")

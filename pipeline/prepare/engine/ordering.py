@@ -1,4 +1,4 @@
-"""Sorting by keys that are nearly distinct."""
+"""Sort orders by several keys of which the first ones are nearly distinct."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["order_by", "order_by_pair"]
 
 
 def order_by(first: npt.NDArray[np.int64], *rest: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Positions in order of (first, *rest).
+    """Positions in order of (first, *rest), as `np.lexsort` gives them, [N].
 
-    One fast sort by `first`; the slow one by all keys only sees rows that tie in it.
+    One fast sort by `first`; only rows that tie in it are sorted by all keys, which is slow.
     """
     order = np.argsort(first)
     ordered = first[order]
@@ -30,8 +30,8 @@ def order_by_pair(
 ) -> npt.NDArray[np.int64]:
     """Positions in order of (first, second, *rest), of which the first two are nearly distinct.
 
-    Both go into one number where their ranges fit into 63 bits: one sort instead of two. Rows of
-    one partition lie a fixed step apart, which is taken out of their range.
+    Both are packed into one number where their ranges fit into 63 bits: one sort instead of two.
+    Row numbers of one partition are a fixed step apart; dividing by the step narrows their range.
     """
     if not len(first):
         return np.empty(0, np.int64)

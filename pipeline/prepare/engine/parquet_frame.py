@@ -1,7 +1,7 @@
-"""Parquet files of an artifact as a frame, read by the tasks themselves.
+"""Parquet files of an artifact as a DataFrame, read by Python tasks.
 
-The engine's own reader would need its own drivers for every object store, and sees nothing
-of memory://.
+The engine's own Parquet reader would need its own driver for every object store, and cannot see
+memory://.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from functools import partial
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
-from embedmill.pipeline.prepare.engine.backpressure import Pace
-from embedmill.pipeline.prepare.engine.frames import Batches, mapped, spread, tasks_for
+from embedmill.pipeline.prepare.engine.backpressure import LOCAL, Backpressure
+from embedmill.pipeline.prepare.engine.frames import Batches, distribute, map_batches, task_count
 from embedmill.pipeline.store.parquet import parquet_batches
 from embedmill.pipeline.store.storage import Storage
 from embedmill.schemas.manifest import FileEntry
 
-__all__ = ["frame"]
+__all__ = ["read_parquet"]
 
-_BATCH = 1 << 16
-_NAMES = {
+_BATCH_ROWS = 1 << 16
+_DDL_TYPES = {
     "string": "string",
     "int64": "long",
     "int32": "int",
@@ -32,40 +32,44 @@ _NAMES = {
 
 
 @dataclass(frozen=True)
-class _Reader:
+class _ReadTask:
+    """What a task needs to read its files; it is sent to other processes."""
+
     storage: Storage
     columns: tuple[str, ...]
-    pace: Pace | None
+    backpressure: Backpressure | None
 
 
-def frame(
+def read_parquet(
     session: SparkSession,
     storage: Storage,
     files: Sequence[FileEntry],
     schema: pa.Schema,
     *,
-    paced: bool = False,
+    throttled: bool = False,
 ) -> DataFrame:
     """The columns of `schema` from all files, in no order.
 
     Args:
         session: the engine.
         storage: the folder that paths are relative to.
-        files: which files.
+        files: the files to read.
         schema: the columns to read, with their types.
-        paced: for a log whose rows tasks collect; reading keeps in step with them.
+        throttled: whether reading waits for the tasks that consume the rows. Only for rows that
+            spill buffers collect: it is they that count what is consumed.
     """
-    named = [f.path for f in files] or [""]  # Spark Connect knows no table without rows
+    named = [file.path for file in files] or [""]  # Spark Connect has no table without rows
     paths = pa.table({"path": pa.array(named, pa.string())})
-    ddl = ", ".join(f"`{f.name}` {_NAMES[str(f.type)]}" for f in schema)
-    reader = _Reader(storage, tuple(schema.names), Pace() if paced else None)
-    tasks = tasks_for(sum(f.bytes for f in files), len(files))
-    return mapped(spread(session, paths, "path", tasks), partial(_read, reader), ddl, reads=True)
+    ddl = ", ".join(f"`{field.name}` {_DDL_TYPES[str(field.type)]}" for field in schema)
+    task = _ReadTask(storage, tuple(schema.names), LOCAL if throttled else None)
+    tasks = task_count(sum(file.bytes for file in files), len(files))
+    frame = distribute(session, paths, "path", tasks)
+    return map_batches(frame, partial(_read, task), ddl, reads=True)
 
 
-def _read(reader: _Reader, batches: Batches) -> Batches:
+def _read(task: _ReadTask, batches: Batches) -> Batches:
     for batch in batches:
         for path in filter(None, batch.column(0).to_pylist()):
-            rows = parquet_batches(reader.storage, path, rows=_BATCH, columns=reader.columns)
-            # Not in turn: of two sides of a join the one would wait for the other.
-            yield from rows if reader.pace is None else reader.pace.held_back(rows)
+            rows = parquet_batches(task.storage, path, rows=_BATCH_ROWS, columns=task.columns)
+            # Readers are not limited in number: one side of a join would wait for the other.
+            yield from rows if task.backpressure is None else task.backpressure.throttle(rows)

@@ -1,61 +1,75 @@
 """Rows that a task collects before it sorts them: in memory while there is room, else on disk.
 
 The embedded engine runs all tasks of a stage at once in threads of one process, so what they
-hold adds up to the whole log.
+collect adds up to the whole log.
 """
 
 from __future__ import annotations
 
 import tempfile
-import threading
 from collections.abc import Callable, Iterable
 from typing import IO
 
 import pyarrow as pa
 
 from embedmill.pipeline.errors import MachineError
-from embedmill.pipeline.prepare.engine.backpressure import taken
-from embedmill.pipeline.prepare.engine.frames import Batches, by_key, turn
+from embedmill.pipeline.prepare.engine.backpressure import LOCAL, Backpressure
+from embedmill.pipeline.prepare.engine.frames import Batches, group_by_key
 
-__all__ = ["ROOM", "Held", "each"]
-
-ROOM = 1 << 30  # bytes held in memory by all tasks of this process together
-_COUNTED = threading.Lock()
-_held = 0
+__all__ = ["SpillBuffer"]
 
 
-class Held:
-    """Batches of one task; `table` gives them back, once.
+class SpillBuffer:
+    """Record batches of one task, read back once as a table.
 
-    They go to a temporary file without a name, in the folder that TMPDIR says, from the first
-    batch on that finds no room; nothing of it stays, however the process ends.
+    From the first batch for which memory has no room, all batches go to an unlinked temporary
+    file in the folder of TMPDIR; it disappears however the process ends.
+
+    Args:
+        schema: of the table where no rows are added.
+        backpressure: counts the bytes in memory, of all buffers of the process together.
     """
 
-    def __init__(self, schema: pa.Schema) -> None:
+    def __init__(self, schema: pa.Schema, backpressure: Backpressure = LOCAL) -> None:
         self._schema = schema
+        self._backpressure = backpressure
         self._batches: list[pa.RecordBatch] = []
-        self._bytes = 0
+        self._bytes = 0  # reserved in memory
         self._file: IO[bytes] | None = None
         self._writer: pa.ipc.RecordBatchStreamWriter | None = None
 
-    @staticmethod
-    def of(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Held:
-        """All batches; `schema` is for a task that gets none.
+    @classmethod
+    def collect(
+        cls,
+        batches: Iterable[pa.RecordBatch],
+        schema: pa.Schema,
+        backpressure: Backpressure = LOCAL,
+    ) -> SpillBuffer:
+        """A buffer of all batches.
 
         Raises:
             MachineError: the disk of temporary files is full.
         """
-        held = Held(schema)
+        buffer = cls(schema, backpressure)
         for batch in batches:
-            held.add(batch)
-        return held
+            buffer.append(batch)
+        return buffer
 
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Hold a batch."""
+    @property
+    def spilled(self) -> bool:
+        """Whether the rows are on disk."""
+        return self._file is not None
+
+    def append(self, batch: pa.RecordBatch) -> None:
+        """Add the rows of a batch.
+
+        Raises:
+            MachineError: the disk of temporary files is full.
+        """
         if not batch.num_rows:
             return
-        taken(batch.nbytes)
-        if self._writer is None and not _take(batch.nbytes):
+        self._backpressure.consumed(batch.nbytes)
+        if self._writer is None and not self._backpressure.reserve(batch.nbytes):
             self._spill(batch.schema)
         if self._writer is None:
             self._bytes += batch.nbytes
@@ -63,23 +77,39 @@ class Held:
         else:
             self._write(batch)
 
-    def table(self) -> pa.Table:
-        """All rows in one chunk; nothing is held after it."""
+    def drain(self) -> pa.Table:
+        """All rows, a single chunk per column. The buffer is empty afterwards."""
         if self._writer is not None:
             assert self._file is not None
             self._writer.close()
             self._file.seek(0)
             with self._file, pa.ipc.open_stream(self._file) as stream:
                 return stream.read_all().combine_chunks()
-        found = pa.Table.from_batches(self._batches, self._batches[0].schema if self._batches
-                                      else self._schema).combine_chunks()  # fmt: skip
+        schema = self._batches[0].schema if self._batches else self._schema
+        table = pa.Table.from_batches(self._batches, schema).combine_chunks()
         self._release()
-        return found
+        return table
+
+    def drain_groups(self, key: str, work: Callable[[int, pa.Table], Batches]) -> Batches:
+        """Drain the buffer and call `work` for each value of an integer column, in rising order.
+
+        All of it runs in one compute slot, so `work` must return few rows: they are held until
+        the slot is free again.
+
+        Args:
+            key: the column; rows are passed to `work` without it.
+            work: takes a value of the column and its rows.
+        """
+        with self._backpressure.compute_slot():
+            groups = group_by_key(self.drain(), key)
+            results = [batch for value, rows in groups for batch in work(value, rows)]
+        yield from results
 
     def __del__(self) -> None:
-        self._release()  # of a task that failed
+        self._release()  # where the task failed before it drained the buffer
 
     def _spill(self, schema: pa.Schema) -> None:
+        """Move the batches in memory to a temporary file."""
         self._file = tempfile.TemporaryFile(prefix="embedmill-")  # noqa: SIM115
         options = pa.ipc.IpcWriteOptions(compression="lz4")
         self._writer = pa.ipc.new_stream(self._file, schema, options=options)
@@ -93,34 +123,11 @@ class Held:
             self._writer.write_batch(batch)
         except OSError as error:
             raise MachineError(
-                f"rows cannot be set aside: {error}",
+                f"rows cannot be spilled to disk: {error}",
                 where=tempfile.gettempdir(),
                 todo="Make room there, or set TMPDIR to a folder on a larger disk",
             ) from error
 
     def _release(self) -> None:
-        _give(self._bytes)
+        self._backpressure.release(self._bytes)
         self._batches, self._bytes = [], 0
-
-
-def each(held: Held, key: str, work: Callable[[int, pa.Table], Batches]) -> Batches:
-    """What `work` makes of the rows of each value of `key`, when it is this task's turn."""
-    with turn():
-        made = [one for value, rows in by_key(held.table(), key) for one in work(value, rows)]
-    yield from made
-
-
-def _take(size: int) -> bool:
-    """Whether there is room for so many bytes more; they count from now on."""
-    global _held
-    with _COUNTED:
-        if _held + size > ROOM:
-            return False
-        _held += size
-        return True
-
-
-def _give(size: int) -> None:
-    global _held
-    with _COUNTED:
-        _held -= size

@@ -7,15 +7,8 @@ from dataclasses import replace
 
 from pyspark.sql import SparkSession
 
-from embedmill.pipeline.prepare.engine.frames import (
-    REPORT,
-    Batches,
-    gather,
-    mapped,
-    report,
-    spread,
-    tasks_for,
-)
+from embedmill.pipeline.prepare.engine.frames import Batches, distribute, task_count
+from embedmill.pipeline.prepare.engine.task_report import run_tasks, task_report
 from embedmill.pipeline.prepare.readers import sources
 from embedmill.pipeline.prepare.readers.parsed_batch import Split
 from embedmill.pipeline.prepare.readers.text import count_lines
@@ -33,8 +26,8 @@ def numbered(session: SparkSession, splits: list[Split]) -> list[Split]:
     if not before:
         return splits
     size = sum(split.bytes for split in before)
-    frame = spread(session, sources.task_table(before), "number", tasks_for(size, len(before)))
-    lines = gather(mapped(frame, _count, REPORT)).counts
+    frame = distribute(session, sources.task_table(before), "number", task_count(size, len(before)))
+    lines = run_tasks(frame, _count).counts
     found, first = [], 1
     for split in splits:
         first = 1 if split.start <= 0 else first
@@ -48,4 +41,4 @@ def _count(batches: Batches) -> Batches:
     for batch in batches:
         for row in batch.to_pylist():
             counts[str(row["number"])] = count_lines(row["url"], row["start"], row["end"])
-    yield report(None, counts)
+    yield task_report(None, counts)

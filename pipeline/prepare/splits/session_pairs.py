@@ -19,20 +19,18 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
 from embedmill.pipeline.config import PairsConfig
+from embedmill.pipeline.prepare.engine.backpressure import LOCAL
 from embedmill.pipeline.prepare.engine.frames import (
-    REPORT,
     Batches,
-    by_key,
-    gather,
-    mapped,
-    report,
-    tasks_for,
-    together,
-    turn,
+    concat_batches,
+    group_by_key,
+    map_batches,
+    task_count,
 )
 from embedmill.pipeline.prepare.engine.ordering import order_by
-from embedmill.pipeline.prepare.engine.parquet_frame import frame
-from embedmill.pipeline.prepare.engine.spill_buffer import Held, each
+from embedmill.pipeline.prepare.engine.parquet_frame import read_parquet
+from embedmill.pipeline.prepare.engine.spill_buffer import SpillBuffer
+from embedmill.pipeline.prepare.engine.task_report import run_tasks, task_report
 from embedmill.pipeline.prepare.splits.assignment import mixed
 from embedmill.pipeline.prepare.splits.sessions import Log, Sessions, Window, kept
 from embedmill.pipeline.prepare.vocabulary.base_vocabulary import Rows
@@ -100,14 +98,14 @@ def write(
         space=space,
     )
     log = _log(session, out.storage, files, space.partitions, thinned=bool(config.subsample))
-    tasks = tasks_for(sum(f.bytes for f in files), space.partitions)
-    found = mapped(log.repartition(tasks, "partition"), partial(_find, task), _FOUND_DDL)
+    tasks = task_count(sum(f.bytes for f in files), space.partitions)
+    found = map_batches(log.repartition(tasks, "partition"), partial(_find, task), _FOUND_DDL)
     placed = found.selectExpr(
         "*", f"cast(coalesce(center_row, 0) % {space.partitions} as int) as partition"
     )
     reach = min(config.window or config.max_session, config.max_session)
-    tasks = tasks_for(task.events * reach * 8, space.partitions)
-    done = gather(mapped(placed.repartition(tasks, "partition"), partial(_write, task), REPORT))
+    tasks = task_count(task.events * reach * 8, space.partitions)
+    done = run_tasks(placed.repartition(tasks, "partition"), partial(_write, task))
     out.add(done.files)
     there = {entry.path for entry in done.files}
     for number in range(space.partitions):
@@ -137,7 +135,7 @@ def _log(
     thinned: bool,
 ) -> DataFrame:
     """Events by user partition; beside each how many events its item has, where that counts."""
-    log = frame(session, storage, files, _EVENT)
+    log = read_parquet(session, storage, files, _EVENT)
     if thinned:
         counts = log.groupBy("item_row").count().selectExpr("item_row", "count as frequency")
         log = counts.join(log, "item_row")
@@ -152,9 +150,9 @@ def _partition(column: str, partitions: int) -> str:
 
 def _find(task: _Task, batches: Batches) -> Batches:
     """Pairs of the sessions of whole users, counted within a batch."""
-    table, items = together(batches, _LOG), task.space.items.total
-    for _, rows in by_key(table, "partition"):
-        with turn():
+    table, items = concat_batches(batches, _LOG), task.space.items.total
+    for _, rows in group_by_key(table, "partition"):
+        with LOCAL.compute_slot():
             user_E, item_E, time_E, hash_E, frequency_E = (
                 rows[name].to_numpy() for name in (*_EVENT.names, "frequency")
             )
@@ -171,7 +169,7 @@ def _find(task: _Task, batches: Batches) -> Batches:
         }
         found, pairs = 0, sessions.pairs(task.window, _PLACES)
         while True:
-            with turn():
+            with LOCAL.compute_slot():
                 pair = next(pairs, None)
                 if pair is None:
                     break
@@ -187,7 +185,8 @@ def _find(task: _Task, batches: Batches) -> Batches:
 
 
 def _write(task: _Task, batches: Batches) -> Batches:
-    yield from each(Held.of(batches, _SHUFFLED), "partition", partial(_write_partition, task))
+    buffer = SpillBuffer.collect(batches, _SHUFFLED)
+    yield from buffer.drain_groups("partition", partial(_write_partition, task))
 
 
 def _write_partition(task: _Task, number: int, rows: pa.Table) -> Batches:
@@ -205,7 +204,7 @@ def _write_partition(task: _Task, number: int, rows: pa.Table) -> Batches:
     table = pa.table([key_M // items, key_M % items, count_M, hash_M[order]], schema=PAIR)
     path = f"{task.folder}/part-{number:05d}.parquet"
     counts |= {"": table.num_rows, "_counted": int(count_M.sum())}
-    yield report(write_parquet(task.storage, "shards", path, table), counts)
+    yield task_report(write_parquet(task.storage, "shards", path, table), counts)
 
 
 def _summed(key_M: Ints, count_M: Ints) -> tuple[Ints, Ints]:

@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
-from embedmill.pipeline.prepare.engine.backpressure import Pace
-from embedmill.pipeline.prepare.engine.frames import REPORT, Batches, gather, mapped, report
-from embedmill.pipeline.prepare.engine.parquet_frame import frame
-from embedmill.pipeline.prepare.engine.spill_buffer import Held, each
+from embedmill.pipeline.prepare.engine.backpressure import LOCAL, Backpressure
+from embedmill.pipeline.prepare.engine.frames import Batches, map_batches
+from embedmill.pipeline.prepare.engine.parquet_frame import read_parquet
+from embedmill.pipeline.prepare.engine.spill_buffer import SpillBuffer
+from embedmill.pipeline.prepare.engine.task_report import run_tasks, task_report
 from embedmill.pipeline.prepare.histograms import counted, spread_of
 from embedmill.pipeline.store.parquet import write_table
 from embedmill.pipeline.store.storage import Storage
@@ -59,7 +60,7 @@ class Counts:
     def every(self, session: SparkSession, side: str) -> DataFrame:
         """All ids of a side that have events, with their counts."""
         files = [f for f in self.files if f"/{side}s-" in f.path]
-        return frame(session, self.storage, files, COUNTS)
+        return read_parquet(session, self.storage, files, COUNTS)
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,11 @@ def count(
     """
     task = _Task(storage, f"scratch/round-{number}", minimum)
     pairs = events.select("user", "item")
-    partials = mapped(pairs, partial(_partials, Pace()), "side int, id string, n long")
+    partials = map_batches(pairs, partial(_partials, LOCAL), "side int, id string, n long")
     bucketed = partials.selectExpr(
         "*", f"cast(pmod(xxhash64(id), {buckets}) * 2 + side as int) as bucket"
     ).repartition(buckets, "bucket")
-    done = gather(mapped(bucketed, partial(_sum, task), REPORT))
+    done = run_tasks(bucketed, partial(_sum, task))
     return Counts(
         storage,
         minimum,
@@ -105,9 +106,9 @@ def discard(counts: Counts) -> None:
         counts.storage.remove(entry.path)
 
 
-def _partials(pace: Pace, batches: Batches) -> Batches:
+def _partials(backpressure: Backpressure, batches: Batches) -> Batches:
     """(side, id, count) of some hundred thousand events at a time."""
-    return pace.held_back(_counted_by_chunk(batches))
+    return backpressure.throttle(_counted_by_chunk(batches))
 
 
 def _counted_by_chunk(batches: Batches) -> Batches:
@@ -134,7 +135,8 @@ def _count_ids(held: list[pa.RecordBatch]) -> Batches:
 
 
 def _sum(task: _Task, batches: Batches) -> Batches:
-    yield from each(Held.of(batches, _BUCKETED), "bucket", partial(_sum_bucket, task))
+    buffer = SpillBuffer.collect(batches, _BUCKETED)
+    yield from buffer.drain_groups("bucket", partial(_sum_bucket, task))
 
 
 def _sum_bucket(task: _Task, key: int, rows: pa.Table) -> Batches:
@@ -148,4 +150,4 @@ def _sum_bucket(task: _Task, key: int, rows: pa.Table) -> Batches:
     found = {f"{side}s": table.num_rows, f"{side}s_kept": kept}
     if side == "user":
         found["events"] = pc.sum(table["n"]).as_py() or 0
-    yield report(entry, found | counted(side, table["id"], table["n"]))
+    yield task_report(entry, found | counted(side, table["id"], table["n"]))

@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
-from embedmill.pipeline.prepare.engine.frames import Batches, collect, mapped
-from embedmill.pipeline.prepare.engine.parquet_frame import frame
+from embedmill.pipeline.prepare.engine.frames import Batches, collect, map_batches
+from embedmill.pipeline.prepare.engine.parquet_frame import read_parquet
 from embedmill.pipeline.prepare.vocabulary.base_vocabulary import check_version
 from embedmill.pipeline.prepare.vocabulary.counts import SIDES
 from embedmill.pipeline.store.artifact import Artifact
@@ -62,7 +62,7 @@ def compare(
 def _joined(session: SparkSession, first: Artifact, second: Artifact, folder: str) -> DataFrame:
     """Ids of either run with row, count and state in both."""
     frames = [
-        frame(session, run.storage, run.files(folder), _IDS)
+        read_parquet(session, run.storage, run.files(folder), _IDS)
         .where("id is not null")
         .selectExpr("id", f"row as row_{n}", f"count as count_{n}", f"live as live_{n}")
         for n, run in enumerate((first, second))
@@ -75,7 +75,8 @@ def _joined(session: SparkSession, first: Artifact, second: Artifact, folder: st
 
 def _told(joined: DataFrame, examples: int) -> dict[str, Any]:
     total = _Sum(examples)
-    for text in collect(mapped(joined, partial(_sum, examples), "said string"))["said"].to_pylist():
+    sums = map_batches(joined, partial(_sum, examples), "said string")
+    for text in collect(sums)["said"].to_pylist():
         total.take(json.loads(text))
     return total.as_json()
 

@@ -18,17 +18,14 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
-from embedmill.pipeline.prepare.engine.frames import (
-    REPORT,
-    Batches,
-    Done,
-    gather,
-    mapped,
-    report,
-    spread,
+from embedmill.pipeline.prepare.engine.frames import Batches, distribute
+from embedmill.pipeline.prepare.engine.parquet_frame import read_parquet
+from embedmill.pipeline.prepare.engine.spill_buffer import SpillBuffer
+from embedmill.pipeline.prepare.engine.task_report import (
+    TaskResults,
+    run_tasks,
+    task_report,
 )
-from embedmill.pipeline.prepare.engine.parquet_frame import frame
-from embedmill.pipeline.prepare.engine.spill_buffer import Held, each
 from embedmill.pipeline.prepare.vocabulary.base_vocabulary import Rows, slot_of
 from embedmill.pipeline.prepare.vocabulary.counts import COUNTS
 from embedmill.pipeline.prepare.vocabulary.row_numbers import ROWS, placed, ranked, write_rows
@@ -90,7 +87,7 @@ class Settled:
     def frame(self, session: SparkSession, kind: str) -> DataFrame:
         """The rows of a kind of _KINDS."""
         files = [f for f in self.files if f"/{kind}-" in f.path]
-        return frame(session, self.storage, files, _KINDS[kind])
+        return read_parquet(session, self.storage, files, _KINDS[kind])
 
     def discard(self) -> None:
         """Remove the scratch files."""
@@ -136,13 +133,13 @@ def settle(session: SparkSession, side: str, ids: Ids, rule: Rule, storage: Stor
         said = said.union(_saying(known, row="row", missed="missed", was_live="cast(live as int)"))
     task = _Task(storage, f"scratch/settled-{side}s", rule)
     bucketed = said.selectExpr("*", f"cast(pmod(xxhash64(id), {rule.buckets}) as int) as bucket")
-    done = gather(
-        mapped(bucketed.repartition(rule.buckets, "bucket"), partial(_settle, task), REPORT)
-    )
+    done = run_tasks(bucketed.repartition(rule.buckets, "bucket"), partial(_settle, task))
     return Settled(storage, tuple(done.files), done.counts)
 
 
-def write(session: SparkSession, side: str, settled: Settled, rows: Rows, first: int) -> Done:
+def write(
+    session: SparkSession, side: str, settled: Settled, rows: Rows, first: int
+) -> TaskResults:
     """Write the vocabulary of a side; see `write_rows`.
 
     Args:
@@ -165,7 +162,7 @@ def _shared(session: SparkSession, settled: Settled, rows: Rows) -> DataFrame:
     """The shared rows, as ROWS."""
     slots = pa.array(range(rows.shared), pa.int64())
     nothing = pa.table([slots, np.zeros(rows.shared, np.int64)], schema=_SHARED)
-    every = spread(session, nothing, "slot", 1).union(settled.frame(session, "shared"))
+    every = distribute(session, nothing, "slot", 1).union(settled.frame(session, "shared"))
     summed = every.groupBy("slot").sum("n").withColumnRenamed("sum(n)", "n")
     return summed.selectExpr(
         f"slot + {rows.shared_from} as row",
@@ -176,7 +173,7 @@ def _shared(session: SparkSession, settled: Settled, rows: Rows) -> DataFrame:
 
 
 def _known(session: SparkSession, previous: Artifact, side: str) -> DataFrame:
-    return frame(session, previous.storage, previous.files(f"{side}s"), _PREVIOUS).where(
+    return read_parquet(session, previous.storage, previous.files(f"{side}s"), _PREVIOUS).where(
         "id is not null"
     )
 
@@ -193,7 +190,8 @@ def _saying(ids: DataFrame, **known: str | None) -> DataFrame:
 
 
 def _settle(task: _Task, batches: Batches) -> Batches:
-    yield from each(Held.of(batches, _SAID), "bucket", partial(_settle_bucket, task))
+    buffer = SpillBuffer.collect(batches, _SAID)
+    yield from buffer.drain_groups("bucket", partial(_settle_bucket, task))
 
 
 def _settle_bucket(task: _Task, number: int, rows: pa.Table) -> Batches:
@@ -226,8 +224,8 @@ def _settle_bucket(task: _Task, number: int, rows: pa.Table) -> Batches:
     for kind, (table, flags) in chosen.items():
         if flags.any():
             entry = _written(task, f"{kind}-{number:05d}", table.filter(pa.array(flags)))
-            yield report(entry, {})
-    yield report(None, counts)
+            yield task_report(entry, {})
+    yield task_report(None, counts)
 
 
 def _written(task: _Task, name: str, table: pa.Table) -> FileEntry:

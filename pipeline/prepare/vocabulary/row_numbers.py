@@ -19,15 +19,16 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
 from embedmill.pipeline.prepare.engine.frames import (
-    REPORT,
     Batches,
-    Done,
-    by_key,
     collect,
-    gather,
-    mapped,
-    report,
-    together,
+    concat_batches,
+    group_by_key,
+    map_batches,
+)
+from embedmill.pipeline.prepare.engine.task_report import (
+    TaskResults,
+    run_tasks,
+    task_report,
 )
 from embedmill.pipeline.store.parquet import write_parquet
 from embedmill.pipeline.store.storage import Storage
@@ -67,8 +68,8 @@ def ranked(counts: DataFrame, rows: int, first: int = 0) -> DataFrame:
     ranges = _Ranges(_bounds(counts, rows), (first,))
     if ranges.bounds:
         ranges = _Ranges(ranges.bounds, _offsets(counts, ranges, first))
-    ranged = mapped(counts, partial(_assign, ranges), "id string, n long, range int")
-    return mapped(
+    ranged = map_batches(counts, partial(_assign, ranges), "id string, n long, range int")
+    return map_batches(
         ranged.repartition(len(ranges.offsets), "range"), partial(_rank, ranges), _ROWS_DDL
     )
 
@@ -78,7 +79,7 @@ def placed(frame: DataFrame) -> DataFrame:
     return frame.selectExpr(*ROWS.names, f"cast(row div {FILE_ROWS} as int) as file")
 
 
-def write_rows(frame: DataFrame, rows: int, storage: Storage, side: str) -> Done:
+def write_rows(frame: DataFrame, rows: int, storage: Storage, side: str) -> TaskResults:
     """Write <side>s/part-NNNNN.parquet (schema VOCAB), each a contiguous range of rows.
 
     A row is live where it has an id and events.
@@ -93,7 +94,7 @@ def write_rows(frame: DataFrame, rows: int, storage: Storage, side: str) -> Done
         the files, and `events`, the sum of all counts.
     """
     files = -(-rows // FILE_ROWS)
-    return gather(mapped(frame.repartition(files, "file"), partial(_write, storage, side), REPORT))
+    return run_tasks(frame.repartition(files, "file"), partial(_write, storage, side))
 
 
 def _bounds(counts: DataFrame, rows: int) -> tuple[Key, ...]:
@@ -114,7 +115,7 @@ def _offsets(counts: DataFrame, ranges: _Ranges, first: int) -> tuple[int, ...]:
     """The first row of each range, that of the first one given."""
     sizes = np.zeros(len(ranges.bounds) + 1, np.int64)
     table = collect(
-        mapped(counts, partial(_assign, ranges), "id string, n long, range int")
+        map_batches(counts, partial(_assign, ranges), "id string, n long, range int")
         .groupBy("range")
         .count()
     )
@@ -145,7 +146,7 @@ def _range_of(table: pa.Table, bounds: tuple[Key, ...]) -> npt.NDArray[np.int64]
 
 def _rank(ranges: _Ranges, batches: Batches) -> Batches:
     """Each range sorted, with its rows."""
-    for number, rows in by_key(together(batches, _RANGED), "range"):
+    for number, rows in group_by_key(concat_batches(batches, _RANGED), "range"):
         ordered = rows.take(pc.sort_indices(rows, _ORDER)).combine_chunks()
         first = ranges.offsets[number]
         row = np.arange(first, first + ordered.num_rows, dtype=np.int64)
@@ -157,10 +158,10 @@ def _rank(ranges: _Ranges, batches: Batches) -> Batches:
 
 def _write(storage: Storage, side: str, batches: Batches) -> Batches:
     """Each file, sorted by row."""
-    for number, rows in by_key(together(batches, _ROWS), "file"):
+    for number, rows in group_by_key(concat_batches(batches, _ROWS), "file"):
         ordered = rows.sort_by("row")
         live = pc.and_(pc.is_valid(ordered["id"]), pc.greater(ordered["n"], 0))
         columns = [*(ordered[c] for c in ROWS.names), live]
         table = pa.Table.from_arrays(columns, schema=VOCAB).combine_chunks()
         entry = write_parquet(storage, "vocab", f"{side}s/part-{number:05d}.parquet", table)
-        yield report(entry, {"events": pc.sum(table["count"]).as_py() or 0})
+        yield task_report(entry, {"events": pc.sum(table["count"]).as_py() or 0})
