@@ -157,7 +157,7 @@ def _rows(session: SparkSession, vocab: Artifact, folder: str) -> DataFrame:
 
 
 def _write(task: _Task, batches: Batches) -> Batches:
-    buffer = SpillBuffer.collect(batches, _JOINED)
+    buffer = SpillBuffer.from_batches(batches, _JOINED)
     yield from buffer.drain_groups("partition", partial(_write_partition, task))
 
 

@@ -24,7 +24,7 @@ def batch(start: int, rows: int = 1000) -> pa.RecordBatch:
 def test_rows_come_back_in_order_from_memory_and_from_disk(room: int) -> None:
     limits = Backpressure(max_buffered=room)
     added = [batch(0), batch(1000, 0), batch(1000), batch(2000)]
-    buffer = SpillBuffer.collect(added, SCHEMA, limits)
+    buffer = SpillBuffer.from_batches(added, SCHEMA, limits)
     assert limits.buffered <= room
     assert buffer.spilled == (room < 1 << 30)
     table = buffer.drain()
@@ -35,9 +35,9 @@ def test_rows_come_back_in_order_from_memory_and_from_disk(room: int) -> None:
 
 def test_buffers_share_one_memory_limit() -> None:
     limits = Backpressure(max_buffered=int(2.5 * batch(0).nbytes))
-    first = SpillBuffer.collect([batch(0)], SCHEMA, limits)
-    second = SpillBuffer.collect([batch(1), batch(2)], SCHEMA, limits)
-    third = SpillBuffer.collect([batch(3)], SCHEMA, limits)
+    first = SpillBuffer.from_batches([batch(0)], SCHEMA, limits)
+    second = SpillBuffer.from_batches([batch(1), batch(2)], SCHEMA, limits)
+    third = SpillBuffer.from_batches([batch(3)], SCHEMA, limits)
     assert [one.spilled for one in (first, second, third)] == [False, True, False]
     del first  # as of a task that failed
     assert limits.buffered == batch(3).nbytes
@@ -47,7 +47,7 @@ def test_buffers_share_one_memory_limit() -> None:
 
 
 def test_an_empty_buffer_is_an_empty_table() -> None:
-    assert SpillBuffer.collect([], SCHEMA).drain().equals(SCHEMA.empty_table())
+    assert SpillBuffer.from_batches([], SCHEMA).drain().equals(SCHEMA.empty_table())
 
 
 def test_memory_is_counted_across_threads() -> None:
@@ -56,7 +56,7 @@ def test_memory_is_counted_across_threads() -> None:
 
     def collect(at: int) -> None:
         added = [batch(1000 * at + 10 * n, 10) for n in range(100)]
-        tables.append(SpillBuffer.collect(added, SCHEMA, limits).drain())
+        tables.append(SpillBuffer.from_batches(added, SCHEMA, limits).drain())
 
     threads = [threading.Thread(target=collect, args=[at]) for at in range(8)]
     for thread in threads:
@@ -69,7 +69,7 @@ def test_memory_is_counted_across_threads() -> None:
 
 def test_groups_come_by_rising_key_without_it() -> None:
     rows = pa.record_batch({"k": pa.array([2, 1, 2], pa.int64()), "v": pa.array([5, 6, 7])})
-    buffer = SpillBuffer.collect([rows], rows.schema)
+    buffer = SpillBuffer.from_batches([rows], rows.schema)
     keys: list[int] = []
 
     def work(key: int, rows: pa.Table) -> Iterator[pa.RecordBatch]:
@@ -85,4 +85,4 @@ def test_a_full_disk_is_an_error_that_says_what_to_do(monkeypatch: pytest.Monkey
     with Path("/dev/full").open("wb", buffering=0) as full:
         monkeypatch.setattr(tempfile, "TemporaryFile", lambda prefix: full)
         with pytest.raises(MachineError, match=r"spilled to disk.*set TMPDIR"):
-            SpillBuffer.collect([batch(0, 100_000)], SCHEMA, Backpressure(max_buffered=0))
+            SpillBuffer.from_batches([batch(0, 100_000)], SCHEMA, Backpressure(max_buffered=0))

@@ -39,7 +39,7 @@ class SpillBuffer:
         self._writer: pa.ipc.RecordBatchStreamWriter | None = None
 
     @classmethod
-    def collect(
+    def from_batches(
         cls,
         batches: Iterable[pa.RecordBatch],
         schema: pa.Schema,

@@ -185,7 +185,7 @@ def _find(task: _Task, batches: Batches) -> Batches:
 
 
 def _write(task: _Task, batches: Batches) -> Batches:
-    buffer = SpillBuffer.collect(batches, _SHUFFLED)
+    buffer = SpillBuffer.from_batches(batches, _SHUFFLED)
     yield from buffer.drain_groups("partition", partial(_write_partition, task))
 
 

@@ -135,7 +135,7 @@ def _count_ids(held: list[pa.RecordBatch]) -> Batches:
 
 
 def _sum(task: _Task, batches: Batches) -> Batches:
-    buffer = SpillBuffer.collect(batches, _BUCKETED)
+    buffer = SpillBuffer.from_batches(batches, _BUCKETED)
     yield from buffer.drain_groups("bucket", partial(_sum_bucket, task))
 
 

@@ -190,7 +190,7 @@ def _saying(ids: DataFrame, **known: str | None) -> DataFrame:
 
 
 def _settle(task: _Task, batches: Batches) -> Batches:
-    buffer = SpillBuffer.collect(batches, _SAID)
+    buffer = SpillBuffer.from_batches(batches, _SAID)
     yield from buffer.drain_groups("bucket", partial(_settle_bucket, task))
 
 
