@@ -27,8 +27,8 @@ from embedmill.pipeline.log import Progress
 from embedmill.pipeline.prepare import events, shards, vocab
 from embedmill.pipeline.prepare.engine.connection import open_session
 from embedmill.pipeline.prepare.vocabulary import base_vocabulary
-from embedmill.pipeline.report import plain_text
 from embedmill.pipeline.report import profile as pages
+from embedmill.pipeline.report import profile_text
 from embedmill.pipeline.store.artifact import Artifact, Writer
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage
@@ -167,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         found = profile(Run(load(args.config, args.set)))
-        print(*plain_text.lines(found.data), f"page: {found.page}", sep="\n")
+        print(*profile_text.lines(found.data), f"page: {found.page}", sep="\n")
 
     return exit_code(work)
 

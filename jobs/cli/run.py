@@ -82,7 +82,7 @@ def profile(
     config = load(file, [*(sets or []), *([f'run.engine="{engine}"'] if engine else [])])
 
     from embedmill.jobs.profile import profile as look
-    from embedmill.pipeline.report.plain_text import lines
+    from embedmill.pipeline.report.profile_text import lines
 
     found = look(Run(config))
     if as_json:

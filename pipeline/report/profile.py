@@ -1,14 +1,23 @@
-"""A look at a log before any training: the figures of the data stages, and a page of them."""
+"""The profile of a log before any training: its data stages as JSON, and a page about them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from embedmill.pipeline.config import Config, to_toml
-from embedmill.pipeline.report import activity, figures, intake, page, sections
-from embedmill.pipeline.report.wording import escape, plural
+from embedmill.pipeline.report import page
+from embedmill.pipeline.report.collect.report_data import of_log
+from embedmill.pipeline.report.formatting import plural
+from embedmill.pipeline.report.sections import (
+    events_by_day,
+    events_per_id,
+    id_overlap,
+    row_counts,
+    split_sizes,
+)
+from embedmill.pipeline.report.templating import Section, make_section
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.schemas.events import too_many_rejects
 
@@ -25,55 +34,64 @@ def gather(art: Mapping[str, Artifact], config: Config, lacking: Mapping[str, st
     """
     measured = art["events"].manifest.measured
     return {
-        **figures.of_log(art, config),
+        **of_log(art, config),
         "title": config.run.name,
         **{name: int(measured.get(name, 0)) for name in ("files", "files_outside")},
-        "notes": [*_limits(art["events"].counters, config), *_lacks(art, config, lacking)],
+        "notes": list(_notes(art["events"].counters, config, lacking)),
     }
 
 
-def _limits(events: Mapping[str, int], config: Config) -> list[str]:
-    """Whether a run would stop at the bad lines."""
+def _notes(events: Mapping[str, int], config: Config, lacking: Mapping[str, str]) -> Iterator[str]:
+    """What a reader must know before the figures."""
     bad = too_many_rejects(events, config.events.max_rejects)
-    return [f"{bad}: a run would stop at them."] if bad else []
-
-
-def _lacks(art: Mapping[str, Artifact], config: Config, lacking: Mapping[str, str]) -> list[str]:
-    said = [f"Nothing is told of {stage}: {why}." for stage, why in lacking.items()]
+    if bad:
+        yield f"{bad}: a run would stop at them."
+    for stage, why in lacking.items():
+        yield f"Nothing is told of {stage}: {why}."
     if not config.events.time:
-        said.append("Nothing is told of days: events.time names no column.")
-    return said
+        yield "Nothing is told of days: events.time names no column."
 
 
 def render(data: Mapping[str, Any], art: Mapping[str, Artifact], config: Config) -> str:
-    """The page as HTML."""
+    """The page as HTML.
+
+    Args:
+        data: what `gather` gives.
+        art: the stages that it was gathered from.
+        config: of the run.
+    """
     log = data["log"]
-    notes = "".join(f'<p class="warn">{escape(note)}</p>' for note in data["notes"])
-    body = (
-        (f'<section id="notes" aria-label="Notes">{notes}</section>' if notes else "")
-        + intake.ingested(data)
-        + activity.activity(log)
-        + activity.who(log)
-        + activity.continued(log)
-        + intake.splits(data)
-    )
+    sections = [
+        _notes_section(data["notes"]),
+        row_counts.section(data),
+        events_by_day.section(log),
+        events_per_id.section(log),
+        id_overlap.section(log),
+        split_sizes.section(data),
+    ]
     software: dict[str, str] = {}
-    for one in art.values():
-        software |= one.manifest.software
-    times = {
+    for artifact in art.values():
+        software |= artifact.manifest.software
+    provenance = {
         "software": dict(sorted(software.items())),
         "config": to_toml(config),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    footer = sections.footer(data, times, "looked at")
-    return page.document(data["title"], _lede(data), body, footer)
+    return page.document(data, _lede(data), sections, "looked at", provenance)
+
+
+def _notes_section(notes: list[str]) -> Section | None:
+    return make_section("notes", "", "sections/notes.html", notes=notes) if notes else None
 
 
 def _lede(data: Mapping[str, Any]) -> str:
     events, log = data["counters"]["events"], data["log"]
-    ids = [plural(log[side]["ids"], side[:-1]) for side in activity.SIDES if side in log]
-    said = f"{plural(events['events'], 'event')}{' of ' * bool(ids)}{' and '.join(ids)}"
+    ids = [plural(log[side]["ids"], side[:-1]) for side in events_per_id.SIDES if side in log]
+    whose = f"{' of ' * bool(ids)}{' and '.join(ids)}"
     outside = data["files_outside"]
     rest = f"; {plural(outside, 'file')} outside the days asked for" if outside else ""
     where = f"in {plural(data['files'], 'file')}{rest}"
-    return f"A look at the log, before any training: {said} {where}."
+    return (
+        "A look at the log, before any training: "
+        f"{plural(events['events'], 'event')}{whose} {where}."
+    )

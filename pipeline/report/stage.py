@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from embedmill.pipeline.log import Progress
-from embedmill.pipeline.report import figures, items, page, projection
+from embedmill.pipeline.report import page
+from embedmill.pipeline.report.collect import items, projection, report_data
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.run import Run
 
@@ -31,7 +32,7 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
         MissingArtifactError: a stage has not finished.
         CorruptArtifactError: a file differs from its manifest.
     """
-    data: dict[str, Any] = figures.gather(run)
+    data: dict[str, Any] = report_data.gather(run)
     _step(progress, 1)
     catalogue = items.open_catalogue(run)
     data["neighbours"] = items.neighbours(catalogue, run.config.report.neighbours_of)
@@ -40,7 +41,7 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
     data["map"] = projection.project(catalogue, run.config.report.map_items)
     _step(progress, 3)
     out.write_json("data.json", data)
-    html = page.render(data, figures.times(run), run.config.report.labels)
+    html = page.render_report(data, report_data.times(run), run.config.report.labels)
     out.write("index.html", html.encode(), volatile=True)
     _step(progress, 4)
     counters = {

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
-from embedmill.pipeline.report.activity import SIDES, SPANS
-from embedmill.pipeline.report.intake import DROPS
+from embedmill.pipeline.report.sections.events_by_day import span_name
+from embedmill.pipeline.report.sections.events_per_id import SIDES
+from embedmill.pipeline.report.sections.row_counts import DROPS
 from embedmill.pipeline.terminal import cut
 
 __all__ = ["lines"]
@@ -68,7 +69,7 @@ def _days(days: Mapping[str, Any] | None) -> Iterator[str]:
     per = -(-len(bars) // _BARS)
     sums = [sum(bars[place : place + per]) for place in range(0, len(bars), per)]
     span = days["span"] * per
-    yield f"  by {SPANS.get(span, f'{span} days')}"
+    yield f"  by {span_name(span)}"
     yield f"  {''.join(_block(count, max(sums)) for count in sums)}"
 
 

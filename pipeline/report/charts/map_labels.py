@@ -1,93 +1,13 @@
-"""The map of items: principal components, and labels that do not overlap.
-
-Principal component analysis after Pearson (1901), by the eigenvectors of the covariance.
-Legend: N items, D dimensions.
-"""
+"""Labels of the map of items: where they fit without overlap."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from embedmill.pipeline.report.items import Catalogue, describe
-
-__all__ = ["CATEGORIES", "Label", "place_labels", "principal_components", "project", "text_width"]
-
-CATEGORIES = 6  # with a colour of their own; the rest are one more
-
-Floats = npt.NDArray[np.float64]
-
-
-def project(catalogue: Catalogue, most: int) -> dict[str, Any]:
-    """The `most` frequent items in two dimensions.
-
-    Returns:
-        {"variance": shares of the first two components, "categories": names that have a
-        colour, most frequent first, "points": items with x and y in [0, 1] and `category`,
-        an index into the names, or CATEGORIES for all others, or None without categories}.
-    """
-    found = catalogue.first(most)
-    xy_N2, variance = principal_components(found.vectors_ND)
-    ids = found.ids.to_pylist()
-    metadata = catalogue.metadata(ids)
-    points = [
-        describe(row, raw, count, metadata)
-        for row, raw, count in zip(found.rows.tolist(), ids, found.counts.tolist(), strict=True)
-    ]
-    names = _categories(points)
-    for point, (x, y) in zip(points, _fit(xy_N2), strict=True):
-        point["x"], point["y"] = round(float(x), 4), round(float(y), 4)
-        point["category"] = _category(point["categories"], names)
-    return {"variance": variance, "categories": names, "points": points}
-
-
-def principal_components(vectors_ND: npt.NDArray[Any]) -> tuple[Floats, list[float]]:
-    """Coordinates [N, 2] on the first two components, and their shares of the variance.
-
-    The sign of each component makes its largest loading positive, so that the map does not
-    flip between runs. With fewer than two items or dimensions the rest is zero.
-    """
-    n = len(vectors_ND)
-    if n < 2:
-        return np.zeros((n, 2)), [0.0, 0.0]
-    centred_ND = vectors_ND.astype(np.float64) - vectors_ND.mean(axis=0, dtype=np.float64)
-    values_D, axes_DD = np.linalg.eigh(centred_ND.T @ centred_ND)
-    axes_DK = axes_DD[:, ::-1][:, :2]
-    largest = np.abs(axes_DK).argmax(axis=0)
-    axes_DK = axes_DK * np.where(axes_DK[largest, range(axes_DK.shape[1])] < 0, -1.0, 1.0)
-    shares = values_D[::-1][:2].clip(min=0) / max(values_D.clip(min=0).sum(), 1e-300)
-    xy_N2 = np.zeros((n, 2))
-    xy_N2[:, : axes_DK.shape[1]] = centred_ND @ axes_DK
-    return xy_N2, [round(float(s), 4) for s in (*shares, 0.0)[:2]]
-
-
-def _fit(xy_N2: Floats) -> Floats:
-    """Each axis stretched to [0, 1]; an axis without extent lies in the middle."""
-    if not len(xy_N2):
-        return xy_N2
-    low, high = xy_N2.min(axis=0), xy_N2.max(axis=0)
-    extent = high - low
-    flat = extent <= 1e-12
-    return np.where(flat, 0.5, (xy_N2 - low) / np.where(flat, 1.0, extent))
-
-
-def _categories(points: Sequence[dict[str, Any]]) -> list[str]:
-    first: dict[str, int] = {}
-    for point in points:
-        for name in point["categories"][:1]:
-            first[name] = first.get(name, 0) + 1
-    return sorted(first, key=lambda name: (-first[name], name))[:CATEGORIES]
-
-
-def _category(categories: Sequence[str], names: Sequence[str]) -> int | None:
-    if not names:
-        return None
-    return names.index(categories[0]) if categories and categories[0] in names else CATEGORIES
+__all__ = ["Label", "place_labels", "shorten", "text_width"]
 
 
 @dataclass(frozen=True)
@@ -119,7 +39,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 
 def place_labels(
-    points: Sequence[dict[str, Any]],
+    points: Sequence[Mapping[str, Any]],
     widths: tuple[float, float],
     height: float,
     most: int,
@@ -179,12 +99,12 @@ def _character_width(c: str) -> float:
     return 0.36 if c in "iljtf.,:;'()! |" else 0.6
 
 
-def _point_box(point: dict[str, Any], width: float, height: float) -> Box:
+def _point_box(point: Mapping[str, Any], width: float, height: float) -> Box:
     x, y = point["x"] * width, point["y"] * height
     return (x - _POINT, y - _POINT, x + _POINT, y + _POINT)
 
 
-def _label_box(point: dict[str, Any], label: Label, width: float, height: float) -> Box:
+def _label_box(point: Mapping[str, Any], label: Label, width: float, height: float) -> Box:
     extent = text_width(label.text)
     left = {"start": 0.0, "middle": -extent / 2, "end": -extent}[label.anchor]
     x, y = point["x"] * width + label.dx + left, point["y"] * height + label.dy

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedmill.pipeline.config import Config, stage_fields, to_toml
-from embedmill.pipeline.report import distributions
-from embedmill.pipeline.report.items import metadata
+from embedmill.pipeline.report.collect import distributions
+from embedmill.pipeline.report.collect.items import metadata
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
 from embedmill.schemas.events import REASONS

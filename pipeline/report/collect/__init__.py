@@ -1,0 +1,1 @@
+"""What goes on the page, from the artifacts of a run."""

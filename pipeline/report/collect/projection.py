@@ -1,0 +1,88 @@
+"""The map of items: principal components, and labels that do not overlap.
+
+Principal component analysis after Pearson (1901), by the eigenvectors of the covariance.
+Legend: N items, D dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from embedmill.pipeline.report.collect.items import Catalogue, describe
+
+__all__ = ["CATEGORIES", "principal_components", "project"]
+
+CATEGORIES = 6  # with a colour of their own; the rest are one more
+
+Floats = npt.NDArray[np.float64]
+
+
+def project(catalogue: Catalogue, most: int) -> dict[str, Any]:
+    """The `most` frequent items in two dimensions.
+
+    Returns:
+        {"variance": shares of the first two components, "categories": names that have a
+        colour, most frequent first, "points": items with x and y in [0, 1] and `category`,
+        an index into the names, or CATEGORIES for all others, or None without categories}.
+    """
+    found = catalogue.first(most)
+    xy_N2, variance = principal_components(found.vectors_ND)
+    ids = found.ids.to_pylist()
+    metadata = catalogue.metadata(ids)
+    points = [
+        describe(row, raw, count, metadata)
+        for row, raw, count in zip(found.rows.tolist(), ids, found.counts.tolist(), strict=True)
+    ]
+    names = _categories(points)
+    for point, (x, y) in zip(points, _fit(xy_N2), strict=True):
+        point["x"], point["y"] = round(float(x), 4), round(float(y), 4)
+        point["category"] = _category(point["categories"], names)
+    return {"variance": variance, "categories": names, "points": points}
+
+
+def principal_components(vectors_ND: npt.NDArray[Any]) -> tuple[Floats, list[float]]:
+    """Coordinates [N, 2] on the first two components, and their shares of the variance.
+
+    The sign of each component makes its largest loading positive, so that the map does not
+    flip between runs. With fewer than two items or dimensions the rest is zero.
+    """
+    n = len(vectors_ND)
+    if n < 2:
+        return np.zeros((n, 2)), [0.0, 0.0]
+    centred_ND = vectors_ND.astype(np.float64) - vectors_ND.mean(axis=0, dtype=np.float64)
+    values_D, axes_DD = np.linalg.eigh(centred_ND.T @ centred_ND)
+    axes_DK = axes_DD[:, ::-1][:, :2]
+    largest = np.abs(axes_DK).argmax(axis=0)
+    axes_DK = axes_DK * np.where(axes_DK[largest, range(axes_DK.shape[1])] < 0, -1.0, 1.0)
+    shares = values_D[::-1][:2].clip(min=0) / max(values_D.clip(min=0).sum(), 1e-300)
+    xy_N2 = np.zeros((n, 2))
+    xy_N2[:, : axes_DK.shape[1]] = centred_ND @ axes_DK
+    return xy_N2, [round(float(s), 4) for s in (*shares, 0.0)[:2]]
+
+
+def _fit(xy_N2: Floats) -> Floats:
+    """Each axis stretched to [0, 1]; an axis without extent lies in the middle."""
+    if not len(xy_N2):
+        return xy_N2
+    low, high = xy_N2.min(axis=0), xy_N2.max(axis=0)
+    extent = high - low
+    flat = extent <= 1e-12
+    return np.where(flat, 0.5, (xy_N2 - low) / np.where(flat, 1.0, extent))
+
+
+def _categories(points: Sequence[dict[str, Any]]) -> list[str]:
+    first: dict[str, int] = {}
+    for point in points:
+        for name in point["categories"][:1]:
+            first[name] = first.get(name, 0) + 1
+    return sorted(first, key=lambda name: (-first[name], name))[:CATEGORIES]
+
+
+def _category(categories: Sequence[str], names: Sequence[str]) -> int | None:
+    if not names:
+        return None
+    return names.index(categories[0]) if categories and categories[0] in names else CATEGORIES
