@@ -41,6 +41,8 @@ ENGINES = {
               "jobs.train"),
     "typer": ("jobs.cli",),
     "rich": ("jobs.cli", "pipeline.terminal"),
+    "jinja2": ("pipeline.report",),
+    "markupsafe": ("pipeline.report",),
 }  # fmt: skip
 
 

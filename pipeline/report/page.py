@@ -35,7 +35,7 @@ def render_report(data: Mapping[str, Any], timings: Mapping[str, Any], labels: i
 
     Args:
         data: what `data.json` holds.
-        timings: what depends on the machine, from `collect.timings`.
+        timings: what depends on the machine, from `collect_timings`.
         labels: items to label on the map.
     """
     log = data["log"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from embedmill.pipeline.config import Config, to_toml
 from embedmill.pipeline.report import page
-from embedmill.pipeline.report.collect.report_data import of_log
+from embedmill.pipeline.report.collect.report_data import collect_log
 from embedmill.pipeline.report.formatting import plural
 from embedmill.pipeline.report.sections import (
     events_by_day,
@@ -34,7 +34,7 @@ def gather(art: Mapping[str, Artifact], config: Config, lacking: Mapping[str, st
     """
     measured = art["events"].manifest.measured
     return {
-        **of_log(art, config),
+        **collect_log(art, config),
         "title": config.run.name,
         **{name: int(measured.get(name, 0)) for name in ("files", "files_outside")},
         "notes": list(_notes(art["events"].counters, config, lacking)),

@@ -8,13 +8,18 @@ import numpy as np
 
 from embedmill.pipeline.log import Progress
 from embedmill.pipeline.report import page
-from embedmill.pipeline.report.collect import items, projection, report_data
+from embedmill.pipeline.report.collect.item_biases import extreme_biases
+from embedmill.pipeline.report.collect.item_vectors import open_items
+from embedmill.pipeline.report.collect.nearest_items import nearest_items
+from embedmill.pipeline.report.collect.projection import project
+from embedmill.pipeline.report.collect.report_data import collect_run
+from embedmill.pipeline.report.collect.timings import collect_timings
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.run import Run
 
 __all__ = ["build"]
 
-_STEPS = ("figures", "items", "map", "page")
+_PARTS = 4
 
 
 def build(run: Run, out: Writer, progress: Progress) -> None:
@@ -26,24 +31,24 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
     Args:
         run: the run; all stages before `report` must have finished.
         out: writer of the `report` artifact.
-        progress: told of each of four steps.
+        progress: updated after each of four parts.
 
     Raises:
         MissingArtifactError: a stage has not finished.
         CorruptArtifactError: a file differs from its manifest.
     """
-    data: dict[str, Any] = report_data.gather(run)
-    _step(progress, 1)
-    catalogue = items.open_catalogue(run)
-    data["neighbours"] = items.neighbours(catalogue, run.config.report.neighbours_of)
-    data["bias"] = items.extremes(catalogue)
-    _step(progress, 2)
-    data["map"] = projection.project(catalogue, run.config.report.map_items)
-    _step(progress, 3)
+    data: dict[str, Any] = collect_run(run)
+    _update(progress, 1)
+    items = open_items(run)
+    data["neighbours"] = nearest_items(items, run.config.report.neighbours_of)
+    data["bias"] = extreme_biases(items)
+    _update(progress, 2)
+    data["map"] = project(items, run.config.report.map_items)
+    _update(progress, 3)
     out.write_json("data.json", data)
-    html = page.render_report(data, report_data.times(run), run.config.report.labels)
+    html = page.render_report(data, collect_timings(run), run.config.report.labels)
     out.write("index.html", html.encode(), volatile=True)
-    _step(progress, 4)
+    _update(progress, _PARTS)
     counters = {
         "items_on_map": len(data["map"]["points"]),
         "neighbours_of": len(data["neighbours"]["of"]),
@@ -52,5 +57,5 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
     out.commit(counters, software={"numpy": np.__version__})
 
 
-def _step(progress: Progress, done: int) -> None:
-    progress.update(done, len(_STEPS), "parts of the page")
+def _update(progress: Progress, done: int) -> None:
+    progress.update(done, _PARTS, "parts of the page")

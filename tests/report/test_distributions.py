@@ -1,21 +1,23 @@
-"""Figures of how events spread, worked out by hand."""
+"""Distributions of events, worked out by hand."""
 
 from __future__ import annotations
 
-import math
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedmill.pipeline.report import distributions, plots
+from embedmill.pipeline.report.collect.distributions import (
+    BARS,
+    POINTS,
+    events_by_day,
+    events_per_id,
+)
 
 # Ids with 1, 1, 1, 2, 3, 3 and 9 events: 20 in all.
-SIDE = {"counts": [[1, 3, 3], [2, 1, 2], [3, 2, 6], [9, 1, 9]], "heaviest": [["a", 9], ["b", 3]]}
+BINS = [[1, 3, 3], [2, 1, 2], [3, 2, 6], [9, 1, 9]]
 
 
-def test_events_over_ids() -> None:
-    found = distributions.over_ids(SIDE, 3)
+def test_events_per_id() -> None:
+    found = events_per_id(BINS, [("a", 9), ("b", 3)], 3)
     assert (found["ids"], found["events"], found["median"]) == (7, 20, 2)
     assert (found["once"], found["below"]) == (3, 4)
     assert found["largest"] == 9 / 20
@@ -27,16 +29,16 @@ def test_events_over_ids() -> None:
 
 def test_a_part_of_a_bin_has_its_mean() -> None:
     bins = [[1, 98, 98], [256, 2, 514]]
-    found = distributions.over_ids({"counts": bins, "heaviest": [["a", 258]]}, 1)
+    found = events_per_id(bins, [("a", 258)], 1)
     assert found["shares"][0] == [0.01, 257 / 612]
 
 
 @given(st.dictionaries(st.integers(1, 10**9), st.integers(1, 1000), min_size=1))
 def test_a_curve_is_bounded_and_falls(ids: dict[int, int]) -> None:
     bins = [[n, ids[n], n * ids[n]] for n in sorted(ids)]
-    found = distributions.over_ids({"counts": bins, "heaviest": [["a", max(ids)]]}, 1)
+    found = events_per_id(bins, [("a", max(ids))], 1)
     xs, ys = zip(*found["curve"], strict=True)
-    assert len(xs) <= distributions.POINTS + 1
+    assert len(xs) <= POINTS + 1
     assert list(xs) == sorted(set(xs))
     assert list(ys) == sorted(set(ys), reverse=True)
     assert (xs[0], ys[0], xs[-1]) == (min(ids), 1.0, max(ids))
@@ -46,7 +48,7 @@ def test_a_curve_is_bounded_and_falls(ids: dict[int, int]) -> None:
 
 
 def test_events_by_day() -> None:
-    found = distributions.by_day([("2024-02-28", 4), ("2024-03-01", 7), ("2024-03-02", 1)])
+    found = events_by_day([("2024-02-28", 4), ("2024-03-01", 7), ("2024-03-02", 1)])
     assert found == {
         "first": "2024-02-28",
         "last": "2024-03-02",
@@ -57,7 +59,7 @@ def test_events_by_day() -> None:
         "span": 1,
         "bars": [["2024-02-28", 4], ["2024-02-29", 0], ["2024-03-01", 7], ["2024-03-02", 1]],
     }
-    assert distributions.by_day([]) is None
+    assert events_by_day([]) is None
 
 
 @given(
@@ -66,32 +68,8 @@ def test_events_by_day() -> None:
     )
 )
 def test_bars_are_few_and_hold_all_events(days: dict[str, int]) -> None:
-    found = distributions.by_day(sorted(days.items()))
+    found = events_by_day(sorted(days.items()))
     assert found is not None
-    assert len(found["bars"]) <= distributions.BARS
+    assert len(found["bars"]) <= BARS
     assert sum(count for _, count in found["bars"]) == sum(days.values())
     assert found["days"] - found["empty"] == len(days)
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "ticks"),
-    [
-        (1, 1, [1, 2]),
-        (1, 9, [1, 2, 5, 10]),
-        (12, 40, [10, 20, 50]),
-        (0.001, 1, [0.001, 0.01, 0.1, 1]),
-        (1, 10**14, [1, 10**2, 10**4, 10**6, 10**8, 10**10, 10**12, 10**14]),
-    ],
-)
-def test_ticks_of_a_logarithmic_axis(low: float, high: float, ticks: list[float]) -> None:
-    assert plots.decades(low, high) == pytest.approx(ticks)
-
-
-@given(st.floats(1e-9, 1e9), st.floats(1, 1e12))
-def test_ticks_cover_what_is_shown(low: float, times: float) -> None:
-    found = plots.decades(low, low * times)
-    assert found[0] <= low * (1 + 1e-6)
-    assert found[-1] >= low * times * (1 - 1e-6)
-    assert 2 <= len(found) <= 10
-    assert all(math.isfinite(v) and v > 0 for v in found)
-    assert found == sorted(set(found))

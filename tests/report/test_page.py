@@ -11,7 +11,9 @@ import pytest
 from embedmill.pipeline import report
 from embedmill.pipeline.errors import MissingArtifactError
 from embedmill.pipeline.log import Quiet
-from embedmill.pipeline.report import figures, intake
+from embedmill.pipeline.report.collect.rejects import _readable
+from embedmill.pipeline.report.collect.timings import collect_timings
+from embedmill.pipeline.report.sections import row_counts
 from embedmill.pipeline.store.run import Run
 from embedmill.schemas.events import RULES
 from tests.support.report_world import HOSTILE, ReportWorld, build, report_data
@@ -50,6 +52,11 @@ def page(run: Run) -> str:
     return run.artifact("report").read("index.html").decode()
 
 
+def plain(text: str) -> str:
+    """Text with spaces for other white space."""
+    return " ".join(text.split())
+
+
 def read(run: Run) -> Reader:
     reader = Reader()
     reader.feed(page(run))
@@ -63,7 +70,8 @@ WORLDS = {
     "hostile": ReportWorld(
         title=lambda i: HOSTILE[i % len(HOSTILE)], category=lambda i: HOSTILE[i % len(HOSTILE)]
     ),
-    "bare": ReportWorld(metadata=False, rejects=False, gates=(), spread=False),
+    "hostile ids": ReportWorld(metadata=False, raw_id=lambda i: f"{HOSTILE[i % len(HOSTILE)]}{i}"),
+    "bare": ReportWorld(metadata=False, rejects=False, gates=(), distributions=False),
     "one item": ReportWorld(items=1),
     "nothing held out": ReportWorld(validation=False, test_users=0, gates=()),
     "one k": ReportWorld(ks=(1,)),
@@ -89,14 +97,14 @@ def test_every_page_nests_fetches_nothing_and_links_to_what_is_there(
     assert sum(tag == "script" for tag, _ in reader.tags) <= 2
 
 
-def test_the_promise_of_the_index_is_told_with_what_was_verified(built: Built) -> None:
+def test_the_target_of_the_index_is_shown_with_what_was_verified(built: Built) -> None:
     text = " ".join(read(built()).text.split())
     assert "Promised: recall@10 0.95, at most 2.0 MB. Found with 50 user vectors" in text
     assert "recall@10 0.9970, with 95 % confidence at least 0.9951." in text
     assert "lists=8 probes=3" in text
 
 
-def test_how_the_index_was_made_is_told(built: Built) -> None:
+def test_how_the_index_was_made_is_shown(built: Built) -> None:
     text = " ".join(read(built(ReportWorld(shards=3, carried=True))).text.split())
     assert "In 3 shards of 7 to 9 items, all searched for each query." in text
     assert (
@@ -121,6 +129,18 @@ def test_hostile_titles_are_text(built: Built) -> None:
     embedded = re.search(r'id="items">(.*?)</script>', page(run), re.S)
     assert embedded
     assert json.loads(embedded[1])[1][0] == HOSTILE[1]
+
+
+def test_hostile_ids_are_text(built: Built) -> None:
+    """In the headings of cards, in the map's script and in the tables of the log."""
+    run = built(WORLDS["hostile ids"], neighbours_of=["</script><img src=x onerror=alert(2)>1"])
+    text = read(run).text
+    name = "</script><img src=x onerror=alert(2)>1"
+    assert f"{name}369 events" in text  # a card of neighbours
+    assert f"{name}21" in text  # among the items with most events
+    html = page(run)
+    assert "<img" not in html
+    assert "\x07" not in html
 
 
 def test_headline_says_metrics_beside_popularity_and_the_gates(built: Built) -> None:
@@ -181,7 +201,7 @@ def test_rejects_are_counted_by_reason_with_their_first_lines(built: Built) -> N
 
 
 def test_a_long_rejected_line_is_cut() -> None:
-    assert figures._readable(b"a" * 1000) == "a" * 400 + "…"
+    assert _readable(b"a" * 1000) == "a" * 400 + "…"
 
 
 def test_the_same_run_gives_the_same_data_and_content(tmp_path: Path) -> None:
@@ -199,7 +219,7 @@ def test_data_holds_no_times_and_no_folder(built: Built, tmp_path: Path) -> None
     assert str(tmp_path) not in text
 
 
-def test_progress_is_told_of_every_part(tmp_path: Path) -> None:
+def test_progress_has_every_part(tmp_path: Path) -> None:
     class Noting(Quiet):
         seen: list[tuple[int, int | None]] = []  # noqa: RUF012
 
@@ -227,7 +247,7 @@ def test_it_works_on_storage_that_is_not_a_disk() -> None:
 def test_where_the_time_of_training_went(built: Built) -> None:
     run = built(WORLDS["softmax"])
     # 18 seconds in all; 60,000 pairs in the 12 seconds of steps.
-    spent = figures.times(run)["training"]["spent"]
+    spent = collect_timings(run)["training"]["spent"]
     assert spent == {"loss": 9.0, "validate": 6.0, "exchange": 2.5, "wait": 0.5}
     assert list(spent) == ["loss", "validate", "exchange", "wait"]
     text = re.sub(r"\s+", " ", read(run).text)
@@ -236,7 +256,7 @@ def test_where_the_time_of_training_went(built: Built) -> None:
     assert "times" not in run.artifact("report").read_json("data.json")
 
 
-def test_how_events_spread_is_told(built: Built) -> None:
+def test_distributions_of_events_are_shown(built: Built) -> None:
     text = re.sub(r"\s+", " ", read(built()).text)
     assert "From 2020-01-01 to 2020-09-01: 245 days, 236 of them without an event." in text
     # The first one has 34 of 2,750 events.
@@ -246,16 +266,17 @@ def test_how_events_spread_is_told(built: Built) -> None:
     assert "Beside the previous run" not in text
 
 
-def test_what_was_not_counted_is_not_told(built: Built) -> None:
+def test_what_was_not_counted_is_not_shown(built: Built) -> None:
     bare = read(built(WORLDS["bare"])).text
     assert "Over time" not in bare
     assert "Head and tail" not in bare
 
 
-def test_what_rules_dropped_is_told() -> None:
-    assert tuple(intake.DROPS) == tuple(RULES)
+def test_what_rules_dropped_is_shown() -> None:
+    assert tuple(row_counts.DROPS) == tuple(RULES)
     counters = {"rows_in": 200, "events": 90, "merged": 0, "rejected": 0, "bots": 50, "capped": 60}
-    page = intake.ingested({"counters": {"events": counters, "vocab": {}}, "rejects": []})
+    section = row_counts.section({"counters": {"events": counters, "vocab": {}}, "rejects": []})
+    page = section.html.replace("\N{NO-BREAK SPACE}", " ")
     assert "of bots" in page
     assert "25.0 %" in page
     assert "30.0 %" in page

@@ -1,23 +1,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from embedmill.pipeline.report import projection
-from embedmill.pipeline.report.items import open_catalogue
-from embedmill.pipeline.report.projection import (
-    CATEGORIES,
-    place_labels,
-    principal_components,
-    project,
-    shorten,
-    text_width,
-)
+from embedmill.pipeline.report.collect.item_vectors import open_items
+from embedmill.pipeline.report.collect.projection import CATEGORIES, principal_components, project
 from tests.support.report_world import ReportWorld
 
 
@@ -46,7 +35,7 @@ def test_few_items_or_dimensions(n: int, d: int) -> None:
 
 
 def test_the_map_holds_the_most_frequent_items_within_its_frame(tmp_path: Path) -> None:
-    found = project(open_catalogue(ReportWorld(items=60).write(tmp_path)), 40)
+    found = project(open_items(ReportWorld(items=60).write(tmp_path)), 40)
     assert [p["row"] for p in found["points"]] == list(range(40))
     for axis in "xy":
         values = [p[axis] for p in found["points"]]
@@ -55,70 +44,20 @@ def test_the_map_holds_the_most_frequent_items_within_its_frame(tmp_path: Path) 
 
 
 def test_clusters_lie_apart_on_the_map(tmp_path: Path) -> None:
-    points = project(open_catalogue(ReportWorld(clusters=2).write(tmp_path)), 60)["points"]
+    points = project(open_items(ReportWorld(clusters=2).write(tmp_path)), 60)["points"]
     sides = [{p["x"] > 0.5 for p in points if p["row"] % 2 == c} for c in (0, 1)]
     assert sorted(map(list, sides)) == [[False], [True]]
 
 
 def test_categories_with_a_colour_are_the_commonest(tmp_path: Path) -> None:
     world = ReportWorld(items=40, category=lambda i: f"g{min(i, 39 - i) // 2}")
-    found = project(open_catalogue(world.write(tmp_path)), 40)
+    found = project(open_items(world.write(tmp_path)), 40)
     assert found["categories"] == [f"g{n}" for n in range(CATEGORIES)]
     assert found["points"][0]["category"] == 0
     assert found["points"][2 * CATEGORIES]["category"] == CATEGORIES
 
 
 def test_without_categories_no_point_has_a_colour(tmp_path: Path) -> None:
-    found = project(open_catalogue(ReportWorld(categories=False).write(tmp_path)), 10)
+    found = project(open_items(ReportWorld(categories=False).write(tmp_path)), 10)
     assert found["categories"] == []
     assert {p["category"] for p in found["points"]} == {None}
-
-
-Point = st.fixed_dictionaries(
-    {
-        "x": st.floats(0, 1),
-        "y": st.floats(0, 1),
-        "title": st.sampled_from(["A", "A film of some length (1990)", "日本語の題名", "M" * 60]),
-    }
-)
-
-
-@given(st.lists(Point, max_size=40), st.integers(0, 12), st.floats(0, 1))
-def test_labels_never_overlap_at_any_width(
-    points: list[dict[str, Any]], most: int, between: float
-) -> None:
-    widths, height = (300.0, 700.0), 400.0
-    labels = place_labels(points, widths, height, most, 20)
-    assert len(labels) <= most
-    width = widths[0] + between * (widths[1] - widths[0])
-    boxes = [projection._label_box(points[one.point], one, width, height) for one in labels]
-    for i, a in enumerate(boxes):
-        assert a[0] >= -1e-6
-        assert a[2] <= width + 1e-6
-        for b in boxes[:i]:
-            apart = a[2] <= b[0] + 1e-6 or b[2] <= a[0] + 1e-6 or a[3] <= b[1] or b[3] <= a[1]
-            assert apart, (a, b)
-
-
-def test_the_most_frequent_of_two_items_in_one_place_is_labelled_first() -> None:
-    points = [{"x": 0.5, "y": 0.5, "title": t} for t in ("first", "second")]
-    assert place_labels(points, (300, 400), 300, 1, 20)[0].text == "first"
-
-
-@pytest.mark.parametrize(
-    ("text", "longest", "want"),
-    [
-        ("Heat (1995)", 20, "Heat (1995)"),
-        ("The Empire Strikes Back (1980)", 24, "The Empire Strikes Back"),
-        ("A title that goes on and on", 10, "A title t…"),
-        ("two\nlines", 20, "two lines"),
-        ("(a very long bracket indeed)", 10, "(a very l…"),
-    ],
-)
-def test_shorten(text: str, longest: int, want: str) -> None:
-    assert shorten(text, longest) == want
-
-
-def test_wide_characters_take_more_room() -> None:
-    assert text_width("題名") > text_width("ab") > text_width("il") > 0
-    assert text_width("e\u0301") == text_width("e")

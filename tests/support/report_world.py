@@ -1,4 +1,4 @@
-"""A small finished run for the report to tell of, written through `Writer`.
+"""A small finished run for the report to show, written through `Writer`.
 
 Items lie in clusters: item i in cluster i mod `clusters`, its vector near its cluster's own
 axis, so its neighbours are its cluster. Item 0 is the most frequent.
@@ -59,7 +59,8 @@ class ReportWorld:
     category: Callable[[int], str] = lambda i: f"genre-{i % 4}"
     ks: tuple[int, ...] = (10, 20, 100)
     not_live: frozenset[int] = frozenset()
-    spread: bool = True
+    raw_id: Callable[[int], str] = lambda i: f"i{i}"
+    distributions: bool = True
     shards: int = 0
     carried: bool = False
 
@@ -121,14 +122,14 @@ class ReportWorld:
         out.write_table("rejects/part-00000.parquet", table)
         if self.metadata:
             meta = {
-                "item": [f"i{i}" for i in range(self.items)],
+                "item": [self.raw_id(i) for i in range(self.items)],
                 "title": [self.title(i) for i in range(self.items)],
                 "categories": [
                     [self.category(i)] if self.categories else [] for i in range(self.items)
                 ],
             }
             out.write_table("items.parquet", pa.table(meta, schema=ITEMS_META))
-        if self.spread:
+        if self.distributions:
             out.write_json("days.json", [[f"2020-0{m}-01", 100 * m] for m in range(1, 10)])
         kept = table.num_rows
         counters = {"rows_in": kept + 3, "events": 0, "rejected": kept, "merged": 3}
@@ -141,13 +142,13 @@ class ReportWorld:
 
     def _vocab(self, out: Writer) -> None:
         rows = range(self.items)
-        items = vocabulary([f"i{i}" for i in rows], [self.count(i) for i in rows])
+        items = vocabulary([self.raw_id(i) for i in rows], [self.count(i) for i in rows])
         out.write_table("items/part-00000.parquet", items)
         users = vocabulary(["u0"], [9])
         out.write_table("users/part-00000.parquet", users)
-        if self.spread:
+        if self.distributions:
             bins = [[n, 1200 // n**2, n * (1200 // n**2)] for n in (1, 2, 3, 5, 8, 13, 21, 34)]
-            side = {"counts": bins, "heaviest": [["<b>u0</b>", 34], ["i1", 21]]}
+            side = {"counts": bins, "heaviest": [["<b>u0</b>", 34], [self.raw_id(1), 21]]}
             out.write_json("counts.json", {"users": side, "items": side})
         out.commit({
             "events_in": 5000, "events_kept": 4980, "events_dropped": 20,
@@ -206,7 +207,7 @@ class ReportWorld:
         schema = embeddings(dim, bias=self.biased)
         columns = [
             pa.array(rows, pa.int64()),
-            pa.array([f"i{i}" for i in rows], pa.string()),
+            pa.array([self.raw_id(i) for i in rows], pa.string()),
             pa.array([self.count(i) for i in rows], pa.int64()),
             pa.array([i not in self.not_live for i in rows]),
             pa.FixedSizeListArray.from_arrays(flat, type=schema.field("vector").type),
@@ -237,16 +238,21 @@ class ReportWorld:
                 "indexed_before": 48, "tombstones": 8, "in_base": 40, "in_delta": 20,
             }  # fmt: skip
         out.write_json("spec.json", spec)
-        recall = {"k": 10, "queries": 50, "queries_from": "test", "recall@10": 0.997}
+        recall: dict[str, Any] = {
+            "k": 10,
+            "queries": 50,
+            "queries_from": "test",
+            "recall@10": 0.997,
+        }
         verified = {"mean": 0.997, "low": 0.9951, "high": 0.998, "queries": 50}
         point = {"kind": "ivfsq8", "parameters": {"lists": 8, "probes": 3}, "recall@10": 0.91}
-        promise = {
+        target = {
             "recall_at_10": 0.95, "max_bytes": 2_000_000, "max_latency_ms": None,
             "verified": verified,
             "frontier": [{**point, "counted_us": 12.5, "bytes": 66_000}],
         }  # fmt: skip
-        told = {"knob": "ef_search", "setting": 128, "promise": promise}
-        out.write_json("recall.json", recall | told)
+        recall |= {"knob": "ef_search", "setting": 128, "promise": target}
+        out.write_json("recall.json", recall)
         points = [
             {
                 "parameter": "ef_search",

@@ -1,6 +1,6 @@
-"""How events spread over days and ids: figures from the small tables of `events` and `vocab`.
+"""Distributions of a log's events over days and over ids, from small tables of counts.
 
-What comes out is of a size that does not depend on the log's.
+The size of the results does not depend on the size of the log.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Any
 
-__all__ = ["BARS", "POINTS", "by_day", "over_ids"]
+__all__ = ["BARS", "POINTS", "events_by_day", "events_per_id"]
 
 BARS = 180  # of the chart over time, at most
 POINTS = 64  # of a curve, at most
@@ -21,51 +21,61 @@ _SHARES = (0.01, 0.1, 0.5)
 Bin = Sequence[int]  # least count, ids, events of these ids
 
 
-def by_day(days: Sequence[tuple[str, int]]) -> dict[str, Any] | None:
-    """Events over time, from days.json; None where there are no events.
+def events_by_day(days: Sequence[tuple[str, int]]) -> dict[str, Any] | None:
+    """Events over time.
+
+    Args:
+        days: (ISO date, events) of the days that have any, in order.
 
     Returns:
-        `first` and `last` day that has events, `days` from one to the other, how many are
-        `empty`, the `median` day's events with empty days counted, `most` (day, events), and
-        `bars` of `span` days each: (first day, events).
+        `first` and `last` day that has events, `days` from one to the other, how many of them
+        are `empty`, the `median` of a day's events (empty days count), `most` (day, events), and
+        `bars` of `span` days each: (first day, events). None where there are no events.
     """
     if not days:
         return None
-    found = [(date.fromisoformat(day), count) for day, count in days]
-    first, last = found[0][0], found[-1][0]
+    dated = [(date.fromisoformat(day), count) for day, count in days]
+    first, last = dated[0][0], dated[-1][0]
     length = (last - first).days + 1
-    counts = sorted(count for _, count in found)
-    empty = length - len(counts)
-    middle = [
-        counts[place - empty] if place >= empty else 0 for place in ((length - 1) // 2, length // 2)
-    ]
     span = next((s for s in _SPANS if s * BARS >= length), -(-length // BARS))
     bars = [0] * -(-length // span)
-    for day, count in found:
+    for day, count in dated:
         bars[(day - first).days // span] += count
-    most = max(found, key=lambda one: one[1])
+    most = max(dated, key=lambda pair: pair[1])
     return {
         "first": first.isoformat(),
         "last": last.isoformat(),
         "days": length,
-        "empty": empty,
-        "median": sum(middle) / 2,
+        "empty": length - len(dated),
+        "median": _median_day([count for _, count in dated], length),
         "most": [most[0].isoformat(), most[1]],
         "span": span,
         "bars": [
-            [(first + timedelta(days=place * span)).isoformat(), count]
-            for place, count in enumerate(bars)
+            [(first + timedelta(days=number * span)).isoformat(), count]
+            for number, count in enumerate(bars)
         ],
     }
 
 
-def over_ids(spread: dict[str, Any], minimum: int) -> dict[str, Any]:
-    """Events over the ids of one side, from counts.json.
+def _median_day(counts: Sequence[int], days: int) -> float:
+    """The median of the counts and of zeros for the rest of the days."""
+    rising, empty = sorted(counts), days - len(counts)
+    middle = [
+        rising[position - empty] if position >= empty else 0
+        for position in ((days - 1) // 2, days // 2)
+    ]
+    return sum(middle) / 2
 
-    Counts of 256 and more are told to within 1/128, and so is what hangs on them.
+
+def events_per_id(bins: Sequence[Bin], heaviest: Sequence[tuple[str, int]], minimum: int) -> Any:
+    """The distribution of events over the ids of one side.
+
+    Bins of 256 events and more are within 1/128 of the exact count, and so is what depends on
+    them.
 
     Args:
-        spread: `counts` and `heaviest` as `vocab` stores them.
+        bins: (least count, ids, events of these ids), counts rising.
+        heaviest: (id, events) of the ids that have most, the first one first.
         minimum: events that an id needs to be kept.
 
     Returns:
@@ -75,10 +85,8 @@ def over_ids(spread: dict[str, Any], minimum: int) -> dict[str, Any]:
         powers of two; `curve`: (count, share of the ids that have as many or more), falling
         (Clauset, Shalizi and Newman 2009, section 2); `heaviest`: {id, events}.
     """
-    bins: list[Bin] = spread["counts"]
     ids, events = sum(b[1] for b in bins), sum(b[2] for b in bins)
-    heaviest = [{"id": name, "events": n} for name, n in spread["heaviest"]]
-    most = heaviest[0]["events"]
+    most = heaviest[0][1]
     return {
         "ids": ids,
         "events": events,
@@ -86,47 +94,48 @@ def over_ids(spread: dict[str, Any], minimum: int) -> dict[str, Any]:
         "once": sum(b[1] for b in bins if b[0] == 1),
         "minimum": minimum,
         "below": sum(b[1] for b in bins if b[0] < minimum),
-        "shares": [[share, _head(bins, share * ids) / events] for share in _SHARES],
+        "shares": [[share, _events_of_first(bins, share * ids) / events] for share in _SHARES],
         "largest": most / events,
         "octaves": _octaves(bins),
         "curve": _curve(bins, ids, most),
-        "heaviest": heaviest,
+        "heaviest": [{"id": name, "events": count} for name, count in heaviest],
     }
 
 
 def _median(bins: Sequence[Bin], ids: int) -> int:
-    """The lower of both middle ones where there are two."""
+    """The median count; the lower one where two are in the middle."""
     ends = itertools.accumulate(b[1] for b in bins)
     return next(b[0] for b, end in zip(bins, ends, strict=True) if end >= (ids + 1) // 2)
 
 
-def _head(bins: Sequence[Bin], wanted: float) -> float:
-    """Events of the `wanted` ids that have most, one at least; a bin's ids have its mean."""
-    left, found = max(1, round(wanted)), 0.0
+def _events_of_first(bins: Sequence[Bin], number: float) -> float:
+    """Events of the `number` ids (at least one) that have most; an id of a bin has its mean."""
+    left, total = max(1, round(number)), 0.0
     for _, ids, events in reversed(bins):
         taken = min(left, ids)
-        found += events * taken / ids
+        total += events * taken / ids
         left -= taken
         if not left:
             break
-    return found
+    return total
 
 
 def _octaves(bins: Sequence[Bin]) -> list[list[int]]:
-    found: dict[int, list[int]] = {}
+    """(least count, ids, events) by powers of two."""
+    sums: dict[int, list[int]] = {}
     for least, ids, events in bins:
-        one = found.setdefault(1 << (least.bit_length() - 1), [0, 0])
-        one[0] += ids
-        one[1] += events
-    return [[least, *sums] for least, sums in sorted(found.items())]
+        octave = sums.setdefault(1 << (least.bit_length() - 1), [0, 0])
+        octave[0] += ids
+        octave[1] += events
+    return [[least, *pair] for least, pair in sorted(sums.items())]
 
 
 def _curve(bins: Sequence[Bin], ids: int, most: int) -> list[list[float]]:
     """Points at even steps of the count's logarithm, the first and the last bin among them."""
-    above, points = ids, []
+    at_least, points = ids, []
     for least, number, _ in bins:
-        points.append([least, above / ids])
-        above -= number
+        points.append([least, at_least / ids])
+        at_least -= number
     steps = math.log(most + 1) / (POINTS - 1)
     picked: dict[int, list[float]] = {}
     for point in points[:-1]:

@@ -1,7 +1,7 @@
-"""The map of items: principal components, and labels that do not overlap.
+"""The map of items: principal components and colours of categories.
 
 Principal component analysis after Pearson (1901), by the eigenvectors of the covariance.
-Legend: N items, D dimensions.
+Legend: N items, D dimensions, K components (2, or D where that is less).
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from embedmill.pipeline.report.collect.items import Catalogue, describe
+from embedmill.pipeline.report.collect.item_vectors import ItemVectors, describe
 
 __all__ = ["CATEGORIES", "principal_components", "project"]
 
-CATEGORIES = 6  # with a colour of their own; the rest are one more
+CATEGORIES = 6  # that have a colour of their own; all others share one more
 
 Floats = npt.NDArray[np.float64]
 
 
-def project(catalogue: Catalogue, most: int) -> dict[str, Any]:
+def project(items: ItemVectors, most: int) -> dict[str, Any]:
     """The `most` frequent items in two dimensions.
 
     Returns:
@@ -29,18 +29,18 @@ def project(catalogue: Catalogue, most: int) -> dict[str, Any]:
         colour, most frequent first, "points": items with x and y in [0, 1] and `category`,
         an index into the names, or CATEGORIES for all others, or None without categories}.
     """
-    found = catalogue.first(most)
-    xy_N2, variance = principal_components(found.vectors_ND)
-    ids = found.ids.to_pylist()
-    metadata = catalogue.metadata(ids)
+    block = items.most_frequent(most)
+    xy_N2, variance = principal_components(block.vectors_ND)
+    ids = block.ids.to_pylist()
+    metadata = items.metadata(ids)
     points = [
-        describe(row, raw, count, metadata)
-        for row, raw, count in zip(found.rows.tolist(), ids, found.counts.tolist(), strict=True)
+        describe(row, raw_id, count, metadata)
+        for row, raw_id, count in zip(block.rows.tolist(), ids, block.counts.tolist(), strict=True)
     ]
-    names = _categories(points)
-    for point, (x, y) in zip(points, _fit(xy_N2), strict=True):
+    names = _coloured(points)
+    for point, (x, y) in zip(points, _stretched(xy_N2), strict=True):
         point["x"], point["y"] = round(float(x), 4), round(float(y), 4)
-        point["category"] = _category(point["categories"], names)
+        point["category"] = _colour(point["categories"], names)
     return {"variance": variance, "categories": names, "points": points}
 
 
@@ -56,33 +56,34 @@ def principal_components(vectors_ND: npt.NDArray[Any]) -> tuple[Floats, list[flo
     centred_ND = vectors_ND.astype(np.float64) - vectors_ND.mean(axis=0, dtype=np.float64)
     values_D, axes_DD = np.linalg.eigh(centred_ND.T @ centred_ND)
     axes_DK = axes_DD[:, ::-1][:, :2]
-    largest = np.abs(axes_DK).argmax(axis=0)
-    axes_DK = axes_DK * np.where(axes_DK[largest, range(axes_DK.shape[1])] < 0, -1.0, 1.0)
+    largest_K = np.abs(axes_DK).argmax(axis=0)
+    axes_DK = axes_DK * np.where(axes_DK[largest_K, range(axes_DK.shape[1])] < 0, -1.0, 1.0)
     shares = values_D[::-1][:2].clip(min=0) / max(values_D.clip(min=0).sum(), 1e-300)
     xy_N2 = np.zeros((n, 2))
     xy_N2[:, : axes_DK.shape[1]] = centred_ND @ axes_DK
     return xy_N2, [round(float(s), 4) for s in (*shares, 0.0)[:2]]
 
 
-def _fit(xy_N2: Floats) -> Floats:
-    """Each axis stretched to [0, 1]; an axis without extent lies in the middle."""
+def _stretched(xy_N2: Floats) -> Floats:
+    """Each axis stretched to [0, 1]; the coordinates of an axis without extent become 0.5."""
     if not len(xy_N2):
         return xy_N2
-    low, high = xy_N2.min(axis=0), xy_N2.max(axis=0)
-    extent = high - low
-    flat = extent <= 1e-12
-    return np.where(flat, 0.5, (xy_N2 - low) / np.where(flat, 1.0, extent))
+    low_2, high_2 = xy_N2.min(axis=0), xy_N2.max(axis=0)
+    extent_2 = high_2 - low_2
+    flat_2 = extent_2 <= 1e-12
+    return np.where(flat_2, 0.5, (xy_N2 - low_2) / np.where(flat_2, 1.0, extent_2))
 
 
-def _categories(points: Sequence[dict[str, Any]]) -> list[str]:
-    first: dict[str, int] = {}
+def _coloured(points: Sequence[dict[str, Any]]) -> list[str]:
+    """The categories that are the first one of most items."""
+    items: dict[str, int] = {}
     for point in points:
         for name in point["categories"][:1]:
-            first[name] = first.get(name, 0) + 1
-    return sorted(first, key=lambda name: (-first[name], name))[:CATEGORIES]
+            items[name] = items.get(name, 0) + 1
+    return sorted(items, key=lambda name: (-items[name], name))[:CATEGORIES]
 
 
-def _category(categories: Sequence[str], names: Sequence[str]) -> int | None:
+def _colour(categories: Sequence[str], names: Sequence[str]) -> int | None:
     if not names:
         return None
     return names.index(categories[0]) if categories and categories[0] in names else CATEGORIES
