@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedmill.pipeline.store.artifact import Artifact
-from embedmill.schemas.reasons import REASONS
+from embedmill.schemas.events import REASONS
 
 __all__ = ["EXAMPLES", "rejected_lines"]
 

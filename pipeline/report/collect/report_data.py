@@ -15,7 +15,6 @@ from embedmill.pipeline.report.collect.item_vectors import titles_and_categories
 from embedmill.pipeline.report.collect.rejects import rejected_lines
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
-from embedmill.schemas.events import REASONS
 from embedmill.schemas.manifest import digest
 from embedmill.schemas.stages import STAGES
 
