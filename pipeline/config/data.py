@@ -1,4 +1,4 @@
-"""Sections of the data stages: events, vocab, shards."""
+"""Sections of the stages that prepare data: events, vocab, shards."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from embedmill.pipeline.config.conditions import parse
 from embedmill.pipeline.config.input import FORMATS, InputConfig
-from embedmill.pipeline.config.section import ELSEWHERE, Paths, Section
+from embedmill.pipeline.config.section import NOT_IN_FINGERPRINT, Paths, Section
 from embedmill.pipeline.config.signals import SignalsConfig
 
 __all__ = ["EventsConfig", "ItemsConfig", "PairsConfig", "ShardsConfig", "VocabConfig"]
@@ -17,35 +17,48 @@ __all__ = ["EventsConfig", "ItemsConfig", "PairsConfig", "ShardsConfig", "VocabC
 class ItemsConfig(Section):
     """Item metadata: titles and categories for the report and the command line."""
 
-    paths: Paths = Field(json_schema_extra=ELSEWHERE, description="files, folders, globs or URLs")
-    format: FORMATS = "tsv"
-    separator: str = Field("\t", min_length=1, description="for delimited")
-    encoding: str = "utf-8"
-    header: bool = True
-    columns: tuple[str, ...] = ()
-    item: str = Field("item_id", description="column of the id")
+    paths: Paths = Field(
+        json_schema_extra=NOT_IN_FINGERPRINT, description="files, folders, globs or URLs"
+    )
+    format: FORMATS = Field("tsv", description="format of the files; auto: by each file's ending")
+    separator: str = Field(
+        "\t", min_length=1, description="between fields, for format = 'delimited'"
+    )
+    encoding: str = Field("utf-8", description="encoding of text files")
+    header: bool = Field(True, description="whether the first line of a file names the columns")
+    columns: tuple[str, ...] = Field((), description="names of the columns, with header = false")
+    item: str = Field("item_id", description="column of the item's id")
     title: str = Field("{title}", description="a template over columns: '{name} ({year})'")
-    categories: str = Field("", description="column of the categories; empty for none")
-    categories_separator: str = Field("|", min_length=1)
+    categories: str = Field("", description="column of the categories; empty: none")
+    categories_separator: str = Field(
+        "|", min_length=1, description="between the categories of an item"
+    )
 
 
 class EventsConfig(InputConfig):
-    """Raw logs, and what becomes of events that are alike."""
+    """Stage events: raw logs, and the rules by which their rows become events."""
 
     filter: str = Field(
-        "", max_length=10_000, description="SQL condition on the raw columns: others are dropped"
+        "",
+        max_length=10_000,
+        description="SQL condition on the raw columns; rows that do not meet it are dropped",
     )
     drop_repeats: bool = Field(
         False,
-        description="rows alike in user, item, time, weight and split count once, before they are "
-        "merged: a file may be delivered twice",
+        description="drop rows that are equal in user, item, time, weight and split, as when a "
+        "file is delivered twice",
     )
     merge_by: Literal["event", "pair", "none"] = Field(
         "event",
-        description="events alike in user, item and time are one (event); in user and item (pair)",
+        description="rows merged into one event: equal in user, item and time (event), in user "
+        "and item (pair), or none",
     )
-    merge_weight: Literal["max", "sum", "last", "count"] = "max"
-    merge_time: Literal["first", "last"] = Field("last", description="for merge_by = 'pair'")
+    merge_weight: Literal["max", "sum", "last", "count"] = Field(
+        "max", description="weight of a merged event, from those of its rows"
+    )
+    merge_time: Literal["first", "last"] = Field(
+        "last", description="time of a merged event, for merge_by = 'pair'"
+    )
     items: ItemsConfig | None = None
     signals: SignalsConfig = SignalsConfig()
 
@@ -57,14 +70,14 @@ class EventsConfig(InputConfig):
                 parse(self.filter)
             except ValueError as error:
                 raise ValueError(f"filter: {error}") from None
-        timely = {
+        needs_time = {
             "drop_repeats": self.drop_repeats,
             "signals.half_life_days": rules.half_life_days,
             "signals.max_user_day": rules.max_user_day,
             "signals.keep = 'latest'": rules.max_user_events and rules.keep == "latest",
         }
-        for key, asked in timely.items():
-            if asked and not self.time:
+        for key, used in needs_time.items():
+            if used and not self.time:
                 raise ValueError(f"time: needed for events.{key}")
         if rules.min_weight is not None and not (self.weight or rules.types):
             raise ValueError("weight: needed for events.signals.min_weight, or types")
@@ -77,69 +90,86 @@ class EventsConfig(InputConfig):
 
 
 class VocabConfig(Section):
-    """Ids to dense rows."""
+    """Stage vocab: which ids get a row, and which."""
 
     min_user_count: int = Field(1, ge=1, description="users with fewer events are dropped")
-    min_item_count: int = Field(1, ge=1)
+    min_item_count: int = Field(1, ge=1, description="items with fewer events are dropped")
     previous: str = Field(
         "",
         max_length=4096,
-        json_schema_extra=ELSEWHERE,
-        description="keep the rows of this run's ids: a run's name, its folder or URL, "
-        "or 'published'; empty for a new vocabulary",
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="run whose ids keep their rows: its name, folder or URL, or 'published'; "
+        "empty: a new vocabulary",
     )
     retire_after: int = Field(
         3,
         ge=0,
         le=1_000_000,
-        description="runs in a row below its minimum count that an id of the previous run "
-        "stays in use, as long as it has events; its row is its own for ever",
+        description="runs in a row that an id of the previous run stays in use below its minimum "
+        "count, while it has events; no other id ever gets its row",
     )
     oov_rows: int = Field(
         0,
         ge=0,
         le=65536,
-        description="rows per side that ids out of the vocabulary share by their hash; "
-        "0: their events are dropped",
+        description="rows for users, and as many for items, that ids out of the vocabulary share "
+        "by hash; 0: their events are dropped",
     )
 
 
 class PairsConfig(Section):
-    """Pairs of items from users' sessions, for item2vec; without this section there are none."""
+    """Pairs of items from users' sessions, for item2vec; without this section none are made."""
 
     window: int = Field(
-        5, ge=0, le=4096, description="items to each side of an item; 0: its whole session"
+        5, ge=0, le=4096, description="items on each side that an item pairs with; 0: the session's"
     )
     window_minutes: float = Field(
-        0, ge=0, description="a pair is at most so far apart in time; 0: any time"
+        0, ge=0, description="greatest time between the items of a pair; 0: no limit"
     )
     session_gap_minutes: float = Field(
         0, ge=0, description="a longer pause ends a session; 0: a user's history is one session"
     )
     max_session: int = Field(
-        1000, ge=2, le=4096, description="longer sessions are cut into equal pieces, and counted"
+        1000,
+        ge=2,
+        le=4096,
+        description="events of a session at most; longer ones are split into equal pieces",
     )
     subsample: float = Field(
-        0, ge=0, le=1, description="an item of share f stays with chance sqrt(this / f); 0: all"
+        0,
+        ge=0,
+        le=1,
+        description="keep an event of an item with share f of all events with probability "
+        "sqrt(subsample / f); 0: keep all",
     )
     with_valid: bool = Field(
-        False, description="also pairs of train and validation events, for train.refit"
+        False, description="also make pairs of train and validation events, for train.refit"
     )
 
 
 class ShardsConfig(Section):
-    """Train, validation and test, decided once."""
+    """Stage shards: which events are train, validation and test."""
 
-    split: Literal["last", "time", "random", "given"] = "last"
-    valid: float = Field(
-        1, ge=0, description="last: events per user; random, time, given: share of the events"
+    split: Literal["last", "time", "random", "given"] = Field(
+        "last",
+        description="by each user's last events, by time, at random, or by the column events.split",
     )
-    test: float = Field(1, ge=0)
-    valid_from: str = Field("", description="time: ISO time; empty to use the shares")
-    test_from: str = ""
-    given_train: Paths = ("train",)
-    given_valid: Paths = ("valid",)
-    given_test: Paths = ("test",)
+    valid: float = Field(
+        1,
+        ge=0,
+        description="validation: events of each user (last), or share of all events (random, "
+        "time, given)",
+    )
+    test: float = Field(1, ge=0, description="test: as valid; not for given")
+    valid_from: str = Field(
+        "", description="ISO time of the first validation event, for time; empty: by share"
+    )
+    test_from: str = Field(
+        "", description="ISO time of the first test event, for time; empty: by share"
+    )
+    given_train: Paths = Field(("train",), description="values of events.split for train")
+    given_valid: Paths = Field(("valid",), description="values of events.split for validation")
+    given_test: Paths = Field(("test",), description="values of events.split for test")
     pairs: PairsConfig | None = None
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Raw logs: where they are, how they are written, which columns say who, what and when."""
+"""Raw logs: where they are, how they are written, which columns have user, item and time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from embedmill.pipeline.config.section import ELSEWHERE, Names, Paths, Section
+from embedmill.pipeline.config.section import NOT_IN_FINGERPRINT, Names, Paths, Section
 
 __all__ = ["FORMATS", "InputConfig"]
 
@@ -15,40 +15,55 @@ FORMATS = Literal["auto", "tsv", "csv", "delimited", "jsonl", "parquet"]
 
 
 def _as_text(value: Any) -> Any:
-    """Numbers of the TOML as they would stand in a log."""
+    """Numbers of the TOML as they are written in a log."""
     return str(value) if isinstance(value, int | float) and value is not True else value
 
 
-Value = Annotated[str, BeforeValidator(_as_text)]
+Value = Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | int | float)]
 
 
 class InputConfig(Section):
-    """Raw logs and how their columns map to who, what, when and how much.
+    """Raw logs, and which of their columns have the user, the item, the time and the weight.
 
-    A column is the name of one, or a path into nested records: "actor.id".
+    A column is a name, or a path into nested records such as "actor.id".
     """
 
-    # Where the files lie shapes nothing: their stamps count, by name.
-    paths: Paths = Field(json_schema_extra=ELSEWHERE, description="files, folders, globs or URLs")
-    format: FORMATS = Field("tsv", description="auto: by the ending of each file")
-    separator: str = Field(",", min_length=1, max_length=8, description="for delimited")
-    quote: str = Field('"', max_length=1, description="for csv and delimited; empty for none")
-    header: bool = True
-    columns: tuple[str, ...] = Field((), description="names, where there is no header")
-    encoding: str = "utf-8"
-    user: str = "user_id"
-    item: str = "item_id"
-    time: str = Field("", description="column of the time; empty for none")
+    # The place of files is not in the fingerprint: their names, sizes and times are.
+    paths: Paths = Field(
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="files, folders, globs or URLs; dataset:NAME for a public data set",
+    )
+    format: FORMATS = Field("tsv", description="format of the files; auto: by each file's ending")
+    separator: str = Field(
+        ",", min_length=1, max_length=8, description="between fields, for format = 'delimited'"
+    )
+    quote: str = Field(
+        '"', max_length=1, description="around fields, for csv and delimited; empty: none"
+    )
+    header: bool = Field(True, description="whether the first line of a file names the columns")
+    columns: tuple[str, ...] = Field((), description="names of the columns, with header = false")
+    encoding: str = Field("utf-8", description="encoding of text files")
+    user: str = Field("user_id", description="column of the user's id")
+    item: str = Field("item_id", description="column of the item's id")
+    time: str = Field("", description="column of the time; empty: none")
     time_unit: Literal[
         "iso", "seconds", "milliseconds", "microseconds", "nanoseconds", "auto", "pattern"
-    ] = Field("seconds", description="auto: numbers by their size, else ISO, else time_patterns")
+    ] = Field(
+        "seconds",
+        description="how times are written; auto: numbers by their size, text as ISO, else by "
+        "time_patterns",
+    )
     time_patterns: Names = Field(
         (), description="strptime patterns, tried in turn, for time_unit = 'pattern' or 'auto'"
     )
-    time_zone: str = Field("UTC", description="of times that name none: 'Europe/Berlin'")
+    time_zone: str = Field(
+        "UTC", description="zone of times that do not name one, such as Europe/Berlin"
+    )
     time_min: str = Field("1970-01-01T00:00:00Z", description="earlier events are rejected")
-    time_max: str = Field("", description="later events are rejected; empty for one day from now")
-    weight: str = Field("", description="column of the weight or rating; empty for 1")
+    time_max: str = Field("", description="later events are rejected; empty: one day from now")
+    weight: str = Field(
+        "", description="column of the weight or rating; empty: every row has weight 1"
+    )
     split: str = Field("", description="column of the split, for shards.split = 'given'")
     aliases: dict[str, Names] = Field(
         {}, description="other names of a column, where a record has no value under the first"
@@ -60,17 +75,23 @@ class InputConfig(Section):
         "", description="path of a list of events in each record, for jsonl and parquet"
     )
     date_folders: Names = Field(
-        ("date",), description="names of the folders that make the day: ['year', 'month', 'day']"
+        ("date",),
+        description="names of the folders (date=2026-11-24) that make the day: ['year', "
+        "'month', 'day']",
     )
-    date_from: str = Field("", description="first day to read, by folder; empty for all")
-    date_to: str = Field("", description="last day to read, itself included; empty for all")
+    date_from: str = Field("", description="first day to read, by folder; empty: all")
+    date_to: str = Field("", description="last day to read, included; empty: all")
     max_id_bytes: int = Field(1024, ge=1, description="longer ids are rejected")
     max_line_bytes: int = Field(
         16 << 20, ge=4096, le=1 << 30, description="longer lines of text are rejected"
     )
-    max_rejects: float = Field(0.01, ge=0, le=1, description="share of lines; more fail the run")
+    max_rejects: float = Field(
+        0.01, ge=0, le=1, description="share of lines that may be rejected before the run fails"
+    )
     keep_rejects: int = Field(
-        1000, ge=1, description="bad lines kept for each reason by a task; all are counted"
+        1000,
+        ge=1,
+        description="rejected lines that each task keeps for each reason; all are counted",
     )
 
     @model_validator(mode="after")
@@ -78,23 +99,23 @@ class InputConfig(Section):
         if not self.paths:
             raise ValueError("paths: at least one is needed")
         if not self.header and not self.columns and self.format not in ("jsonl", "parquet"):
-            raise ValueError("columns: needed where header = false")
+            raise ValueError("columns: needed with header = false")
         if self.explode and self.format not in ("jsonl", "parquet", "auto"):
-            raise ValueError("explode: lists are read from jsonl and parquet")
+            raise ValueError("explode: lists are read from jsonl and parquet only")
         if self.time_unit == "pattern" and not self.time_patterns:
             raise ValueError("time_patterns: at least one is needed for time_unit = 'pattern'")
         if self.time_patterns and self.time_unit not in ("pattern", "auto"):
-            raise ValueError("time_patterns: for time_unit = 'pattern' or 'auto'")
+            raise ValueError("time_patterns: read only with time_unit = 'pattern' or 'auto'")
         self._names()
         self._days()
         return self
 
     def _names(self) -> None:
-        """Whose other name a name is must be clear."""
-        known: dict[str, str] = {}
+        """A name belongs to one column."""
+        columns: dict[str, str] = {}
         for column, others in self.aliases.items():
             for name in (column, *others):
-                if known.setdefault(name, column) != column or others.count(name) > 1:
+                if columns.setdefault(name, column) != column or others.count(name) > 1:
                     raise ValueError(f"aliases: '{name}' stands there twice")
 
     def _days(self) -> None:

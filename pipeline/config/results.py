@@ -1,4 +1,4 @@
-"""Sections of what follows training: export, index, evaluate, report."""
+"""Sections of the stages after training: export, index, evaluate, report."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from embedmill.pipeline.config.section import ELSEWHERE, Section, Size
+from embedmill.pipeline.config.section import NOT_IN_FINGERPRINT, Section, Size
 
 __all__ = [
     "EvaluateConfig",
@@ -21,91 +21,117 @@ __all__ = [
 
 
 class ExportConfig(Section):
-    """Vectors with their ids."""
+    """Stage export: vectors with their ids."""
 
     npy: bool = Field(True, description="also write users.npy and items.npy")
 
 
 class HnswConfig(Section):
-    """Graphs of the kinds hnsw and hnswsq8; what ranks anew is of hnswsq8.
+    """Graphs: kinds hnsw and hnswsq8. Only hnswsq8, which stores codes, reranks.
 
-    With neither m nor ef_construction given, hnswsq8 tries two graphs more than that of 32 and 64.
+    Where neither m nor ef_construction is given, hnswsq8 also tries two other graphs beside
+    the one of 32 and 64.
     """
 
-    m: int | None = Field(None, ge=2, le=256, description="links; not given: 32")
-    ef_construction: int | None = Field(None, ge=8, description="not given: 64")
-    ef_search: int = Field(128, ge=1)
-    refine: int = Field(2, ge=1, description="candidates ranked anew, times the answers wanted")
+    m: int | None = Field(None, ge=2, le=256, description="links of a node; not given: 32")
+    ef_construction: int | None = Field(
+        None, ge=8, description="candidates looked at when a node is linked; not given: 64"
+    )
+    ef_search: int = Field(
+        128, ge=1, description="candidates looked at in a search, where no target is set"
+    )
+    refine: int = Field(
+        2, ge=1, description="candidates reranked: this many times the results wanted"
+    )
     refine_bits: Literal[0, 16, 32] = Field(
-        32, description="per coordinate of what they are ranked anew with; 0: not at all"
+        32, description="bits for each coordinate of the vectors that rerank; 0: no reranking"
     )
 
 
 class IvfConfig(Section):
-    """Inverted lists of the kinds ivfflat, ivfsq8, opqivfpq and fastscan."""
+    """Inverted lists: kinds ivfflat, ivfsq8, opqivfpq and fastscan."""
 
-    lists: int = Field(0, ge=0, description="0: about 4 sqrt(n), fastscan 2 sqrt(n)")
-    probes: int = Field(0, ge=0, description="0: a quarter of the lists")
-    segments: int = Field(0, ge=0, description="codes per vector; 0: fastscan one per dimension")
-    refine: int = Field(4, ge=1, description="candidates ranked anew, times the answers wanted")
+    lists: int = Field(
+        0, ge=0, description="inverted lists; 0: about 4 sqrt(n) for n items, fastscan 2 sqrt(n)"
+    )
+    probes: int = Field(
+        0, ge=0, description="lists searched, where no target is set; 0: a quarter of them"
+    )
+    segments: int = Field(
+        0, ge=0, description="codes of a vector; 0: for fastscan one for each dimension"
+    )
+    refine: int = Field(
+        4, ge=1, description="candidates reranked: this many times the results wanted"
+    )
     refine_bits: Literal[0, 8, 16, 32] = Field(
-        32, description="per coordinate of what they are ranked anew with; 0: not at all"
+        32, description="bits for each coordinate of the vectors that rerank; 0: no reranking"
     )
 
 
 class IvfPqConfig(Section):
-    """FAISS IVF with product quantization, kind ivfpq."""
+    """Inverted lists with product quantization: kind ivfpq."""
 
-    lists: int = Field(0, ge=0, description="0: about 4 sqrt(n)")
-    probes: int = Field(0, ge=0, description="0: a quarter of the lists")
-    segments: int = Field(0, ge=0, description="bytes per vector; 0: one per two dimensions")
+    lists: int = Field(0, ge=0, description="inverted lists; 0: about 4 sqrt(n) for n items")
+    probes: int = Field(
+        0, ge=0, description="lists searched, where no target is set; 0: a quarter of them"
+    )
+    segments: int = Field(0, ge=0, description="bytes of a vector; 0: one for two dimensions")
 
 
 class IndexConfig(Section):
-    """The nearest-neighbour index over the items, and what it must keep."""
+    """Stage index: a nearest-neighbour index over the items, and the targets that it must meet."""
 
-    kind: str = Field(
-        "auto",
-        description="a name in pipeline.index.INDEXES, or auto: any that keeps the promise",
-    )
+    kind: Literal[
+        "auto", "flat", "fastscan", "hnsw", "hnswsq8", "ivfflat", "ivfsq8", "ivfpq", "opqivfpq"
+    ] = Field("auto", description="kind of index; auto: the fastest of all that meets the targets")
     recall_at_10: float | None = Field(
-        None, gt=0, le=1, description="promised; auto without any promise keeps 0.99"
+        None, gt=0, le=1, description="target: least recall@10; auto without any target takes 0.99"
     )
-    max_bytes: Size | None = Field(None, description='promised: a number or "60MB", "1.5GiB"')
+    max_bytes: Size | None = Field(
+        None, description='target: greatest size, a number of bytes or "60MB", "1.5GiB"'
+    )
     max_latency_ms: float | None = Field(
-        None, gt=0, description="promised, mean of single queries on one thread"
+        None, gt=0, description="target: greatest mean time of single queries on one thread"
     )
     queries: int = Field(
         1000,
         ge=1,
-        description="held-out users' vectors to measure with, and as many others to tune with",
+        description="users with test events whose vectors measure the index; as many others tune "
+        "it",
     )
     carry_over: float = Field(
         0,
         ge=0,
         le=1,
-        description="keep the index of the run before, until new, changed and removed items are "
-        "this share of all; 0: build anew",
+        description="keep the index of the previous run until new, changed and removed items "
+        "are this share of all; 0: always build a new one",
     )
-    threads: int = Field(0, ge=0, json_schema_extra=ELSEWHERE, description="0: all cores")
+    threads: int = Field(
+        0,
+        ge=0,
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="threads that build; 0: all cores",
+    )
     shards: int = Field(
         0,
         ge=0,
         le=4096,
-        description="files of the index, at most one per 131,072 rows of items; "
-        "0: one, or as many as index.shard_bytes demands",
+        description="files of the index, at most one for 131,072 rows of items; 0: one, or as "
+        "many as index.shard_bytes demands",
     )
     shard_bytes: Size = Field(
-        1 << 30, description="raw vectors that a shard holds at most with shards = 0"
+        1 << 30, description="raw vectors that a shard holds at most, with shards = 0"
     )
     launcher: Literal["inline", "processes", "ray"] = Field(
-        "processes", json_schema_extra=ELSEWHERE, description="what builds several shards"
+        "processes",
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="where several shards are built: in this process, in others, by Ray tasks",
     )
     workers: int = Field(
         0,
         ge=0,
         le=4096,
-        json_schema_extra=ELSEWHERE,
+        json_schema_extra=NOT_IN_FINGERPRINT,
         description="processes, or Ray tasks at once; 0: as many as there are cores",
     )
     hnsw: HnswConfig = HnswConfig()
@@ -114,9 +140,9 @@ class IndexConfig(Section):
 
     @property
     def promised(self) -> bool:
-        """Whether parameters are searched for, not given."""
-        asked = (self.recall_at_10, self.max_bytes, self.max_latency_ms)
-        return self.kind == "auto" or any(one is not None for one in asked)
+        """Whether there are targets: parameters are then searched for, not given."""
+        targets = (self.recall_at_10, self.max_bytes, self.max_latency_ms)
+        return self.kind == "auto" or any(target is not None for target in targets)
 
     @model_validator(mode="after")
     def _exact(self) -> IndexConfig:
@@ -129,23 +155,32 @@ class IndexConfig(Section):
 
 
 class GatesConfig(Section):
-    """What a run must reach to be published. Absent gates are not asked."""
+    """What a run must reach to be published; a gate that is not given is not checked."""
 
     over_popularity: dict[str, float] = Field(
-        {}, description="metric to least ratio over popularity: {'recall@10' = 1.2}"
+        {}, description="metric to its least ratio to popularity's: {'recall@10' = 1.2}"
     )
     least: dict[str, float] = Field(
-        {}, description="metric to its floor: {'index.recall@10' = 0.95}"
+        {}, description="metric to its least value: {'index.recall@10' = 0.95}"
     )
-    most: dict[str, float] = Field({}, description="metric to its ceiling: {rmse = 0.95}")
+    most: dict[str, float] = Field({}, description="metric to its greatest value: {rmse = 0.95}")
 
 
 class EvaluateConfig(Section):
-    """Exact and through the index, on test."""
+    """Stage evaluate: metrics on test events, by exact search and through the index."""
 
-    ks: tuple[int, ...] = (10, 20, 100)
-    batch_users: int = Field(1024, ge=1, json_schema_extra=ELSEWHERE)
-    slices: int = Field(3, ge=1, le=20, description="item-popularity slices of equal train events")
+    ks: tuple[int, ...] = Field(
+        (10, 20, 100), description="lengths of recommendation lists: recall@10 and so on"
+    )
+    batch_users: int = Field(
+        1024, ge=1, json_schema_extra=NOT_IN_FINGERPRINT, description="users ranked together"
+    )
+    slices: int = Field(
+        3,
+        ge=1,
+        le=20,
+        description="slices of items by popularity, each with as many train events",
+    )
     gates: GatesConfig = GatesConfig()
 
     @field_validator("ks")
@@ -157,11 +192,11 @@ class EvaluateConfig(Section):
 
 
 class ReportConfig(Section):
-    """The HTML page."""
+    """Stage report: the HTML page."""
 
-    title: str = ""
-    map_items: int = Field(2000, ge=1, description="most frequent items on the map")
-    labels: int = Field(25, ge=0, description="items labelled on the map")
+    title: str = Field("", description="title of the page; empty: the run's name")
+    map_items: int = Field(2000, ge=1, description="items on the map, the most frequent ones")
+    labels: int = Field(25, ge=0, description="items on the map that have a label")
     neighbours_of: tuple[str, ...] = Field(
-        (), description="titles or ids; empty: the most frequent items"
+        (), description="titles or ids whose neighbours are shown; empty: the most frequent items"
     )

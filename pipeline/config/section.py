@@ -1,4 +1,4 @@
-"""What every section is made of."""
+"""The base of every section, and types of values that several sections use."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 from pydantic_core import PydanticCustomError
 
-__all__ = ["ELSEWHERE", "Names", "Paths", "Section", "Size"]
+__all__ = ["NOT_IN_FINGERPRINT", "Names", "Paths", "Section", "Size"]
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 
-# Says where or how fast something runs, never what comes out: left out of fingerprints.
-ELSEWHERE: dict[str, Any] = {"shapes_artifact": False}
+# For `json_schema_extra` of keys that change where or how fast a stage runs, not its result.
+NOT_IN_FINGERPRINT: dict[str, Any] = {"in_fingerprint": False}
 
 
 class Section(BaseModel):
     """A table of the TOML: frozen, and unknown keys are refused."""
 
-    # Defaults are validated too: a 0 for a float would be another value when it is read again.
+    # Defaults are validated too: an int 0 as the default of a float would become 0.0 when the
+    # config is read again, and change the fingerprint.
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=True)
 
 
@@ -27,19 +28,21 @@ def _one_or_many(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_many)]
+Names = Annotated[
+    tuple[str, ...], BeforeValidator(_one_or_many, json_schema_input_type=str | tuple[str, ...])
+]
 Paths = Names
 
 
 def _bytes(value: Any) -> int:
-    """Bytes of a whole number or of a text such as "60MB" (of 1000) or "1.5GiB" (of 1024)."""
-    found = None
+    """Bytes as an integer or as text such as "60MB" (powers of 1000) or "1.5GiB" (of 1024)."""
+    match = None
     if isinstance(value, (str, int)) and not isinstance(value, bool):
-        found = _SIZE.fullmatch(str(value).strip())
+        match = _SIZE.fullmatch(str(value).strip())
     size = 0
-    if found is not None:
-        power = " kmgt".index(found[2].lower() or " ")
-        size = round(float(found[1]) * (1024 if found[3] else 1000) ** power)
+    if match is not None:
+        power = " kmgt".index(match[2].lower() or " ")
+        size = round(float(match[1]) * (1024 if match[3] else 1000) ** power)
     if size < 1:
         raise PydanticCustomError(
             "size", 'a number of bytes or a text such as "60MB" or "1.5GiB", above 0'
@@ -47,4 +50,4 @@ def _bytes(value: Any) -> int:
     return size
 
 
-Size = Annotated[int, BeforeValidator(_bytes)]
+Size = Annotated[int, BeforeValidator(_bytes, json_schema_input_type=int | str)]

@@ -1,4 +1,4 @@
-"""Section `events.signals`: what an event is worth, and whose events are too many."""
+"""Section events.signals: weights of event types, decay with age, limits for users."""
 
 from __future__ import annotations
 
@@ -14,44 +14,49 @@ __all__ = ["SignalsConfig"]
 
 
 class SignalsConfig(Section):
-    """Rules from rows of a log to weighted events, in the order in which they apply.
+    """Rules that turn rows of a log into weighted events, in the order in which they apply.
 
-    `events.filter` comes before them. `types` gives each row the weight of its type, times
-    `events.weight` where that is named; `min_weight` and `binary` look at this product.
-    `events.drop_repeats` comes next, then `max_user_day` finds bots, by rows that differ in item
-    or time; what is left decays by `half_life_days` and is merged by `events.merge_by`.
-    `min_merged_weight` and `max_user_events` look at what merging made.
+    1. events.filter drops rows.
+    2. types gives each row the weight of its type, times events.weight where that is named;
+       min_weight and binary read this product.
+    3. events.drop_repeats drops repeated rows; max_user_day drops users with too many rows
+       that differ in item or time.
+    4. half_life_days reduces the weights of what is left by age; events.merge_by merges.
+    5. min_merged_weight and max_user_events apply to merged events.
     """
 
-    type: str = Field("", description="column of the event type, for types; empty for none")
+    type: str = Field("", description="column of the event type, for types; empty: none")
     types: dict[str, float] = Field(
-        {}, description="weight of each type: { view = 1, buy = 5 }; 0 drops it, and is counted"
+        {}, description="weight of each type: { view = 1, buy = 5 }; rows of weight 0 are dropped"
     )
     other_types: Literal["reject", "drop"] = Field(
-        "reject", description="rows of a type that types does not name: bad lines, or just dropped"
+        "reject",
+        description="rows whose type is not in types: reject them as bad lines, or drop them",
     )
     min_weight: float | None = Field(
-        None, description="a row that weighs less is dropped: a rating, a dwell; absent: none"
+        None, description="drop rows of less weight, such as low ratings; not given: keep all"
     )
-    binary: bool = Field(False, description="every row that is left weighs 1: positives alone")
+    binary: bool = Field(False, description="give every row that is left the weight 1")
     max_user_day: int = Field(
-        0, ge=0, description="a user with more events on a day (UTC) is a bot; 0: nobody is"
+        0, ge=0, description="a user with more events than this on a UTC day is a bot; 0: no limit"
     )
     bots: Literal["user", "day"] = Field(
         "user", description="what is dropped of a bot: all its events, or those of that day"
     )
     half_life_days: float = Field(
-        0, ge=0, le=1_000_000, description="an event so old weighs half; 0: time changes nothing"
+        0, ge=0, le=1_000_000, description="age at which an event weighs half; 0: no decay"
     )
     decay_until: str = Field(
-        "", description="ISO time at which age is 0; empty for the log's last event"
+        "", description="ISO time from which age is counted; empty: the log's last event"
     )
     min_merged_weight: float | None = Field(
-        None, description="an event that weighs less after decay and merging is dropped"
+        None, description="drop events of less weight after decay and merging; not given: keep all"
     )
-    max_user_events: int = Field(0, ge=0, description="a user keeps at most so many events; 0: all")
+    max_user_events: int = Field(
+        0, ge=0, description="events that a user keeps at most; 0: no limit"
+    )
     keep: Literal["latest", "sample"] = Field(
-        "latest", description="which it keeps: the latest, or some by a hash of user and item"
+        "latest", description="which events it keeps: the latest, or a sample by hash"
     )
 
     @model_validator(mode="after")
@@ -80,7 +85,7 @@ class SignalsConfig(Section):
 
     @property
     def weighs(self) -> bool:
-        """Whether it makes events of unlike weight."""
+        """Whether the rules give events different weights."""
         return bool(self.half_life_days) or (not self.binary and self.ranks_types)
 
     @property

@@ -1,6 +1,6 @@
-"""TOML: reading a tree, laying `section.key=value` over it, printing it.
+"""TOML: reading a file, setting `section.key=value`, and writing.
 
-The standard library reads TOML and does not write it; what is written here is read back equal.
+The standard library reads TOML but does not write it. What `emit` writes is read back equal.
 """
 
 from __future__ import annotations
@@ -14,16 +14,22 @@ from typing import Any
 
 from embedmill.pipeline.errors import ConfigError
 
-__all__ = ["TIMES", "emit", "lay", "read"]
+__all__ = ["TIMES", "emit", "parse_override", "put", "read"]
 
 _BARE = re.compile(r"^[A-Za-z0-9_-]+$")
 
-# TOML has them; no key takes them.
+_ESCAPES = {'"': '\\"', "\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+
+# Types of TOML that no key has.
 TIMES = (datetime.date, datetime.time)
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The tree of a TOML file; raises ConfigError where there is none."""
+    """The tree of a TOML file.
+
+    Raises:
+        ConfigError: there is no such file, it cannot be read, or is not TOML.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -34,27 +40,39 @@ def read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"not TOML: {error}", where=str(path)) from None
 
 
-def lay(tree: dict[str, Any], one: str) -> None:
-    """Put one `section.key=value` into the tree; the value is TOML or a bare word."""
-    path, equals, text = one.partition("=")
-    keys = path.strip().split(".")
+def parse_override(text: str) -> tuple[tuple[str, ...], Any]:
+    """The path and the value of `section.key=value`; the value is TOML, or a bare word.
+
+    Raises:
+        ConfigError: it has no such form.
+    """
+    path, equals, written = text.partition("=")
+    keys = tuple(path.strip().split("."))
     if not equals or not all(keys) or len(keys) < 2:
-        raise ConfigError(f"'{one}' is not section.key=value", where="--set")
+        raise ConfigError(f"'{text}' is not section.key=value", where="--set")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        value = tomllib.loads(f"value = {written}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text.strip()  # a bare word is a string
-    if isinstance(value, TIMES):
-        value = text.strip()  # and so is a date: run.name=2026-11-22
+        return keys, written.strip()  # a bare word is a string
+    # A date is a string too: run.name=2026-11-22.
+    return keys, written.strip() if isinstance(value, TIMES) else value
+
+
+def put(tree: dict[str, Any], keys: tuple[str, ...], value: Any) -> None:
+    """Set the value at a path of the tree; sections that are missing are made.
+
+    Raises:
+        ConfigError: the path goes through a key that is no section.
+    """
     for key in keys[:-1]:
         tree = tree.setdefault(key, {})
         if not isinstance(tree, dict):
-            raise ConfigError(f"'{key}' in '{path}' is not a section", where="--set")
+            raise ConfigError(f"'{key}' in '{'.'.join(keys)}' is not a section", where="--set")
     tree[keys[-1]] = value
 
 
 def emit(tree: Mapping[str, Any]) -> str:
-    """The tree as TOML; what is None is left out."""
+    """The tree as TOML; keys whose value is None are left out."""
     lines: list[str] = []
     _emit(tree, "", lines)
     return "\n".join(lines).strip() + "\n"
@@ -74,14 +92,18 @@ def _key(key: str) -> str:
     return key if _BARE.match(key) else _value(key)
 
 
+def _character(character: str) -> str:
+    """A character of a basic string."""
+    if character in _ESCAPES:
+        return _ESCAPES[character]
+    return character if character.isprintable() else f"\\U{ord(character):08x}"
+
+
 def _value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        escaped = "".join(
-            c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in value
-        )
-        return f'"{escaped}"'
+        return f'"{"".join(map(_character, value))}"'
     if isinstance(value, list | tuple):
         return f"[{', '.join(_value(v) for v in value)}]"
     return repr(value)

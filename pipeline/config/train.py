@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_serializer, model_validator
 
-from embedmill.pipeline.config.section import ELSEWHERE, Names, Section
+from embedmill.pipeline.config.objectives import OBJECTIVE_KEYS, ObjectiveKeys, ObjectiveName
+from embedmill.pipeline.config.section import NOT_IN_FINGERPRINT, Names, Section
+from embedmill.pipeline.config.train_layout import sectioned_train
 
 __all__ = ["CclConfig", "IalsConfig", "Item2VecConfig", "SmoothingConfig", "TrainConfig"]
 
 
 def _workers(value: Any) -> Any:
-    """[2, 8] is "2-8", and "3" is 3; the rest is judged with the section."""
+    """[2, 8] as "2-8" and "3" as 3; everything else is left for `TrainConfig` to judge."""
     if isinstance(value, list | tuple):
         return "-".join(str(one) for one in value)
     if isinstance(value, str) and value.isdecimal():
@@ -21,218 +24,292 @@ def _workers(value: Any) -> Any:
     return str(value) if isinstance(value, bool | float) else value
 
 
-Workers = Annotated[int | str, BeforeValidator(_workers)]
+Workers = Annotated[
+    int | str, BeforeValidator(_workers, json_schema_input_type=int | str | list[int])
+]
 _WORKER_RANGE = re.compile(r"([1-9]\d{0,5})-([1-9]\d{0,5})")
 
 
 class CclConfig(Section):
-    """For train.objective = 'ccl', the cosine contrastive loss."""
+    """Keys of the cosine contrastive loss (SimpleX, arXiv 2109.12613)."""
 
     margin: float = Field(
-        0.4, ge=-1, lt=1, description="a negative counts by how far its cosine is above it"
+        0.4, ge=-1, lt=1, description="a negative adds to the loss by how far its cosine exceeds it"
     )
     negative_weight: float = Field(
-        50.0, gt=0, description="of the mean over the negatives; the positive has 1"
+        50.0, gt=0, description="weight of the mean over the negatives; the positive has weight 1"
     )
 
 
 class IalsConfig(Section):
-    """For train.objective = 'ials': implicit alternating least squares, an epoch a sweep."""
+    """Keys of implicit alternating least squares; an epoch is one sweep over both tables."""
 
     regularization: float = Field(
-        0.003, gt=0, description="of a row, times (its pairs + unobserved pairs' weight) to a power"
+        0.003,
+        gt=0,
+        description="L2 of a row, multiplied by (its pairs + the weight of its unobserved pairs) "
+        "to the power regularization_power",
     )
     regularization_power: float = Field(
-        1.0, ge=0, le=2, description="that power: 0 for all rows alike, 1 by frequency"
+        1.0, ge=0, le=2, description="0: the same L2 for all rows; 1: by frequency"
     )
     unobserved_weight: float = Field(
-        0.01, gt=0, description="of a pair without events; one with events has their weight"
+        0.01,
+        gt=0,
+        description="weight of a user-item pair without events; a pair with events has theirs",
     )
-    block: int = Field(0, ge=0, description="dimensions solved for together; 0: all of them")
-    cg_steps: int = Field(3, ge=1, le=1000, description="of conjugate gradients, in each block")
+    block: int = Field(
+        0, ge=0, description="dimensions solved for together, as in iALS++; 0: all of them"
+    )
+    cg_steps: int = Field(
+        3, ge=1, le=1000, description="steps of conjugate gradients for each block"
+    )
 
 
 class Item2VecConfig(Section):
-    """For train.objective = 'item2vec' and 'item2vec-softmax', over the pairs of shards.pairs."""
+    """Keys of training on the pairs of items that [shards.pairs] makes."""
 
     per_pair: float = Field(
-        5.0, gt=0, description="item2vec: the step's negatives weigh as so many for each pair"
+        5.0,
+        gt=0,
+        description="negatives for each pair: those of a step are weighted to count as so many",
     )
     history: int = Field(
-        0, ge=0, description="a user is the mean of the last so many of its items; 0: of all"
+        0, ge=0, description="a user's vector is the mean of its last so many items; 0: of all"
     )
 
 
 class SmoothingConfig(Section):
-    """Item vectors get a share of their users', for softmax with similarity = 'cosine'.
+    """After training, an item's vector gets a share of the vectors of its users.
 
-    v + weight e^-item_power sum d^-user_power u, with degrees d of users and e of items.
+    v + weight · e^-item_power · sum of d^-user_power · u over the users u of the item v, with
+    degrees d of users and e of items. Read with similarity = 'cosine'.
     """
 
     weight: float = Field(
         0.25,
         ge=0,
         le=100,
-        description="0: none; 1 where users have few events and no order in time",
+        description="0: no smoothing; about 1 where users have few events and no order in time",
     )
-    user_power: float = Field(0.5, ge=0, le=2)
-    item_power: float = Field(0.7, ge=0, le=2, description="more keeps popular items from the top")
-
-
-# What an objective begins with, where the config says nothing else: for item2vec, the paper's.
-_PAIRS_DEFAULTS = {"similarity": "dot", "temperature": 1.0, "weight_power": 1.0}
-_OBJECTIVE_DEFAULTS: dict[str, dict[str, Any]] = {
-    "softmax": {
-        "negatives": 512,
-        "optimizer": "adam",
-        "learning_rate": 0.01,
-        "schedule": "linear",
-    },
-    "bpr": {"similarity": "dot", "temperature": 1.0},
-    "item2vec": {**_PAIRS_DEFAULTS, "negatives_power": 0.75},
-    "item2vec-softmax": _PAIRS_DEFAULTS,
-}
+    user_power: float = Field(0.5, ge=0, le=2, description="exponent of a user's degree")
+    item_power: float = Field(
+        0.7,
+        ge=0,
+        le=2,
+        description="exponent of an item's degree; a larger one ranks popular items lower",
+    )
 
 
 class TrainConfig(Section):
-    """Training: objective, optimizer, schedule.
+    """Training: objective, optimizer, schedule, workers.
 
-    'ials' has no steps of events: it uses neither batch_size, similarity, negatives and their
-    keys, optimizer, learning_rate, schedule, warmup_steps, l2 nor bias. 'ccl' uses neither
-    similarity, temperature, logq nor bias, 'bpr' no logq, and its defaults are similarity =
-    'dot' and temperature = 1 (as in its paper). 'item2vec' and
-    'item2vec-softmax' have other defaults: similarity = 'dot', temperature = 1, weight_power = 1
-    (a pair counts as often as it was met), and the former negatives_power = 0.75.
+    One field for each key. In the TOML, keys that only some objectives read stand in the
+    section of the objective: train.softmax.temperature is the field `temperature`. An
+    objective that does not read a key leaves it at its default here, and the key is refused in
+    the TOML (see `embedmill.pipeline.config.objectives`).
     """
 
-    objective: str = Field(
-        "softmax", description="a name in embedmill.pipeline.train.objectives.objectives.OBJECTIVES"
+    objective: ObjectiveName = Field("softmax", description="what is learned")
+    dim: int = Field(64, ge=1, le=4096, description="dimensions of the vectors")
+    epochs: int = Field(
+        20, ge=1, description="passes over the train events; for ials, sweeps over both tables"
     )
-    dim: int = Field(64, ge=1, le=4096)
-    epochs: int = Field(20, ge=1, description="ials: sweeps over users and items")
-    batch_size: int = Field(2048, ge=1, description="events of a global step, over all workers")
-    similarity: Literal["cosine", "dot"] = "cosine"
+    batch_size: int = Field(2048, ge=1, description="events of a step, over all workers")
+    similarity: Literal["cosine", "dot"] = Field(
+        "cosine", description="how a user and an item are compared"
+    )
     temperature: float = Field(0.1, gt=0, description="scores are divided by it")
-    negatives: int = Field(256, ge=0, description="shared by the whole global batch")
+    negatives: int = Field(
+        256, ge=0, description="negatives drawn for each step, shared by all its events"
+    )
     negatives_power: float = Field(
-        0.0, ge=0, le=2, description="drawn by count to this power: 0 uniform, 1 by count"
+        0.0,
+        ge=0,
+        le=2,
+        description="items are drawn by their count to this power; 0: uniformly, 1: by count",
     )
     in_batch: bool = Field(
-        False, description="items of the global batch are negatives too, beside those drawn"
+        False, description="use the items of the batch as negatives too, beside those drawn"
     )
     in_batch_negatives: int = Field(
-        0, ge=0, description="with in_batch: so many of the batch's events, by lot; 0: all"
+        0,
+        ge=0,
+        description="with in_batch: use this many of the batch's events, chosen at random; 0: all",
     )
-    logq: bool = Field(True, description="correct for how often a negative is drawn")
-    optimizer: str = Field(
-        "adagrad", description="a name in embedmill.pipeline.train.tables.optimizers.OPTIMIZERS"
+    logq: bool = Field(
+        True, description="correct the loss for how often each negative is drawn (logQ)"
     )
-    learning_rate: float = Field(0.1, gt=0)
-    schedule: str = Field(
-        "constant", description="a name in embedmill.pipeline.train.tables.optimizers.SCHEDULES"
+    optimizer: Literal["adagrad", "adam"] = Field(
+        "adagrad", description="how gradients change the tables"
     )
-    warmup_steps: int = Field(0, ge=0)
+    learning_rate: float = Field(0.1, gt=0, description="step size at the start of the schedule")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="how the learning rate falls over all epochs"
+    )
+    warmup_steps: int = Field(
+        0, ge=0, description="steps in which the learning rate first rises from 0"
+    )
     l2: float = Field(
-        0.0, ge=0, description="that each event puts on its user's and its item's row; not ials"
+        0.0, ge=0, description="L2 that each event puts on its user's and its item's row"
     )
     l2_power: float = Field(
         1.0,
         ge=0,
         le=2,
-        description="an epoch's l2 of a row grows with its events to this power; 0: alike for all",
+        description="the L2 of a row in an epoch grows with its events to this power; 0: the "
+        "same for all rows",
     )
-    l2_bias: float | None = Field(None, ge=0, description="of biases; absent: l2, as of vectors")
+    l2_bias: float | None = Field(
+        None, ge=0, description="L2 of biases; not given: l2, as for the vectors"
+    )
     weight_power: float = Field(
-        0.0, ge=0, le=4, description="not rating: an event counts weight to this power; 0: once"
+        0.0,
+        ge=0,
+        le=4,
+        description="an event counts by its weight to this power; 0: each event counts once",
     )
-    bias: bool = Field(False, description="softmax: items have a bias; ratings always have")
+    bias: bool = Field(False, description="learn a bias for each item")
     init: Literal["spectral", "normal"] = Field(
         "spectral",
-        description="tables begin with singular vectors of the events, or with normal values; "
-        "spectral is for objectives that rank by steps, others begin normal",
+        description="how tables begin: with singular vectors of the events, or with random "
+        "normal values",
     )
     init_scale: float = Field(
-        0.0, ge=0, description="standard deviation; 0 for dim ** -0.5 (ials: a tenth of it)"
+        0.0,
+        ge=0,
+        description="standard deviation of the initial values; 0: dim ** -0.5, for ials a tenth "
+        "of it",
     )
-    metric: str = Field("", description="chosen on validation; empty: ndcg@10, or rmse for ratings")
-    patience: int = Field(5, ge=0, description="epochs without improvement; 0 never stops early")
+    metric: str = Field(
+        "",
+        description="metric on validation that chooses the best epoch; empty: ndcg@10, for "
+        "ratings rmse",
+    )
+    patience: int = Field(
+        5, ge=0, description="stop after this many epochs without improvement; 0: never"
+    )
     refit: bool = Field(
-        False, description="then train anew on train and validation events, to the best epoch"
+        False,
+        description="then train again from the start, on train and validation events, up to the "
+        "best epoch",
     )
-    valid_users: int = Field(10000, ge=1, description="at most so many in validation")
+    valid_users: int = Field(10000, ge=1, description="users that validation measures, at most")
     workers: Workers = Field(
         2,
-        json_schema_extra=ELSEWHERE,
-        description="a number; auto: as many as the cluster has room for; 2-8: as many as there "
-        "is room for while it trains, at least 2",
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="a number; auto: as many as the cluster has room for; 2-8: as many as it "
+        "has room for while training runs, at least 2",
     )
-    threads: int = Field(1, ge=1, json_schema_extra=ELSEWHERE, description="torch, per worker")
+    threads: int = Field(
+        1, ge=1, json_schema_extra=NOT_IN_FINGERPRINT, description="torch threads of each worker"
+    )
     launcher: Literal["ray", "inline"] = Field(
-        "ray", json_schema_extra=ELSEWHERE, description="inline: in this process, one worker"
+        "ray",
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="ray: workers of Ray Train; inline: one worker in this process",
     )
-    device: Literal["cpu", "cuda"] = Field("cpu", json_schema_extra=ELSEWHERE)
+    device: Literal["cpu", "cuda"] = Field(
+        "cpu", json_schema_extra=NOT_IN_FINGERPRINT, description="where workers compute"
+    )
     precision: Literal["float32", "bfloat16"] = Field(
         "float32",
-        description="softmax: what the factors of its matrix products are rounded to; tables, "
-        "sums and updates stay in float32",
+        description="number type of the factors of matrix products; tables, sums and updates "
+        "stay float32",
     )
     tables: Literal["auto", "memory", "mapped"] = Field(
         "auto",
-        json_schema_extra=ELSEWHERE,
-        description="in memory, or in mapped files of a local disk; auto: those that do not fit",
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="where tables are kept: in memory, or in memory-mapped files on a local "
+        "disk; auto: in files where memory is too small",
     )
     scratch: str = Field(
         "",
-        json_schema_extra=ELSEWHERE,
-        description="folder of mapped tables; empty: the run's, or a temporary one if not local",
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="local folder for memory-mapped tables; empty: the run's folder, or a "
+        "temporary one where that is not local",
     )
     checkpoint_steps: int = Field(
-        0, ge=0, json_schema_extra=ELSEWHERE, description="0: at the end of each epoch"
+        0,
+        ge=0,
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="steps between checkpoints; 0: one at the end of each epoch",
     )
     checkpoint_copy_mib: int = Field(
         4096,
         ge=0,
-        json_schema_extra=ELSEWHERE,
-        description="per worker: tables up to this size, and to half of the free memory, are "
-        "copied for a checkpoint and written while training goes on; larger ones hold it up",
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="tables of a worker up to this size (and half of the free memory) are copied "
+        "and written while training goes on; larger ones are written while it waits",
     )
-    max_failures: int = Field(3, ge=0, json_schema_extra=ELSEWHERE)
+    max_failures: int = Field(
+        3,
+        ge=0,
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="times that failed workers are started again",
+    )
     track: Names = Field(
         (),
-        json_schema_extra=ELSEWHERE,
-        description="names in train.logs.trackers.TRACKERS that show the log as it grows",
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="trackers that show the training log while it grows: tensorboard, mlflow",
     )
     log_steps: int = Field(
         0,
         ge=0,
-        json_schema_extra=ELSEWHERE,
-        description="steps per line of train/log.jsonl; 0: at least 10, for a thousand lines",
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="steps for each line of train/log.jsonl; 0: at least 10, and about a "
+        "thousand lines",
     )
     smoothing: SmoothingConfig = SmoothingConfig()
     ials: IalsConfig = IalsConfig()
     ccl: CclConfig = CclConfig()
     item2vec: Item2VecConfig = Item2VecConfig()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _defaults(cls, tree: Any) -> Any:
-        if not isinstance(tree, dict):
-            return tree
-        return {**_OBJECTIVE_DEFAULTS.get(str(tree.get("objective", "softmax")), {}), **tree}
-
-    @model_validator(mode="after")
-    def _blocks(self) -> TrainConfig:
-        if self.ials.block > self.dim:
-            raise ValueError(f"ials.block: at most train.dim (it is {self.dim}), or 0 for all")
-        return self
+    @property
+    def keys(self) -> ObjectiveKeys:
+        """Which keys the objective reads, and where they stand in the TOML."""
+        return OBJECTIVE_KEYS[self.objective]
 
     @property
     def worker_range(self) -> tuple[int, int | None]:
         """Least and greatest number of workers; None: as many as there is room for."""
         if isinstance(self.workers, int):
             return self.workers, self.workers
-        found = _WORKER_RANGE.fullmatch(self.workers)
-        return (int(found[1]), int(found[2])) if found else (1, None)
+        numbers = _WORKER_RANGE.fullmatch(self.workers)
+        return (int(numbers[1]), int(numbers[2])) if numbers else (1, None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, tree: Any) -> Any:
+        """Fill in the defaults of the objective."""
+        if not isinstance(tree, dict):
+            return tree
+        keys = OBJECTIVE_KEYS.get(str(tree.get("objective", "softmax")))
+        return {**keys.defaults, **tree} if keys else tree
+
+    @model_serializer(mode="wrap")
+    def _as_section(self, dump: Callable[[TrainConfig], dict[str, Any]]) -> dict[str, Any]:
+        """The section of a TOML, without keys that the objective does not read."""
+        return sectioned_train(dump(self))
+
+    @model_validator(mode="after")
+    def _objective(self) -> TrainConfig:
+        if self.metric and self.metric not in self.keys.metrics:
+            raise ValueError(
+                f"metric: '{self.metric}' is not measured for objective '{self.objective}'; "
+                f"allowed: {', '.join(self.keys.metrics)}"
+            )
+        if self.ials.block > self.dim:
+            raise ValueError(f"ials.block: at most train.dim (it is {self.dim}), or 0 for all")
+        if self.keys.reads("bias") and self.l2_bias is not None and not self.bias:
+            raise ValueError(f"{self._key('l2_bias')}: read only with bias = true; leave it out")
+        if self.keys.reads("negatives") and not self.negatives and not self.in_batch:
+            instead = " or set in_batch = true" if self.keys.reads("in_batch") else ""
+            raise ValueError(
+                f"{self._key('negatives')}: objective '{self.objective}' needs negatives; "
+                f"set it above 0{instead}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _worker_range(self) -> TrainConfig:
@@ -246,11 +323,15 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _negatives(self) -> TrainConfig:
+        key = self._key("in_batch_negatives")
         if self.in_batch_negatives and not self.in_batch:
-            raise ValueError("in_batch_negatives: needs train.in_batch = true")
+            raise ValueError(f"{key}: needs {self.keys.path('in_batch')} = true")
         if self.in_batch_negatives > self.batch_size:
             raise ValueError(
-                f"in_batch_negatives: at most train.batch_size (it is {self.batch_size}), "
-                "or 0 for all"
+                f"{key}: at most train.batch_size (it is {self.batch_size}), or 0 for all"
             )
         return self
+
+    def _key(self, key: str) -> str:
+        """Where `key` stands below [train]."""
+        return self.keys.path(key).removeprefix("train.")

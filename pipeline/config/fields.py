@@ -1,0 +1,62 @@
+"""A config as flat fields, for fingerprints, and as TOML, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel
+
+from embedmill.pipeline.config.run import Config
+from embedmill.pipeline.config.toml import emit
+
+__all__ = ["stage_fields", "to_toml"]
+
+
+def stage_fields(config: Config, keys: Sequence[str]) -> dict[str, Any]:
+    """Flat fields ("train.dim": 64) that go into the fingerprint of a stage.
+
+    Fields have the names that they had when fingerprints began, wherever the key stands in the
+    TOML by now: `train.temperature`, not `train.softmax.temperature`. Thus a run that was built
+    from an older config stays up to date.
+
+    Args:
+        config: of the run.
+        keys: sections and fields below which all fields are taken ("run.seed", "train").
+
+    Returns:
+        by sorted name; without fields that are marked `NOT_IN_FINGERPRINT`.
+    """
+    flat = dict(_flatten(config, ""))
+    return {
+        path: value
+        for path, value in sorted(flat.items())
+        if any(path == key or path.startswith(f"{key}.") for key in keys)
+    }
+
+
+def to_toml(config: Config) -> str:
+    """The resolved run as TOML: every key that is read, which `load` reads back as an equal config.
+
+    Keys that are not given and have no default are left out.
+    """
+    return emit(config.model_dump(mode="python"))
+
+
+def _flatten(model: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, field in type(model).model_fields.items():
+        extra = field.json_schema_extra
+        if isinstance(extra, dict) and extra.get("in_fingerprint") is False:
+            continue
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", _as_json(value)
+
+
+def _as_json(value: Any) -> Any:
+    """A value as JSON gives it back: fields are compared with those of a manifest."""
+    if isinstance(value, Mapping):
+        return {key: _as_json(inner) for key, inner in value.items()}
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,116 @@
+"""From a TOML file to a checked config."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from embedmill.pipeline.config.explain import explain
+from embedmill.pipeline.config.objectives import OBJECTIVE_KEYS, readers_of
+from embedmill.pipeline.config.run import Config
+from embedmill.pipeline.config.toml import parse_override, put, read
+from embedmill.pipeline.config.train import TrainConfig
+from embedmill.pipeline.config.train_layout import (
+    current_path,
+    flat_train,
+    moved_train,
+    objective_of,
+)
+from embedmill.pipeline.errors import ConfigError
+
+__all__ = ["load", "parse"]
+
+# Keys of [train] that every objective reads.
+_COMMON = [
+    name
+    for name in TrainConfig.model_fields
+    if not readers_of(name) and name not in {keys.section for keys in OBJECTIVE_KEYS.values()}
+]
+
+
+def _ignore(_note: str) -> None:
+    """Drop a note."""
+
+
+def _once(note: Callable[[str], None]) -> Callable[[str], None]:
+    """`note`, which gets each sentence once."""
+    noted: set[str] = set()
+
+    def first(sentence: str) -> None:
+        if sentence not in noted:
+            noted.add(sentence)
+            note(sentence)
+
+    return first
+
+
+def load(
+    path: str | Path, sets: Sequence[str] = (), note: Callable[[str], None] = _ignore
+) -> Config:
+    """The config at `path`, with each `section.key=value` of `sets` in place of the file's value.
+
+    Args:
+        path: a TOML file.
+        sets: overrides; a value is TOML, or a bare word for a string.
+        note: called with a sentence for each key that has another name or place by now.
+
+    Raises:
+        ConfigError: no such file, not TOML, an unknown key, a key that the objective does not
+            read, a value out of bounds.
+    """
+    note = _once(note)
+    tree = read(Path(path))
+    overrides = [parse_override(text) for text in sets]
+    named = [value for keys, value in overrides if keys == ("train", "objective")]
+    train = tree.get("train", {})
+    if named and isinstance(train, Mapping):
+        train = {**train, "objective": named[-1]}
+    objective = objective_of(train)
+    if objective and isinstance(tree.get("train"), Mapping):
+        tree["train"] = moved_train(tree["train"], objective, note)
+    for keys, value in overrides:
+        place = current_path(keys, objective) if objective else keys
+        if place != keys:
+            note(f"{'.'.join(keys)} is now {'.'.join(place)}")
+        put(tree, place, value)
+    return parse(tree, where=str(path), note=note)
+
+
+def parse(
+    tree: Mapping[str, Any],
+    where: str = "config",
+    note: Callable[[str], None] = _ignore,
+    *,
+    stored: bool = False,
+) -> Config:
+    """The config of a parsed TOML.
+
+    Args:
+        tree: the sections.
+        where: names the config in errors.
+        note: called with a sentence for each key that has another name or place by now.
+        stored: the tree is the `config.json` of a run. Older versions stored keys that the
+            objective does not read as well; these are left out instead of refused.
+
+    Raises:
+        ConfigError: as of `load`.
+    """
+    train, problems = tree.get("train", {}), list[str]()
+    objective = objective_of(train)
+    if isinstance(train, Mapping):
+        if objective is None:  # nothing can be said of the other keys
+            flat: dict[str, Any] = {"objective": train["objective"]}
+        else:
+            train = moved_train(train, objective, note)
+            flat, problems = flat_train(train, objective, _COMMON, stored=stored)
+        tree = {**tree, "train": flat}
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        problems += explain(error, Config, objective or "softmax")
+    if problems:
+        raise ConfigError("; ".join(problems), where=where)
+    return config

@@ -1,0 +1,106 @@
+"""Which keys of section train each objective reads, and where they stand in the TOML.
+
+[train] has the keys that every objective reads, and those of training by steps, which
+all but ials have. What only some losses know stands in the objective's own section:
+[train.softmax], [train.bpr], and so on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+__all__ = ["OBJECTIVE_KEYS", "ObjectiveKeys", "ObjectiveName", "readers_of"]
+
+ObjectiveName = Literal["softmax", "bpr", "ccl", "item2vec", "item2vec-softmax", "rating", "ials"]
+
+_STEPS = (
+    "batch_size", "optimizer", "learning_rate", "schedule", "warmup_steps", "l2", "l2_power"
+)  # fmt: skip
+_RANKING_STEPS = (*_STEPS, "weight_power")
+_SCORE = ("similarity", "temperature")
+_NEGATIVES = ("negatives", "negatives_power")
+_IN_BATCH = ("in_batch", "in_batch_negatives")
+_BIAS = ("bias", "l2_bias")
+_GRAPH = ("init", "smoothing")  # both use the graph of users and items
+_RANKING_METRICS = ("ndcg@10", "recall@10", "hit_rate@10", "mrr@10")
+# A pair counts as often as it was met; scores as in the paper.
+_PAIR_DEFAULTS = {"similarity": "dot", "temperature": 1.0, "weight_power": 1.0}
+
+
+@dataclass(frozen=True)
+class ObjectiveKeys:
+    """The keys that one objective reads beside those that every objective reads.
+
+    Attributes:
+        section: its own section is [train.<section>].
+        shared: keys of [train] that it reads and some other objective does not.
+        own: keys of its own section.
+        defaults: by key of [train] or of its own section, where it has a default that
+            differs from the one in `TrainConfig`.
+        metrics: those that can choose the best epoch; the first by default.
+    """
+
+    section: str
+    shared: tuple[str, ...]
+    own: tuple[str, ...]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    metrics: tuple[str, ...] = _RANKING_METRICS
+
+    def reads(self, key: str) -> bool:
+        """Whether the objective reads `key`, of [train] or of its own section."""
+        return key in self.shared or key in self.own
+
+    def path(self, key: str) -> str:
+        """Where `key` stands for this objective: "train.softmax.temperature"."""
+        return f"train.{self.section}.{key}" if key in self.own else f"train.{key}"
+
+
+OBJECTIVE_KEYS: dict[str, ObjectiveKeys] = {
+    "softmax": ObjectiveKeys(
+        "softmax",
+        shared=_RANKING_STEPS,
+        own=(*_SCORE, *_NEGATIVES, *_IN_BATCH, "logq", *_BIAS, *_GRAPH, "precision"),
+        defaults={
+            "negatives": 512, "optimizer": "adam", "learning_rate": 0.01, "schedule": "linear"
+        },
+    ),
+    "bpr": ObjectiveKeys(
+        "bpr",
+        shared=_RANKING_STEPS,
+        own=(*_SCORE, *_NEGATIVES, *_IN_BATCH, *_BIAS, *_GRAPH),
+        defaults={"similarity": "dot", "temperature": 1.0},
+    ),
+    "ccl": ObjectiveKeys(
+        "ccl",
+        shared=_RANKING_STEPS,
+        own=("margin", "negative_weight", *_NEGATIVES, *_IN_BATCH, *_GRAPH),
+    ),
+    "item2vec": ObjectiveKeys(
+        "item2vec",
+        shared=_RANKING_STEPS,
+        own=("per_pair", "history", *_SCORE, *_NEGATIVES),
+        defaults={**_PAIR_DEFAULTS, "negatives_power": 0.75},
+    ),
+    "item2vec-softmax": ObjectiveKeys(
+        "item2vec",
+        shared=_RANKING_STEPS,
+        own=("history", *_SCORE, *_NEGATIVES, "logq", "precision"),
+        defaults=_PAIR_DEFAULTS,
+    ),
+    "rating": ObjectiveKeys("rating", shared=_STEPS, own=("l2_bias",), metrics=("rmse", "mae")),
+    "ials": ObjectiveKeys(
+        "ials",
+        shared=("weight_power",),
+        own=(
+            "regularization", "regularization_power", "unobserved_weight", "block", "cg_steps"
+        ),
+    ),
+}  # fmt: skip
+assert tuple(OBJECTIVE_KEYS) == get_args(ObjectiveName)
+
+
+def readers_of(key: str) -> list[str]:
+    """The objectives that read `key`, or that have the section `key`; empty for neither."""
+    return [name for name, keys in OBJECTIVE_KEYS.items() if keys.reads(key) or keys.section == key]

@@ -1,0 +1,110 @@
+"""The JSON Schema of the config, by which editors complete and check a run's TOML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from embedmill.pipeline.config.objectives import OBJECTIVE_KEYS, ObjectiveKeys, readers_of
+from embedmill.pipeline.config.run import Config
+
+__all__ = ["json_schema"]
+
+# Editors know this draft; nothing newer is used.
+_DRAFT = "http://json-schema.org/draft-07/schema#"
+_DEFINITIONS = "#/$defs/"
+
+Schema = dict[str, Any]
+
+
+def json_schema() -> Schema:
+    """The schema of a TOML that `load` reads: types, bounds, choices, defaults, descriptions.
+
+    Section train is one of several objects, told apart by `objective`: each has the keys that its
+    objective reads. Keys in old places, which `load` reads too, are not in it.
+    """
+    whole = _clean(Config.model_json_schema(mode="validation"))
+    definitions = whole.pop("$defs")
+    train = definitions.pop("TrainConfig")
+    nested = {key: definitions.pop(_name(train["properties"][key])) for key in _sections(train)}
+    variants = {
+        f"train.{name}": _variant(name, keys, train["properties"], nested)
+        for name, keys in OBJECTIVE_KEYS.items()
+    }
+    definitions["TrainConfig"] = {
+        "description": "Training. `objective` decides which keys there are.",
+        "type": "object",
+        "oneOf": [{"$ref": f"{_DEFINITIONS}{name}"} for name in variants],
+    }
+    return {
+        "$schema": _DRAFT,
+        "title": "Embedmill run",
+        **whole,
+        "$defs": dict(sorted({**definitions, **variants}.items())),
+    }
+
+
+def _sections(train: Schema) -> list[str]:
+    """The keys of `TrainConfig` that are sections of objectives."""
+    names = {keys.section for keys in OBJECTIVE_KEYS.values()}
+    return [key for key in train["properties"] if key in names]
+
+
+def _name(reference: Schema) -> str:
+    return str(reference["$ref"]).removeprefix(_DEFINITIONS)
+
+
+def _variant(
+    name: str, keys: ObjectiveKeys, fields: Mapping[str, Schema], nested: Mapping[str, Schema]
+) -> Schema:
+    """Section train with one objective.
+
+    Args:
+        name: of the objective.
+        keys: which keys it reads.
+        fields: schemas of the fields of `TrainConfig`.
+        nested: schemas of the sections of objectives in it.
+    """
+    every = {**fields, **nested.get(keys.section, {}).get("properties", {})}
+    every = {key: _with_default(schema, keys, key) for key, schema in every.items()}
+    every["objective"] = {"const": name, "description": fields["objective"]["description"]}
+    every["metric"] = {**every["metric"], "enum": ["", *keys.metrics]}
+    common = [key for key in fields if key not in nested and not readers_of(key)]
+    shared = [key for key in fields if key in keys.shared]
+    own = _object({key: every[key] for key in keys.own})
+    own["description"] = f"Keys that not every objective has, for objective '{name}'."
+    section = _object({**{key: every[key] for key in (*common, *shared)}, keys.section: own})
+    # Where none is named it is softmax.
+    required = {} if name == "softmax" else {"required": ["objective"]}
+    return {"description": f"Training with objective '{name}'.", **section, **required}
+
+
+def _with_default(schema: Schema, keys: ObjectiveKeys, key: str) -> Schema:
+    return {**schema, "default": keys.defaults[key]} if key in keys.defaults else schema
+
+
+def _object(properties: Mapping[str, Schema]) -> Schema:
+    return {"type": "object", "additionalProperties": False, "properties": dict(properties)}
+
+
+def _clean(schema: Any) -> Any:
+    """Without what says nothing of a TOML: null, titles made from names, sections' defaults."""
+    if isinstance(schema, list):
+        return [_clean(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {key: _clean(value) for key, value in schema.items() if not _is_noise(schema, key)}
+    options = [one for one in kept.get("anyOf", ()) if one != {"type": "null"}]
+    if len(options) == 1:
+        return {**options[0], **{key: value for key, value in kept.items() if key != "anyOf"}}
+    return kept
+
+
+def _is_noise(schema: Schema, key: str) -> bool:
+    """Whether a keyword is dropped; a key of the config of that name has a schema as its value."""
+    value = schema[key]
+    if key == "in_fingerprint":
+        return True
+    if key == "title":
+        return isinstance(value, str)
+    return key == "default" and (value is None or "$ref" in schema)
