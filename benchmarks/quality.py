@@ -88,7 +88,8 @@ def tuned(one: Set, options: Options) -> list[str]:
     sets = []
     if options.untuned:
         chosen = _flat(tomllib.loads((HERE / f"{one.config}.toml").read_text("utf-8"))["train"])
-        default = _flat(TrainConfig().model_dump())
+        named = {"objective": chosen["objective"]} if "objective" in chosen else {}
+        default = _flat(TrainConfig.model_validate(named).model_dump())
         sets = [f"train.{k}={json.dumps(default[k])}" for k in chosen if k != "objective"]
     if options.dim:
         sets.append(f"train.dim={options.dim}")

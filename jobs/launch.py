@@ -17,7 +17,7 @@ from typing import Any
 
 from embedmill.pipeline.config import Config, load
 from embedmill.pipeline.errors import ArtifactError, EmbedmillError, MachineError
-from embedmill.pipeline.log import Progress
+from embedmill.pipeline.log import Progress, print_note
 from embedmill.pipeline.memory import Memory
 from embedmill.pipeline.store.artifact import MANIFEST, Artifact, Writer
 from embedmill.pipeline.store.run import Run, save_config
@@ -115,7 +115,7 @@ def main_of(job: Job, argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     def work() -> None:
-        run = Run(load(args.config, args.set))
+        run = Run(load(args.config, args.set, print_note))
         job.check_config(run.config)
         save_config(run)
         run_stage(run, job, Terminal(), rebuild=args.rebuild)

@@ -1,34 +1,35 @@
-"""How a stage tells how far it is. Stages are silent: whoever runs them shows it."""
+"""How a stage reports its progress. Stages print nothing: whoever runs them shows it."""
 
 from __future__ import annotations
 
+import sys
 from typing import Any, Protocol
 
-__all__ = ["Progress", "Quiet"]
+__all__ = ["Progress", "Quiet", "print_note"]
 
 
 class Progress(Protocol):
-    """Receives what a running stage has to say; cheap to call, from one thread."""
+    """Receives the progress of a running stage; calls are cheap, and come from one thread."""
 
     def update(self, done: int, total: int | None, unit: str, **facts: float) -> None:
-        """So much of the stage is done.
+        """How much of the stage is done.
 
         Args:
             done: units finished since the stage began.
             total: units in all, or None where it is not known.
             unit: what is counted, in the plural ("rows", "pairs", "users").
-            facts: figures beside it, such as loss=0.31 or epoch=2.
+            facts: figures to show beside it, such as loss=0.31 or epoch=2.
         """
 
     def note(self, text: str) -> None:
-        """One line for a person, such as a result of an epoch."""
+        """Show one line, such as the result of an epoch."""
 
     def record(self, line: dict[str, Any]) -> None:
-        """A line of the stage's log that has just been written, for whoever plots it."""
+        """Take a line of the stage's log that has just been written, for trackers that plot it."""
 
 
 class Quiet:
-    """Says nothing."""
+    """A `Progress` that shows nothing."""
 
     def update(self, done: int, total: int | None, unit: str, **facts: float) -> None:
         """Do nothing."""
@@ -38,3 +39,8 @@ class Quiet:
 
     def record(self, line: dict[str, Any]) -> None:
         """Do nothing."""
+
+
+def print_note(text: str) -> None:
+    """Print one line to stderr, such as the new name of a config key."""
+    print(f"embedmill: {text}", file=sys.stderr)

@@ -18,12 +18,7 @@ from tests.support.worlds import PlantedWorld, config
 @pytest.mark.parametrize(
     ("sections", "message"),
     [
-        (
-            {"train": {"objective": "sofmax"}},
-            "train.objective: unknown objective 'sofmax'; allowed",
-        ),
         ({"train": {"track": ["wandb"]}}, "train.track: unknown tracker 'wandb'; allowed"),
-        ({"index": {"kind": "annoy"}}, "index.kind: no index 'annoy'; allowed: auto, flat, "),
         (
             {"evaluate": {"ks": [10], "gates": {"least": {"recall@5": 0.1}}}},
             "evaluate.gates.least: no metric 'recall@5'; did you mean 'recall@10'",
@@ -41,6 +36,6 @@ def test_the_line_does_not_start(tmp_path: Path, sections: Mapping[str, Any], me
 
 def test_a_stage_that_is_not_asked_for_is_not_checked(tmp_path: Path) -> None:
     log = PlantedWorld().write(tmp_path / "log.tsv")
-    run = Run(config(tmp_path / "runs", log, index={"kind": "annoy"}))
+    run = Run(config(tmp_path / "runs", log, train={"track": ["wandb"]}))
     run_line(run, last="events", terminal=Terminal(quiet=True))
     assert run.manifest("events") is not None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from embedmill.jobs.cli.app import AsJson, ConfigFile, Sets, app
-from embedmill.pipeline.errors import GateError
+from embedmill.pipeline.errors import ConfigError, GateError
+from embedmill.pipeline.log import print_note
 
 __all__: list[str] = []
 
@@ -40,7 +42,7 @@ def run(
     overrides = list(sets or [])
     overrides += [f'run.engine="{engine}"'] if engine else []
     overrides += [f"train.workers={workers}"] if workers else []
-    config = load(file, overrides)
+    config = load(file, overrides, print_note)
 
     from embedmill.jobs.all import run_line
 
@@ -57,11 +59,26 @@ def run(
 
 
 @app.command()
-def config(file: ConfigFile, sets: Sets = None) -> None:
-    """Print the resolved run: every key with its value, as TOML."""
-    from embedmill.pipeline.config import load, to_toml
+def config(
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="the run's TOML")] = None,
+    sets: Sets = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="print the JSON Schema of the config instead")
+    ] = False,
+) -> None:
+    """Print the resolved run as TOML: every key that is read, with its value.
 
-    print(to_toml(load(file, sets or [])), end="")
+    --schema prints the JSON Schema instead, by which editors complete and check a TOML whose
+    first line is `#:schema config.schema.json`; it needs no FILE.
+    """
+    from embedmill.pipeline.config import json_schema, load, to_toml
+
+    if schema:
+        print(json.dumps(json_schema(), indent=1))
+        return
+    if file is None:
+        raise ConfigError("config needs a FILE, or --schema")
+    print(to_toml(load(file, sets or [], print_note)), end="")
 
 
 @app.command()
@@ -79,7 +96,9 @@ def profile(
     from embedmill.pipeline.config import load
     from embedmill.pipeline.store.run import Run
 
-    config = load(file, [*(sets or []), *([f'run.engine="{engine}"'] if engine else [])])
+    config = load(
+        file, [*(sets or []), *([f'run.engine="{engine}"'] if engine else [])], print_note
+    )
 
     from embedmill.jobs.profile import profile as look
     from embedmill.pipeline.report.profile_text import lines
@@ -111,7 +130,9 @@ def plan(
     from embedmill.pipeline.store.run import Run
     from embedmill.pipeline.train.estimate import Given, forecast
 
-    found = forecast(Run(load(file, sets or [])), Given(users, items, events), seconds=seconds)
+    found = forecast(
+        Run(load(file, sets or [], print_note)), Given(users, items, events), seconds=seconds
+    )
     if as_json:
         print(json.dumps(found.as_json()))
     else:

@@ -183,7 +183,7 @@ def open_run(folder: str) -> Run:
         ) from None
     root, _, name = folder.rpartition("/")
     tree["run"] |= {"root": root or ".", "name": name}
-    return Run(parse(tree, where=f"{folder}/{CONFIG}"))
+    return Run(parse(tree, where=f"{folder}/{CONFIG}", stored=True))
 
 
 def find_run(url: str) -> Run:

@@ -27,7 +27,6 @@ from embedmill.pipeline.train.resources.budget import (
     fitting,
     size_of,
 )
-from embedmill.pipeline.train.stage import check_names
 from embedmill.pipeline.train.step import Steps
 from embedmill.pipeline.train.tables.checkpoint import Cursor
 from embedmill.pipeline.train.trainer import Data, Trainer, assembled
@@ -109,7 +108,7 @@ class Forecast:
             room = f"mapped tables, of {_bytes(free.scratch)} free"
             found.insert(-1, ("scratch", _bytes(demand.files), room))
             if self.spectral:
-                todo = "many times over mapped tables: train.init = 'normal'"
+                todo = "reads mapped tables many times; init = 'normal' does not"
                 found.append(("start", "spectral", todo))
         if self.seconds:
             each, epochs = duration(self.seconds), _epochs(self.epochs)
@@ -128,9 +127,8 @@ def forecast(run: Run, given: Given, *, seconds: float = 3.0) -> Forecast:
         seconds: how long real steps are taken to calibrate; 0 for not at all.
 
     Raises:
-        ConfigError: sizes are neither stored nor given, or a name is unknown.
+        ConfigError: sizes are neither stored nor given.
     """
-    check_names(run.config.train)
     size, free = _size(run, given), free_now(run)
     workers = workers_here(run.config)
     demand = demand_of(size, run.config, workers)

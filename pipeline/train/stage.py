@@ -15,7 +15,6 @@ from embedmill.pipeline.train.collectives import Group
 from embedmill.pipeline.train.logs import step_log
 from embedmill.pipeline.train.logs.trackers import check_trackers, tracked
 from embedmill.pipeline.train.loop import Outcome, work
-from embedmill.pipeline.train.losses.softmax import sampled_softmax
 from embedmill.pipeline.train.objectives.objectives import (
     OBJECTIVES,
     begins_spectral,
@@ -26,15 +25,13 @@ from embedmill.pipeline.train.objectives.objectives import (
 from embedmill.pipeline.train.resources.available import free_now, scratch_of, workers_here
 from embedmill.pipeline.train.resources.budget import demand_of, fitting, size_of
 from embedmill.pipeline.train.tables import checkpoint
-from embedmill.pipeline.train.tables.optimizers import OPTIMIZERS, SCHEDULES
 from embedmill.pipeline.train.trainer import Task
 
-__all__ = ["build", "check", "check_names", "check_settings", "commit", "discard_checkpoints"]
+__all__ = ["build", "check", "check_settings", "commit", "discard_checkpoints"]
 
 
 def check_settings(run: Run) -> None:
-    """Raise ConfigError for what the config alone tells that cannot be trained."""
-    check_names(run.config.train)
+    """Raise ConfigError for a tracker that is unknown or not installed."""
     check_trackers(run)
 
 
@@ -86,46 +83,9 @@ def _check_room(run: Run, progress: Progress) -> None:
         held = demand.files / 1e9
         progress.note(f"tables of {held:.1f} GB are mapped from files in {scratch_of(run)}")
         if begins_spectral(run.config.train):
-            progress.note("their spectral start reads and writes them many times, which may take "
-                          "hours; train.init = 'normal' begins at once")  # fmt: skip
-
-
-def check_names(config: TrainConfig) -> None:
-    """Refuse an unknown name, or settings that do not go together."""
-    for key, value, allowed in (
-        ("objective", config.objective, list(OBJECTIVES)),
-        ("optimizer", config.optimizer, list(OPTIMIZERS)),
-        ("schedule", config.schedule, list(SCHEDULES)),
-    ):
-        if value not in allowed:
-            raise ConfigError(
-                f"unknown {key} '{value}'; allowed: {', '.join(allowed)}", where=f"train.{key}"
-            )
-    objective = OBJECTIVES[config.objective]
-    if config.precision != "float32" and objective.loss is not sampled_softmax:
-        raise ConfigError(
-            f"'{config.precision}' is not for objective '{config.objective}'",
-            where="train.precision",
-            todo="Leave it at 'float32'",
-        )
-    if config.metric and config.metric not in objective.metrics:
-        raise ConfigError(
-            f"'{config.metric}' is not measured for objective '{config.objective}'; "
-            f"allowed: {', '.join(objective.metrics)}",
-            where="train.metric",
-        )
-    if config.l2_bias is not None and not has_bias(config):
-        raise ConfigError(
-            "users and items have no biases to put it on",
-            where="train.l2_bias",
-            todo="Leave it out, or set train.bias = true where the objective can have them",
-        )
-    if objective.negatives and not config.negatives and not config.in_batch:
-        raise ConfigError(
-            f"objective '{config.objective}' needs negatives",
-            where="train.negatives",
-            todo="Set it above 0 or set train.in_batch = true",
-        )
+            key = run.config.train.keys.path("init")
+            progress.note(f"their spectral start reads and writes them many times, which may take "
+                          f"hours; {key} = 'normal' begins at once")  # fmt: skip
 
 
 def commit(run: Run, out: Writer, outcome: Outcome) -> None:

@@ -195,8 +195,9 @@ class Trainer:
         """The error for a value that is not finite."""
         config = self.config
         todo = f"Lower train.learning_rate (it is {config.learning_rate:g})"
-        if self.objective.negatives:
-            todo += f" or raise train.temperature (it is {config.temperature:g})"
+        if config.keys.reads("temperature"):
+            key = config.keys.path("temperature")
+            todo += f" or raise {key} (it is {config.temperature:g})"
         if self.sweep is not None:
             todo = f"Raise train.ials.regularization (it is {config.ials.regularization:g})"
         return NotFiniteError(

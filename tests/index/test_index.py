@@ -13,7 +13,6 @@ import torch
 from embedmill.jobs import export as export_job
 from embedmill.jobs import index as index_job
 from embedmill.pipeline.errors import (
-    ConfigError,
     CorruptArtifactError,
     PromiseError,
     StaleArtifactError,
@@ -136,11 +135,6 @@ def test_more_coordinates_than_items(tmp_path: Path, kind: str) -> None:
     world = clusters(users=10, items=12, dim=48)
     art = of(world, tmp_path, index={"kind": kind}, train={"dim": 48})
     assert art.read_json("recall.json")["recall@10"] == 1.0
-
-
-def test_no_such_kind(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"index\.kind: no index 'tree'"):
-        of(clusters(), tmp_path, index={"kind": "tree"})
 
 
 def test_a_flipped_byte_never_reaches_faiss(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from embedmill.pipeline.config import IndexConfig
-from embedmill.pipeline.errors import ConfigError, InputError, PromiseError
+from embedmill.pipeline.errors import InputError, PromiseError
 from embedmill.pipeline.index import INDEXES, Choice, choose
 from embedmill.pipeline.index.contract import Index, threads
 from embedmill.pipeline.index.kinds.hnsw import Hnsw
@@ -237,11 +237,6 @@ def test_no_queries(item_ND: Floats) -> None:
 def test_no_items() -> None:
     with pytest.raises(InputError, match="no items"):
         promised(np.empty((0, 16), np.float32))
-
-
-def test_no_such_kind(item_ND: Floats) -> None:
-    with pytest.raises(ConfigError, match=r"index\.kind: no index 'tree'"):
-        promised(item_ND, kind="tree", recall_at_10=0.9)
 
 
 def test_candidates_over_the_budget_are_left_out_before_anything_is_built() -> None:

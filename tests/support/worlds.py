@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from embedmill.pipeline.config import Config, parse
+from embedmill.pipeline.config.objectives import OBJECTIVE_KEYS, readers_of
+from embedmill.pipeline.config.train_layout import moved_train
 from embedmill.schemas.vocab import VOCAB
 
 DAY = 86_400
@@ -85,11 +87,27 @@ def config_tree(root: Path | str, log: Path | str, name: str = "tiny") -> dict[s
 
 
 def laid(tree: Mapping[str, Any], **sections: Mapping[str, Any]) -> dict[str, Any]:
-    """The tree with keys of sections laid over it."""
-    return {
-        **tree,
-        **{name: {**tree.get(name, {}), **dict(keys)} for name, keys in sections.items()},
+    """The tree with keys of sections laid over it.
+
+    With another objective, keys of the tree's [train] that it does not read are left out.
+    """
+    merged = {name: {**tree.get(name, {}), **dict(keys)} for name, keys in sections.items()}
+    if "train" in sections:
+        merged["train"] = _train(tree.get("train", {}), sections["train"])
+    return {**tree, **merged}
+
+
+def _train(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    objective = changes.get("objective", base.get("objective", "softmax"))
+    if objective not in OBJECTIVE_KEYS:
+        return {**base, **changes}
+    keys = OBJECTIVE_KEYS[objective]
+    read = {
+        k: v for k, v in base.items() if not readers_of(k) or keys.reads(k) or k == keys.section
     }
+    sections = [moved_train(one, objective, lambda _: None) for one in (read, changes)]
+    own = {k: v for one in sections for k, v in one.get(keys.section, {}).items()}
+    return {**sections[0], **sections[1], **({keys.section: own} if own else {})}
 
 
 def vocabulary(

@@ -13,7 +13,7 @@ import pytest
 import torch.distributed as dist
 
 from embedmill.pipeline import train
-from embedmill.pipeline.errors import ConfigError, MachineError
+from embedmill.pipeline.errors import MachineError
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.train.estimate import Given, forecast
@@ -214,5 +214,3 @@ def test_sizes_are_those_of_finished_stages(tmp_path: Path) -> None:
     found = forecast(planted(tmp_path, train={"refit": True, "epochs": 2}), Given(), seconds=0)
     assert found.size == Size(60, 40, 480 - 2 * 60, 60)
     assert (found.epochs, found.seconds) == (4, 0)
-    with pytest.raises(ConfigError, match=r"train\.objective"):
-        forecast(planted(tmp_path / "x", train={"objective": "hinge"}), Given())

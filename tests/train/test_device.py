@@ -10,7 +10,6 @@ import torch
 from torch.nn import functional
 
 from embedmill.pipeline import train
-from embedmill.pipeline.errors import ConfigError
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.train.collectives import Group
@@ -84,12 +83,6 @@ def test_bfloat16_is_learnt_with_as_well(tmp_path: Path) -> None:
     assert not torch.equal(tables(exact)["items"], tables(run)["items"])
     last = [r.artifact("train").read_json("history.json")[-1]["ndcg@10"] for r in (run, exact)]
     assert last[0] == pytest.approx(last[1], abs=0.02)
-
-
-def test_bfloat16_is_for_softmax(tmp_path: Path) -> None:
-    run = planted(tmp_path, train={"objective": "rating", "precision": "bfloat16"})
-    with pytest.raises(ConfigError, match=r"train\.precision: 'bfloat16' is not for objective 'r"):
-        train.build(run, run.writer("train"), Quiet())
 
 
 def test_values_come_to_the_device_of_the_workers() -> None:

@@ -108,7 +108,7 @@ def test_sessions_without_pairs(tmp_path: Path) -> None:
         ),
         (
             {"shards": PAIRS, "train": {"objective": "item2vec", "in_batch": True}},
-            r"train\.in_batch: not for train\.objective = 'item2vec'",
+            r"train\.in_batch: not read by objective 'item2vec', only by softmax, bpr, ccl",
         ),
     ],
 )

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from embedmill.pipeline import train
-from embedmill.pipeline.errors import ConfigError
 from embedmill.pipeline.log import Quiet
 from tests.support.ranks import run_ranks
 from tests.support.stored import planted
@@ -84,25 +83,6 @@ def test_ratings_beat_their_mean(tmp_path: Path) -> None:
     spread = torch.tensor(weights).std().item()
     assert min(e["rmse"] for e in history) < 0.85 * spread
     assert (model["metric"], model["similarity"], model["bias"]) == ("rmse", "dot", True)
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"objective": "hinge"}, r"train\.objective: unknown objective 'hinge'; allowed: softmax"),
-        ({"optimizer": "sgd"}, r"train\.optimizer: .*allowed: adagrad, adam"),
-        ({"schedule": "step"}, r"train\.schedule: .*allowed: constant, linear, cosine"),
-        ({"metric": "rmse"}, r"train\.metric: 'rmse' is not measured.*allowed: ndcg@10"),
-        ({"negatives": 0}, r"train\.negatives: .*needs negatives"),
-        ({"l2_bias": 0.1}, r"train\.l2_bias: .*no biases.*train\.bias = true"),
-    ],
-)
-def test_names_are_checked_before_anything_runs(
-    changes: dict[str, Any], said: str, tmp_path: Path
-) -> None:
-    run = planted(tmp_path, train=changes)
-    with pytest.raises(ConfigError, match=said):
-        train.build(run, run.writer("train"), Quiet())
 
 
 def test_more_workers_than_partitions(tmp_path: Path) -> None:

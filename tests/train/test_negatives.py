@@ -219,7 +219,7 @@ def test_hits_of_another_workers_batch_are_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"in_batch_negatives": 4}, "in_batch_negatives: needs train.in_batch = true"),
+        ({"in_batch_negatives": 4}, "in_batch_negatives: needs train.softmax.in_batch = true"),
         ({"in_batch": True, "in_batch_negatives": 99, "batch_size": 9}, "at most train.batch_size"),
     ],
 )

@@ -127,8 +127,8 @@ def test_a_damaged_checkpoint_is_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("objective", ["softmax", "rating", "item2vec"])
 def test_a_loss_that_is_not_finite_publishes_nothing(objective: str, tmp_path: Path) -> None:
-    changes: dict[str, Any] = {"similarity": "dot", "learning_rate": 1e30, "bias": False}
-    run = run_of(tmp_path, objective, **changes)
+    loss: dict[str, Any] = {"softmax": {"similarity": "dot", "bias": False}}.get(objective, {})
+    run = run_of(tmp_path, objective, **loss, learning_rate=1e30)
     with pytest.raises(NotFiniteError, match=r"epoch 1, step \d+ of \d+.*Lower train\.learning_"):
         train.build(run, run.writer("train"), Quiet())
     assert run.manifest("train") is None

@@ -1,0 +1,221 @@
+"""Keys of objectives: where they stand, who reads them, and older configs."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from embedmill.pipeline.config import Config, IndexConfig, TrainConfig, load, parse, stage_fields
+from embedmill.pipeline.config import to_toml as toml_of
+from embedmill.pipeline.config.objectives import OBJECTIVE_KEYS, readers_of
+from embedmill.pipeline.errors import ConfigError
+from embedmill.pipeline.index import INDEXES
+from embedmill.pipeline.train.objectives.objectives import OBJECTIVES
+from embedmill.pipeline.train.tables.optimizers import OPTIMIZERS, SCHEDULES
+from embedmill.schemas.manifest import digest
+
+BASE = {
+    "run": {"name": "a"},
+    "events": {"paths": "a.tsv", "time": "time", "weight": "rating"},
+    "shards": {"pairs": {"with_valid": True}},
+}
+
+# A value other than the default for each key that some objective does not read.
+VALUES: dict[str, Any] = {
+    "batch_size": 100, "optimizer": "adam", "learning_rate": 0.5, "schedule": "cosine",
+    "warmup_steps": 7, "l2": 0.5, "l2_power": 0.25, "weight_power": 2.0,
+    "similarity": "cosine", "temperature": 0.3, "negatives": 33, "negatives_power": 0.6,
+    "in_batch": True, "in_batch_negatives": 3, "logq": False, "bias": True, "l2_bias": 0.1,
+    "init": "normal", "smoothing": {"weight": 0.5, "item_power": 0.1}, "precision": "bfloat16",
+    "margin": 0.2, "negative_weight": 3.0, "per_pair": 2.0, "history": 4,
+    "regularization": 0.1, "regularization_power": 0.5, "unobserved_weight": 0.2, "block": 8,
+    "cg_steps": 2,
+}  # fmt: skip
+
+# Digests of the fields of section train, from before objectives had sections: with them a
+# run that was built then is up to date now.
+FINGERPRINTS = {
+    "softmax": "1366f9120b3d3ea7aecd2dc734c60b1e0afa862e3218efb08bcea98f9d2d8910",
+    "bpr": "d2152647a236f00e5195bcb0ab461988f8b660b6b34a1dd6c217a6780be44584",
+    "ccl": "4e1541cc11d705acc8917a39a35f3278007a4610a3ac272d97d28236539addbb",
+    "item2vec": "97ef17533e225559d1bbcce2f71dab2db679f7320617334a9fca68e985da0df5",
+    "item2vec-softmax": "2126681fd73ebf933829d09aa6561feed6cac230612c655dad192d743b315d88",
+    "rating": "c87c9979b5b9c6d31eeaa78c3e5765c520024e90b2cbf14b7d16202c4f90b5b1",
+    "ials": "4e482b32520dacf43ebc947d8c7086f74a225c0172c11caf9ac88f780371e059",
+    "examples/movielens-100k.toml":
+        "f927ed932ec601b733f3242c168397f843f072d6e75e29b333381b90d04131c9",
+    "examples/movielens-100k-item2vec.toml":
+        "da9236b487d2e3a597944bd6e137a550930cc26f8ff42e4796a0328d2897af74",
+    "examples/movielens-100k-ratings.toml":
+        "106108c3efe303df4f5fe22b1f0c1a43a27fe9d04082844af14fe1292eeaba62",
+    "benchmarks/gowalla.toml": "033f4f429afdc81bb497c138624879266b8e0efef10b7d84f13e3fd2cc5c8a87",
+}  # fmt: skip
+ROOT = Path(__file__).parents[2]
+
+
+def with_train(**train: Any) -> Config:
+    return parse({**BASE, "train": train})
+
+
+def in_place(objective: str, keys: dict[str, Any]) -> dict[str, Any]:
+    """Section train with `keys` where they stand for the objective."""
+    reads = OBJECTIVE_KEYS[objective]
+    shared = {key: value for key, value in keys.items() if key in reads.shared}
+    own = {key: value for key, value in keys.items() if key in reads.own}
+    return {"objective": objective, **shared, **({reads.section: own} if own else {})}
+
+
+def test_names_are_those_of_the_stages() -> None:
+    assert set(OBJECTIVE_KEYS) == set(OBJECTIVES)
+    fields = TrainConfig.model_fields
+    assert set(get_args(fields["optimizer"].annotation)) == set(OPTIMIZERS)
+    assert set(get_args(fields["schedule"].annotation)) == set(SCHEDULES)
+    assert set(get_args(IndexConfig.model_fields["kind"].annotation)) == {"auto", *INDEXES}
+
+
+def test_every_key_is_tried_below() -> None:
+    reads = [{*keys.shared, *keys.own} for keys in OBJECTIVE_KEYS.values()]
+    assert set(VALUES) == set.union(*reads) - set.intersection(*reads)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVE_KEYS)
+def test_a_key_that_the_objective_does_not_read_is_refused(objective: str) -> None:
+    keys = OBJECTIVE_KEYS[objective]
+    for key in (key for key in VALUES if not keys.reads(key)):
+        readers = ", ".join(readers_of(key))
+        assert readers
+        said = f"not read by objective '{objective}', only by {readers}"
+        for path, train in (
+            (f"train.{key}", {key: VALUES[key]}),
+            (f"train.{keys.section}.{key}", {keys.section: {key: VALUES[key]}}),
+        ):
+            with pytest.raises(ConfigError) as stop:
+                with_train(objective=objective, **train)
+            assert str(stop.value) == f"config: {path}: {said}"
+
+
+@pytest.mark.parametrize("objective", OBJECTIVE_KEYS)
+def test_the_section_of_another_objective_is_refused(objective: str) -> None:
+    own = OBJECTIVE_KEYS[objective].section
+    for section in {keys.section for keys in OBJECTIVE_KEYS.values()} - {own}:
+        with pytest.raises(ConfigError, match=rf"train\.{section}: not read by objec"):
+            with_train(objective=objective, **{section: {}})
+
+
+@pytest.mark.parametrize("objective", OBJECTIVE_KEYS)
+def test_old_places_are_read_alike_and_noted(objective: str) -> None:
+    keys, notes = OBJECTIVE_KEYS[objective], list[str]()
+    # Sections that there were before hold their keys as they did.
+    before = {"margin", "negative_weight", "per_pair", "history", *OBJECTIVE_KEYS["ials"].own}
+    values = {key: value for key, value in VALUES.items() if keys.reads(key)}
+    old = {key: value for key, value in values.items() if key not in before}
+    nested = {key: value for key, value in values.items() if key in before and key in keys.own}
+    section = {keys.section: nested} if nested else {}
+    train = {"objective": objective, **old, **section}
+    one = parse({**BASE, "train": train}, note=notes.append)
+    two = parse({**BASE, "train": in_place(objective, values)}, note=pytest.fail)
+    assert one == two
+    assert stage_fields(one, ["train"]) == stage_fields(two, ["train"])
+    moved = [key for key in old if key in keys.own and key != "smoothing"]
+    expected = {f"train.{key} is now train.{keys.section}.{key}" for key in moved}
+    if "smoothing" in old and "smoothing" in keys.own:
+        expected |= {
+            f"train.smoothing.{key} is now train.{keys.section}.smoothing.{key}"
+            for key in VALUES["smoothing"]
+        }
+    assert sorted(notes) == sorted(expected)
+    for key, value in values.items():
+        found = getattr(one.train, key, None)
+        nested_model = getattr(one.train, keys.section, None)
+        found = getattr(nested_model, key) if found is None else found
+        assert found == value or key == "smoothing"
+
+
+@pytest.mark.parametrize("objective", OBJECTIVE_KEYS)
+def test_the_resolved_config_has_what_the_objective_reads_and_no_more(objective: str) -> None:
+    keys, one = OBJECTIVE_KEYS[objective], with_train(**in_place(objective, {}))
+    tree = tomllib.loads(toml_of(one))
+    assert parse(tree, note=pytest.fail) == one
+    train = tree["train"]
+    assert {key for key in VALUES if key in train} == set(keys.shared)
+    left_out = {"l2_bias"}  # not given
+    if one.train.similarity == "dot" and "similarity" in keys.own:
+        left_out.add("smoothing")
+    assert set(train.get(keys.section, {})) == set(keys.own) - left_out
+
+
+@pytest.mark.parametrize("name", FINGERPRINTS)
+def test_fields_of_fingerprints_are_what_they_were(name: str) -> None:
+    one = load(ROOT / name) if "/" in name else with_train(objective=name)
+    assert digest(stage_fields(one, ["train"])) == FINGERPRINTS[name] or "/" in name
+    if "/" in name:
+        fields = stage_fields(one, ("run.partitions", "run.seed", "train"))
+        assert digest(fields) == FINGERPRINTS[name]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVE_KEYS)
+def test_a_stored_config_of_an_older_version_opens(objective: str) -> None:
+    """It has every key in its old place, whether the objective reads it or not."""
+    fields = {
+        name: getattr(with_train(objective=objective).train, name)
+        for name in TrainConfig.model_fields
+    }
+    train = {k: v.model_dump() if hasattr(v, "model_dump") else v for k, v in fields.items()}
+    with pytest.raises(ConfigError, match="not read by objective"):
+        parse({**BASE, "train": train})
+    again = parse({**BASE, "train": train}, stored=True)
+    assert again == with_train(objective=objective)
+
+
+def test_a_key_in_both_places_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"train\.logq: given twice, also as train\.softmax\.log"):
+        with_train(logq=True, softmax={"logq": True})
+
+
+@pytest.mark.parametrize(
+    ("train", "said"),
+    [
+        ({"objective": "sofmax"}, r"train\.objective: 'sofmax' is not known; did you mean 'soft"),
+        ({"objective": 3}, r"train\.objective: .*got 3"),
+        ({"optimizer": "sgd"}, r"train\.optimizer: 'sgd' is not known; allowed: adagrad, adam"),
+        ({"schedule": "step"}, r"train\.schedule: .*allowed: constant, linear, cosine"),
+        ({"metric": "rmse"}, r"train\.metric: 'rmse' is not measured.*allowed: ndcg@10"),
+        ({"negatives": 0}, r"train\.softmax\.negatives: .*needs negatives; set it above 0 or "),
+        ({"l2_bias": 0.1}, r"train\.softmax\.l2_bias: read only with bias = true"),
+        ({"similarity": "dot", "smoothing": {"weight": 1}}, r"train\.softmax\.smoothing: read o"),
+        ({"temprature": 1}, r"train\.temprature: unknown key; did you mean 'train\.softmax\.te"),
+        ({"softmax": {"temprature": 1}}, r"softmax\.temprature: unknown key; did you mean 'temper"),
+        ({"softmax": {"dim": 9}}, r"train\.softmax\.dim: unknown key; .*allowed: bias, in_batch"),
+        ({"softmax": {"temperature": 0}}, r"train\.softmax\.temperature: .*greater than 0, got 0"),
+        ({"temperature": 0}, r"train\.softmax\.temperature: .*greater than 0, got 0"),
+        ({"softmax": {"smoothing": {"wait": 1}}}, r"train\.softmax\.smoothing\.wait: unknown k"),
+        ({"softmax": 3}, r"train\.softmax: a section is needed, got 3"),
+        ({"objective": "bpr", "logq": True, "dim": 0}, r"logq: not read .*; train\.dim: .*got 0"),
+    ],
+)  # fmt: skip
+def test_errors_are_sentences(train: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        with_train(**train)
+
+
+def test_set_wins_over_the_file_wherever_the_key_stands(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(
+        '[run]\nname = "a"\n[events]\npaths = "a.tsv"\ntime = "t"\n'
+        "[train]\nsmoothing.weight = 0.5\ntemperature = 0.2\n",
+        encoding="utf-8",
+    )
+    notes: list[str] = []
+    one = load(path, ["train.temperature=0.3", "train.smoothing.item_power=0.1"], notes.append)
+    assert (one.train.temperature, one.train.smoothing.weight) == (0.3, 0.5)
+    assert one.train.smoothing.item_power == 0.1
+    assert sorted(notes) == [
+        "train.smoothing.item_power is now train.softmax.smoothing.item_power",
+        "train.smoothing.weight is now train.softmax.smoothing.weight",
+        "train.temperature is now train.softmax.temperature",
+    ]
+    two = load(path, ["train.objective=bpr", "train.bpr.similarity=cosine"])
+    assert (two.train.objective, two.train.temperature) == ("bpr", 0.2)
