@@ -190,7 +190,7 @@ def test_the_command_tells_and_refuses(tmp_path: Path) -> None:
     assert big.stderr.startswith("embedmill: train: checkpoints and tables need")
     assert len(big.stderr.splitlines()) == 1
     mapped = plan(tmp_path, *sizes, "--seconds", "0", train='tables = "mapped"')
-    assert "start        spectral  many times over mapped tables" in mapped.stdout
+    assert "start        spectral  reads mapped tables many times" in mapped.stdout
     at_once = plan(tmp_path, *sizes, "--seconds", "0", train='tables = "mapped"\ninit = "normal"')
     assert "scratch" in at_once.stdout
     assert "spectral" not in at_once.stdout

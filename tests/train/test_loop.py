@@ -65,7 +65,7 @@ def test_early_stop_keeps_the_best_epoch(tmp_path: Path) -> None:
 )
 def test_learns_the_planted_clusters(changes: dict[str, Any], tmp_path: Path) -> None:
     world = PlantedWorld(users=120, items=40, clusters=4, events_per_user=9)
-    run = planted(tmp_path, world, train={"epochs": 25, "dim": 16, "batch_size": 64, **changes})
+    run = planted(tmp_path, world, train={"epochs": 25, "dim": 16, **changes})
     train.build(run, run.writer("train"), Quiet())
     items = torch.nn.functional.normalize(tables(run)["items"])
     near = (items @ items.T - 2 * torch.eye(40)).topk(5).indices % world.clusters

@@ -111,9 +111,9 @@ def test_a_scratch_folder_that_is_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"tables": "mapped", "device": "cuda"}, r"train\.tables: 'mapped' is for"),
-        ({"scratch": "s3://bucket/x"}, r"train\.scratch: a folder on a local disk"),
-        ({"tables": "disk"}, r"train\.tables: .*'auto', 'memory' or 'mapped'"),
+        ({"tables": "mapped", "device": "cuda"}, r"train\.tables: 'mapped' needs"),
+        ({"scratch": "s3://bucket/x"}, r"train\.scratch: must be a folder on a local disk"),
+        ({"tables": "disk"}, r"train\.tables: .*allowed: auto, memory, mapped"),
     ],
 )
 def test_keys_that_do_not_go_together(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
