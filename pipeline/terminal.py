@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live line on a terminal, plain lines elsewhere."""
+"""Progress of a run: a line that is redrawn on a terminal, lines of a log elsewhere."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ from rich.text import Text
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.schemas.registry import CONTRACTS
 
-__all__ = ["Terminal", "cut", "duration", "si", "summary"]
+__all__ = ["Terminal", "duration", "si", "summary", "truncate"]
 
-_EVERY_LIVE = 0.1  # seconds between redraws
-_EVERY_PLAIN = 10.0  # seconds between plain lines
+_REDRAW_SECONDS = 0.1  # between redraws on a terminal
+_LOG_SECONDS = 10.0  # between lines of a log
 
 
 class Terminal:
-    """Shows stages as they run; on a terminal when `file` is one, else as lines of a log."""
+    """Shows the progress of stages.
+
+    Where `file` (standard output by default) is a terminal, a stage has one line that is redrawn;
+    elsewhere it gets a line from time to time. A `quiet` one shows nothing.
+    """
 
     def __init__(self, file: TextIO | None = None, *, quiet: bool = False) -> None:
         self._file = file or sys.stdout
@@ -32,18 +36,18 @@ class Terminal:
 
     @property
     def live(self) -> bool:
-        """Whether lines are redrawn in place."""
+        """Whether a stage's line is redrawn in place."""
         return self._console.is_terminal and not self._quiet
 
     def say(self, text: str) -> None:
-        """One line."""
+        """Print one line."""
         if not self._quiet:
             self._console.print(Text(text), soft_wrap=not self.live)
             self._file.flush()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[_StageProgress]:
-        """Show one stage until the block ends."""
+        """Show a stage until the block ends; gives what the stage reports its progress to."""
         if not self.live:
             self.say(f"{name:<9} started")
             yield _StageProgress(name, self.say, None)
@@ -54,45 +58,46 @@ class Terminal:
             yield progress
 
     def finished(self, name: str, artifact: Artifact) -> None:
-        """A stage has just been built."""
+        """Print what a stage made and how long it took."""
         line = f"{name:<9} {summary(artifact)}"
         self.say(f"{line:<66} {duration(artifact.manifest.seconds):>12}")
 
     def skipped(self, name: str, artifact: Artifact) -> None:
-        """A stage was up to date."""
+        """Print what a stage had made that is up to date."""
         line = f"{name:<9} {summary(artifact)}"
         self.say(f"{line:<66} {'up to date':>12}")
 
 
 class _StageProgress:
-    """A stage's `embedmill.pipeline.log.Progress`, drawn at most every so often."""
+    """The `embedmill.pipeline.log.Progress` of a stage, shown at intervals."""
 
     def __init__(self, name: str, say: Callable[[str], None], live: Live | None) -> None:
         self._name = name
         self._say = say
         self._live = live
-        self._drawn = time.perf_counter() if live is None else 0.0
-        self._from: tuple[str, int, float] | None = None
+        self._shown_at = time.perf_counter() if live is None else 0.0
+        # What speed is measured from: unit, units done and time.
+        self._start: tuple[str, int, float] | None = None
         self._done = 0
 
     def update(self, done: int, total: int | None, unit: str, **facts: float) -> None:
         now = time.perf_counter()
-        if self._from is None or self._from[0] != unit or done < self._done:
-            self._from = (unit, done, now)
+        # Units done by an earlier attempt, and the time to start, do not count for the speed.
+        if self._start is None or self._start[0] != unit or done < self._done:
+            self._start = (unit, done, now)
         self._done = done
-        if now - self._drawn < (_EVERY_PLAIN if self._live is None else _EVERY_LIVE):
+        if now - self._shown_at < (_LOG_SECONDS if self._live is None else _REDRAW_SECONDS):
             return
-        self._drawn = now
-        # What an earlier attempt did, and the time it takes to start, say nothing of the speed.
-        _, first, since = self._from
-        rate = (done - first) / (now - since) if now > since else 0.0
+        self._shown_at = now
+        _, done_before, since = self._start
+        rate = (done - done_before) / (now - since) if now > since else 0.0
         self.draw(progress_line(done, total, unit, rate, facts))
 
     def note(self, text: str) -> None:
         self._say(f"{'':<9} {text}")
 
     def record(self, line: dict[str, Any]) -> None:
-        """Nothing to see: the live line has it."""
+        """Shows nothing: `update` has the same figures."""
 
     def draw(self, text: str) -> None:
         """Show the stage's current line."""
@@ -106,7 +111,15 @@ class _StageProgress:
 def progress_line(
     done: int, total: int | None, unit: str, rate: float, facts: dict[str, float]
 ) -> str:
-    """'45 % · 1.2 M pairs · 310 k pairs/s · 12 s left · loss 0.31'; `rate` 0: not known yet."""
+    """A line such as '45 % · 1.2 M pairs · 310 k pairs/s · 12 s left · loss 0.31'.
+
+    Args:
+        done: units done.
+        total: units to do, where that is known.
+        unit: what is counted: "pairs".
+        rate: units per second; 0 where it is not known yet.
+        facts: further figures by name.
+    """
     parts = [f"{si(done)} {unit}"]
     if total:
         parts.insert(0, f"{100 * done // total} %")
@@ -138,8 +151,8 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def cut(text: str, width: int) -> str:
-    """One line of at most `width` columns, newlines and the like as their escapes."""
+def truncate(text: str, width: int) -> str:
+    """One line of at most `width` columns; characters that cannot be printed become escapes."""
     shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     fits = cell_len(shown) <= width
     return shown.rstrip() if fits else set_cell_size(shown, width - 1).rstrip() + "…"

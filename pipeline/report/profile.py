@@ -47,9 +47,9 @@ def _notes(events: Mapping[str, int], config: Config, lacking: Mapping[str, str]
     if bad:
         yield f"{bad}: a run would stop at them."
     for stage, why in lacking.items():
-        yield f"Nothing is told of {stage}: {why}."
+        yield f"No figures for {stage}: {why}."
     if not config.events.time:
-        yield "Nothing is told of days: events.time names no column."
+        yield "No figures by day: events.time names no column."
 
 
 def render(data: Mapping[str, Any], art: Mapping[str, Artifact], config: Config) -> str:
@@ -77,7 +77,7 @@ def render(data: Mapping[str, Any], art: Mapping[str, Artifact], config: Config)
         "config": to_toml(config),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return page.document(data, _lede(data), sections, "looked at", provenance)
+    return page.document(data, _lede(data), sections, "profiled", provenance)
 
 
 def _notes_section(notes: list[str]) -> Section | None:
@@ -89,9 +89,9 @@ def _lede(data: Mapping[str, Any]) -> str:
     ids = [plural(log[side]["ids"], side[:-1]) for side in events_per_id.SIDES if side in log]
     whose = f"{' of ' * bool(ids)}{' and '.join(ids)}"
     outside = data["files_outside"]
-    rest = f"; {plural(outside, 'file')} outside the days asked for" if outside else ""
+    rest = f"; {plural(outside, 'file')} outside the requested days" if outside else ""
     where = f"in {plural(data['files'], 'file')}{rest}"
     return (
-        "A look at the log, before any training: "
+        "Profile of the log, before any training: "
         f"{plural(events['events'], 'event')}{whose} {where}."
     )

@@ -14,7 +14,7 @@ from embedmill.jobs.profile import profile
 from embedmill.pipeline.config import parse, to_toml
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage
-from embedmill.pipeline.terminal import Terminal, cut
+from embedmill.pipeline.terminal import Terminal, truncate
 from tests.support.commands import Cli
 from tests.support.prepare_builds import build, tree, written
 
@@ -90,7 +90,7 @@ def test_text_of_80_columns(tmp_path: Path, embedmill: Cli) -> None:
     code, out, err = embedmill(["profile", _config(tmp_path, lines)])
     assert (code, "embedmill:" in err) == (0, False)
     said = out.splitlines()
-    assert [line for line in said[:-1] if cut(line, 80) != line] == []
+    assert [line for line in said[:-1] if truncate(line, 80) != line] == []
     assert f"  events{8:>16} {61.5:>6} %" in said
     assert f"    time           {3:>10}  a time that cannot be read" in said
     assert "      log.tsv, line 10: u5\\ti1\\t<b>soon</b>\\t1" in said
@@ -110,7 +110,7 @@ def test_rules_and_late_events_are_told(tmp_path: Path, embedmill: Cli) -> None:
     assert code == 0
     assert f"  filtered{1:>14} {12.5:>6} %  do not meet events.filter" in out.splitlines()
     # Of the seven others none is of the second day.
-    assert f"  late    {7:>14}  of another day than their folder" in out.splitlines()
+    assert f"  late    {7:>14}  of another day than their file’s folder" in out.splitlines()
 
 
 def test_a_root_in_memory() -> None:
@@ -163,7 +163,7 @@ def test_a_log_of_bad_lines_alone(tmp_path: Path, embedmill: Cli) -> None:
     code, out, _ = embedmill(["profile", config])
     assert code == 0
     assert "! 3 of 3 lines are bad" in out
-    assert "! Nothing is told of vocab and shards: the log has no events." in out
+    assert "! No figures for vocab and shards: the log has no events." in out
     assert "log.tsv, line 4: u6\\ti1" in out
 
 
@@ -175,8 +175,8 @@ def test_minimum_counts_that_nothing_meets(tmp_path: Path, embedmill: Cli) -> No
     code, out, _ = embedmill(["profile", config])
     text = " ".join(out.replace("\n  ", " ").split())
     assert code == 0
-    assert "Nothing is told of vocab and shards: no event is left with vocab.min_user_count" in text
-    assert "Nothing is told of days: events.time names no column." in text
+    assert "No figures for vocab and shards: no event is left with vocab.min_user_count" in text
+    assert "No figures by day: events.time names no column." in text
     assert "of the first" not in out
 
 

@@ -99,18 +99,18 @@ def test_every_page_nests_fetches_nothing_and_links_to_what_is_there(
 
 def test_the_target_of_the_index_is_shown_with_what_was_verified(built: Built) -> None:
     text = " ".join(read(built()).text.split())
-    assert "Promised: recall@10 0.95, at most 2.0 MB. Found with 50 user vectors" in text
+    assert "Target: recall@10 0.95, at most 2.0 MB. Verified with 50 user vectors" in text
     assert "recall@10 0.9970, with 95 % confidence at least 0.9951." in text
     assert "lists=8 probes=3" in text
 
 
 def test_how_the_index_was_made_is_shown(built: Built) -> None:
     text = " ".join(read(built(ReportWorld(shards=3, carried=True))).text.split())
-    assert "In 3 shards of 7 to 9 items, all searched for each query." in text
+    assert "It has 3 shards of 7 to 9 items; each query searches all of them." in text
     assert (
-        "Carried over from an earlier run: of 48 items 40 kept, 5 with another vector, 3 gone; "
-        "15 new. 40 are in the base beside 8 tombstones, 20 in the delta. "
-        "Recall@10 was 0.9911 when it was built."
+        "It is incremental, from the index of an earlier run with 48 items: 40 are kept, 5 have "
+        "changed vectors, 3 are removed, 15 are new. The base has 40 items and 8 tombstones, the "
+        "delta 20 items. The base had recall@10 0.9911 when it was built."
     ) in text
 
 
@@ -146,42 +146,45 @@ def test_hostile_ids_are_text(built: Built) -> None:
 def test_headline_says_metrics_beside_popularity_and_the_gates(built: Built) -> None:
     text = read(built(ReportWorld(gates=(True, False)))).text
     assert "0.131" in text
-    assert "1.80× popularity’s 0.073" in text
+    assert "1.80× popularity (0.073)" in text
     assert "1 of 2 gates failed." in text
     assert "✓ passed" in text
     assert "✗ failed" in text
-    assert "Recall@10 at least 1.5× popularity’s: 1.80×" in text
-    assert "Index recall@10 at least 0.95: none" in text
+    assert "Recall@10 at least 1.5× that of popularity: 1.80×" in text
+    assert "Index recall@10 at least 0.95: not measured" in text
 
 
 def test_ratings_are_headed_by_their_error(built: Built) -> None:
     text = read(built(ReportWorld(rating=True))).text
     assert "an RMSE of 0.931" in text
-    assert "the mean rating alone: 1.126" in text
+    assert "predicting the mean rating: 1.126" in text
     assert "Best and worst" in text
 
 
 def test_absent_parts_are_named_not_left_blank(built: Built) -> None:
     text = read(built(ReportWorld(items=1, metadata=False, validation=False, test_users=0,
                                   rejects=False, gates=()))).text  # fmt: skip
-    assert "One item makes no map." in text
-    assert "It is the only item." in text
+    assert "A map needs at least two items." in text
+    assert "There is no other item." in text
     assert "There is no validation part" in text
     assert "there is nothing to measure" in text
-    assert "No gates were asked" in text
+    assert "No gates are configured" in text
     assert "Every line could be read." in text
     assert "Best and worst" not in text
 
 
 def test_one_colour_is_explained(built: Built) -> None:
-    assert "One colour: the log came without categories" in read(
+    assert "All items have one colour: the log has no categories" in read(
         built(ReportWorld(categories=False))
     ).text  # fmt: skip
 
 
 def test_names_that_are_not_there_are_said(built: Built) -> None:
     run = built(neighbours_of=["Film number 3 (1953)", "No such <film>"])
-    assert "Asked for, but not in the vocabulary: No such <film>." in read(run).text
+    assert (
+        "Named in report.neighbours_of, but not in the vocabulary: No such <film>."
+        in read(run).text
+    )
     assert run.artifact("report").counters == {
         "items_on_map": 60, "neighbours_of": 1, "not_found": 1
     }  # fmt: skip
@@ -251,7 +254,7 @@ def test_where_the_time_of_training_went(built: Built) -> None:
     assert spent == {"loss": 9.0, "validate": 6.0, "exchange": 2.5, "wait": 0.5}
     assert list(spent) == ["loss", "validate", "exchange", "wait"]
     text = re.sub(r"\s+", " ", read(run).text)
-    assert "2 workers then 3 workers, means over them; 5,000 pairs a second" in text
+    assert "(2 workers, then 3 workers; means over workers), 5,000 pairs per second" in text
     assert re.search(r"Loss\s*9\.0\s*s\s*50\.0\s*%", text)
     assert "times" not in run.artifact("report").read_json("data.json")
 
@@ -260,16 +263,16 @@ def test_distributions_of_events_are_shown(built: Built) -> None:
     text = re.sub(r"\s+", " ", read(built()).text)
     assert "From 2020-01-01 to 2020-09-01: 245 days, 236 of them without an event." in text
     # The first one has 34 of 2,750 events.
-    assert "share of the events that one has at most1.2 %1.2 %" in text
+    assert "share of events of the most frequent id1.2 %1.2 %" in text
     assert "<b>u0</b>" in text
     assert "Film number 1 (1951)21" in text
-    assert "Beside the previous run" not in text
+    assert "Compared with the base run" not in text
 
 
 def test_what_was_not_counted_is_not_shown(built: Built) -> None:
     bare = read(built(WORLDS["bare"])).text
-    assert "Over time" not in bare
-    assert "Head and tail" not in bare
+    assert "Events over time" not in bare
+    assert "Most and least frequent ids" not in bare
 
 
 def test_what_rules_dropped_is_shown() -> None:

@@ -40,13 +40,13 @@ def _chart(side: str, counts: Mapping[str, Any]) -> str:
 def _shares(log: Log) -> Iterator[list[str]]:
     """Rows of (what, users, items) about the most and the least frequent ids."""
     yield ["ids", *(count(log[s]["ids"]) for s in SIDES)]
-    yield ["events of one, at the median", *(count(log[s]["median"]) for s in SIDES)]
-    name = "share of the events that one has at most"
+    yield ["median events of an id", *(count(log[s]["median"]) for s in SIDES)]
+    name = "share of events of the most frequent id"
     yield [name, *(percent(log[s]["largest"]) for s in SIDES)]
     for n, (share, _) in enumerate(log["users"]["shares"]):
-        name = f"share of the events that the first {100 * share:g} % have"
+        name = f"share of events of the most frequent {100 * share:g} %"
         yield [name, *(percent(log[s]["shares"][n][1]) for s in SIDES)]
-    for key, name in (("once", "with a single event"), ("below", "below the minimum count")):
+    for key, name in (("once", "ids with one event"), ("below", "ids below the minimum count")):
         parts = [(log[s][key], log[s]["ids"]) for s in SIDES]
         yield [name, *(f"{count(part)} ({percent(part / ids)})" for part, ids in parts)]
 

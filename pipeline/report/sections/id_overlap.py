@@ -12,11 +12,11 @@ from embedmill.pipeline.report.templating import Section, make_section
 __all__ = ["section"]
 
 _NAMES = {
-    "before": "in use in the previous run",
+    "before": "in use in the base run",
     "stayed": "in use in both",
     "gone": "retired in this run",
     "new": "new in this run",
-    "back": "back on their rows after having been retired",
+    "back": "retired before, in use again on their old rows",
     "now": "in use in this run",
 }
 
@@ -27,7 +27,7 @@ def section(log: Mapping[str, Any]) -> Section | None:
     if overlap is None:
         return None
     rows = [[name, *(_cell(overlap[side], key) for side in SIDES)] for key, name in _NAMES.items()]
-    return make_section("previous", "Previous run", "sections/id_overlap.html", rows=rows)
+    return make_section("previous", "Base run", "sections/id_overlap.html", rows=rows)
 
 
 def _cell(ids: Mapping[str, int], key: str) -> str:

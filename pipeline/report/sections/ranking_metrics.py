@@ -14,10 +14,10 @@ __all__ = ["section"]
 # Key, name and meaning.
 _METRICS = (
     ("recall", "Recall", "share of a user’s held-out items among the first k"),
-    ("ndcg", "NDCG", "the same, with more credit for a higher place"),
-    ("mrr", "MRR", "one over the place of the first hit"),
-    ("hit_rate", "Hit rate", "share of users with at least one hit"),
-    ("coverage", "Coverage", "share of the catalogue that is ever recommended"),
+    ("ndcg", "NDCG", "like recall, with more credit for higher ranks"),
+    ("mrr", "MRR", "one over the rank of the first held-out item"),
+    ("hit_rate", "Hit rate", "share of users with at least one held-out item among the first k"),
+    ("coverage", "Coverage", "share of all items that are recommended to at least one user"),
 )
 _ERRORS = ("rmse", "mae")
 

@@ -38,16 +38,16 @@ def section(data: Mapping[str, Any], timings: Mapping[str, Any]) -> Section:
     else:
         tiles = [_ranking_tile(metrics, f"{name}@{k}") for name in ("recall", "ndcg")]
         index_recall = decimal(metrics.get("index.recall@10"), 3)
-        tiles.append(_Tile("Index recall@10", index_recall, "of what exact search finds"))
+        tiles.append(_Tile("Index recall@10", index_recall, "of exact search’s results"))
     total = sum(stage["seconds"] for stage in timings["stages"])
-    tiles.append(_Tile("The whole line", seconds(total), "from raw log to metrics"))
+    tiles.append(_Tile("Total time", seconds(total), "from raw log to metrics"))
     gates = [(gate["passed"], _gate(gate)) for gate in data["gates"]]
     return make_section("result", "", "sections/result.html", tiles=tiles, gates=gates)
 
 
 def _ranking_tile(metrics: Mapping[str, float], name: str) -> _Tile:
     value, popularity = metrics.get(name), metrics.get(f"popularity.{name}")
-    detail = f"{ratio(value, popularity)} popularity’s {decimal(popularity, 3)}"
+    detail = f"{ratio(value, popularity)} popularity ({decimal(popularity, 3)})"
     return _Tile(
         f"{metric_name(name)} on test",
         decimal(value, 3),
@@ -60,7 +60,7 @@ def _error_tile(metrics: Mapping[str, float], name: str) -> _Tile:
     baseline = metrics.get(f"{name}.mean_baseline")
     detail = "lower is better"
     if baseline is not None:
-        detail = f"the mean rating alone: {decimal(baseline, 3)}"
+        detail = f"predicting the mean rating: {decimal(baseline, 3)}"
     return _Tile(f"{name.upper()} on test", decimal(metrics.get(name), 3), detail)
 
 
@@ -69,7 +69,7 @@ def _gate(gate: Mapping[str, Any]) -> str:
     name, wanted, measured = metric_name(gate["metric"]), gate["wanted"], gate["got"]
     if gate["gate"] == "over_popularity":
         shown = "no ratio" if measured is None else f"{measured:.2f}×"
-        return f"{name} at least {wanted:g}× popularity’s: {shown}"
+        return f"{name} at least {wanted:g}× that of popularity: {shown}"
     bound = {"least": "at least", "most": "at most"}[gate["gate"]]
-    shown = "none" if measured is None else decimal(measured)
+    shown = "not measured" if measured is None else decimal(measured)
     return f"{name} {bound} {wanted:g}: {shown}"

@@ -16,7 +16,7 @@ DROPS = {
     "filtered": ("filtered", "do not meet events.filter"),
     "other_type": ("of another type", "events.signals.types gives it no weight"),
     "underweight": ("underweight", "weigh less than events.signals.min_weight"),
-    "repeated": ("repeated", "alike in all to another row: events.drop_repeats"),
+    "repeated": ("repeated", "copies of another row: events.drop_repeats"),
     "bots": ("of bots", "of users with more events on a day than events.signals.max_user_day"),
     "underweight_merged": (
         "underweight when merged",
@@ -67,7 +67,7 @@ def _events(events: Mapping[str, int]) -> Iterator[_Part]:
     named = [
         ("became events", "events", ""),
         ("merged", "merged", "duplicates, merged into another event"),
-        ("rejected", "rejected", "could not be read: the reasons are below"),
+        ("rejected", "rejected", "invalid, for the reasons below"),
         *((name, key, why) for key, (name, why) in DROPS.items() if key in events),
     ]
     for name, key, reason in named:

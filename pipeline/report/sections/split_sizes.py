@@ -12,10 +12,10 @@ __all__ = ["section"]
 
 _NAMES = {"train": "train", "valid": "validation", "test": "test"}
 _RULES = {
-    "last": "each user’s last events are held out",
-    "time": "everything after a moment in time is held out",
-    "random": "a random share of the events is held out",
-    "given": "the log says which events are held out",
+    "last": "The last events of each user are held out.",
+    "time": "All events after a moment in time are held out.",
+    "random": "A random share of the events is held out.",
+    "given": "The log says which events are held out.",
 }
 
 

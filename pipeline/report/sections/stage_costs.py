@@ -15,8 +15,8 @@ def section(data: Mapping[str, Any], timings: Mapping[str, Any]) -> Section:
     """A card per stage with a bar of its time, and a table of its costs."""
     stages = timings["stages"]
     return make_section(
-        "line",
-        "Line",
+        "stages",
+        "Stages",
         "sections/stage_costs.html",
         stages=[stage | {"made": _made(data, stage["stage"])} for stage in stages],
         longest=max((stage["seconds"] for stage in stages), default=0) or 1,
@@ -35,7 +35,7 @@ def _made(data: Mapping[str, Any], stage: str) -> str:
             users, items = counters.get("users_live"), counters.get("items_live")
             return f"{plural(users, 'user')}, {plural(items, 'item')}"
         case "shards":
-            return f"{count(counters.get('train'))} to train"
+            return f"{count(counters.get('train'))} train events"
         case "train":
             return f"{count(counters.get('epochs'))} epochs"
         case "export":

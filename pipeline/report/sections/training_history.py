@@ -17,13 +17,13 @@ __all__ = ["section"]
 _NOT_METRICS = ("epoch", "train_loss", "learning_rate")
 _CURVES = 2  # of validation metrics, at most
 _PARTS = {
-    "wait": "for the data of a step",
-    "lookup": "the rows of users and items",
-    "exchange": "with other workers, the slower ones waited for",
+    "wait": "waiting for the data of a step",
+    "lookup": "reading rows of the tables",
+    "exchange": "communication between workers, and waiting for slower ones",
     "loss": "the loss and its gradients",
-    "update": "the optimizer",
-    "checkpoint": "copying tables, and waiting for files to be written",
-    "validate": "on the full catalogue, after an epoch",
+    "update": "the optimizer’s update of the tables",
+    "checkpoint": "copying tables, and waiting until files are written",
+    "validate": "metrics over all items, after an epoch",
     "other": "everything else, such as reading the shards",
 }
 
@@ -93,8 +93,8 @@ def _time(training: Mapping[str, Any]) -> dict[str, Any]:
     if not sum(seconds.values()):
         return {}
     workers = list(dict.fromkeys(training["workers"]))
-    caption = " then ".join(plural(number, "worker") for number in workers)
-    caption += ", means over them" if workers != [1] else ""
+    caption = ", then ".join(plural(number, "worker") for number in workers)
+    caption += "; means over workers" if workers != [1] else ""
     rate = "no"
     if training["seconds"]:
         rate = count(round(training["pairs"] / training["seconds"]))
@@ -102,5 +102,5 @@ def _time(training: Mapping[str, Any]) -> dict[str, Any]:
         "seconds": seconds,
         "total": sum(seconds.values()),
         "longest": max(seconds.values()),
-        "caption": f"Where the time of training went: {caption}; {rate} pairs a second",
+        "caption": f"Training time by part ({caption}), {rate} pairs per second",
     }
