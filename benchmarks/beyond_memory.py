@@ -29,14 +29,13 @@ from limits import limited
 from embedmill.pipeline.config import parse
 from embedmill.pipeline.memory import free_memory
 from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.train.assembly import assemble
+from embedmill.pipeline.train.checkpoints.checkpoint import Cursor
 from embedmill.pipeline.train.collectives import Group
-from embedmill.pipeline.train.data.batches import Epoch
-from embedmill.pipeline.train.estimate import synthetic
-from embedmill.pipeline.train.plan import Layout
-from embedmill.pipeline.train.resources.budget import Size, demand_of
-from embedmill.pipeline.train.step import Steps
-from embedmill.pipeline.train.tables.checkpoint import Cursor
-from embedmill.pipeline.train.trainer import Trainer, assembled
+from embedmill.pipeline.train.estimate import synthetic_examples
+from embedmill.pipeline.train.plan import Layout, TrainingSize
+from embedmill.pipeline.train.resources.budget import budget_of
+from embedmill.pipeline.train.trainer import Trainer
 
 _WARM = 0.25  # share of the steps before the clock starts
 
@@ -53,10 +52,10 @@ def config_of(args: argparse.Namespace, tables: str, folder: str) -> Run:
     return Run(parse({**tree, "train": train}))
 
 
-def size_of(args: argparse.Namespace) -> Size:
+def size_of(args: argparse.Namespace) -> TrainingSize:
     """A twentieth of the rows, at most a million, is items."""
     items = min(args.rows // 20, 1_000_000)
-    return Size(args.rows - items, items, args.steps * args.batch, 0)
+    return TrainingSize(args.rows - items, items, args.steps * args.batch, 0)
 
 
 def work(rank: int, args: argparse.Namespace, tables: str, folder: str, answer: Any) -> None:
@@ -65,10 +64,10 @@ def work(rank: int, args: argparse.Namespace, tables: str, folder: str, answer: 
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/store-{tables}", rank=rank, world_size=args.workers
     )
-    run, group = config_of(args, tables, folder), Group.joined()
+    run, group = config_of(args, tables, folder), Group.current()
     layout = Layout(run.config.run.partitions, group.world, group.rank)
     began = time.perf_counter()
-    trainer = assembled(run, synthetic(size_of(args), layout), group, Cursor())
+    trainer = assemble(run, synthetic_examples(size_of(args), layout), group, Cursor())
     group.max(0)
     made = time.perf_counter() - began
     pairs, seconds, loss = stepped(trainer)
@@ -79,14 +78,12 @@ def work(rank: int, args: argparse.Namespace, tables: str, folder: str, answer: 
 
 def stepped(trainer: Trainer) -> tuple[int, float, float]:
     """Take all steps; pairs and seconds after the warm ones, and the last loss."""
-    order = Epoch.drawn(trainer.events, trainer.plan, trainer.layout, trainer.seed, 0)
-    steps = Steps(trainer, order)
+    take_step = trainer.start_epoch()
     warm, pairs, began, loss = int(_WARM * trainer.plan.steps), 0, 0.0, math.nan
     for step in range(trainer.plan.steps):
         if step == warm:
             began = time.perf_counter()
-        trainer.expect(order.batch(min(step + 1, trainer.plan.steps - 1)))
-        loss = steps.take(step)
+        loss = take_step(step)
         if step >= warm:
             pairs += sum(trainer.plan.batch_sizes(step))
     return pairs, time.perf_counter() - began, loss
@@ -112,10 +109,10 @@ def measured(args: argparse.Namespace, tables: str, enter: Any = None) -> dict[s
 
 def compared(args: argparse.Namespace) -> dict[str, Any]:
     """Both runs, flat."""
-    demand = demand_of(size_of(args), config_of(args, "memory", args.folder).config, args.workers)
-    flat: dict[str, Any] = {"rows": args.rows, "dim": args.dim, "table_bytes": demand.files,
+    budget = budget_of(size_of(args), config_of(args, "memory", args.folder).config, args.workers)
+    flat: dict[str, Any] = {"rows": args.rows, "dim": args.dim, "table_bytes": budget.files,
                             "limit_bytes": int(args.limit * 2**30)}  # fmt: skip
-    if not args.only and demand.memory("memory") <= free_memory():
+    if not args.only and budget.memory("memory") <= free_memory():
         flat |= {f"memory.{key}": v for key, v in measured(args, "memory").items()}
     with limited(flat["limit_bytes"]) as limit:
         flat |= {f"mapped.{key}": v for key, v in measured(args, "mapped", limit.enter).items()}

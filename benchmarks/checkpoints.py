@@ -25,14 +25,12 @@ import torch.multiprocessing as mp
 
 from embedmill.pipeline.config import parse
 from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.train.assembly import assemble
+from embedmill.pipeline.train.checkpoints.checkpoint import Checkpoints, Cursor, Identity
 from embedmill.pipeline.train.collectives import Group
-from embedmill.pipeline.train.data.batches import Epoch
-from embedmill.pipeline.train.estimate import synthetic
-from embedmill.pipeline.train.plan import Layout
-from embedmill.pipeline.train.resources.budget import Size
-from embedmill.pipeline.train.step import Steps
-from embedmill.pipeline.train.tables.checkpoint import Checkpoints, Cursor, Identity
-from embedmill.pipeline.train.trainer import Trainer, assembled
+from embedmill.pipeline.train.estimate import synthetic_examples
+from embedmill.pipeline.train.plan import Layout, TrainingSize
+from embedmill.pipeline.train.trainer import Trainer
 
 KINDS = ("none", "copied", "at_once")
 _POLL = 10  # steps: the fewest of a line of the log, after which the workers are asked
@@ -47,37 +45,38 @@ class Pieces:
         self.steps = steps
         self.taken = 0
         self.stored = 0
-        order = Epoch.drawn(trainer.events, trainer.plan, trainer.layout, trainer.seed, 0)
-        self.epoch = Steps(trainer, order)
+        self.take_step = trainer.start_epoch()
         storage = Run(parse(tree_of(folder, {}))).storage.at("train")
         identity = Identity("benchmark", {}, {})
-        self.checkpoints = Checkpoints(storage, identity, trainer.layout, trainer.group)
+        self.checkpoints = Checkpoints(storage, identity, trainer.runtime.layout, trainer.group)
 
     def step(self) -> None:
         at = self.taken % self.trainer.plan.steps
-        self.epoch.take(at)
+        self.take_step(at)
         self.taken += 1
 
     def piece(self, kind: str) -> tuple[float, float]:
         """Seconds of a piece, and those that its steps did not take."""
         group = self.trainer.group
         group.max(0)  # all begin together
-        group.clock.lap()
+        group.timer.lap()
         began = time.perf_counter()
         if kind != "none":
             self.stored += 1
             cursor = Cursor(epoch=self.stored, history=[{"epoch": 1.0}])
-            with group.clock("checkpoint"):
-                self.checkpoints.begin(cursor, self.trainer.tensors, copied=kind == "copied")
+            with group.timer("checkpoint"):
+                self.checkpoints.begin(
+                    cursor, self.trainer.model.copy_partition, copied=kind == "copied"
+                )
         for step in range(1, self.steps + 1):
             self.step()
             if step % _POLL == 0:
-                with group.clock("checkpoint"):
+                with group.timer("checkpoint"):
                     self.checkpoints.poll()
-        with group.clock("checkpoint"):
+        with group.timer("checkpoint"):
             self.checkpoints.finish()
         # What the steps wait for a worker that is behind is an exchange, and in the whole.
-        return time.perf_counter() - began, group.clock.lap()[1]["checkpoint"]
+        return time.perf_counter() - began, group.timer.lap()[1]["checkpoint"]
 
 
 def tree_of(folder: str, train: dict[str, Any]) -> dict[str, Any]:
@@ -96,10 +95,10 @@ def work(rank: int, args: argparse.Namespace, folder: str, answer: Any) -> None:
     )
     train = {"dim": args.dim, "batch_size": args.batch, "negatives": args.negatives,
              "workers": args.workers, "tables": "memory", "optimizer": args.optimizer}  # fmt: skip
-    run, group = Run(parse(tree_of(folder, train))), Group.joined()
+    run, group = Run(parse(tree_of(folder, train))), Group.current()
     layout = Layout(run.config.run.partitions, group.world, group.rank)
-    size = Size(args.users, args.items, 60 * args.batch, 0)
-    trainer = assembled(run, synthetic(size, layout), group, Cursor())
+    size = TrainingSize(args.users, args.items, 60 * args.batch, 0)
+    trainer = assemble(run, synthetic_examples(size, layout), group, Cursor())
     pieces = Pieces(trainer, folder, 1)
     for _ in range(_WARM):
         pieces.step()

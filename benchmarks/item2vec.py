@@ -133,13 +133,15 @@ def ours(run: Run, held: int, settings: dict[str, Any]) -> Trained:
     return Trained(vector_ND, seconds)
 
 
-def worker(run: Run, rank: int, store: str) -> tuple[float, train.Outcome]:
+def worker(run: Run, rank: int, store: str) -> tuple[float, train.TrainingResult]:
     """One of ours: seconds from when all are there, and what came out."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=WORKERS)
     dist.barrier()
     begin = time.perf_counter()
-    outcome = train.work(train.Task.of(run, run.writer("train")), train.Group.joined(), Quiet())
+    outcome = train.train_worker(
+        train.WorkerTask.of(run, run.writer("train")), train.Group.current(), Quiet()
+    )
     seconds = time.perf_counter() - begin
     dist.destroy_process_group()
     return seconds, outcome

@@ -1,4 +1,4 @@
-"""What the training workers have to say, until the driver asks for it.
+"""Messages of the training workers, kept until the driver takes them.
 
 A module of its own, so that the actor's process imports neither torch nor Ray Train.
 """
@@ -10,12 +10,19 @@ from typing import Any
 
 from embedmill.pipeline.errors import EmbedmillError
 
-__all__ = ["Mail", "Mailbox"]
+__all__ = ["Mailbox", "Messages"]
 
 
 @dataclass(frozen=True)
-class Mail:
-    """What came since the last look; `error` stays once it is there."""
+class Messages:
+    """What came since the driver last took messages.
+
+    Args:
+        latest: the latest progress: done, total, unit, facts.
+        notes: lines for the user.
+        records: lines of the log.
+        error: the first error that ends training; it stays in later messages.
+    """
 
     latest: tuple[int, int | None, str, dict[str, float]] | None = None
     notes: tuple[str, ...] = ()
@@ -24,32 +31,39 @@ class Mail:
 
 
 class Mailbox:
-    """An actor between the workers and the driver. Nobody waits for it."""
+    """A Ray actor that holds the workers' messages for the driver; no worker waits for it."""
 
     def __init__(self) -> None:
-        self._mail = Mail()
+        self._messages = Messages()
 
     def update(self, done: int, total: int | None, unit: str, facts: dict[str, float]) -> None:
-        """So much is done; only the latest word counts."""
-        self._mail = replace(self._mail, latest=(done, total, unit, facts))
+        """Replace the latest progress.
+
+        Args:
+            done: units that are done.
+            total: units in all; None where that is not known.
+            unit: what is counted.
+            facts: figures to show beside it.
+        """
+        self._messages = replace(self._messages, latest=(done, total, unit, facts))
 
     def note(self, text: str) -> None:
-        """One line for a person."""
-        self._mail = replace(self._mail, notes=(*self._mail.notes, text))
+        """Add a line for the user."""
+        self._messages = replace(self._messages, notes=(*self._messages.notes, text))
 
     def record(self, line: dict[str, Any]) -> None:
-        """A line of the log."""
-        self._mail = replace(self._mail, records=(*self._mail.records, line))
+        """Add a line of the log."""
+        self._messages = replace(self._messages, records=(*self._messages.records, line))
 
     def fail(self, error: EmbedmillError) -> None:
-        """Training must end; the first error counts."""
-        self._mail = replace(self._mail, error=self._mail.error or error)
+        """End training; only the first error is kept."""
+        self._messages = replace(self._messages, error=self._messages.error or error)
 
     def failed(self) -> bool:
         """Whether training must end."""
-        return self._mail.error is not None
+        return self._messages.error is not None
 
-    def take(self) -> Mail:
-        """Everything since the last look."""
-        mail, self._mail = self._mail, Mail(error=self._mail.error)
-        return mail
+    def take(self) -> Messages:
+        """All messages since the last call."""
+        taken, self._messages = self._messages, Messages(error=self._messages.error)
+        return taken

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from embedmill.jobs.cluster import Demand, joined
+from embedmill.jobs.cluster import WorkerRequest, ray_cluster
 from embedmill.pipeline.config import IndexConfig
 from embedmill.pipeline.errors import EmbedmillError, MachineError
 from embedmill.pipeline.index import Pool, in_order
@@ -50,7 +50,7 @@ def ray_tasks(config: IndexConfig) -> Iterator[Pool]:
     Raises:
         MachineError: Ray does not start, or cannot be reached.
     """
-    with joined(Demand("index", max(1, config.workers))):
+    with ray_cluster(WorkerRequest("index", max(1, config.workers))):
         has: dict[str, Any] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         cpus = int(has.get("CPU", 1))
         # One more than can run: none waits for the next to be asked for.

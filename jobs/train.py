@@ -1,9 +1,9 @@
-"""train: Ray Train places and restarts the workers; the loop in them is plain torch.
+"""Shards → tables: Ray Train starts and restarts the workers; their loop is plain torch.
 
     python jobs/train.py examples/movielens-100k.toml --set train.workers=4
 
-With RAY_ADDRESS it joins that cluster (`ray job submit` sets it), otherwise it starts a Ray of
-its own on this machine, whatever else runs here, and stops it at the end.
+With RAY_ADDRESS it uses that cluster (`ray job submit` sets it); otherwise it starts a Ray of its
+own on this machine, beside any other that runs here, and stops it at the end.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from ray.exceptions import OutOfMemoryError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
-from embedmill.jobs.cluster import Demand, joined, workers_of
+from embedmill.jobs.cluster import WorkerRequest, ray_cluster, worker_count
 from embedmill.jobs.launch import Job, main_of
-from embedmill.jobs.mailbox import Mail, Mailbox
+from embedmill.jobs.mailbox import Mailbox, Messages
 from embedmill.pipeline import train
 from embedmill.pipeline.config import Config, TrainConfig
 from embedmill.pipeline.errors import EmbedmillError, TrainingError, from_text
@@ -35,7 +35,7 @@ from embedmill.pipeline.store.run import Run
 
 __all__ = ["JOB", "build", "check", "forget", "main"]
 
-_EVERY = 0.2  # seconds between two looks at the workers
+_INTERVAL = 0.2  # seconds between two looks at the mailbox, and between two updates of a worker
 
 
 def build(run: Run, out: Writer, progress: Progress) -> None:
@@ -43,27 +43,27 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
 
     Raises:
         MachineError: the cluster cannot be reached or is too small, or a worker ran out of memory.
-        TrainingError: training cannot go on, or workers kept failing; nothing is published.
+        TrainingError: training is not possible, or workers failed too often; nothing is published.
     """
     if run.config.train.launcher == "inline":
         train.build(run, out, progress)
         return
     train.check(run, progress)
     with (
-        train.tracked(run, progress) as told,
-        joined(Demand.of_training(run.config.train)) as folder,
+        train.with_trackers(run, progress) as tracked_progress,
+        ray_cluster(WorkerRequest.of_training(run.config.train)) as folder,
     ):
-        outcome = _fit(train.Task.of(run, out), folder, told)
-    train.commit(run, out, outcome)
+        result = _fit(train.WorkerTask.of(run, out), folder, tracked_progress)
+    train.commit(run, out, result)
 
 
 def check(config: Config) -> None:
-    """Raise ConfigError for an objective, tracker or the like that there is not."""
+    """Raise ConfigError where the config alone shows that training is not possible."""
     train.check_settings(Run(config))
 
 
 def forget(run: Run) -> None:
-    """Drop the checkpoints of a training that was stopped half-way."""
+    """Remove the checkpoints of an unfinished training."""
     train.discard_checkpoints(run)
 
 
@@ -75,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return main_of(JOB, argv)
 
 
-class _Sender:
-    """A worker's progress: sends to the mailbox, seldom, and never waits for it."""
+class _MailboxProgress:
+    """A worker's progress: sent to the mailbox, updates at intervals, without waiting for it."""
 
     def __init__(self, mailbox: Any) -> None:
         self._mailbox = mailbox
@@ -84,7 +84,7 @@ class _Sender:
 
     def update(self, done: int, total: int | None, unit: str, **facts: float) -> None:
         now = time.monotonic()
-        if now - self._sent >= _EVERY:
+        if now - self._sent >= _INTERVAL:
             self._sent = now
             self._mailbox.update.remote(done, total, unit, facts)
 
@@ -95,17 +95,21 @@ class _Sender:
         self._mailbox.record.remote(line)
 
 
-def _work(config: dict[str, Any]) -> train.Outcome | None:
-    """A worker. Errors of ours are told and not raised: Ray would start the workers again."""
+def _run_worker(config: dict[str, Any]) -> train.TrainingResult | None:
+    """A worker's function.
+
+    It sends errors of Embedmill to the mailbox and does not raise them: Ray would restart the
+    workers, and they would fail again.
+    """
     task, mailbox = config["task"], config["mailbox"]
-    threading.Thread(target=_end_with_ray, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_exit_with_ray, args=(os.getppid(),), daemon=True).start()
     settings = task.run.config.train
     torch.set_num_threads(settings.threads)
     if settings.device == "cuda":
-        torch.cuda.set_device(get_device())  # of several on this node; it counts by thread
-    group = train.Group.joined(settings.device)
+        torch.cuda.set_device(get_device())  # which of the node's; the device is per thread
+    group = train.Group.current(settings.device)
     try:
-        return train.work(task, group, _Sender(mailbox))
+        return train.train_worker(task, group, _MailboxProgress(mailbox))
     except train.StoppedError:
         return None
     except EmbedmillError as error:
@@ -113,32 +117,33 @@ def _work(config: dict[str, Any]) -> train.Outcome | None:
         group.leave()
         return None
     except RuntimeError:
-        # Torn off in an exchange: another worker may have left with an error of ours.
+        # An exchange was cut off: another worker may have left after an error of Embedmill.
         if ray.get(mailbox.failed.remote()):
             return None
         raise
 
 
-def _end_with_ray(parent: int) -> None:
-    """End this worker when its Ray is gone, as after a `kill -9` of the driver.
+def _exit_with_ray(parent: int) -> None:
+    """End this process when Ray, its parent, is gone, as after a `kill -9` of the driver.
 
-    Ray ends it too, but late: until then it would write checkpoints beside its successor's.
+    Ray would end it too, but late: until then it would write checkpoints where the workers of
+    the next attempt write theirs.
     """
     while os.getppid() == parent:
-        time.sleep(_EVERY)
+        time.sleep(_INTERVAL)
     os._exit(1)
 
 
-def _fit(task: train.Task, folder: str, progress: Progress) -> train.Outcome:
+def _fit(task: train.WorkerTask, folder: str, progress: Progress) -> train.TrainingResult:
     config = task.run.config.train
     mailbox = ray.remote(Mailbox).options(num_cpus=0).remote()
     gpu = config.device == "cuda"
     trainer = TorchTrainer(
-        _work,  # type: ignore[arg-type]
+        _run_worker,  # type: ignore[arg-type]
         train_loop_config={"task": task, "mailbox": mailbox},
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=workers_of(config, task.run.config.run.partitions),  # type: ignore[arg-type]
+            num_workers=worker_count(config, task.run.config.run.partitions),  # type: ignore[arg-type]
             use_gpu=gpu,
             resources_per_worker={"CPU": config.threads, **({"GPU": 1} if gpu else {})},
         ),
@@ -148,66 +153,72 @@ def _fit(task: train.Task, folder: str, progress: Progress) -> train.Outcome:
             failure_config=FailureConfig(max_failures=config.max_failures),
         ),
     )
-    killed = _killed_by_the_kernel()
-    result = _watched(trainer, mailbox, progress)
+    killed = _oom_kills()
+    result = _fit_in_thread(trainer, mailbox, progress)
     error = _forward(mailbox, progress)
     if error is not None:
         raise error
     if isinstance(result, BaseException):
-        _explain(result, config, _killed_by_the_kernel() > killed)
-    outcome: train.Outcome = result.return_value
-    return outcome
+        _raise_failure(result, config, killed=_oom_kills() > killed)
+    returned: train.TrainingResult = result.return_value
+    return returned
 
 
-def _watched(trainer: TorchTrainer, mailbox: Any, progress: Progress) -> Any:
-    """The trainer's result or exception. It runs in a thread, so Ctrl-C stays with us."""
-    ended: list[Any] = []
+def _fit_in_thread(trainer: TorchTrainer, mailbox: Any, progress: Progress) -> Any:
+    """The trainer's result or exception; it runs in a thread, so that Ctrl-C is raised here."""
+    results: list[Any] = []
 
     def fit() -> None:
         try:
-            ended.append(trainer.fit())
+            results.append(trainer.fit())
         except BaseException as error:
-            ended.append(error)
+            results.append(error)
 
     thread = threading.Thread(target=fit, name="ray-train", daemon=True)
     thread.start()
     while thread.is_alive():
-        thread.join(_EVERY)
+        thread.join(_INTERVAL)
         _forward(mailbox, progress)
-    return ended[0]
+    return results[0]
 
 
 def _forward(mailbox: Any, progress: Progress) -> EmbedmillError | None:
-    """Pass on what the workers said; returns the error that ends training, if any."""
-    mail: Mail = ray.get(mailbox.take.remote())
-    for text in mail.notes:
+    """Pass on the workers' messages; returns the error that ends training, if any."""
+    messages: Messages = ray.get(mailbox.take.remote())
+    for text in messages.notes:
         progress.note(text)
-    for line in mail.records:
+    for line in messages.records:
         progress.record(line)
-    if mail.latest is not None:
-        done, total, unit, facts = mail.latest
+    if messages.latest is not None:
+        done, total, unit, facts = messages.latest
         progress.update(done, total, unit, **facts)
-    return mail.error
+    return messages.error
 
 
-def _explain(error: BaseException, config: TrainConfig, killed: bool) -> NoReturn:
-    """Raise what the workers' last failure means; `killed`: the kernel has ended processes."""
-    ours = from_text(str(error))
-    if ours is not None:
-        raise ours from error
-    place = _exhausted(error)
-    if place or (killed and "SIGKILL" in str(error)):
-        raise train.out_of_memory(place or "and the kernel ended it") from error
+def _raise_failure(error: BaseException, config: TrainConfig, *, killed: bool) -> NoReturn:
+    """Raise the error for the user.
+
+    Args:
+        error: the workers' last failure.
+        config: section train.
+        killed: the kernel has killed processes for lack of memory meanwhile.
+    """
+    own_error = from_text(str(error))
+    if own_error is not None:
+        raise own_error from error
+    where = _out_of_memory_node(error)
+    if where or (killed and "SIGKILL" in str(error)):
+        raise train.out_of_memory(where or "and the kernel ended it") from error
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     raise TrainingError(
         f"the workers failed {config.max_failures + 1} times, at last with: {lines[-1]}",
         where="train",
-        todo="What was trained is kept: run the same command again to go on",
+        todo="Run the same command again: it resumes at the last checkpoint",
     ) from error
 
 
-def _exhausted(error: BaseException) -> str:
-    """Where Ray's memory monitor ended a worker, or '' where it did not."""
+def _out_of_memory_node(error: BaseException) -> str:
+    """The node on which Ray's memory monitor ended a worker, in words; '' if it did not."""
     failures = getattr(error, "worker_failures", {}).values()
     for failure in (error, *failures):
         if isinstance(failure, OutOfMemoryError) or "OutOfMemoryError" in str(failure):
@@ -218,8 +229,8 @@ def _exhausted(error: BaseException) -> str:
     return ""
 
 
-def _killed_by_the_kernel() -> int:
-    """Processes of this machine that the kernel has ended for want of memory, ever."""
+def _oom_kills() -> int:
+    """How many processes the kernel has killed for lack of memory since this machine started."""
     try:
         lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
     except OSError:

@@ -7,12 +7,13 @@ from steps import turns
 
 from embedmill.pipeline.config import parse
 from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.train.assembly import assemble
+from embedmill.pipeline.train.checkpoints.checkpoint import Cursor
 from embedmill.pipeline.train.collectives import Group
-from embedmill.pipeline.train.data.batches import Epoch, Events
+from embedmill.pipeline.train.data.examples import Examples
+from embedmill.pipeline.train.data.train_events import Events
 from embedmill.pipeline.train.plan import Layout
-from embedmill.pipeline.train.step import Steps
-from embedmill.pipeline.train.tables.checkpoint import Cursor
-from embedmill.pipeline.train.trainer import Data, Trainer, assembled
+from embedmill.pipeline.train.trainer import Trainer
 
 
 def run_of(task: turns.Task) -> Run:
@@ -48,17 +49,17 @@ def events_of(task: turns.Task, layout: Layout) -> Events:
 
 
 def trainer_of(task: turns.Task) -> Trainer:
-    run, group = run_of(task), Group.joined()
+    run, group = run_of(task), Group.current()
     events = events_of(task, Layout(run.config.run.partitions, group.world, group.rank))
-    return assembled(run, Data(task.users, task.items, events, events.none()), group, Cursor())
+    examples = Examples(task.users, task.items, events, events, events.empty())
+    return assemble(run, examples, group, Cursor())
 
 
 def main() -> None:
     task = turns.joined()
     trainer = trainer_of(task)
-    epoch = Epoch.drawn(trainer.events, trainer.plan, trainer.layout, trainer.seed, 0)
-    steps = Steps(trainer, epoch)
-    turns.take_turns(lambda step: steps.take(step % trainer.plan.steps))
+    take_step = trainer.start_epoch()
+    turns.take_turns(lambda step: take_step(step % trainer.plan.steps))
 
 
 if __name__ == "__main__":

@@ -128,10 +128,12 @@ def plan(
     from embedmill.jobs.cli import render
     from embedmill.pipeline.config import load
     from embedmill.pipeline.store.run import Run
-    from embedmill.pipeline.train.estimate import Given, forecast
+    from embedmill.pipeline.train.estimate import GivenSizes, estimate
 
-    found = forecast(
-        Run(load(file, sets or [], print_note)), Given(users, items, events), seconds=seconds
+    found = estimate(
+        Run(load(file, sets or [], print_note)),
+        GivenSizes(users, items, events),
+        seconds=seconds,
     )
     if as_json:
         print(json.dumps(found.as_json()))

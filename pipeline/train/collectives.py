@@ -1,4 +1,4 @@
-"""Exchanges between workers. One worker runs the same code with nothing to send."""
+"""Exchanges between workers. A single worker runs the same code and sends nothing."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch.distributed as dist
 from torch import Tensor
 
 from embedmill.pipeline.errors import EmbedmillError, TrainingError
-from embedmill.pipeline.train.logs.phase_timer import Clock
+from embedmill.pipeline.train.logs.phase_timer import PhaseTimer
 from embedmill.pipeline.train.plan import Layout, seed_of
 
 __all__ = ["Group", "StoppedError"]
 
 
 class StoppedError(TrainingError):
-    """Another worker failed, and says why; this one stops with it."""
+    """This worker stops because another one failed; that one raises the cause."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return StoppedError, (self.what,)
@@ -27,19 +27,20 @@ class StoppedError(TrainingError):
 
 @dataclass(frozen=True)
 class Group:
-    """The workers that train together; `device` is where their tensors live.
+    """The workers that train together; `device` is where their tensors are.
 
-    `clock` is this worker's: its exchanges are "exchange", and callers name their own phases.
+    `timer` is this worker's: its exchanges count as "exchange", callers name their own phases.
+    Methods that exchange something are collectives: all workers call them in the same order.
     """
 
     rank: int = 0
     world: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    clock: Clock = field(default_factory=Clock, compare=False)
+    timer: PhaseTimer = field(default_factory=PhaseTimer, compare=False)
 
     @staticmethod
-    def joined(device: str = "cpu") -> Group:
-        """The group of the initialised default process group, or of one worker."""
+    def current(device: str = "cpu") -> Group:
+        """The workers of torch's default process group; without one, this process alone."""
         if not (dist.is_available() and dist.is_initialized()):
             return Group(device=torch.device(device))
         return Group(dist.get_rank(), dist.get_world_size(), torch.device(device))
@@ -49,10 +50,10 @@ class Group:
         if self.world > 1 and dist.is_initialized():
             dist.destroy_process_group()
 
-    def here(self, values: Tensor) -> Tensor:
-        """Values of this host's memory on the workers' device.
+    def to_device(self, values: Tensor) -> Tensor:
+        """Copy a tensor from host memory to the workers' device.
 
-        To a GPU they go by pinned memory, so that the host need not wait for them.
+        Copies to a GPU are made from pinned memory, so that the host does not wait for them.
         """
         if self.device.type != "cuda":
             return values.to(self.device)
@@ -61,115 +62,119 @@ class Group:
     def sum(self, values: Tensor) -> Tensor:
         """Sum over workers, in place."""
         if self.world > 1:
-            with self.clock("exchange"):
+            with self.timer("exchange"):
                 dist.all_reduce(values)
         return values
 
-    def summing(self, values: Tensor) -> Callable[[], Tensor]:
-        """Begin to sum over workers, in place; what is returned waits for the sum.
+    def start_sum(self, values: Tensor) -> Callable[[], Tensor]:
+        """Start a sum over workers, in place.
 
-        Exchanges may come between: all workers begin them in the same order.
+        Returns:
+            a function that waits for the sum and returns it. Other exchanges may be started
+            before it is called, by all workers in the same order.
         """
         if self.world == 1:
             return lambda: values
-        with self.clock("exchange"):
+        with self.timer("exchange"):
             work = dist.all_reduce(values, async_op=True)
 
         def finish() -> Tensor:
-            with self.clock("exchange"):
+            with self.timer("exchange"):
                 work.wait()
             return values
 
         return finish
 
     def max(self, value: int) -> int:
-        """Greatest of the workers' values."""
+        """The greatest of the workers' values."""
         if self.world == 1:
             return value
-        with self.clock("exchange"):
+        with self.timer("exchange"):
             tensor = torch.tensor([value], device=self.device)
             dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
             return int(tensor.item())
 
-    def neighbours(self) -> int:
-        """Workers on this machine, this one among them."""
+    def workers_on_this_machine(self) -> int:
+        """How many of the workers run on this worker's machine, itself included."""
         own = torch.tensor([seed_of(platform.node())], device=self.device)
-        return int((self.gather(own, [1] * self.world) == own).sum())
+        return int((self.all_gather(own, [1] * self.world) == own).sum())
 
-    def swap_counts(self, counts: list[int]) -> list[int]:
-        """Send one number to each worker; returns the number each sent here."""
+    def exchange_counts(self, counts: list[int]) -> list[int]:
+        """Send `counts[w]` to each worker w; returns the number that each sent to this one."""
         if self.world == 1:
             return list(counts)
-        with self.clock("exchange"):
-            given = torch.tensor(counts, device=self.device)
-            taken = torch.empty_like(given)
-            dist.all_to_all_single(taken, given)
-            taken_list: list[int] = taken.tolist()
-            return taken_list
+        with self.timer("exchange"):
+            sent = torch.tensor(counts, device=self.device)
+            received = torch.empty_like(sent)
+            dist.all_to_all_single(received, sent)
+            received_list: list[int] = received.tolist()
+            return received_list
 
-    def swap(self, values: Tensor, give: list[int], take: list[int]) -> Tensor:
-        """All-to-all of rows: `give[w]` rows go to worker w, `take[w]` come from it.
+    def all_to_all(self, values: Tensor, send: list[int], receive: list[int]) -> Tensor:
+        """Send `send[w]` rows to each worker w and receive `receive[w]` rows from it.
 
         Args:
-            values: [sum(give), ...], grouped by receiver.
-            give: rows for each worker.
-            take: rows from each worker.
+            values: [sum(send), ...], grouped by receiver.
+            send: rows for each worker.
+            receive: rows from each worker.
 
         Returns:
-            [sum(take), ...], grouped by sender.
+            [sum(receive), ...], grouped by sender.
         """
         if self.world == 1:
             return values
-        with self.clock("exchange"):
-            taken = values.new_empty((sum(take), *values.shape[1:]))
-            dist.all_to_all_single(taken, values.contiguous(), take, give)
-            return taken
+        with self.timer("exchange"):
+            received = values.new_empty((sum(receive), *values.shape[1:]))
+            dist.all_to_all_single(received, values.contiguous(), receive, send)
+            return received
 
-    def gather(self, values: Tensor, sizes: list[int]) -> Tensor:
-        """Rows of all workers in order of rank; `sizes[w]` is what worker w has."""
+    def all_gather(self, values: Tensor, sizes: list[int]) -> Tensor:
+        """The rows of all workers in order of rank; worker w has `sizes[w]` of them."""
         if self.world == 1:
             return values
-        return self.swap(torch.cat([values] * self.world), [len(values)] * self.world, sizes)
+        return self.all_to_all(torch.cat([values] * self.world), [len(values)] * self.world, sizes)
 
-    def by_partition(self, own: Tensor, layout: Layout) -> Tensor:
-        """One row of each partition, from its owner to all.
+    def gather_partitions(self, own: Tensor, layout: Layout) -> Tensor:
+        """One row of each partition, from its owner to all workers.
 
         Args:
-            own: [owned partitions, ...] in rising order.
-            layout: who owns what.
+            own: [owned partitions, ...] in ascending order.
+            layout: which worker owns which partition.
 
         Returns:
             [P, ...] in order of partition.
         """
-        return self.by_partition_rows(own, layout, [1] * layout.partitions)
+        return self.gather_partition_rows(own, layout, [1] * layout.partitions)
 
-    def by_partition_rows(self, own: Tensor, layout: Layout, sizes: list[int]) -> Tensor:
+    def gather_partition_rows(self, own: Tensor, layout: Layout, sizes: list[int]) -> Tensor:
         """`sizes[p]` rows of each partition p, from its owner to all, in order of partition."""
         if self.world == 1:
             return own
-        owners = [range(w, layout.partitions, self.world) for w in range(self.world)]
-        all_rows = self.gather(own, [sum(sizes[p] for p in owned) for owned in owners])
-        arrived = [p for owned in owners for p in owned]
-        parts = torch.split(all_rows, [sizes[p] for p in arrived])
-        placed = dict(zip(arrived, parts, strict=True))
-        return torch.cat([placed[p] for p in range(layout.partitions)])
+        owned_W = [range(w, layout.partitions, self.world) for w in range(self.world)]
+        all_rows = self.all_gather(own, [sum(sizes[p] for p in owned) for owned in owned_W])
+        by_rank = [p for owned in owned_W for p in owned]
+        rows_of = dict(
+            zip(by_rank, torch.split(all_rows, [sizes[p] for p in by_rank]), strict=True)
+        )
+        return torch.cat([rows_of[p] for p in range(layout.partitions)])
 
     @contextlib.contextmanager
-    def agreed(self) -> Iterator[None]:
-        """Work of one's own (reading, writing) that all must finish before any goes on.
+    def fail_together(self) -> Iterator[None]:
+        """Around local work (reading, writing) that may fail at one worker.
 
-        No exchange may happen inside.
+        No worker goes on before all have finished, and if one fails, all raise. No exchange
+        may happen inside.
 
         Raises:
             StoppedError: another worker failed; that one raises its own error.
         """
-        failed: Exception | None = None
+        failure: Exception | None = None
         try:
             yield
         except (EmbedmillError, OSError) as error:
-            failed = error
-        stopped = self.max(int(failed is not None))
-        if failed is not None:
-            raise failed
-        if stopped:
+            failure = error
+        any_failed = self.max(int(failure is not None))
+        if failure is not None:
+            raise failure
+        if any_failed:
             raise StoppedError("another worker failed")

@@ -1,6 +1,6 @@
-"""Who holds what, and which rows make a step: pure arithmetic, the same on every worker.
+"""Which worker owns which rows, and which events make a step: the same arithmetic everywhere.
 
-Partition p of a table with N rows holds rows p, p + P, p + 2P, ...; worker w of W owns the
+Partition p of a table with N rows has the rows p, p + P, p + 2P, ...; worker w of W owns the
 partitions with p mod W = w. Step s of an epoch takes, from every partition, the s-th of S
 slices of that partition's permutation, so a global batch does not depend on W.
 """
@@ -15,11 +15,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Layout", "Plan", "StepPlan", "generator", "rows_in", "seed_of"]
+__all__ = ["Layout", "Plan", "StepPlan", "TrainingSize", "generator", "rows_in", "seed_of"]
 
 
 def seed_of(*parts: int | str) -> int:
-    """A 63-bit seed from its parts, the same in every process."""
+    """A 63-bit seed made of its parts, the same in every process."""
     text = "\x1f".join(str(part) for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
@@ -30,13 +30,34 @@ def generator(*parts: int | str) -> torch.Generator:
 
 
 def rows_in(partition: int, partitions: int, rows: int) -> int:
-    """Rows that `partition` holds of a table of `rows`."""
+    """How many of a table's `rows` are in `partition`."""
     return max(0, (rows - partition + partitions - 1) // partitions)
 
 
 @dataclass(frozen=True)
+class TrainingSize:
+    """Rows of both tables, and examples.
+
+    Where pairs of items are trained on, `users` counts the centers, `items` the contexts,
+    `train` the pairs, `valid` the events that are read beside them, and `derived` the users,
+    whose vectors are computed from those of the items.
+    """
+
+    users: int
+    items: int
+    train: int
+    valid: int
+    derived: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows of both tables."""
+        return self.users + self.items
+
+
+@dataclass(frozen=True)
 class Layout:
-    """Partitions over workers."""
+    """How `partitions` are distributed over `world` workers, seen from the worker `rank`."""
 
     partitions: int
     world: int = 1
@@ -44,31 +65,31 @@ class Layout:
 
     @property
     def owned(self) -> range:
-        """Partitions of this worker, rising."""
+        """Partitions of this worker, ascending."""
         return range(self.rank, self.partitions, self.world)
 
     def owner(self, rows_N: Tensor) -> Tensor:
-        """Worker that holds each row, int64 [N]."""
+        """The worker that owns each row, int64 [N]."""
         return (rows_N % self.partitions) % self.world
 
     def local_rows(self, rows: int) -> int:
-        """Rows of a table that this worker holds."""
+        """How many of a table's `rows` this worker owns."""
         return sum(rows_in(p, self.partitions, rows) for p in self.owned)
 
-    def heads(self, rows: int, share: float) -> list[slice]:
-        """The first `share` of each owned partition, as rows of this worker's part of a table."""
-        found, start = [], 0
+    def head_slices(self, rows: int, share: float) -> list[slice]:
+        """The first `share` of each owned partition, as slices of this worker's rows."""
+        slices, start = [], 0
         for partition in self.owned:
             size = rows_in(partition, self.partitions, rows)
-            found.append(slice(start, start + int(size * share)))
+            slices.append(slice(start, start + int(size * share)))
             start += size
-        return found
+        return slices
 
     def offsets(self, rows: int) -> Tensor:
-        """Where each partition begins in this worker's part of the table.
+        """Where each partition begins among this worker's rows of a table.
 
         Returns:
-            int64 [P]; -1 for the partitions of others.
+            int64 [P]; -1 for the partitions of other workers.
         """
         offsets, start = torch.full((self.partitions,), -1, dtype=torch.int64), 0
         for partition in self.owned:
@@ -78,30 +99,30 @@ class Layout:
 
 
 class Plan(Protocol):
-    """Steps of an epoch, the same for any number of workers."""
+    """The steps of an epoch, the same for any number of workers."""
 
     @property
     def events(self) -> int:
-        """Train events of an epoch."""
+        """Examples of an epoch: events, or pairs of items."""
 
     @property
     def steps(self) -> int:
         """Global steps of an epoch."""
 
     def batch_sizes(self, step: int) -> list[int]:
-        """Events of each partition that the step stands for."""
+        """How many examples of each partition the step works on."""
 
 
 @dataclass(frozen=True)
 class StepPlan:
-    """Slices of an epoch. `sizes` are train events by partition."""
+    """An epoch in which every example is in one batch. `sizes` counts them by partition."""
 
     sizes: tuple[int, ...]
     batch_size: int
 
     @cached_property
     def events(self) -> int:
-        """Train events of an epoch."""
+        """Examples of an epoch: events, or pairs of items."""
         return sum(self.sizes)
 
     @cached_property
@@ -110,11 +131,11 @@ class StepPlan:
         return -(-self.events // self.batch_size)
 
     def span(self, step: int, partition: int) -> tuple[int, int]:
-        """Start and end of the partition's slice for the step."""
+        """Start and end of the partition's slice in the step."""
         size = self.sizes[partition]
         return step * size // self.steps, (step + 1) * size // self.steps
 
     def batch_sizes(self, step: int) -> list[int]:
-        """Events that each partition gives to the step."""
+        """How many examples of each partition are in the step's batch."""
         spans = (self.span(step, p) for p in range(len(self.sizes)))
         return [stop - start for start, stop in spans]

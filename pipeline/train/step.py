@@ -1,68 +1,234 @@
-"""One global step: sample, look up, lose, exchange, update.
+"""One global step by a loss: sample, look up, compute the loss, exchange gradients, update.
 
-Legend: B events here, U distinct users, V distinct items, K negatives, D columns.
+Legend: B events of this worker, U distinct users, V distinct items, K negatives, G distinct
+items that this worker owns and some worker looks up, D columns.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from embedmill.pipeline.train.data.batches import Epoch
-from embedmill.pipeline.train.losses import Step
+from embedmill.pipeline.train.data.epoch_order import EpochOrder
+from embedmill.pipeline.train.losses import Loss, LossInput
+from embedmill.pipeline.train.model import Model
+from embedmill.pipeline.train.runtime import Runtime
 from embedmill.pipeline.train.tables.embedding import Route
 from embedmill.pipeline.train.tables.optimizers import OPTIMIZERS, Update
-from embedmill.pipeline.train.trainer import Trainer
+from embedmill.pipeline.train.training_data import TrainingData
 
-__all__ = ["Steps"]
+__all__ = ["EpochSteps", "GradientStepper", "Stepper"]
 
-_AHEAD = 1 << 17  # events of all workers that are drawn together
+_PREPARED_EVENTS = 1 << 17  # steps with about so many events of all workers are prepared together
 
 
-class Steps:
-    """The steps of an epoch, to be taken in order from any of them on.
+class Stepper(Protocol):
+    """What takes the steps of a training."""
 
-    What a step asks for is known before it: rows, and where they are. It is drawn for several
-    steps at once, so that workers wait for each other twice in a step and no more: for the rows
-    and for their gradients.
-    """
+    def start_epoch(
+        self, epoch: int, learning_rate: Callable[[int], float]
+    ) -> Callable[[int], float]:
+        """Prepare an epoch.
 
-    def __init__(self, trainer: Trainer, order: Epoch) -> None:
-        self._trainer = trainer
-        self._order = order
-        self._ahead: dict[int, Draw] = {}
+        Args:
+            epoch: number of the epoch, from 0.
+            learning_rate: by step of the epoch.
 
-    def take(self, step: int) -> float:
-        """Take the step, changing both tables; returns the mean loss of the global batch.
-
-        Raises:
-            NotFiniteError: the loss or a gradient is not finite, at any worker. Tables are
-                not what they were then.
+        Returns:
+            a collective that takes a step, given its number in the epoch. It returns the mean
+            loss of the global batch, NaN or infinite if training has diverged at any worker.
         """
-        if step not in self._ahead:
-            with self._trainer.group.clock("lookup"):
-                self._draw(step)
-        return _take(self._trainer, step, self._ahead.pop(step))
-
-    def _draw(self, first: int) -> None:
-        trainer = self._trainer
-        most = max(1, _AHEAD // trainer.config.batch_size)
-        steps = range(first, min(first + most, trainer.plan.steps))
-        wanted = [_wanted(trainer, step, self._order.batch(step)) for step in steps]
-        routes = trainer.items.rows.routes([one.item_V for one in wanted])
-        drawn = map(Draw, wanted, routes)
-        self._ahead = dict(zip(steps, drawn, strict=True))
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a step works on, before any vector is read: `size` events of all workers.
+class GradientStepper:
+    """Takes steps against the gradient of a loss."""
 
-    Distinct rows of items, and distinct users by where their rows stand; which of them are an
-    event's user and item, and a negative; and the events' votes and weights.
+    loss: Loss
+    model: Model
+    data: TrainingData
+    runtime: Runtime
+
+    def start_epoch(
+        self, epoch: int, learning_rate: Callable[[int], float]
+    ) -> Callable[[int], float]:
+        """See `Stepper`."""
+        runtime, plan = self.runtime, self.data.plan
+        order = EpochOrder.shuffled(
+            self.data.events, plan, runtime.layout, seed=runtime.seed, epoch=epoch
+        )
+        steps = EpochSteps(self, order, epoch, learning_rate)
+        users, prefetcher = self.model.users.embedding, self.model.users.prefetcher
+        if prefetcher is None:
+            return steps.take
+
+        def take(step: int) -> float:
+            with runtime.group.timer("wait"):
+                if step + 1 < plan.steps:
+                    user_B = self.data.events.user_E[order.batch(step + 1)].long()
+                    prefetcher.prefetch(users.local_index(user_B))
+            return steps.take(step)
+
+        return take
+
+
+class EpochSteps:
+    """The steps of an epoch, to be taken in order, starting with any of them.
+
+    Which rows a step looks up, and from which workers, is known before it. This is prepared
+    for several steps together, so that workers wait for each other only twice in a step: for
+    the rows and for their gradients.
+    """
+
+    def __init__(
+        self,
+        stepper: GradientStepper,
+        order: EpochOrder,
+        epoch: int,
+        learning_rate: Callable[[int], float],
+    ) -> None:
+        self._loss, self._model = stepper.loss, stepper.model
+        self._data, self._runtime = stepper.data, stepper.runtime
+        self._order = order
+        self._first = epoch * stepper.data.plan.steps
+        self._learning_rate = learning_rate
+        self._prepared: dict[int, PreparedStep] = {}
+
+    def take(self, step: int) -> float:
+        """Take a step, changing both tables; a collective.
+
+        Returns:
+            the mean loss of the global batch; NaN where the loss or a gradient is not finite at
+            any worker. The tables cannot be used after that.
+        """
+        if step not in self._prepared:
+            with self._runtime.group.timer("lookup"):
+                self._prepare(step)
+        prepared, group = self._prepared.pop(step), self._runtime.group
+        with group.timer("lookup"):
+            loss_input = self._look_up(prepared)
+        with group.timer("loss"):
+            result = self._loss(loss_input, self._model.settings)
+            # A NaN or infinity in any gradient makes this sum NaN or infinite too.
+            check = result.user_UD.sum().double() + result.item_VD.sum().double()
+        # Summed over the workers while rows are updated; no checkpoint is written before it is
+        # known to be finite.
+        finish_sum = group.start_sum(torch.stack([result.loss.double(), check]))
+        with group.timer("update"):
+            items = self._model.items.embedding
+            local_G, item_GD = items.sum_gradients(prepared.route, result.item_VD)
+            self._update(step, (prepared.rows.local_U, result.user_UD), (local_G, item_GD))
+        total, finite = finish_sum().tolist()
+        return float(total) if math.isfinite(finite) else math.nan
+
+    def candidates(self, step: int, item_B: Tensor) -> Tensor:
+        """Negatives of the whole global batch, the same at every worker; a collective.
+
+        Args:
+            step: number of the step.
+            item_B: items of this worker's part of the batch.
+
+        Returns:
+            int64 [K]: the drawn items, then those of the batch.
+        """
+        count, negatives = self._first + step, self._data.negatives
+        drawn_K = negatives.draw(count)
+        if not negatives.from_batch:
+            return drawn_K
+        layout, group = self._runtime.layout, self._runtime.group
+        size_P = torch.tensor(self._data.plan.batch_sizes(step))
+        position_K = negatives.batch_positions(count, int(size_P.sum()))
+        # Events are in order of their partition, in the global batch and in each worker's part.
+        partition_K = torch.searchsorted(size_P.cumsum(0), position_K, right=True)
+        number_P = torch.bincount(partition_K, minlength=layout.partitions).tolist()
+        own_P = torch.arange(layout.partitions) % layout.world == layout.rank
+        others_before_P = torch.where(own_P, 0, size_P).cumsum(0)
+        own_K = own_P[partition_K]
+        position_K = (position_K - others_before_P[partition_K])[own_K]
+        item_K = group.to_device(item_B.index_select(0, position_K))
+        in_batch_K = group.gather_partition_rows(item_K, layout, number_P)
+        return torch.cat([drawn_K, in_batch_K.cpu()])
+
+    def _prepare(self, first: int) -> None:
+        """Find the rows of the next steps, and their routes."""
+        number = max(1, _PREPARED_EVENTS // self._runtime.config.batch_size)
+        steps = range(first, min(first + number, self._data.plan.steps))
+        rows = [self._rows_of(step, self._order.batch(step)) for step in steps]
+        routes = self._model.items.embedding.route_lookups([one.item_V for one in rows])
+        self._prepared = dict(zip(steps, map(PreparedStep, rows, routes), strict=True))
+
+    def _rows_of(self, step: int, batch_B: Tensor) -> StepRows:
+        """The rows of a step: users of this worker, items of any."""
+        group, events = self._runtime.group, self._data.events
+        users, items = self._model.users.embedding, self._model.items.embedding
+        size = sum(self._data.plan.batch_sizes(step))
+        item_B, weight_B = events.item_E.index_select(0, batch_B).long(), events.weight_E[batch_B]
+        candidate_K = self.candidates(step, item_B)
+        log_expected_K = torch.zeros(len(candidate_K))
+        if self._runtime.config.logq and len(candidate_K):
+            log_expected_K = self._data.negatives.log_expected(candidate_K, size)
+        item_V, index = items.distinct(torch.cat([item_B, candidate_K]))
+        user_B = events.user_E.index_select(0, batch_B).long()
+        user_B = users.local_index(group.to_device(user_B))
+        local_U, user_index_B = torch.unique(user_B, return_inverse=True)
+        return StepRows(
+            size=size,
+            local_U=local_U,
+            item_V=group.to_device(item_V),
+            user_B=user_index_B,
+            positive_B=group.to_device(index[: len(item_B)]),
+            negative_K=group.to_device(index[len(item_B) :]),
+            log_expected_K=group.to_device(log_expected_K),
+            sample_weight_B=group.to_device(self._data.sample_weights.of(weight_B)),
+            target_B=group.to_device(weight_B),
+        )
+
+    def _look_up(self, prepared: PreparedStep) -> LossInput:
+        """The rows of a step with their vectors."""
+        rows, scaling = prepared.rows, self._data.l2_scaling
+        return LossInput(
+            user_UD=self._model.users.weight.index_select(0, rows.local_U),
+            item_VD=self._model.items.embedding.read(prepared.route),
+            user_B=rows.user_B,
+            positive_B=rows.positive_B,
+            negative_K=rows.negative_K,
+            log_expected_K=rows.log_expected_K,
+            weight_B=rows.sample_weight_B,
+            target_B=rows.target_B,
+            size=rows.size,
+            user_l2_U=scaling.users(rows.local_U),
+            item_l2_V=scaling.items(rows.item_V),
+        )
+
+    def _update(
+        self, step: int, users: tuple[Tensor, Tensor], items: tuple[Tensor, Tensor]
+    ) -> None:
+        """Update both tables; each pair holds local rows and their gradients."""
+        count, rate = self._first + step + 1, self._learning_rate(step)
+        update = OPTIMIZERS[self._runtime.config.optimizer].update
+        for table, (local, gradient) in ((self._model.users, users), (self._model.items, items)):
+            update(table.weight, table.state, table.columns, Update(local, gradient, rate, count))
+
+
+@dataclass(frozen=True)
+class StepRows:
+    """What a step looks up, before any vector is read.
+
+    Args:
+        size: events of the global batch, of all workers.
+        local_U: distinct users, as positions in this worker's table.
+        item_V: distinct items, by row.
+        user_B: each event's user, as an index into `local_U`.
+        positive_B: each event's item, as an index into `item_V`.
+        negative_K: the shared negatives, as indices into `item_V`.
+        log_expected_K: logarithm of how often each negative is expected; 0 without `logq`.
+        sample_weight_B: how much each event counts.
+        target_B: weights of the events: the ratings, where these are learned.
     """
 
     size: int
@@ -72,103 +238,13 @@ class Wanted:
     positive_B: Tensor
     negative_K: Tensor
     log_expected_K: Tensor
-    vote_B: Tensor
-    weight_B: Tensor
+    sample_weight_B: Tensor
+    target_B: Tensor
 
 
 @dataclass(frozen=True)
-class Draw:
-    """A step's rows, and the way of those that come from other workers."""
+class PreparedStep:
+    """A step's rows, and the route of its items."""
 
-    wanted: Wanted
+    rows: StepRows
     route: Route
-
-
-def _take(trainer: Trainer, step: int, draw: Draw) -> float:
-    """See `Steps.take`."""
-    users, items, clock = trainer.users, trainer.items, trainer.group.clock
-    assert trainer.objective.loss is not None  # such an objective has a sweep
-    with clock("lookup"):
-        part = _looked_up(trainer, draw)
-    with clock("loss"):
-        result = trainer.objective.loss(part, trainer.settings)
-        # One number tells all workers of a NaN or infinity anywhere: it spreads through a sum.
-        check = result.user_UD.sum().double() + result.item_VD.sum().double()
-    # The sum is on its way while rows are updated; what is not finite is never stored.
-    summed = trainer.group.summing(torch.stack([result.loss.double(), check]))
-    count, rate = trainer.cursor.epoch * trainer.plan.steps + step + 1, trainer.rate(step)
-    update = OPTIMIZERS[trainer.config.optimizer].update
-    with clock("update"):
-        local_G, item_GD = items.rows.push(draw.route, result.item_VD)
-        for table, local, gradient in (
-            (users, draw.wanted.local_U, result.user_UD),
-            (items, local_G, item_GD),
-        ):
-            update(table.weight, table.state, table.columns, Update(local, gradient, rate, count))
-    total, finite = summed().tolist()
-    if not (math.isfinite(total) and math.isfinite(finite)):
-        raise trainer.diverged(f"step {step + 1} of {trainer.plan.steps}")
-    return float(total)
-
-
-def _wanted(trainer: Trainer, step: int, batch_B: Tensor) -> Wanted:
-    """The step's distinct rows: users from here, items from anywhere."""
-    group, events, users = trainer.group, trainer.events, trainer.users
-    sizes = trainer.plan.batch_sizes(step)
-    item_B, weight_B = events.item_E.index_select(0, batch_B).long(), events.weight_E[batch_B]
-    candidate_K = _candidates(trainer, step, item_B, sizes)
-    log_expected_K = torch.zeros(len(candidate_K))
-    if trainer.config.logq and len(candidate_K):
-        log_expected_K = trainer.sampler.log_expected(candidate_K, sum(sizes))
-    item_V, index = trainer.items.rows.distinct(torch.cat([item_B, candidate_K]))
-    user_B = users.rows.local(group.here(events.user_E.index_select(0, batch_B).long()))
-    local_U, user_index_B = torch.unique(user_B, return_inverse=True)
-    return Wanted(
-        size=sum(sizes),
-        local_U=local_U,
-        item_V=group.here(item_V),
-        user_B=user_index_B,
-        positive_B=group.here(index[: len(item_B)]),
-        negative_K=group.here(index[len(item_B) :]),
-        log_expected_K=group.here(log_expected_K),
-        vote_B=group.here(trainer.votes.of(weight_B)),
-        weight_B=group.here(weight_B),
-    )
-
-
-def _looked_up(trainer: Trainer, draw: Draw) -> Step:
-    """The step with its vectors."""
-    wanted = draw.wanted
-    return Step(
-        user_UD=trainer.users.weight.index_select(0, wanted.local_U),
-        item_VD=trainer.items.rows.bring(draw.route),
-        user_B=wanted.user_B,
-        positive_B=wanted.positive_B,
-        negative_K=wanted.negative_K,
-        log_expected_K=wanted.log_expected_K,
-        weight_B=wanted.vote_B,
-        target_B=wanted.weight_B,
-        size=wanted.size,
-        user_decay_U=trainer.decay.users(wanted.local_U),
-        item_decay_V=trainer.decay.items(wanted.item_V),
-    )
-
-
-def _candidates(trainer: Trainer, step: int, item_B: Tensor, sizes: list[int]) -> Tensor:
-    """Negatives of the whole global batch, the same at every worker, int64 [K]."""
-    count = trainer.cursor.epoch * trainer.plan.steps + step
-    drawn_K = trainer.sampler.draw(count)
-    if not trainer.sampler.from_batch:
-        return drawn_K
-    layout, size_P = trainer.layout, torch.tensor(sizes)
-    place_K = trainer.sampler.places(count, sum(sizes))
-    # The global batch has its events by rising partition, and so has each worker its own.
-    partition_K = torch.searchsorted(size_P.cumsum(0), place_K, right=True)
-    chosen = torch.bincount(partition_K, minlength=layout.partitions).tolist()
-    own_P = torch.arange(layout.partitions) % layout.world == layout.rank
-    skipped_P = torch.where(own_P, 0, size_P).cumsum(0)  # events of others that stand before
-    mine_K = own_P[partition_K]
-    place_K = (place_K - skipped_P[partition_K])[mine_K]
-    own_K = trainer.group.here(item_B.index_select(0, place_K))
-    every = trainer.group.by_partition_rows(own_K, layout, chosen)
-    return torch.cat([drawn_K, every.cpu()])

@@ -12,7 +12,7 @@ from safetensors.torch import load
 from embedmill.pipeline import train
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import Run
-from embedmill.pipeline.train.objectives import objectives
+from embedmill.pipeline.train import objectives
 from tests.support.stored import planted
 
 SOFTMAX = {
@@ -87,11 +87,11 @@ def tables(run: Run) -> dict[str, torch.Tensor]:
     return whole
 
 
-def train_rank(run: Run, kill_at: int, hard: bool = False) -> train.Outcome:
+def train_rank(run: Run, kill_at: int, hard: bool = False) -> train.TrainingResult:
     """One rank's work; with `kill_at`, rank 0 stops at that step."""
-    group = train.Group.joined()
+    group = train.Group.current()
     progress = KillAt(kill_at, hard=hard) if kill_at and group.rank == 0 else Quiet()
-    return train.work(train.Task.of(run, run.writer("train")), group, progress)
+    return train.train_worker(train.WorkerTask.of(run, run.writer("train")), group, progress)
 
 
 def run_of(folder: Path, objective: str, **changes: Any) -> Run:

@@ -13,7 +13,7 @@ from embedmill.pipeline.train import als
 from embedmill.pipeline.train.als.positives import Slice
 from embedmill.pipeline.train.als.solve import Basis, Batch, solve
 from embedmill.pipeline.train.collectives import Group
-from embedmill.pipeline.train.data.batches import Events
+from embedmill.pipeline.train.data.train_events import Events
 from embedmill.pipeline.train.plan import Layout
 from embedmill.pipeline.train.tables.embedding import ShardedEmbedding
 
@@ -25,33 +25,33 @@ def some(seed: int, *shape: int) -> Tensor:
 
 
 def solved(
-    rows: Tensor, others: Tensor, weights: Tensor, decay: Tensor, *, block: int, steps: int
+    rows: Tensor, others: Tensor, weights: Tensor, l2: Tensor, *, block: int, steps: int
 ) -> tuple[Tensor, Tensor]:
     """Rows [R, D] and their losses, for confidences `weights` [R, others]; 0 is no pair."""
     gram = (others.T @ others).double()
     basis = Basis.of(gram, UNOBSERVED, block)
-    near = (others @ basis.turn_DD).expand(len(rows), -1, -1).contiguous()
-    found, loss = solve(Batch(rows @ basis.turn_DD, decay, near, weights), basis, steps)
-    return found @ basis.turn_DD.T, loss
+    rotated = (others @ basis.rotation_DD).expand(len(rows), -1, -1).contiguous()
+    found, loss = solve(Batch(rows @ basis.rotation_DD, l2, rotated, weights), basis, steps)
+    return found @ basis.rotation_DD.T, loss
 
 
-def exact(others: Tensor, weights: Tensor, decay: Tensor) -> Tensor:
+def exact(others: Tensor, weights: Tensor, l2: Tensor) -> Tensor:
     """The normal equations of every row, in full (Hu, Koren and Volinsky 2008, equation 4)."""
-    others, weights, decay = others.double(), weights.double(), decay.double()
+    others, weights, l2 = others.double(), weights.double(), l2.double()
     rows = []
-    for weight, own in zip(weights, decay, strict=True):
+    for weight, own in zip(weights, l2, strict=True):
         left = others.T @ (weight[:, None] * others) + UNOBSERVED * others.T @ others
         left += own * torch.eye(others.shape[1])
         rows.append(torch.linalg.solve(left, others.T @ weight))
     return torch.stack(rows).float()
 
 
-def objective(row: Tensor, others: Tensor, weight: Tensor, decay: Tensor) -> float:
+def objective(row: Tensor, others: Tensor, weight: Tensor, l2: Tensor) -> float:
     scores = others.double() @ row.double()
     return float(
         (weight * (1 - scores).square()).sum()
         + UNOBSERVED * scores.square().sum()
-        + decay * row.double().square().sum()
+        + l2 * row.double().square().sum()
     )
 
 
@@ -61,43 +61,43 @@ def pairs_at(seed: int, rows: int, others: int, share: float) -> Tensor:
 
 
 def test_one_number_by_hand() -> None:
-    # h = 2, G = 4: w = c h / (c h^2 + a G + decay) = 1.5 * 2 / (6 + 1.2 + 0.8) = 0.375
+    # h = 2, G = 4: w = c h / (c h^2 + a G + l2) = 1.5 * 2 / (6 + 1.2 + 0.8) = 0.375
     found, loss = solved(
         torch.zeros(1, 1), torch.tensor([[2.0]]), torch.tensor([[1.5]]), torch.tensor([0.8]),
         block=0, steps=1,
     )  # fmt: skip
     assert found.item() == pytest.approx(0.375)
-    # c (1 - .75)^2 + a .75^2 + decay .375^2
+    # c (1 - .75)^2 + a .75^2 + l2 .375^2
     assert loss.item() == pytest.approx(1.5 * 0.0625 + 0.3 * 0.5625 + 0.8 * 0.140625)
 
 
 def test_steps_beyond_the_pairs_solve_exactly() -> None:
-    others, decay = some(1, 9, 20), torch.linspace(0.1, 2, 6)
+    others, l2 = some(1, 9, 20), torch.linspace(0.1, 2, 6)
     weights = torch.zeros(6, 9)
     weights[:, :4] = 1 + some(2, 6, 4).abs()
-    found, _ = solved(some(3, 6, 20), others, weights, decay, block=0, steps=5)
-    torch.testing.assert_close(found, exact(others, weights, decay), rtol=1e-3, atol=1e-4)
-    short, _ = solved(some(3, 6, 20), others, weights, decay, block=0, steps=1)
+    found, _ = solved(some(3, 6, 20), others, weights, l2, block=0, steps=5)
+    torch.testing.assert_close(found, exact(others, weights, l2), rtol=1e-3, atol=1e-4)
+    short, _ = solved(some(3, 6, 20), others, weights, l2, block=0, steps=1)
     assert not torch.allclose(short, found, rtol=1e-2)
 
 
 @pytest.mark.parametrize("block", [3, 4, 8])
 def test_blocks_in_turn_come_to_the_same_rows(block: int) -> None:
     others, weights = some(1, 30, 8), pairs_at(5, 7, 30, 0.4)
-    decay, rows, before = torch.full((7,), 0.5), some(9, 7, 8), torch.inf
+    l2, rows, before = torch.full((7,), 0.5), some(9, 7, 8), torch.inf
     for _ in range(60):
-        rows, loss = solved(rows, others, weights, decay, block=block, steps=9)
+        rows, loss = solved(rows, others, weights, l2, block=block, steps=9)
         assert float(loss.sum()) <= before + 1e-4
         before = float(loss.sum())
-    torch.testing.assert_close(rows, exact(others, weights, decay), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(rows, exact(others, weights, l2), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("block", [0, 3])
 def test_the_loss_is_that_of_the_rows(block: int) -> None:
-    others, weights, decay = some(1, 12, 5), pairs_at(3, 4, 12, 0.5), torch.full((4,), 0.7)
-    rows, loss = solved(some(2, 4, 5), others, weights, decay, block=block, steps=2)
+    others, weights, l2 = some(1, 12, 5), pairs_at(3, 4, 12, 0.5), torch.full((4,), 0.7)
+    rows, loss = solved(some(2, 4, 5), others, weights, l2, block=block, steps=2)
     for row, weight, one in zip(rows, weights, loss.tolist(), strict=True):
-        assert one == pytest.approx(objective(row, others, weight, decay[0]), rel=1e-4)
+        assert one == pytest.approx(objective(row, others, weight, l2[0]), rel=1e-4)
 
 
 EVENTS = [(0, 0, 1.0), (0, 1, 2.0), (1, 1, 1.0), (0, 1, 3.0), (2, 3, 0.5), (3, 0, 1.0),
@@ -119,24 +119,24 @@ def test_a_sweep_is_that_of_the_paper() -> None:
     user_E, item_E, weight_E = (torch.tensor(column) for column in zip(*EVENTS, strict=True))
     plan = als.SweepPlan((6, 5), dim=3)
     events = Events(user_E, item_E, weight_E, plan.sizes)
-    sweep = als.prepared(users, items, events, weight_E, ials, plan)
+    sweep = als.prepare_sweep(users, items, events, weight_E, ials, plan)
     weights = torch.zeros(7, 5)
     for user, item, weight in EVENTS:
         weights[user, item] += weight
 
-    def decay(pairs: Tensor, others: int) -> Tensor:
+    def l2(pairs: Tensor, others: int) -> Tensor:
         return 0.05 * ((pairs > 0).sum(1) + UNOBSERVED * others) ** 0.5
 
-    user_ND = exact(first["items"], weights, decay(weights, 5))
-    item_ND = exact(user_ND, weights.T, decay(weights.T, 7))
+    user_ND = exact(first["items"], weights, l2(weights, 5))
+    item_ND = exact(user_ND, weights.T, l2(weights.T, 7))
     losses = [sweep.take(step) for step in range(plan.steps)]
-    got = [t.weight.detach()[t.local(torch.arange(t.rows))] for t in (users, items)]
+    got = [t.weight.detach()[t.local_index(torch.arange(t.rows))] for t in (users, items)]
     torch.testing.assert_close(got[0], user_ND, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(got[1], item_ND, rtol=1e-3, atol=1e-4)
     assert not got[0][6].any()  # a user without events
     error = sum(objective(u, item_ND, w, torch.tensor(0.0)) for u, w in zip(user_ND, weights))  # noqa: B905
-    penalty = (decay(weights, 5) * user_ND.square().sum(1)).sum()
-    penalty += (decay(weights.T, 7) * item_ND.square().sum(1)).sum()
+    penalty = (l2(weights, 5) * user_ND.square().sum(1)).sum()
+    penalty += (l2(weights.T, 7) * item_ND.square().sum(1)).sum()
     assert losses[1] == pytest.approx((error + float(penalty)) / len(EVENTS), rel=1e-4)
     assert losses[1] < losses[0]
 

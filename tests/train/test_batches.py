@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from embedmill.pipeline.errors import ContractError
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.train.collectives import Group
-from embedmill.pipeline.train.data.batches import Epoch, Events, read_events, votes
-from embedmill.pipeline.train.metrics import validation
+from embedmill.pipeline.train.data.epoch_order import EpochOrder
+from embedmill.pipeline.train.data.sample_weights import normalized_weights
+from embedmill.pipeline.train.data.train_events import Events, read_events
 from embedmill.pipeline.train.plan import Layout, StepPlan, generator
 from embedmill.pipeline.train.tables.embedding import draw_normal
+from embedmill.pipeline.train.validation import choose_validation
 from tests.support.stored import arrays_of, store
 from tests.support.worlds import config
 
@@ -82,7 +84,8 @@ def test_an_epoch_is_the_slices_of_each_partition_s_shuffle(
         layout = Layout(len(sizes), world, rank)
         own = tuple(sizes[p] for p in layout.owned)
         nothing = torch.zeros(sum(own), dtype=torch.int32)
-        epoch = Epoch.drawn(Events(nothing, nothing, nothing, own), plan, layout, 5, 2)
+        events = Events(nothing, nothing, nothing, own)
+        epoch = EpochOrder.shuffled(events, plan, layout, seed=5, epoch=2)
         for step in range(plan.steps):
             expected, start = [], 0
             for partition in layout.owned:
@@ -101,9 +104,9 @@ def test_validation_is_what_plain_sets_give(tmp_path: Path) -> None:
     ]
     known = {(u, i) for u, i, _ in train}
     fresh = {(u, i) for u, i, _ in valid} - known
-    every = validation(*held, layout, Group(), limit=1000, seed=1)
+    every = choose_validation(*held, layout, Group(), limit=1000, seed=1)
     assert every.user_B.tolist() == sorted({u for u, _ in fresh})
-    few = validation(*held, layout, Group(), limit=10, seed=1)
+    few = choose_validation(*held, layout, Group(), limit=10, seed=1)
     assert len(few.user_B) == few.users == 10
     for chosen in (every, few):
         ends = list(zip(chosen.user_B.tolist(), range(len(chosen.user_B)), strict=True))
@@ -118,12 +121,12 @@ def test_validation_is_what_plain_sets_give(tmp_path: Path) -> None:
         assert kept == sorted((u, i) for u, i, _ in valid if u in users)
 
 
-def test_votes_are_weights_to_a_power_over_their_mean() -> None:
+def test_sample_weights_are_weights_to_a_power_over_their_mean() -> None:
     weight_E = torch.tensor([4.0, 1.0, 0.0, -3.0, 9.0])
     events = Events(torch.zeros(5), torch.zeros(5), weight_E, (2, 3))
-    roots = votes(events, 0.5, Layout(2), Group())
+    roots = normalized_weights(events, 0.5, Layout(2), Group())
     torch.testing.assert_close(roots.of(weight_E), torch.tensor([2.0, 1, 0, 0, 3]) / 1.2)
-    once = votes(events, 0.0, Layout(2), Group())
+    once = normalized_weights(events, 0.0, Layout(2), Group())
     torch.testing.assert_close(once.of(weight_E), torch.tensor([1.0, 1, 0, 0, 1]) / 0.6)
 
 

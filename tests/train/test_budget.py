@@ -16,15 +16,18 @@ from embedmill.pipeline import train
 from embedmill.pipeline.errors import MachineError
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import Run
-from embedmill.pipeline.train.estimate import Given, forecast
-from embedmill.pipeline.train.objectives.objectives import OBJECTIVES
-from embedmill.pipeline.train.resources.budget import Free, Size, demand_of, fitting, size_of
-from embedmill.pipeline.train.step import Steps
+from embedmill.pipeline.train.estimate import GivenSizes, estimate
+from embedmill.pipeline.train.objectives import OBJECTIVES
+from embedmill.pipeline.train.objectives.example_sources import ITEM_PAIRS
+from embedmill.pipeline.train.plan import TrainingSize
+from embedmill.pipeline.train.resources.available import FreeResources
+from embedmill.pipeline.train.resources.budget import budget_of, choose_tables, size_of
+from embedmill.pipeline.train.step import EpochSteps
 from tests.support.ranks import run_ranks
 from tests.support.stored import planted, store
 from tests.support.worlds import config
 
-ROOM = Free(memory=1 << 50, run=1 << 50, scratch=1 << 50, one_disk=False)
+ROOM = FreeResources(memory=1 << 50, run=1 << 50, scratch=1 << 50, one_disk=False)
 
 
 def sized(tmp_path: Path, **changes: Any) -> Any:
@@ -38,19 +41,19 @@ def sized(tmp_path: Path, **changes: Any) -> Any:
 
 def test_bytes_by_hand(tmp_path: Path) -> None:
     settings = {"batch_size": 100, "negatives": 40, "epochs": 9, "bias": True}
-    demand = demand_of(Size(1000, 500, 12_000, 700), sized(tmp_path, **settings), 3)
+    budget = budget_of(TrainingSize(1000, 500, 12_000, 700), sized(tmp_path, **settings), 3)
     # Worker 0 owns partitions 0, 3, 6, 9: 400 users and 200 items, of 16 numbers and a bias.
-    assert demand.tables == 600 * 17 * 4
-    assert demand.optimizer == 600 * 2 * 4
-    assert demand.partition == 3 * 150 * (17 + 2) * 4
+    assert budget.tables == 600 * 17 * 4
+    assert budget.optimizer == 600 * 2 * 4
+    assert budget.partition == 3 * 150 * (17 + 2) * 4
     # 12 bytes an event, 4 for the order of the train events; three counts for each item.
-    assert demand.events == 4 * (12_700 * 12 + 12_000 * 4) // 10 + 500 * 24
-    assert demand.steps == 120
+    assert budget.events == 4 * (12_700 * 12 + 12_000 * 4) // 10 + 500 * 24
+    assert budget.steps == 120
     # 34 pairs and 40 negatives a worker; two thirds of the rows are elsewhere.
-    assert demand.wire == int(74 * 2 / 3 * (8 + 2 * 17 * 4))
-    assert demand.files == 1500 * (17 + 2) * 4
-    assert demand.stored == 3 * demand.files + 1500 * 17 * 4
-    adam = demand_of(Size(1000, 500, 12_000, 0), sized(tmp_path, optimizer="adam"), 1)
+    assert budget.wire == int(74 * 2 / 3 * (8 + 2 * 17 * 4))
+    assert budget.files == 1500 * (17 + 2) * 4
+    assert budget.stored == 3 * budget.files + 1500 * 17 * 4
+    adam = budget_of(TrainingSize(1000, 500, 12_000, 0), sized(tmp_path, optimizer="adam"), 1)
     assert adam.optimizer == 2 * adam.tables == 2 * 1500 * 16 * 4
     assert adam.wire == 0
 
@@ -69,18 +72,18 @@ def sent(run: Run) -> tuple[int, int]:
         return swap(taken, given, take, give)
 
     dist.all_to_all_single = counted
-    group = train.Group.joined()
-    take = Steps.take
+    group = train.Group.current()
+    take = EpochSteps.take
 
-    def stepped(self: Steps, step: int) -> float:
+    def stepped(self: EpochSteps, step: int) -> float:
         steps.append(0)
         loss = take(self, step)
         done.append(steps.pop())
         return loss
 
-    Steps.take = stepped  # type: ignore[method-assign]
-    train.work(train.Task.of(run, run.writer("train")), group, Quiet())
-    return sum(done) // len(done), demand_of(size_of(run), run.config, group.world).wire
+    EpochSteps.take = stepped  # type: ignore[method-assign]
+    train.train_worker(train.WorkerTask.of(run, run.writer("train")), group, Quiet())
+    return sum(done) // len(done), budget_of(size_of(run), run.config, group.world).wire
 
 
 def scattered(root: Path, users: int, items: int, events: int, **settings: Any) -> Run:
@@ -117,7 +120,7 @@ def test_peak_memory_is_what_was_said(tmp_path: Path) -> None:
         [sys.executable, "-c", code, run.storage.root], capture_output=True, text=True, check=True
     )
     peak = int(answer.stdout.split()[1]) << 10
-    said = demand_of(Size(300_000, 40_000, 40_000, 4000), run.config, 1).memory("memory")
+    said = budget_of(TrainingSize(300_000, 40_000, 40_000, 4000), run.config, 1).memory("memory")
     assert 0.6 * said < peak < said, (peak, said)
 
 
@@ -138,21 +141,21 @@ def test_what_cannot_fit_is_refused(
     free: dict[str, int], changes: dict[str, Any], said: str, tmp_path: Path
 ) -> None:
     run = sized(tmp_path, **{"dim": 128, **changes})
-    demand = demand_of(Size(9_000_000, 1_000_000, 1_000_000, 0), run, 1)
+    budget = budget_of(TrainingSize(9_000_000, 1_000_000, 1_000_000, 0), run, 1)
     with pytest.raises(MachineError, match=said):
-        fitting(demand, run, Free(**{**vars(ROOM), **free}))
+        choose_tables(budget, run, FreeResources(**{**vars(ROOM), **free}))
 
 
 def test_tables_go_to_disk_only_where_they_must(tmp_path: Path) -> None:
-    size = Size(9_000_000, 1_000_000, 1_000_000, 0)
+    size = TrainingSize(9_000_000, 1_000_000, 1_000_000, 0)
     for tables, memory, expected in (
         ("auto", 1 << 40, "memory"),
         ("auto", 3 << 30, "mapped"),
         ("mapped", 1 << 40, "mapped"),
     ):
         run = sized(tmp_path, dim=128, tables=tables)
-        free = Free(memory, ROOM.run, ROOM.scratch, one_disk=False)
-        assert fitting(demand_of(size, run, 1), run, free) == expected
+        free = FreeResources(memory, ROOM.run, ROOM.scratch, one_disk=False)
+        assert choose_tables(budget_of(size, run, 1), run, free) == expected
 
 
 def test_training_is_refused_before_it_starts(
@@ -202,15 +205,15 @@ def test_the_command_tells_and_refuses(tmp_path: Path) -> None:
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_minutes_come_from_real_steps(objective: str, tmp_path: Path) -> None:
     sections = {"train": {"objective": objective, "epochs": 3}}
-    if OBJECTIVES[objective].pairs:
+    if OBJECTIVES[objective].source is ITEM_PAIRS:
         sections["shards"] = {"pairs": {}}
     run = Run(config(tmp_path, "log.tsv", **sections))
-    found = forecast(run, Given(60, 40, 500), seconds=0.02)
+    found = estimate(run, GivenSizes(60, 40, 500), seconds=0.02)
     assert (found.size.items, found.size.train, found.epochs) == (40, 500, 3)
     assert 0 < found.seconds < 60
 
 
 def test_sizes_are_those_of_finished_stages(tmp_path: Path) -> None:
-    found = forecast(planted(tmp_path, train={"refit": True, "epochs": 2}), Given(), seconds=0)
-    assert found.size == Size(60, 40, 480 - 2 * 60, 60)
+    found = estimate(planted(tmp_path, train={"refit": True, "epochs": 2}), GivenSizes(), seconds=0)
+    assert found.size == TrainingSize(60, 40, 480 - 2 * 60, 60)
     assert (found.epochs, found.seconds) == (4, 0)

@@ -129,7 +129,7 @@ def test_tables_larger_than_the_copy_may_be_are_written_at_once(
 
 def full_disk_at_rank_one(run: Run) -> Any:
     """Its parts cannot be written; everything else can."""
-    group = train.Group.joined()
+    group = train.Group.current()
     if group.rank == 1:
 
         def refuse(storage: Storage, path: str, data: bytes) -> HashingFile:
@@ -138,7 +138,7 @@ def full_disk_at_rank_one(run: Run) -> Any:
             return WRITE(storage, path, data)
 
         Storage.write = refuse  # type: ignore[method-assign]
-    return train.work(train.Task.of(run, run.writer("train")), group, Quiet())
+    return train.train_worker(train.WorkerTask.of(run, run.writer("train")), group, Quiet())
 
 
 def test_parts_that_one_worker_cannot_write_stop_all(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from embedmill.pipeline import train
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.train.collectives import Group
-from embedmill.pipeline.train.losses import LossSettings, Step
-from embedmill.pipeline.train.losses.rows import multiply
+from embedmill.pipeline.train.losses import LossInput, LossSettings
+from embedmill.pipeline.train.losses.row_gradients import multiply
 from embedmill.pipeline.train.losses.softmax import sampled_softmax
 from tests.support.ranks import run_ranks
 from tests.support.stored import planted
@@ -26,7 +26,7 @@ WORLD = PlantedWorld(users=120, items=40, clusters=4, events_per_user=9)
 SETTINGS = {"epochs": 2, "dim": 16, "patience": 0}
 
 
-def step_on(device: str) -> Step:
+def step_on(device: str) -> LossInput:
     draw = torch.Generator().manual_seed(3)
     parts = {
         "user_UD": torch.randn(40, 32, generator=draw),
@@ -38,7 +38,7 @@ def step_on(device: str) -> Step:
         "weight_B": torch.ones(64),
         "target_B": torch.ones(64),
     }
-    return Step(**{k: v.to(device) for k, v in parts.items()}, size=64)
+    return LossInput(**{k: v.to(device) for k, v in parts.items()}, size=64)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -66,9 +66,9 @@ def test_factors_are_rounded_and_sums_are_not(device: str) -> None:
     assert out.item() == 4 + 4 * 2.0**-9
     multiply(left, right.bfloat16(), out)
     assert out.item() == 4
-    onto = torch.full((1, 1), 256.0, device=device)
-    multiply(left[:, :1].bfloat16(), right[:1], onto, onto=onto)
-    assert onto.item() == 257
+    total = torch.full((1, 1), 256.0, device=device)
+    multiply(left[:, :1].bfloat16(), right[:1], total, addend=total)
+    assert total.item() == 257
 
 
 def test_bfloat16_is_learnt_with_as_well(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_bfloat16_is_learnt_with_as_well(tmp_path: Path) -> None:
 
 def test_values_come_to_the_device_of_the_workers() -> None:
     values = torch.arange(5)
-    assert torch.equal(Group().here(values), values)
+    assert torch.equal(Group().to_device(values), values)
 
 
 @pytest.mark.gpu
@@ -110,14 +110,14 @@ def test_cuda_trains_what_the_cpu_trains(objective: str, tmp_path: Path) -> None
 def test_pinned_values_arrive_whole() -> None:
     group = Group(device=torch.device("cuda"))
     values = torch.arange(1 << 20)
-    assert torch.equal(group.here(values).cpu(), values)
+    assert torch.equal(group.to_device(values).cpu(), values)
 
 
-def on_cuda(run: Run) -> train.Outcome:
+def on_cuda(run: Run) -> train.TrainingResult:
     """A rank with a GPU of its own."""
     torch.cuda.set_device(torch.distributed.get_rank())
-    group = train.Group.joined("cuda")
-    return train.work(train.Task.of(run, run.writer("train")), group, Quiet())
+    group = train.Group.current("cuda")
+    return train.train_worker(train.WorkerTask.of(run, run.writer("train")), group, Quiet())
 
 
 @pytest.mark.gpu
@@ -127,6 +127,6 @@ def test_two_gpus_train_what_one_does(tmp_path: Path) -> None:
     train.build(one, one.writer("train"), Quiet())
     run = planted(tmp_path / "2", WORLD, train={**SETTINGS, "in_batch": True, "device": "cuda"})
     answers = run_ranks(on_cuda, 2, tmp_path, run, backend="nccl")
-    assert isinstance(answers[0], train.Outcome), answers
+    assert isinstance(answers[0], train.TrainingResult), answers
     for name, expected in tables(one).items():
         torch.testing.assert_close(tables(run)[name], expected, rtol=1e-2, atol=1e-3)

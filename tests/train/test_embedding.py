@@ -61,7 +61,7 @@ def test_out_of_range(index: list[int]) -> None:
 
 def look_up() -> tuple[list[list[float]], list[list[float]], list[int]]:
     """Rank r asks for another index than its peers; its gradient is r + 1 everywhere."""
-    group = Group.joined()
+    group = Group.current()
     table = sharded(ROWS, group, whole_table())
     index = torch.tensor([[0, 7, 22], [7, 7, group.rank]]) if group.rank < 2 else torch.empty(0, 2)
     got = table(index.long())
@@ -90,14 +90,16 @@ LOOKUPS = ([[5, 0, 22], [], [1, 2]], [[22], [3, 9, 4], []], [[], [], [22, 0]])  
 
 def bring() -> list[tuple[list[list[float]], dict[int, list[float]]]]:
     """By lookup: the vectors, and what rank r's gradients of r + 1 came to at their owners."""
-    group = Group.joined()
+    group = Group.current()
     table = sharded(ROWS, group, whole_table())
     held = torch.cat([torch.arange(ROWS)[p::PARTITIONS] for p in table.layout.owned])
     lookups = [torch.tensor(rows, dtype=torch.int64) for rows in LOOKUPS[group.rank]]
     answers = []
-    for route, rows_V in zip(table.routes(lookups), lookups, strict=True):
-        vectors_VD = table.bring(route)
-        local_G, summed_GD = table.push(route, torch.full((len(rows_V), WIDTH), group.rank + 1.0))
+    for route, rows_V in zip(table.route_lookups(lookups), lookups, strict=True):
+        vectors_VD = table.read(route)
+        local_G, summed_GD = table.sum_gradients(
+            route, torch.full((len(rows_V), WIDTH), group.rank + 1.0)
+        )
         sums = dict(zip(held[local_G].tolist(), summed_GD.tolist(), strict=True))
         answers.append((vectors_VD.tolist(), sums))
     return answers
@@ -120,7 +122,7 @@ def test_several_lookups_are_routed_in_one_exchange(tmp_path: Path) -> None:
 
 
 def look_up_wrongly() -> str:
-    group = Group.joined()
+    group = Group.current()
     table = sharded(ROWS, group, whole_table())
     try:
         table(torch.tensor([ROWS if group.rank == 1 else 0]))

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from embedmill.pipeline.store.run import Run
-from embedmill.pipeline.train import Group, Task
-from embedmill.pipeline.train.data.batches import Epoch, Events
-from embedmill.pipeline.train.objectives.l2_scaling import decay_of
+from embedmill.pipeline.train import Group, WorkerTask
+from embedmill.pipeline.train.assembly import load_trainer
+from embedmill.pipeline.train.checkpoints.checkpoint import Cursor
+from embedmill.pipeline.train.data.l2_scaling import l2_scaling
+from embedmill.pipeline.train.data.train_events import Events
 from embedmill.pipeline.train.plan import Layout
-from embedmill.pipeline.train.step import Steps
-from embedmill.pipeline.train.tables.checkpoint import Cursor
 from embedmill.pipeline.train.tables.embedding import ShardedEmbedding
-from embedmill.pipeline.train.trainer import Trainer, prepared
+from embedmill.pipeline.train.trainer import Trainer
 from tests.support.ranks import run_ranks
 from tests.support.stored import planted
 
@@ -26,7 +26,7 @@ USERS, ITEMS = (0, 0, 2, 0, 0, 1), (1, 1, 1, 1, 2, 2)
 
 def factors(power: float) -> tuple[dict[int, float], list[float]]:
     """What the owned users' and all items' L2 is multiplied by, at one rank."""
-    group = Group.joined()
+    group = Group.current()
     layout = Layout(2, group.world, group.rank)
     own = [row for p in layout.owned for row in range(p, 4, 2)]
     kept = [at for at, user in enumerate(USERS) if user in own]
@@ -38,8 +38,9 @@ def factors(power: float) -> tuple[dict[int, float], list[float]]:
         ShardedEmbedding(torch.zeros(layout.local_rows(rows), 1), rows, layout, group)
         for rows in (4, 3)
     ]
-    decay = decay_of(events, power, tables[0], tables[1])
-    user_U, item_V = decay.users(tables[0].local(torch.tensor(own))), decay.items(torch.arange(3))
+    scaling = l2_scaling(events, power, tables[0], tables[1])
+    user_U = scaling.users(tables[0].local_index(torch.tensor(own)))
+    item_V = scaling.items(torch.arange(3))
     assert user_U is not None
     assert item_V is not None
     return dict(zip(own, user_U.tolist(), strict=True)), item_V.tolist()
@@ -55,24 +56,23 @@ def test_factors_by_hand(world: int, tmp_path: Path) -> None:
     assert users == {0: 0.5, 1: 1.0, 2: 1.0, 3: 1.0}
 
 
-def test_power_one_holds_nothing(tmp_path: Path) -> None:
+def test_power_one_needs_no_factors(tmp_path: Path) -> None:
     run = planted(tmp_path, train={"objective": "rating", "l2": 0.1})
-    trainer = prepared(Task.of(run, run.writer("train")), Group.joined(), Cursor())
-    assert trainer.decay.users(torch.arange(2)) is None
-    assert trainer.decay.items(torch.arange(2)) is None
+    trainer = load_trainer(WorkerTask.of(run, run.writer("train")), Group.current(), Cursor())
+    assert trainer.data.l2_scaling.users(torch.arange(2)) is None
+    assert trainer.data.l2_scaling.items(torch.arange(2)) is None
 
 
 def an_epoch(folder: Path, **changes: Any) -> tuple[float, Trainer]:
     """Loss of all events of an epoch, with tables that stay as they began."""
     settings = {"objective": "rating", "dim": 3, "batch_size": 50, "learning_rate": 1e-30}
     run: Run = planted(folder, train={**settings, **changes})
-    trainer = prepared(Task.of(run, run.writer("train")), Group.joined(), Cursor())
-    for table in (trainer.users, trainer.items):
+    trainer = load_trainer(WorkerTask.of(run, run.writer("train")), Group.current(), Cursor())
+    for table in (trainer.model.users, trainer.model.items):
         table.weight[:, -1] = torch.linspace(-1, 1, len(table.weight))  # biases begin at zero
-    order = Epoch.drawn(trainer.events, trainer.plan, trainer.layout, trainer.seed, 0)
-    steps, total = Steps(trainer, order), 0.0
+    take_step, total = trainer.start_epoch(), 0.0
     for step in range(trainer.plan.steps):
-        loss = steps.take(step)
+        loss = take_step(step)
         total += loss * sum(trainer.plan.batch_sizes(step))
     return total, trainer
 
@@ -83,8 +83,14 @@ def test_an_epoch_puts_l2_times_events_to_the_power_on_a_row(power: float, tmp_p
     damped, trainer = an_epoch(tmp_path / "damped", l2=0.3, l2_power=power, l2_bias=0.05)
     expected = 0.0
     for table, rows_E in (
-        (trainer.users, trainer.users.rows.local(trainer.events.user_E.long())),
-        (trainer.items, trainer.items.rows.local(trainer.events.item_E.long())),
+        (
+            trainer.model.users,
+            trainer.model.users.embedding.local_index(trainer.data.events.user_E.long()),
+        ),
+        (
+            trainer.model.items,
+            trainer.model.items.embedding.local_index(trainer.data.events.item_E.long()),
+        ),
     ):
         count_L = torch.bincount(rows_E, minlength=len(table.weight)).double()
         met_L = torch.where(count_L > 0, count_L**power, 0.0)

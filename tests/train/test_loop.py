@@ -26,7 +26,7 @@ def test_one_two_and_three_workers_train_the_same_tables(objective: str, tmp_pat
         run = run_of(tmp_path / str(world), objective)
         answers = run_ranks(train_rank, world, tmp_path, run, 0)
         for outcome in answers:
-            assert isinstance(outcome, train.Outcome), outcome
+            assert isinstance(outcome, train.TrainingResult), outcome
         assert len({json.dumps([f.model_dump() for f in a.files]) for a in answers}) == 1
         assert answers[0].best_epoch == one.manifest("train").counters["best_epoch"]  # type: ignore[union-attr]
         for ours, theirs in zip(answers[0].history, history, strict=True):
@@ -88,7 +88,7 @@ def test_ratings_beat_their_mean(tmp_path: Path) -> None:
 def test_more_workers_than_partitions(tmp_path: Path) -> None:
     run = planted(tmp_path, run={"partitions": 2}, train={"epochs": 1})
     answers = run_ranks(train_rank, 3, tmp_path, run, 0)
-    assert all(isinstance(a, train.Outcome) for a in answers), answers
+    assert all(isinstance(a, train.TrainingResult) for a in answers), answers
     calm = planted(tmp_path / "calm", run={"partitions": 2}, train={"epochs": 1})
     train.build(calm, calm.writer("train"), Quiet())
     for name, got in tables(run).items():

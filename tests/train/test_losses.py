@@ -9,8 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from embedmill.pipeline.train.losses import LOSSES, LossSettings, Step, StepLoss
+from embedmill.pipeline.train.losses import LossInput, LossResult, LossSettings
+from embedmill.pipeline.train.objectives import OBJECTIVES
+from embedmill.pipeline.train.objectives.gradient_descent import GradientDescent
 
+METHODS = {
+    name: objective.method
+    for name, objective in OBJECTIVES.items()
+    if isinstance(objective.method, GradientDescent)
+}
 SETTINGS = {
     "softmax cosine": ("softmax", LossSettings(similarity="cosine", temperature=0.5)),
     "softmax dot": ("softmax", LossSettings(similarity="dot", temperature=2.0)),
@@ -38,10 +45,10 @@ SETTINGS = {
 cases = pytest.mark.parametrize("case", SETTINGS)
 
 
-def a_step(seed: int = 0, scale: float = 1.0) -> Step:
+def a_step(seed: int = 0, scale: float = 1.0) -> LossInput:
     """Three events of two users; negatives are items 2, 3, and item 0, a hit for some."""
     source = torch.Generator().manual_seed(seed)
-    return Step(
+    return LossInput(
         user_UD=torch.randn(2, 4, generator=source) * scale,
         item_VD=torch.randn(4, 4, generator=source) * scale,
         user_B=torch.tensor([0, 1, 1]),
@@ -51,17 +58,17 @@ def a_step(seed: int = 0, scale: float = 1.0) -> Step:
         weight_B=torch.tensor([1.0, 0.5, 2.0]),
         target_B=torch.tensor([4.0, 1.0, 5.0]),
         size=5,
-        user_decay_U=torch.tensor([0.5, 0.25]),
-        item_decay_V=torch.tensor([1.0, 0.75, 0.5, 2.0]),
+        user_l2_U=torch.tensor([0.5, 0.25]),
+        item_l2_V=torch.tensor([1.0, 0.75, 0.5, 2.0]),
     )
 
 
-def lost(case: str, step: Step) -> StepLoss:
+def lost(case: str, step: LossInput) -> LossResult:
     name, settings = SETTINGS[case]
-    return LOSSES[name].loss(step, settings)
+    return METHODS[name].loss(step, settings)
 
 
-def rank_score(case: str, step: Step, item: int) -> Tensor:
+def rank_score(case: str, step: LossInput, item: int) -> Tensor:
     """Score of an item for user 0, as ranking and rating take it."""
     name, settings = SETTINGS[case]
     end = step.user_UD.shape[1] - int(settings.biased)
@@ -75,7 +82,7 @@ def rank_score(case: str, step: Step, item: int) -> Tensor:
 
 
 def test_every_loss_is_tried() -> None:
-    assert {name for name, _ in SETTINGS.values()} == set(LOSSES)
+    assert {name for name, _ in SETTINGS.values()} == set(METHODS)
 
 
 @cases
@@ -124,7 +131,7 @@ def test_a_step_against_the_gradient_raises_the_right_score(case: str) -> None:
         item_VD=step.item_VD - 1e-2 * result.item_VD,
     )
     assert rank_score(case, after, 0) > rank_score(case, step, 0)
-    if LOSSES[SETTINGS[case][0]].negatives:
+    if METHODS[SETTINGS[case][0]].negatives:
         only_items = replace(after, user_UD=step.user_UD)
         for wrong in (2, 3):
             assert rank_score(case, only_items, wrong) < rank_score(case, step, wrong)
@@ -166,12 +173,12 @@ def by_hand(temperature: float, similarity: str, bias: bool) -> float:
     items[:, :2] = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
     if bias:
         user[0, 2], items[:, 2] = 100.0, torch.tensor([0.25, -0.5])
-    step = Step(
+    step = LossInput(
         user, items, torch.tensor([0]), torch.tensor([0]), torch.tensor([1, 0]),
         torch.tensor([math.log(2.0), 0.0]), torch.ones(1), torch.ones(1), 1,
     )  # fmt: skip
     settings = LossSettings(bias, similarity, temperature)
-    return float(LOSSES["softmax"].loss(step, settings).loss)
+    return float(METHODS["softmax"].loss(step, settings).loss)
 
 
 def test_softmax_by_hand() -> None:
@@ -183,16 +190,14 @@ def test_softmax_by_hand() -> None:
     assert by_hand(0.1, "cosine", bias=True) == pytest.approx(math.log(1 + math.exp(-5.5) / 2))
 
 
-def two_wrong(objective: str, settings: LossSettings) -> StepLoss:
+def two_wrong(objective: str, settings: LossSettings) -> LossResult:
     """User (3, 4), right item (1, 0), wrong ones (0, 2) twice and (-1, 0), and a hit."""
     items = torch.tensor([[1.0, 0.0], [0.0, 2.0], [-1.0, 0.0]])
-    step = Step(
+    step = LossInput(
         torch.tensor([[3.0, 4.0]]), items, torch.tensor([0]), torch.tensor([0]),
         torch.tensor([1, 2, 1, 0]), torch.zeros(4), torch.ones(1), torch.ones(1), 1,
     )  # fmt: skip
-    loss = LOSSES[objective].loss
-    assert loss is not None
-    return loss(step, settings)
+    return METHODS[objective].loss(step, settings)
 
 
 def test_bpr_by_hand() -> None:
@@ -218,7 +223,7 @@ def test_ccl_by_hand() -> None:
     assert not result.item_VD[2].any()  # below the margin
 
 
-def plain(name: str, settings: LossSettings, step: Step) -> Tensor:
+def plain(name: str, settings: LossSettings, step: LossInput) -> Tensor:
     """Both losses as their papers have them, event by event, for autograd."""
     end = step.user_UD.shape[1] - int(settings.biased)
     total = torch.zeros((), dtype=torch.float64)
@@ -243,13 +248,13 @@ def test_losses_against_negatives_are_those_of_autograd(
     case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Over several blocks, with negatives drawn twice and hits."""
-    monkeypatch.setattr("embedmill.pipeline.train.losses.blocks._HELD", 1)
+    monkeypatch.setattr("embedmill.pipeline.train.losses.batch_blocks._SCORES", 1)
     name, settings = SETTINGS[case]
     settings = replace(settings, l2=0.0)
     source = torch.Generator().manual_seed(3)
     drawn = {"generator": source, "dtype": torch.float64}
     leaves = [torch.randn(*s, **drawn, requires_grad=True) for s in ((9, 5), (40, 5))]
-    step = Step(
+    step = LossInput(
         leaves[0], leaves[1], torch.randint(9, (80,), generator=source),
         torch.randint(40, (80,), generator=source), torch.randint(40, (12,), generator=source),
         torch.zeros(12), torch.rand(80, **drawn), torch.zeros(80), 100,
@@ -257,21 +262,19 @@ def test_losses_against_negatives_are_those_of_autograd(
     loss = plain(name, settings, step)
     loss.backward()
     still = replace(step, user_UD=leaves[0].detach(), item_VD=leaves[1].detach())
-    chosen = LOSSES[name].loss
-    assert chosen is not None
-    result = chosen(still, settings)
+    result = METHODS[name].loss(still, settings)
     torch.testing.assert_close(result.loss, loss.detach())
     torch.testing.assert_close(result.user_UD, leaves[0].grad)
     torch.testing.assert_close(result.item_VD, leaves[1].grad)
 
 
 def test_rating_by_hand() -> None:
-    step = Step(
+    step = LossInput(
         torch.tensor([[1.0, 2.0, 0.5]]), torch.tensor([[3.0, -1.0, 0.25]]),
         torch.tensor([0]), torch.tensor([0]), torch.empty(0, dtype=torch.int64), torch.empty(0),
         torch.ones(1), torch.tensor([4.0]), 2,
     )  # fmt: skip
-    result = LOSSES["rating"].loss(step, LossSettings(biased=True, mean=3.0, l2=0.1))
+    result = METHODS["rating"].loss(step, LossSettings(biased=True, mean=3.0, l2=0.1))
     # 3 + .5 + .25 + 1 = 4.75 for 4; squares 5.25 and 10.0625; half of a batch of two.
     assert float(result.loss) == pytest.approx((0.75**2 + 0.1 * (5.25 + 10.0625)) / 2)
     expected = [0.75 * 3 + 0.1 * 1, 0.75 * -1 + 0.1 * 2, 0.75 + 0.1 * 0.5]
@@ -280,14 +283,14 @@ def test_rating_by_hand() -> None:
 
 def test_l2_by_hand() -> None:
     """L2 .1, of the user's row halved, and .02 on biases; the second item is no event's."""
-    step = Step(
+    step = LossInput(
         torch.tensor([[1.0, 2.0, 0.5]]), torch.tensor([[3.0, -1.0, 0.25], [9.0, 9.0, 9.0]]),
         torch.tensor([0, 0]), torch.tensor([0, 0]), torch.empty(0, dtype=torch.int64),
         torch.empty(0), torch.ones(2), torch.tensor([4.75, 4.75]), 2,
         torch.tensor([0.5]), torch.tensor([2.0, 7.0]),
     )  # fmt: skip
     settings = LossSettings(biased=True, mean=3.0, l2=0.1, l2_bias=0.02)
-    result = LOSSES["rating"].loss(step, settings)
+    result = METHODS["rating"].loss(step, settings)
     # The rating is met: what is left is L2. Squares 5 and .25, 10 and .0625.
     user, item = 0.1 * 5 + 0.02 * 0.25, 0.1 * 10 + 0.02 * 0.0625
     assert float(result.loss) == pytest.approx(0.5 * user + 2 * item)
@@ -296,9 +299,9 @@ def test_l2_by_hand() -> None:
     assert result.item_VD[1].tolist() == [0, 0, 0]
 
 
-def pairs_step(negative_K: Tensor, scale: float = 1.0) -> Step:
+def pairs_step(negative_K: Tensor, scale: float = 1.0) -> LossInput:
     """A center (3, 4) with context 0, (1, 0); context 1 is (0, -.5)."""
-    return Step(
+    return LossInput(
         torch.tensor([[3.0, 4.0]]) * scale, torch.tensor([[1.0, 0.0], [0.0, -0.5]]),
         torch.tensor([0]), torch.tensor([0]), negative_K, torch.zeros(len(negative_K)),
         torch.ones(1), torch.ones(1), 1,
@@ -307,7 +310,7 @@ def pairs_step(negative_K: Tensor, scale: float = 1.0) -> Step:
 
 def test_negative_sampling_by_hand() -> None:
     """Scores 3 and -2; the drawn context is drawn three times of four and weighs as two."""
-    result = LOSSES["item2vec"].loss(
+    result = METHODS["item2vec"].loss(
         pairs_step(torch.tensor([1, 0, 1, 1])), LossSettings(per_pair=2.0)
     )
     right, drawn = 1 / (1 + math.exp(-3)), 1 / (1 + math.exp(2))
@@ -334,11 +337,11 @@ def test_shared_negatives_give_the_gradient_of_as_many_per_pair() -> None:
     other = torch.arange(3) != positive_B[:, None]
     expected = -(right + 5 * (wrong * other).sum()) / 4
     expected.backward()  # type: ignore[no-untyped-call]
-    step = Step(
+    step = LossInput(
         center_BD.detach(), context_VD.detach(), torch.arange(4), positive_B,
         torch.tensor([0, 0, 1, 0, 2, 1]), torch.zeros(6), torch.ones(4), torch.ones(4), 4,
     )  # fmt: skip
-    result = LOSSES["item2vec"].loss(step, LossSettings(per_pair=5.0))
+    result = METHODS["item2vec"].loss(step, LossSettings(per_pair=5.0))
     assert float(result.loss) == pytest.approx(float(expected.detach()))
     torch.testing.assert_close(result.user_UD, center_BD.grad)
     torch.testing.assert_close(result.item_VD, context_VD.grad)
@@ -350,7 +353,7 @@ def test_a_worker_without_pairs_in_a_step() -> None:
         pairs_step(torch.tensor([1, 0])), user_UD=torch.empty(0, 2), user_B=none, positive_B=none,
         weight_B=torch.empty(0), target_B=torch.empty(0),
     )  # fmt: skip
-    result = LOSSES["item2vec"].loss(step, LossSettings(per_pair=5.0))
+    result = METHODS["item2vec"].loss(step, LossSettings(per_pair=5.0))
     assert float(result.loss) == 0
     assert result.user_UD.shape == (0, 2)
     assert not result.item_VD.any()
@@ -360,15 +363,17 @@ def test_negative_sampling_in_several_blocks() -> None:
     """More events than a block holds: the sum of the parts."""
     source = torch.Generator().manual_seed(4)
     size, drawn = 700, torch.randint(900, (3000,), generator=source)
-    step = Step(
+    step = LossInput(
         torch.randn(50, 4, generator=source), torch.randn(900, 4, generator=source),
         torch.randint(50, (size,), generator=source), torch.randint(900, (size,), generator=source),
         drawn, torch.zeros(3000), torch.ones(size), torch.ones(size), size,
     )  # fmt: skip
-    whole = LOSSES["item2vec"].loss(step, LossSettings(per_pair=5.0))
+    whole = METHODS["item2vec"].loss(step, LossSettings(per_pair=5.0))
     user_UD = torch.zeros_like(step.user_UD)
     for at in range(0, size, 64):
         part = slice(at, at + 64)
         cut = {k: getattr(step, k)[part] for k in ("user_B", "positive_B", "weight_B")}
-        user_UD += LOSSES["item2vec"].loss(replace(step, **cut), LossSettings(per_pair=5.0)).user_UD
+        user_UD += (
+            METHODS["item2vec"].loss(replace(step, **cut), LossSettings(per_pair=5.0)).user_UD
+        )
     torch.testing.assert_close(whole.user_UD, user_UD, rtol=1e-4, atol=1e-6)

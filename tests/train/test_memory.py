@@ -16,19 +16,19 @@ from embedmill.pipeline.config import parse
 from embedmill.pipeline.errors import MachineError, TrainingError
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import Run
-from embedmill.pipeline.train.resources.out_of_memory import within_memory
+from embedmill.pipeline.train.resources.out_of_memory import catch_out_of_memory
 from tests.support.ranks import run_ranks
 from tests.support.stored import planted
 from tests.support.worlds import PlantedWorld, config_tree
 
 
-def limited(run: Run, mib: int) -> train.Outcome:
+def limited(run: Run, mib: int) -> train.TrainingResult:
     """Rank 1 may have so many MiB more than it has."""
-    group = train.Group.joined()
+    group = train.Group.current()
     if group.rank == 1:
         now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (now + (mib << 20), resource.RLIM_INFINITY))
-    return train.work(train.Task.of(run, run.writer("train")), group, Quiet())
+    return train.train_worker(train.WorkerTask.of(run, run.writer("train")), group, Quiet())
 
 
 def test_a_worker_without_memory_says_so_and_the_others_do_not_wait(tmp_path: Path) -> None:
@@ -48,12 +48,12 @@ def test_a_worker_without_memory_says_so_and_the_others_do_not_wait(tmp_path: Pa
 def test_only_a_lack_of_memory_is_called_so() -> None:
     with (
         pytest.raises(MachineError, match="out of memory in epoch 2, step 7"),
-        within_memory(lambda: "in epoch 2, step 7"),
+        catch_out_of_memory(lambda: "in epoch 2, step 7"),
     ):
         torch.empty(1 << 60)
-    with pytest.raises(MachineError, match="out of memory"), within_memory(lambda: ""):
+    with pytest.raises(MachineError, match="out of memory"), catch_out_of_memory(lambda: ""):
         bytearray(1 << 60)
-    with pytest.raises(RuntimeError, match="size"), within_memory(lambda: ""):
+    with pytest.raises(RuntimeError, match="size"), catch_out_of_memory(lambda: ""):
         torch.ones(2) @ torch.ones(3)
 
 
@@ -68,7 +68,7 @@ def test_what_rays_memory_monitor_says() -> None:
     config = parse(config_tree("runs", "log.tsv")).train
     failed = WorkerGroupError("a worker died", {1: OutOfMemoryError(said)})
     with pytest.raises(MachineError) as stop:
-        embedmill.jobs.train._explain(failed, config, killed=False)
+        embedmill.jobs.train._raise_failure(failed, config, killed=False)
     assert "ran out of memory on node 10.0.0.7" in str(stop.value)
     assert "when 31.9GB / 32.0GB were in use" in str(stop.value)
 
@@ -78,6 +78,6 @@ def test_what_the_kernel_has_ended() -> None:
     died = RuntimeError("Worker exit type: SYSTEM_ERROR. (1) The process is killed by SIGKILL")
     failed = WorkerGroupError(str(died), {0: died})
     with pytest.raises(MachineError, match="out of memory and the kernel ended it"):
-        embedmill.jobs.train._explain(failed, config, killed=True)
+        embedmill.jobs.train._raise_failure(failed, config, killed=True)
     with pytest.raises(TrainingError, match="the workers failed 4 times"):
-        embedmill.jobs.train._explain(failed, config, killed=False)
+        embedmill.jobs.train._raise_failure(failed, config, killed=False)

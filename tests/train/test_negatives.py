@@ -13,14 +13,14 @@ from torch import Tensor
 
 from embedmill.pipeline.errors import ConfigError
 from embedmill.pipeline.store.run import Run
-from embedmill.pipeline.train import Group, Task
-from embedmill.pipeline.train.data.batches import Epoch
-from embedmill.pipeline.train.data.negatives import NegativeSampler, sampler
-from embedmill.pipeline.train.losses import LOSSES, LossSettings, Step
-from embedmill.pipeline.train.step import Steps
-from embedmill.pipeline.train.step import _candidates as candidates
-from embedmill.pipeline.train.tables.checkpoint import Cursor
-from embedmill.pipeline.train.trainer import Trainer, prepared
+from embedmill.pipeline.train import Group, WorkerTask
+from embedmill.pipeline.train.assembly import load_trainer
+from embedmill.pipeline.train.checkpoints.checkpoint import Cursor
+from embedmill.pipeline.train.data.epoch_order import EpochOrder
+from embedmill.pipeline.train.data.negatives import NegativeSampler, negative_sampler
+from embedmill.pipeline.train.losses import LossInput, LossSettings, sampled_softmax
+from embedmill.pipeline.train.step import EpochSteps, GradientStepper
+from embedmill.pipeline.train.trainer import Trainer
 from tests.support.ranks import run_ranks
 from tests.support.stored import arrays_of, planted, store
 from tests.support.worlds import config
@@ -41,7 +41,7 @@ sources = pytest.mark.parametrize("source", SOURCES)
 def drawer(source: str, number: int) -> NegativeSampler:
     power, share = SOURCES[source]
     taken = int(number * share)
-    return sampler(COUNTS, number=number - taken, power=power, from_batch=taken, seed=5)
+    return negative_sampler(COUNTS, number=number - taken, power=power, from_batch=taken, seed=5)
 
 
 def compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:
@@ -82,11 +82,11 @@ def gradient(negative_K: Tensor, log_expected_K: Tensor) -> Tensor:
     """Of one event, by its user and by all items."""
     user_UD = torch.tensor([[0.3, -0.2]], dtype=torch.float64)
     item_VD = torch.tensor([[0.5, 0.4], [-0.6, 0.3], [0.8, 0.9]], dtype=torch.float64)
-    step = Step(
+    step = LossInput(
         user_UD, item_VD, torch.tensor([0]), torch.tensor([0]), negative_K,
         log_expected_K.double(), torch.ones(1).double(), torch.ones(1), 1,
     )  # fmt: skip
-    result = LOSSES["softmax"].loss(step, LossSettings(temperature=0.5))  # type: ignore[misc]
+    result = sampled_softmax(step, LossSettings(temperature=0.5))
     return torch.cat([result.user_UD, result.item_VD])
 
 
@@ -136,7 +136,7 @@ def test_the_corrected_sum_is_that_of_the_catalogue(source: str) -> None:
 
 @pytest.mark.parametrize("power", [0.0, 0.75, 1.0])
 def test_draws_follow_the_counts(power: float) -> None:
-    asked, steps = sampler(COUNTS, number=500, power=power, from_batch=0, seed=3), 40
+    asked, steps = negative_sampler(COUNTS, number=500, power=power, from_batch=0, seed=3), 40
     drawn_K = torch.cat([asked.draw(step) for step in range(steps)])
     chance_I = COUNTS**power / (COUNTS**power).sum()
     seen_I = torch.bincount(drawn_K, minlength=3) / len(drawn_K)
@@ -145,12 +145,12 @@ def test_draws_follow_the_counts(power: float) -> None:
 
 
 def test_places_are_drawn_evenly_and_once() -> None:
-    asked = sampler(COUNTS, number=0, power=0.0, from_batch=3, seed=3)
-    drawn = [asked.places(step, 10) for step in range(2000)]
+    asked = negative_sampler(COUNTS, number=0, power=0.0, from_batch=3, seed=3)
+    drawn = [asked.batch_positions(step, 10) for step in range(2000)]
     assert all(len(place_K.unique()) == 3 for place_K in drawn)
     seen = torch.bincount(torch.cat(drawn), minlength=10) / 2000
     assert seen == pytest.approx(0.3, abs=4 * math.sqrt(0.3 * 0.7 / 2000))
-    assert asked.places(0, 2).tolist() == [0, 1]
+    assert asked.batch_positions(0, 2).tolist() == [0, 1]
 
 
 def in_batch(folder: Path, **changes: Any) -> Run:
@@ -159,20 +159,24 @@ def in_batch(folder: Path, **changes: Any) -> Run:
 
 
 def trainer_of(run: Run) -> Trainer:
-    return prepared(Task.of(run, run.writer("train")), Group.joined(), Cursor())
+    return load_trainer(WorkerTask.of(run, run.writer("train")), Group.current(), Cursor())
 
 
-def epoch_of(trainer: Trainer) -> Epoch:
-    return Epoch.drawn(trainer.events, trainer.plan, trainer.layout, trainer.seed, 0)
+def epoch_of(trainer: Trainer) -> EpochOrder:
+    runtime = trainer.runtime
+    return EpochOrder.shuffled(
+        trainer.data.events, trainer.plan, runtime.layout, seed=runtime.seed, epoch=0
+    )
 
 
 def all_candidates(run: Run) -> list[list[int]]:
     trainer = trainer_of(run)
     epoch, found = epoch_of(trainer), []
+    assert isinstance(trainer.stepper, GradientStepper)
+    steps = EpochSteps(trainer.stepper, epoch, 0, trainer.learning_rate)
     for step in range(trainer.plan.steps):
-        item_B = trainer.events.item_E[epoch.batch(step)].long()
-        sizes = trainer.plan.batch_sizes(step)
-        found.append(candidates(trainer, step, item_B, sizes).tolist())
+        item_B = trainer.data.events.item_E[epoch.batch(step)].long()
+        found.append(steps.candidates(step, item_B).tolist())
     return found
 
 
@@ -187,13 +191,12 @@ def test_every_worker_has_the_same_negatives(tmp_path: Path) -> None:
     assert {len(step) for step in seven} == {3 + 7}
     # Over an epoch an item comes as often as it has events: as often as is expected of it.
     shown = torch.cat([torch.tensor(step[3:]) for step in whole])
-    count_I = trainer_of(runs[0]).sampler.count_I.long()
+    count_I = trainer_of(runs[0]).data.negatives.count_I.long()
     assert torch.equal(torch.bincount(shown, minlength=len(count_I)), count_I)
 
 
 def one_step(run: Run) -> float:
-    trainer = trainer_of(run)
-    return Steps(trainer, epoch_of(trainer)).take(0)
+    return trainer_of(run).start_epoch()(0)
 
 
 def test_hits_of_another_workers_batch_are_left_out(tmp_path: Path) -> None:
@@ -204,8 +207,10 @@ def test_hits_of_another_workers_batch_are_left_out(tmp_path: Path) -> None:
     store(run, 4, 2, {"train": arrays_of(events), "valid": arrays_of([]), "test": arrays_of([])})
     trainer = trainer_of(run)
     users, items = (
-        torch.nn.functional.normalize(t.weight[t.rows.local(torch.arange(t.rows.rows))])
-        for t in (trainer.users, trainer.items)
+        torch.nn.functional.normalize(
+            t.weight[t.embedding.local_index(torch.arange(t.embedding.rows))]
+        )
+        for t in (trainer.model.users, trainer.model.items)
     )
     score = (users @ items.T / 0.5).tolist()
     # Item 0 is thrice in the batch, item 1 once: what is not the positive counts, the rest not.
@@ -231,15 +236,19 @@ def test_settings_that_do_not_go_together(changes: dict[str, Any], said: str) ->
 @pytest.mark.parametrize("source", ["uniform", "uniform and in batch, 1:1"])
 def test_rows_out_of_the_catalogue_are_never_drawn(source: str) -> None:
     power, share = SOURCES[source]
-    counts, barred = torch.tensor([3, 0, 2, 0, 4]), torch.tensor([1, 4])
+    counts, inactive = torch.tensor([3, 0, 2, 0, 4]), torch.tensor([1, 4])
     taken = int(64 * share)
-    one = sampler(counts, number=64, power=power, from_batch=taken, seed=5, barred=barred)
+    one = negative_sampler(
+        counts, number=64, power=power, from_batch=taken, seed=5, inactive=inactive
+    )
     rows_K = one.draw(0)
     assert set(rows_K.tolist()) == {0, 2, 3}
     # As if the catalogue were the three others; row 4, shared by many ids, may be in the batch.
-    three = sampler(counts[[0, 2, 3]], number=64, power=power, from_batch=0, seed=5)
+    three = negative_sampler(counts[[0, 2, 3]], number=64, power=power, from_batch=0, seed=5)
     place = torch.tensor([0, 0, 1, 2, 0])
-    alone = sampler(counts, number=64, power=power, from_batch=0, seed=5, barred=barred)
+    alone = negative_sampler(
+        counts, number=64, power=power, from_batch=0, seed=5, inactive=inactive
+    )
     expected = three.log_expected(place[rows_K], 64)
     assert torch.equal(alone.log_expected(rows_K, 64), expected)
     if taken:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from embedmill.pipeline.train.assembly import WorkerTask, load_trainer
+from embedmill.pipeline.train.checkpoints.checkpoint import Cursor, Identity
 from embedmill.pipeline.train.collectives import Group
-from embedmill.pipeline.train.tables.checkpoint import Cursor, Identity
 from embedmill.pipeline.train.tables.optimizers import OPTIMIZERS, Update
-from embedmill.pipeline.train.trainer import Task, prepared
 from tests.support.stored import planted
 
 ROWS, WIDTH = 6, 3
@@ -73,11 +73,11 @@ def test_the_rate_warms_up_and_falls(schedule: str, end: float, tmp_path: Path) 
     run = planted(tmp_path, train=train | {"batch_size": 1})
     events = run.artifact("shards").counters["train"]
     run = planted(tmp_path / "fits", train=train | {"batch_size": -(-events // 11)})
-    task = Task(run, Identity("", {}, {}))
+    task = WorkerTask(run, Identity("", {}, {}))
     rates = []
     for epoch in range(2):
-        trainer = prepared(task, Group(), Cursor(epoch=epoch))
-        rates += [trainer.rate(step) / 0.5 for step in range(trainer.plan.steps)]
+        trainer = load_trainer(task, Group(), Cursor(epoch=epoch))
+        rates += [trainer.learning_rate(step) / 0.5 for step in range(trainer.plan.steps)]
     assert len(rates) == 22
     assert rates[:5] == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
     assert rates[-1] == pytest.approx(end, abs=1e-4)

@@ -15,10 +15,14 @@ from embedmill.pipeline import train
 from embedmill.pipeline.errors import ConfigError, MachineError
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import Run
-from embedmill.pipeline.train.resources.budget import shared
-from embedmill.pipeline.train.tables.checkpoint import Cursor
-from embedmill.pipeline.train.tables.placement import hold, in_files, in_memory
-from embedmill.pipeline.train.trainer import prepared
+from embedmill.pipeline.train.assembly import load_trainer
+from embedmill.pipeline.train.checkpoints.checkpoint import Cursor
+from embedmill.pipeline.train.resources.budget import split_memory
+from embedmill.pipeline.train.tables.placement import (
+    keep_in_memory,
+    zeros_in_files,
+    zeros_in_memory,
+)
 from tests.support.ranks import run_ranks
 from tests.support.stored import planted
 
@@ -45,12 +49,14 @@ def test_mapped_tables_train_the_same_bytes(objective: str, tmp_path: Path) -> N
 
 def mapped_bytes(run: Run) -> tuple[int, int]:
     """Bytes of mapped files without a name, and of the tables of one rank."""
-    trainer = prepared(train.Task.of(run, run.writer("train")), train.Group.joined(), Cursor())
+    trainer = load_trainer(
+        train.WorkerTask.of(run, run.writer("train")), train.Group.current(), Cursor()
+    )
     lines = Path("/proc/self/maps").read_text().splitlines()
     spans = [line.split()[0].split("-") for line in lines if "(deleted)" in line and "rw-s" in line]
-    held = [trainer.users.weight, trainer.items.weight, *trainer.users.state.values(),
-            *trainer.items.state.values()]  # fmt: skip
-    rows = sum(4096 * -(-t.numel() * 4 // 4096) for t in held)
+    tables = trainer.model.users, trainer.model.items
+    tensors = [t for table in tables for t in (table.weight, *table.state.values())]
+    rows = sum(4096 * -(-t.numel() * 4 // 4096) for t in tensors)
     return sum(int(end, 16) - int(start, 16) for start, end in spans), rows
 
 
@@ -64,13 +70,15 @@ def test_weights_and_state_of_two_ranks_are_mapped(tmp_path: Path) -> None:
 def test_auto_maps_what_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: list[str] = []
     for free, expected in ((1 << 50, "memory"), (1 << 20, "mapped")):
-        monkeypatch.setattr("embedmill.pipeline.train.trainer.free_memory", lambda free=free: free)
-        monkeypatch.setattr("embedmill.pipeline.train.trainer.in_memory", _noting(chosen, "memory"))
+        monkeypatch.setattr("embedmill.pipeline.train.assembly.free_memory", lambda free=free: free)
         monkeypatch.setattr(
-            "embedmill.pipeline.train.trainer.in_files", lambda _: _noting(chosen, "mapped")
+            "embedmill.pipeline.train.assembly.zeros_in_memory", _noting(chosen, "memory")
+        )
+        monkeypatch.setattr(
+            "embedmill.pipeline.train.assembly.zeros_in_files", lambda _: _noting(chosen, "mapped")
         )
         run = planted(tmp_path / expected)
-        prepared(train.Task.of(run, run.writer("train")), train.Group(), Cursor())
+        load_trainer(train.WorkerTask.of(run, run.writer("train")), train.Group(), Cursor())
         assert set(chosen) == {expected}
         chosen.clear()
 
@@ -78,7 +86,7 @@ def test_auto_maps_what_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def _noting(chosen: list[str], name: str) -> Any:
     def place(rows: int, width: int) -> torch.Tensor:
         chosen.append(name)
-        return in_memory(rows, width)
+        return zeros_in_memory(rows, width)
 
     return place
 
@@ -94,9 +102,9 @@ def small_files() -> Iterator[None]:
 
 @pytest.mark.usefixtures("small_files")
 def test_a_full_disk_is_said_before_training(tmp_path: Path) -> None:
-    assert in_files(tmp_path)(1 << 10, 64).shape == (1 << 10, 64)
+    assert zeros_in_files(tmp_path)(1 << 10, 64).shape == (1 << 10, 64)
     with pytest.raises(MachineError, match=r"no room for a table of 2\.6 GB\. .*train\.scratch"):
-        in_files(tmp_path)(10_000_000, 64)
+        zeros_in_files(tmp_path)(10_000_000, 64)
     assert os.listdir(tmp_path) == []
 
 
@@ -122,8 +130,10 @@ def test_keys_that_do_not_go_together(changes: dict[str, Any], said: str, tmp_pa
 
 
 def test_heads_are_held_in_memory_and_stay_one_tensor(tmp_path: Path) -> None:
-    table = in_files(tmp_path)(1 << 10, 64)
-    assert hold(table, [slice(0, 100), slice(500, 510), slice(1000, 1024)]) == (6 + 1) * 4096
+    table = zeros_in_files(tmp_path)(1 << 10, 64)
+    assert (
+        keep_in_memory(table, [slice(0, 100), slice(500, 510), slice(1000, 1024)]) == (6 + 1) * 4096
+    )
     names = _names_of(table)
     assert [bool(name) for name in names[:: 4096 // 256]][:8] == [False] * 6 + [True] * 2
     table.copy_(torch.arange(1 << 16).view(1 << 10, 64))
@@ -145,7 +155,7 @@ def test_rows_held_in_memory_do_not_change_the_tables(
     share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "embedmill.pipeline.train.resources.budget.Demand.holdable", lambda *_: share
+        "embedmill.pipeline.train.resources.budget.Budget.memory_share", lambda *_: share
     )
     settings = {**SETTINGS["softmax"], "dim": 64}
     assert built(tmp_path / "a", "mapped", **settings) == built(
@@ -155,7 +165,7 @@ def test_rows_held_in_memory_do_not_change_the_tables(
 
 def test_the_smaller_table_is_held_first() -> None:
     # 200 of 2,000 rows: 100 of the 500 items, 100 of the 1,500 users; or all of 50 items.
-    assert shared(0.1, 1500, 500) == pytest.approx((100 / 1500, 100 / 500))
-    assert shared(0.1, 50, 1950) == pytest.approx((1.0, 150 / 1950))
-    assert shared(1.0, 1500, 500) == (1.0, 1.0)
-    assert shared(0.0, 1500, 500) == (0.0, 0.0)
+    assert split_memory(0.1, 1500, 500) == pytest.approx((100 / 1500, 100 / 500))
+    assert split_memory(0.1, 50, 1950) == pytest.approx((1.0, 150 / 1950))
+    assert split_memory(1.0, 1500, 500) == (1.0, 1.0)
+    assert split_memory(0.0, 1500, 500) == (0.0, 0.0)

@@ -78,7 +78,9 @@ def below(pid: int) -> dict[int, str]:
 
 def reference(run: Run) -> dict[str, str]:
     """Hashes of an undisturbed training by two ranks without Ray."""
-    outcome = train.work(train.Task.of(run, run.writer("train")), train.Group.joined(), Quiet())
+    outcome = train.train_worker(
+        train.WorkerTask.of(run, run.writer("train")), train.Group.current(), Quiet()
+    )
     return {f.path: f.sha256 for f in outcome.files}
 
 

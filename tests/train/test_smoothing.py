@@ -10,13 +10,14 @@ import torch
 from torch.nn import functional
 
 from embedmill.pipeline.train.collectives import Group
-from embedmill.pipeline.train.data import graph
-from embedmill.pipeline.train.data.batches import Events, Votes
-from embedmill.pipeline.train.data.graph import Graph
-from embedmill.pipeline.train.objectives.smoothing import Smoothing
+from embedmill.pipeline.train.data.sample_weights import SampleWeights
+from embedmill.pipeline.train.data.train_events import Events
+from embedmill.pipeline.train.graph import event_graph
+from embedmill.pipeline.train.graph.event_graph import EventGraph
+from embedmill.pipeline.train.graph.smoothing import Smoothing
+from embedmill.pipeline.train.graph.spectral import set_spectral
 from embedmill.pipeline.train.plan import Layout
 from embedmill.pipeline.train.tables.embedding import ShardedEmbedding, set_initial
-from embedmill.pipeline.train.tables.spectral import set_spectral
 from tests.support.ranks import run_ranks
 
 PARTITIONS = 4
@@ -32,7 +33,7 @@ def events_of(pairs: list[tuple[int, int, float]], layout: Layout) -> Events:
 
 def graph_of(
     pairs: list[tuple[int, int, float]], user_UD: torch.Tensor, item_ID: torch.Tensor, group: Group
-) -> Graph:
+) -> EventGraph:
     """The graph of one of the workers, whose tables are its rows of the given ones."""
     layout = Layout(PARTITIONS, group.world, group.rank)
     tables = []
@@ -40,7 +41,7 @@ def graph_of(
         own = [rows_ND[p::PARTITIONS] for p in layout.owned]
         tables.append(ShardedEmbedding(torch.cat(own).clone(), len(rows_ND), layout, group))
     events = events_of(pairs, layout)
-    return Graph.of(events, Votes(1.0), *tables, user_UD.shape[1])
+    return EventGraph.of(events, SampleWeights(1.0), *tables, user_UD.shape[1])
 
 
 def whole(table: ShardedEmbedding) -> torch.Tensor:
@@ -77,7 +78,7 @@ def drawn(users: int, items: int, events: int, seed: int = 0) -> list[tuple[int,
     return [(int(u), int(i), 1.0) for u, i in zip(user, item, strict=True)]
 
 
-def begun(pairs: list[tuple[int, int, float]], users: int, items: int, dim: int) -> Graph:
+def begun(pairs: list[tuple[int, int, float]], users: int, items: int, dim: int) -> EventGraph:
     group = Group(*_rank())
     layout = Layout(PARTITIONS, group.world, group.rank)
     tables = []
@@ -85,7 +86,7 @@ def begun(pairs: list[tuple[int, int, float]], users: int, items: int, dim: int)
         weight_LD = torch.empty(layout.local_rows(rows), dim)
         set_initial(weight_LD, name, rows, layout, seed=3, scale=dim**-0.5)
         tables.append(ShardedEmbedding(weight_LD, rows, layout, group))
-    made = Graph.of(events_of(pairs, layout), Votes(), *tables, dim)
+    made = EventGraph.of(events_of(pairs, layout), SampleWeights(), *tables, dim)
     set_spectral(made.scaled(0.5, 0.5), seed=3, scale=dim**-0.5)
     return made
 
@@ -126,7 +127,7 @@ def test_rows_without_events_keep_their_normal_values() -> None:
     layout = Layout(PARTITIONS)
     normal_ND = torch.empty(31, 3)
     set_initial(normal_ND, "items", 31, layout, seed=3, scale=3**-0.5)
-    place = int(made.items.local(torch.tensor(30)))
+    place = int(made.items.local_index(torch.tensor(30)))
     assert made.items.weight[place].tolist() == normal_ND[place].tolist()
 
 
@@ -144,8 +145,8 @@ def test_any_number_of_workers_begins_and_smooths_alike(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pairs = drawn(60, 30, 2000)
-    monkeypatch.setattr(graph, "_ROWS", 7)  # several blocks of items, here only
-    monkeypatch.setattr(graph, "_EDGES", 100)
+    monkeypatch.setattr(event_graph, "_ROWS", 7)  # several blocks of items, here only
+    monkeypatch.setattr(event_graph, "_EDGES", 100)
     alone = ranked(pairs)
     for answer in run_ranks(ranked, 3, tmp_path, pairs):
         for ours, theirs in zip(alone, answer, strict=True):

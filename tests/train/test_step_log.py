@@ -12,7 +12,7 @@ import pytest
 from embedmill.pipeline import train
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import Run
-from embedmill.pipeline.train.logs.phase_timer import PHASES, Clock
+from embedmill.pipeline.train.logs.phase_timer import PHASES, PhaseTimer
 from tests.support.ranks import run_ranks
 from tests.support.stored import arrays_of, planted, store
 from tests.support.worlds import config
@@ -23,15 +23,15 @@ SETTINGS = {"epochs": 3, "batch_size": 40, "log_steps": 4, "patience": 0}
 
 def test_a_phase_inside_another_is_taken_out_of_it() -> None:
     time = iter([0.0, 1.0, 3.0, 7.0, 15.0, 31.0, 40.0])
-    clock = Clock(lambda: next(time))
-    with clock("lookup"), clock("exchange"):  # from 1 and 3 to 7 and 15
+    timer = PhaseTimer(lambda: next(time))
+    with timer("lookup"), timer("exchange"):  # from 1 and 3 to 7 and 15
         pass
-    whole, parts = clock.lap()
+    whole, parts = timer.lap()
     assert whole == 31.0
     assert parts == {**dict.fromkeys(PHASES, 0.0), "lookup": 2.0 + 8.0, "exchange": 4.0}
-    assert clock.lap() == (9.0, dict.fromkeys(PHASES, 0.0))
+    assert timer.lap() == (9.0, dict.fromkeys(PHASES, 0.0))
     with pytest.raises(KeyError):
-        clock("sleep")
+        timer("sleep")
 
 
 class StopAtError(Exception):
@@ -120,14 +120,16 @@ def test_a_step_without_events_has_its_line(tmp_path: Path) -> None:
     assert [(line["step"], line["pairs"]) for line in steps] == [(1, 0), (2, 1)]
 
 
-def rank(run: Run) -> train.Outcome:
-    return train.work(train.Task.of(run, run.writer("train")), train.Group.joined(), Quiet())
+def rank(run: Run) -> train.TrainingResult:
+    return train.train_worker(
+        train.WorkerTask.of(run, run.writer("train")), train.Group.current(), Quiet()
+    )
 
 
 def test_two_workers_write_one_log_with_the_greatest_of_both(tmp_path: Path) -> None:
     run = planted(tmp_path, train=SETTINGS)
     outcomes = run_ranks(rank, 2, tmp_path, run)
-    assert isinstance(outcomes[0], train.Outcome), outcomes
+    assert isinstance(outcomes[0], train.TrainingResult), outcomes
     text = run.storage.read("train/log.jsonl").decode()
     found = [json.loads(line) for line in text.splitlines()]
     check_steps(found, 3)

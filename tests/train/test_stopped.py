@@ -19,9 +19,9 @@ from embedmill.pipeline.errors import (
 )
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import Run
-from embedmill.pipeline.train.loop import _closed as closed
-from embedmill.pipeline.train.tables.checkpoint import Cursor
-from embedmill.pipeline.train.trainer import prepared
+from embedmill.pipeline.train.assembly import load_trainer
+from embedmill.pipeline.train.checkpoints.checkpoint import Cursor
+from embedmill.pipeline.train.loop import _end_epoch as end_epoch
 from tests.support.ranks import run_ranks
 from tests.support.trained import (
     AT_ONCE,
@@ -86,7 +86,7 @@ def test_killed_in_mid_epoch_and_gone_on_with_other_workers(tmp_path: Path) -> N
             update={"run": run.config.run.model_copy(update={"root": str(root)})}
         ))  # fmt: skip
         answers = run_ranks(train_rank, world, tmp_path, again, 0)
-        assert isinstance(answers[0], train.Outcome), answers[0]
+        assert isinstance(answers[0], train.TrainingResult), answers[0]
         for name, got in tables(again).items():
             torch.testing.assert_close(got, expected[name], rtol=1e-3, atol=1e-4)
 
@@ -150,7 +150,7 @@ def test_a_sweep_killed_between_its_halves_goes_on_with_other_workers(tmp_path: 
     cursor = json.loads(run.storage.read("train/checkpoints/latest.json"))["slot"]
     assert cursor == "epoch-00001-0000001"
     answers = run_ranks(train_rank, 3, tmp_path, run, 0)
-    assert isinstance(answers[0], train.Outcome), answers[0]
+    assert isinstance(answers[0], train.TrainingResult), answers[0]
     expected = tables(calm)
     for name, got in tables(run).items():
         torch.testing.assert_close(got, expected[name], rtol=1e-3, atol=1e-4)
@@ -164,11 +164,11 @@ def test_all_ranks_stop_at_a_loss_that_is_not_finite(tmp_path: Path) -> None:
 
 def overflowed(run: Run) -> None:
     """A row of rank 1 leaves the range of a float in the last update of an epoch."""
-    group = train.Group.joined()
-    trainer = prepared(train.Task.of(run, run.writer("train")), group, Cursor())
+    group = train.Group.current()
+    trainer = load_trainer(train.WorkerTask.of(run, run.writer("train")), group, Cursor())
     if group.rank == 1:
-        trainer.users.weight[0] = torch.inf
-    closed(trainer)
+        trainer.model.users.weight[0] = torch.inf
+    end_epoch(trainer)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -178,9 +178,9 @@ def test_all_ranks_stop_at_a_row_that_is_not_finite(objective: str, tmp_path: Pa
     assert "in epoch 1, after its last step" in str(answers[0])
 
 
-def full_disk(run: Run) -> train.Outcome:
+def full_disk(run: Run) -> train.TrainingResult:
     """Rank 1 cannot write."""
-    group = train.Group.joined()
+    group = train.Group.current()
     if group.rank == 1:
 
         def refuse(*_: Any) -> Any:
@@ -189,7 +189,7 @@ def full_disk(run: Run) -> train.Outcome:
         from embedmill.pipeline.store.storage import Storage
 
         Storage.write = refuse  # type: ignore[method-assign]
-    return train.work(train.Task.of(run, run.writer("train")), group, Quiet())
+    return train.train_worker(train.WorkerTask.of(run, run.writer("train")), group, Quiet())
 
 
 def test_a_disk_that_is_full_at_one_rank_stops_all(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from embedmill.pipeline import train
 from embedmill.pipeline.errors import ConfigError, MachineError
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import Run
-from embedmill.pipeline.train.logs.trackers import TRACKERS, _Kind
+from embedmill.pipeline.train.logs.trackers import TRACKERS, TrackerKind
 from tests.support.stored import planted
 
 SETTINGS = {"epochs": 2, "batch_size": 40, "log_steps": 4, "checkpoint_copy_mib": 0}
@@ -109,7 +109,7 @@ def test_names_are_checked_before_anything_runs(tmp_path: Path) -> None:
 
 
 def test_a_tracker_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    absent = _Kind(TRACKERS["mlflow"].make, ("no_such_module",), "mlflow-skinny", "")
+    absent = TrackerKind(TRACKERS["mlflow"].make, ("no_such_module",), "mlflow-skinny", "")
     monkeypatch.setitem(TRACKERS, "mlflow", absent)
     run = planted(tmp_path, train={"track": "mlflow"})
     with pytest.raises(ConfigError, match=r"train\.track: mlflow is not installed\. pip install"):
@@ -130,7 +130,7 @@ class Breaks:
     def start(self, at: int) -> None:
         pass
 
-    def figures(self, figures: dict[str, float], at: int) -> None:
+    def show(self, metrics: dict[str, float], at: int) -> None:
         self.seen += 1
         if self.seen == 2:
             raise ConnectionError("the server is gone\nand more")
@@ -142,7 +142,7 @@ class Breaks:
 def test_a_tracker_that_fails_half_way_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(TRACKERS, "breaks", _Kind(Breaks, ("json",), "", ""))
+    monkeypatch.setitem(TRACKERS, "breaks", TrackerKind(Breaks, ("json",), "", ""))
     run, progress = planted(tmp_path, train={**SETTINGS, "track": "breaks"}), Stops()
     train.build(run, run.writer("train"), progress)
     said = [note for note in progress.notes if "breaks" in note]

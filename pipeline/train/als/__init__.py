@@ -1,7 +1,7 @@
-"""Implicit alternating least squares (iALS): rows are solved for, one side at a time."""
+"""Implicit alternating least squares (iALS): one side is solved for while the other is fixed."""
 
 from __future__ import annotations
 
-from embedmill.pipeline.train.als.sweep import Sweep, SweepPlan, prepared
+from embedmill.pipeline.train.als.sweep import Sweep, SweepPlan, prepare_sweep
 
-__all__ = ["Sweep", "SweepPlan", "prepared"]
+__all__ = ["Sweep", "SweepPlan", "prepare_sweep"]

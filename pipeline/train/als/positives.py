@@ -1,7 +1,7 @@
-"""Positive pairs of the rows that a worker owns, laid out for solving.
+"""Positive pairs of the rows that a worker owns, grouped by row and cut into slices.
 
-Legend: E events here, M distinct pairs here, L rows held here, R rows of a slice, V distinct
-rows of the other side that a slice needs.
+Legend: E events of this worker, M distinct pairs of its rows, L rows that it owns, R rows of a
+slice, V distinct rows of the other side that a slice needs, N pairs of the row with most.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from embedmill.pipeline.train.collectives import Group
-from embedmill.pipeline.train.data.batches import Events
+from embedmill.pipeline.train.data.train_events import Events
 from embedmill.pipeline.train.plan import Layout
 from embedmill.pipeline.train.tables.embedding import ShardedEmbedding
 
@@ -22,9 +22,10 @@ __all__ = ["Pairs", "Slice", "at_owners_of_items", "pairs_of", "slices"]
 
 @dataclass(frozen=True)
 class Pairs:
-    """Distinct pairs by rising local row: row l has `start_L[l] : start_L[l + 1]`.
+    """Distinct pairs in order of their local row: row l has `start_L[l] : start_L[l + 1]`.
 
-    `other_M` are rows of the other side's table, `weight_M` what the events of a pair come to.
+    `other_M` are rows of the other side's table, `weight_M` sums of the sample weights of a
+    pair's events.
     """
 
     start_L: Tensor
@@ -33,7 +34,7 @@ class Pairs:
 
     @property
     def counts(self) -> Tensor:
-        """Pairs of each row held here, int64 [L]."""
+        """Number of pairs of each row, int64 [L]."""
         return self.start_L.diff()
 
 
@@ -41,7 +42,8 @@ class Pairs:
 class Slice:
     """Rows that are solved for in one step, those with most pairs first.
 
-    Row r has `start_R[r] : start_R[r + 1]` of `index_M`, which points into `other_V`.
+    Row r has the pairs `start_R[r] : start_R[r + 1]`; `index_M` are their positions in
+    `other_V`, the distinct rows of the other side.
     """
 
     local_R: Tensor
@@ -51,23 +53,24 @@ class Slice:
     weight_M: Tensor
 
     def padded(self, first: int, end: int, longest: int) -> tuple[Tensor, Tensor]:
-        """The pairs of rows first .. end - 1, each row's padded to the longest.
+        """The pairs of the rows from `first` to `end` - 1, padded to `longest` for each row.
 
         Returns:
-            where they stand in `other_V`, int32 [R, N], and their weights [R, N], 0 for padding.
+            positions in `other_V`, int32 [R, N], and weights [R, N], 0 for padding.
         """
         start_R1, end_R1 = self.start_R[first:end, None], self.start_R[first + 1 : end + 1, None]
         at_RN = start_R1 + torch.arange(longest, device=start_R1.device)
         weight_RN = self.weight_M[at_RN.clamp_(max=len(self.weight_M) - 1)]
-        # A place beyond the row's last is another row's, or the last of all.
+        # Beyond a row's last pair are those of another row, or the last pair of all.
         ranks_N = torch.arange(longest, device=start_R1.device)
         weight_RN.masked_fill_(ranks_N >= end_R1 - start_R1, 0.0)
         return self.index_M[at_RN], weight_RN
 
     def batches(self, floats: int, width: int) -> Iterator[tuple[int, int, int]]:
-        """Runs of rows with pairs, padded to the longest: (first row, end, pairs of the longest).
+        """Ranges of rows with pairs: (first row, one past the last, pairs of the longest row).
 
-        A run takes at most `floats` numbers of `width` a pair, or is a single row.
+        Padded to its longest row, a range has at most `floats` numbers, `width` for a pair; a
+        single row may have more.
         """
         count_R, first = self.start_R.diff().tolist(), 0
         while first < len(count_R) and count_R[first]:
@@ -80,49 +83,51 @@ class Slice:
 
 
 def at_owners_of_items(events: Events, weight_E: Tensor, layout: Layout, group: Group) -> Events:
-    """Each event at the worker that owns its item: one all-to-all."""
+    """Send each event to the worker that owns its item, in one all-to-all."""
     owner_E = layout.owner(events.item_E)
     order_E = torch.argsort(owner_E, stable=True)
-    give = torch.bincount(owner_E, minlength=group.world).tolist()
-    take = group.swap_counts(give)
+    send = torch.bincount(owner_E, minlength=group.world).tolist()
+    receive = group.exchange_counts(send)
     rows_E2 = torch.stack((events.user_E, events.item_E), 1)[order_E].to(group.device)
-    rows_E2 = group.swap(rows_E2, give, take).cpu()
-    weight_E = group.swap(weight_E[order_E].to(group.device), give, take).cpu()
+    rows_E2 = group.all_to_all(rows_E2, send, receive).cpu()
+    weight_E = group.all_to_all(weight_E[order_E].to(group.device), send, receive).cpu()
     return Events(rows_E2[:, 0], rows_E2[:, 1], weight_E, ())
 
 
 def pairs_of(table: ShardedEmbedding, own_E: Tensor, other_E: Tensor, weight_E: Tensor) -> Pairs:
-    """Pairs of the rows of `table` that are held here; events of no weight are none.
+    """Pairs of this worker's rows of `table`; events of weight 0 or less make none.
 
     Args:
         table: the side that is solved for.
-        own_E: its row in each event, held here.
-        other_E: the other side's row.
-        weight_E: how much each event counts.
+        own_E: the event's row of that side, owned by this worker.
+        other_E: the event's row of the other side.
+        weight_E: sample weights of the events.
     """
-    counts_E = weight_E > 0
-    local_E = table.local(own_E[counts_E].to(table.group.device)).cpu()
-    # Both fit into one number, and the order by it is that by row.
-    key_M, pair_E = torch.unique((local_E << 32) + other_E[counts_E], return_inverse=True)
+    positive_E = weight_E > 0
+    local_E = table.local_index(own_E[positive_E].to(table.group.device)).cpu()
+    # Both rows fit into one number, whose order is that of the local rows.
+    key_M, pair_E = torch.unique((local_E << 32) + other_E[positive_E], return_inverse=True)
     weight_M = torch.zeros(len(key_M), dtype=torch.float64)
-    weight_M.index_add_(0, pair_E, weight_E[counts_E].double())
+    weight_M.index_add_(0, pair_E, weight_E[positive_E].double())
     start_L = torch.zeros(len(table.weight) + 1, dtype=torch.int64)
     torch.cumsum(torch.bincount(key_M >> 32, minlength=len(table.weight)), 0, out=start_L[1:])
     return Pairs(start_L, key_M & 0xFFFFFFFF, weight_M.float())
 
 
 def slices(pairs: Pairs, table: ShardedEmbedding, number: int) -> list[Slice]:
-    """The held rows in `number` slices, which are the same rows for any number of workers.
+    """Cut the owned rows into `number` slices, the same rows for any number of workers.
 
-    Slice s has the rows whose place in their partition is s modulo `number`: rows are ordered
-    by count, so the slices weigh alike.
+    Slice s has the rows whose position in their partition is s modulo `number`. Rows are
+    ordered by count, so the slices have about equally many pairs.
     """
-    spans = [table.span(p) for p in table.layout.owned]
-    place_L = torch.cat(
+    spans = [table.partition_slice(p) for p in table.layout.owned]
+    position_L = torch.cat(
         [torch.empty(0, dtype=torch.int64), *(torch.arange(s.stop - s.start) for s in spans)]
     )
     device = table.group.device
-    return [_slice(pairs, (place_L % number == s).nonzero()[:, 0], device) for s in range(number)]
+    return [
+        _slice(pairs, (position_L % number == s).nonzero()[:, 0], device) for s in range(number)
+    ]
 
 
 def _slice(pairs: Pairs, local_R: Tensor, device: torch.device) -> Slice:

@@ -1,1 +1,1 @@
-"""What a step reads: batches, negatives, histories, the graph of users and items."""
+"""What steps and validation read: events, sample weights, negatives, L2 factors, histories."""

@@ -1,1 +1,1 @@
-"""The training log: step records, phase times, trackers."""
+"""What is written down while training goes on: the step log, phase times, experiment trackers."""

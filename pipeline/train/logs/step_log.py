@@ -1,16 +1,16 @@
-"""The log of a training: a line of JSON for every so many steps, and one for every epoch.
+"""The log of a training: a line of JSON for a number of steps, and one for every epoch.
 
-    {"kind": "start", "workers": 2, ...}              training begins, or goes on
+    {"kind": "start", "workers": 2, ...}              training starts or resumes
     {"kind": "steps", "epoch": 1, "step": 40, ...}    steps up to the 40th of epoch 1
     {"kind": "epoch", "epoch": 1, "train_loss": ...}  an epoch has ended: its metrics
     {"kind": "end", ...}                              the tables are written
 
-All but the first carry the "seconds" since the line before them, and how they were spent:
-"seconds.wait" (for data), ".lookup", ".exchange" (with other workers, slower ones waited for),
-".loss", ".update", ".checkpoint", ".validate" and ".other"; means over the workers, of which
-"max.wait", ... are the greatest. Every step is in one line: what was done again after a kill
-replaces what was lost. "at" counts steps since the training began, epochs of a refit after
-those that sought the best one.
+All but the first have the "seconds" since the previous line, and the phases in which they
+were spent: "seconds.wait" (for data), ".lookup", ".exchange" (with other workers, waiting for
+slower ones included), ".loss", ".update", ".checkpoint", ".validate" and ".other"; means over
+the workers, of which "max.wait" and so on are the maxima. Every step is in one line: steps that
+are repeated after a kill replace those that were lost. "at" counts steps since the training
+started; those of a refit follow those that sought the best epoch.
 """
 
 from __future__ import annotations
@@ -25,98 +25,81 @@ import torch
 
 from embedmill.pipeline.log import Progress
 from embedmill.pipeline.store.storage import Storage
+from embedmill.pipeline.train.checkpoints.checkpoint import Cursor
 from embedmill.pipeline.train.collectives import Group
 from embedmill.pipeline.train.logs.phase_timer import PHASES
-from embedmill.pipeline.train.tables.checkpoint import Cursor
 from embedmill.pipeline.train.trainer import Trainer
 
 __all__ = ["FILE", "StepLog"]
 
 FILE = "log.jsonl"
-_SPENT = (*PHASES, "other")
-_LINES = 1000  # of steps, about, where the config leaves it open
-_LEAST = 10  # steps in a line
-_SAVE_EVERY = 10.0  # seconds
+_SPENT_IN = (*PHASES, "other")
+_SAVE_INTERVAL = 10.0  # seconds
 
 
 @dataclass
 class StepLog:
-    """The log seen from one worker. Every worker calls it alike; rank 0 has the lines."""
+    """The log, seen from one worker. Every worker makes the same calls; rank 0 has the lines."""
 
     storage: Storage
     group: Group
     progress: Progress
     lines: list[dict[str, Any]] = field(default_factory=list)
     _at: int = 0
-    _loss: float = 0.0
+    _loss: float = 0.0  # of the steps that no line has yet, times their sizes
     _pairs: int = 0
     _steps: int = 0
     _saved: float = field(default_factory=time.monotonic)
 
-    def start(self, found: Cursor | None) -> None:
-        """Begin, or go on after `found`: lines of steps that came after it are dropped."""
+    def start(self, resumed: Cursor | None) -> None:
+        """Start the log; or resume it at a cursor, dropping the lines of later steps."""
         if self.group.rank != 0:
             return
-        if found is not None:
-            self.lines = [line for line in _read(self.storage) if _place(line) <= _done(found)]
+        if resumed is not None:
+            end = _cursor_position(resumed)
+            self.lines = [line for line in _read(self.storage) if _position(line) <= end]
             self._at = self.lines[-1]["at"] if self.lines else 0
-        self._append("start", found or Cursor(), {"workers": self.group.world})
+        self._append("start", resumed or Cursor(), {"workers": self.group.world})
 
-    def step(self, trainer: Trainer, loss: float, pairs: int) -> bool:
-        """Take in the step before the cursor, and write a line where one is due.
+    def add_step(self, loss: float, pairs: int) -> None:
+        """Add a step to the next line.
 
         Args:
-            trainer: the training; its cursor is behind the step.
             loss: mean over the global batch.
-            pairs: events of the global batch.
-
-        Returns:
-            whether a line was due, the same at all workers.
+            pairs: examples of the global batch.
         """
         self._loss += loss * pairs
         self._pairs += pairs
         self._steps += 1
-        done = trainer.cursor.step
-        due = done % self.every(trainer) == 0 or done == trainer.plan.steps
-        if due:
-            self.close(trainer)
-        return due
 
-    def every(self, trainer: Trainer) -> int:
-        """Steps in a line; those of a sweep are long."""
-        if trainer.sweep is not None:
-            return trainer.config.log_steps or 1
-        steps = trainer.config.epochs * trainer.plan.steps
-        return trainer.config.log_steps or max(_LEAST, -(-steps // _LINES))
-
-    def close(self, trainer: Trainer) -> None:
-        """End the line of steps that is open, if one is; a collective."""
+    def write_steps(self, trainer: Trainer) -> None:
+        """Write a line for the steps that no line has yet, if any; a collective."""
         if not self._steps:
             return
         figures = {
             "steps": self._steps,
             "pairs": self._pairs,
-            "train_loss": self._loss / max(1, self._pairs),  # a step may have none
-            "learning_rate": trainer.rate(trainer.cursor.step - 1),
+            "train_loss": self._loss / max(1, self._pairs),  # a step may have no examples
+            "learning_rate": trainer.learning_rate(trainer.cursor.step - 1),
         }
         self._loss, self._pairs, self._steps = 0.0, 0, 0
-        spent = self._spent()
+        spent = self._spent_seconds()
         spent["pairs_per_second"] = round(figures["pairs"] / max(spent["seconds"], 1e-9), 1)
         self._append("steps", trainer.cursor, {**figures, **spent})
 
     def epoch(self, cursor: Cursor) -> None:
-        """A line for the epoch that ended before the cursor; a collective."""
+        """Write a line for the epoch that has ended; a collective."""
         entry = {"train_loss": cursor.refit[-1]} if cursor.refit else cursor.history[-1]
-        self._append("epoch", cursor, {**entry, **self._spent()})
+        self._append("epoch", cursor, {**entry, **self._spent_seconds()})
 
     def end(self, cursor: Cursor) -> None:
-        """The last line, and the file as it stays; a collective."""
-        self._append("end", cursor, self._spent())
-        with self.group.agreed():
+        """Write the last line, and the file; a collective."""
+        self._append("end", cursor, self._spent_seconds())
+        with self.group.fail_together():
             self.save()
 
     def save(self) -> None:
-        """Write the file anew, whole."""
+        """Replace the file by all lines so far."""
         if self.group.rank == 0:
             text = "".join(json.dumps(line) + "\n" for line in self.lines)
             self.storage.write(FILE, text.encode())
@@ -125,46 +108,46 @@ class StepLog:
     def _append(self, kind: str, cursor: Cursor, figures: dict[str, Any]) -> None:
         if self.group.rank != 0:
             return
-        place = {"epoch": cursor.epoch + (kind == "steps"), "step": cursor.step}
+        position = {"epoch": cursor.epoch + (kind == "steps"), "step": cursor.step}
         if cursor.refit is not None:
-            place["refit"] = 1
+            position["refit"] = 1
         now = datetime.now(UTC).isoformat(timespec="seconds")
         at = self._at + figures.get("steps", 0)
-        self.lines.append({"kind": kind, "time": now, **place, "at": at, **figures})
+        self.lines.append({"kind": kind, "time": now, **position, "at": at, **figures})
         self._at = at
         self.progress.record(self.lines[-1])
-        if time.monotonic() - self._saved > _SAVE_EVERY:
+        if time.monotonic() - self._saved > _SAVE_INTERVAL:
             self.save()
 
-    def _spent(self) -> dict[str, float]:
-        """Seconds since the last line and by phase, means and maxima over the workers."""
-        whole, parts = self.group.clock.lap()
-        own = [whole, *(parts[name] for name in PHASES), whole - sum(parts.values())]
-        mine = torch.tensor([own], dtype=torch.float64, device=self.group.device)
-        every = self.group.gather(mine, [1] * self.group.world).cpu()
-        whole_mean, *means = every.mean(0).tolist()
-        spent = {"seconds": whole_mean}
-        spent |= {f"seconds.{n}": s for n, s in zip(_SPENT, means, strict=True)}
+    def _spent_seconds(self) -> dict[str, float]:
+        """Seconds since the last line, in all and by phase: means and maxima over the workers."""
+        total, by_phase = self.group.timer.lap()
+        own = [total, *(by_phase[name] for name in PHASES), total - sum(by_phase.values())]
+        row = torch.tensor([own], dtype=torch.float64, device=self.group.device)
+        every = self.group.all_gather(row, [1] * self.group.world).cpu()
+        mean_total, *means = every.mean(0).tolist()
+        spent = {"seconds": mean_total}
+        spent |= {f"seconds.{n}": s for n, s in zip(_SPENT_IN, means, strict=True)}
         if self.group.world > 1:
-            greatest = every.max(0).values.tolist()[1:]
-            spent |= {f"max.{n}": s for n, s in zip(_SPENT, greatest, strict=True)}
+            maxima = every.max(0).values.tolist()[1:]
+            spent |= {f"max.{n}": s for n, s in zip(_SPENT_IN, maxima, strict=True)}
         return {name: round(seconds, 6) for name, seconds in spent.items()}
 
 
-def _done(cursor: Cursor) -> tuple[int, int, int]:
+def _cursor_position(cursor: Cursor) -> tuple[int, int, int]:
     return int(cursor.refit is not None), cursor.epoch, cursor.step
 
 
-def _place(line: dict[str, Any]) -> tuple[int, int, int]:
-    """Where a line stands, to be compared with a cursor."""
+def _position(line: dict[str, Any]) -> tuple[int, int, int]:
+    """The position of a line, to be compared with that of a cursor."""
     epoch = line["epoch"] - (line["kind"] == "steps")
     return line.get("refit", 0), epoch, line["step"]
 
 
 def _read(storage: Storage) -> list[dict[str, Any]]:
-    """The lines of an earlier attempt; none where they cannot be read: a log is no result."""
+    """The lines of an earlier attempt; none where the file is damaged, as no result needs it."""
     try:
-        found = [json.loads(line) for line in storage.read(FILE).splitlines()]
-        return [line for line in found if _place(line) and line["at"] >= 0]
+        lines = [json.loads(line) for line in storage.read(FILE).splitlines()]
+        return [line for line in lines if _position(line) and line["at"] >= 0]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return []

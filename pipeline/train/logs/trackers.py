@@ -1,7 +1,7 @@
-"""The lines of a training's log, shown by TensorBoard and MLflow while it goes on.
+"""Experiment trackers: TensorBoard and MLflow show the log of a training while it goes on.
 
-Both run where the driver runs. A tracker that fails half-way is left out with a note: training
-does not depend on it, and `log.jsonl` has every line.
+They run in the driver's process. A tracker that fails later on is left out with a note:
+training does not depend on it, and the log has every line.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import importlib
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from embedmill.pipeline.config import stage_fields
@@ -18,55 +19,63 @@ from embedmill.pipeline.errors import ConfigError, MachineError
 from embedmill.pipeline.log import Progress
 from embedmill.pipeline.store.run import Run
 
-__all__ = ["TRACKERS", "check_trackers", "tracked"]
+__all__ = ["TRACKERS", "TrackerKind", "check_trackers", "with_trackers"]
 
-_PLACES = ("kind", "time", "epoch", "step", "refit", "at", "workers", "steps", "pairs", "seconds")
+# Fields of a line that are no metrics.
+_NO_METRICS = (
+    "kind",
+    "time",
+    "epoch",
+    "step",
+    "refit",
+    "at",
+    "workers",
+    "steps",
+    "pairs",
+    "seconds",
+)
 
 
 class Tracker(Protocol):
-    """Shows the lines of one training."""
+    """Shows the metrics of one training."""
 
     def start(self, at: int) -> None:
-        """Training begins or goes on after `at` steps; what came later is done again."""
+        """Training starts, or resumes after `at` steps; metrics of later steps are void."""
 
-    def figures(self, figures: dict[str, float], at: int) -> None:
-        """Figures by name, after `at` steps."""
+    def show(self, metrics: dict[str, float], at: int) -> None:
+        """Metrics by name, after `at` steps."""
 
     def close(self, *, finished: bool) -> None:
-        """Training has ended, well or not."""
+        """Training has ended; `finished`: successfully."""
 
 
 @contextlib.contextmanager
-def tracked(run: Run, progress: Progress) -> Iterator[Progress]:
-    """A progress that also tells the trackers of `train.track` what is recorded.
+def with_trackers(run: Run, progress: Progress) -> Iterator[Progress]:
+    """A progress whose records also go to the trackers of `train.track`.
 
     Raises:
-        MachineError: a tracker cannot begin.
+        MachineError: a tracker cannot be started.
     """
     trackers: dict[str, Tracker] = {}
     for name in run.config.train.track:
         try:
             trackers[name] = TRACKERS[name].make(run)
-        except Exception as error:  # of whatever kind its client raises
+        except Exception as error:  # clients raise exceptions of any type
             raise MachineError(
                 f"{name} cannot be used: {_first_line(error)}",
                 where="train.track",
                 todo=f"Check {TRACKERS[name].check}, or leave it out",
             ) from error
-    told, finished = _Told(progress, trackers), False
+    tracked, finished = _TrackedProgress(progress, trackers), False
     try:
-        yield told
+        yield tracked
         finished = True
     finally:
-        told.close(finished=finished)
+        tracked.close(finished=finished)
 
 
 def check_trackers(run: Run) -> None:
-    """Refuse names that are not known or not installed, before anything is scheduled.
-
-    Raises:
-        ConfigError: naming `train.track`.
-    """
+    """Raise ConfigError for a tracker that is unknown, not installed, or cannot be used."""
     for name in run.config.train.track:
         if name not in TRACKERS:
             raise ConfigError(
@@ -83,8 +92,8 @@ def check_trackers(run: Run) -> None:
         )
 
 
-class _Told:
-    """Passes progress on, and records to the trackers too."""
+class _TrackedProgress:
+    """Passes progress on, and records to the trackers as well."""
 
     def __init__(self, progress: Progress, trackers: dict[str, Tracker]) -> None:
         self._progress = progress
@@ -102,8 +111,8 @@ class _Told:
         if line["kind"] == "start":
             self._each(lambda tracker: tracker.start(at))
         else:
-            figures = _figures(line)
-            self._each(lambda tracker: tracker.figures(figures, at))
+            metrics = _metrics(line)
+            self._each(lambda tracker: tracker.show(metrics, at))
 
     def close(self, *, finished: bool) -> None:
         self._each(lambda tracker: tracker.close(finished=finished))
@@ -112,21 +121,21 @@ class _Told:
         for name, tracker in list(self._trackers.items()):
             try:
                 call(tracker)
-            except Exception as error:  # of whatever kind its client raises
+            except Exception as error:  # clients raise exceptions of any type
                 del self._trackers[name]
                 self._progress.note(f"{name} is left out from here on: {_first_line(error)}")
 
 
-def _figures(line: dict[str, Any]) -> dict[str, float]:
-    """What a line measures, by the names that trackers group by."""
-    found: dict[str, float] = {}
+def _metrics(line: dict[str, Any]) -> dict[str, float]:
+    """The metrics of a line, by names in groups: "share/wait", "epoch/train_loss"."""
+    metrics: dict[str, float] = {}
     for name, value in line.items():
         if name.startswith("seconds.") and line["seconds"] > 0:
-            found[f"share/{name.removeprefix('seconds.')}"] = value / line["seconds"]
-        elif name not in _PLACES and not name.startswith(("seconds.", "max.")):
-            # Neither of them takes an @ in a name.
-            found[f"{line['kind']}/{name.replace('@', '_at_')}"] = float(value)
-    return found
+            metrics[f"share/{name.removeprefix('seconds.')}"] = value / line["seconds"]
+        elif name not in _NO_METRICS and not name.startswith(("seconds.", "max.")):
+            # Neither tracker allows @ in a name.
+            metrics[f"{line['kind']}/{name.replace('@', '_at_')}"] = float(value)
+    return metrics
 
 
 def _first_line(error: Exception) -> str:
@@ -145,13 +154,13 @@ class _TensorBoard:
         if self._writer is not None:
             self._writer.close()
         module = TRACKERS["tensorboard"].module()
-        # Named by the second alone, a file would replace that of a start a moment ago.
+        # By default, names differ by the second only: a quick restart would replace the file.
         self._writer = module.SummaryWriter(
             str(self._folder), purge_step=at + 1, filename_suffix=f".{os.getpid()}.{at}"
         )
 
-    def figures(self, figures: dict[str, float], at: int) -> None:
-        for name, value in figures.items():
+    def show(self, metrics: dict[str, float], at: int) -> None:
+        for name, value in metrics.items():
             self._writer.add_scalar(name, value, at)
         self._writer.flush()
 
@@ -163,7 +172,7 @@ class _TensorBoard:
 class _MLflow:
     """A run of the experiment MLFLOW_EXPERIMENT_NAME (or "embedmill") at MLFLOW_TRACKING_URI.
 
-    A training that goes on after a kill goes on with its MLflow run, found by its tags.
+    A training that resumes continues its MLflow run, which is found by its tags.
     """
 
     def __init__(self, run: Run) -> None:
@@ -180,39 +189,44 @@ class _MLflow:
             "embedmill.run": run.storage.root,
             "embedmill.fingerprint": run.writer("train").fingerprint,
         }
-        asked = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        for one in self._client.search_runs([experiment], asked, max_results=1):
-            if one.info.status != "FINISHED":
-                self._client.update_run(one.info.run_id, status="RUNNING")
-                return str(one.info.run_id)
-        made = self._client.create_run(experiment, tags=tags, run_name=run.config.run.name)
+        query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        for found in self._client.search_runs([experiment], query, max_results=1):
+            if found.info.status != "FINISHED":
+                self._client.update_run(found.info.run_id, status="RUNNING")
+                return str(found.info.run_id)
+        created = self._client.create_run(experiment, tags=tags, run_name=run.config.run.name)
         fields = stage_fields(run.config, ["train", "run"])
         params = [self._entities.Param(key, str(value)) for key, value in fields.items()]
-        self._client.log_batch(made.info.run_id, params=params)
-        return str(made.info.run_id)
+        self._client.log_batch(created.info.run_id, params=params)
+        return str(created.info.run_id)
 
     def start(self, at: int) -> None:
         self._client.set_tag(self._id, "embedmill.began_at_step", str(at))
 
-    def figures(self, figures: dict[str, float], at: int) -> None:
+    def show(self, metrics: dict[str, float], at: int) -> None:
         now = int(time.time() * 1000)
-        metrics = [self._entities.Metric(name, value, now, at) for name, value in figures.items()]
-        self._client.log_batch(self._id, metrics=metrics)
+        values = [self._entities.Metric(name, value, now, at) for name, value in metrics.items()]
+        self._client.log_batch(self._id, metrics=values)
 
     def close(self, *, finished: bool) -> None:
         self._client.set_terminated(self._id, "FINISHED" if finished else "KILLED")
 
 
-class _Kind:
-    """How a tracker is made, and what must be installed for it."""
+@dataclass(frozen=True)
+class TrackerKind:
+    """How a tracker is made.
 
-    def __init__(
-        self, make: Callable[[Run], Tracker], modules: tuple[str, ...], package: str, check: str
-    ) -> None:
-        self.make = make
-        self.modules = modules
-        self.package = package
-        self.check = check
+    Args:
+        make: starts it for a run.
+        modules: of which one must be installed.
+        package: to install where none is.
+        check: what to look at where it cannot be started.
+    """
+
+    make: Callable[[Run], Tracker]
+    modules: tuple[str, ...]
+    package: str
+    check: str
 
     def module(self) -> Any:
         """The first of its modules that is installed, or None."""
@@ -222,9 +236,9 @@ class _Kind:
         return None
 
 
-TRACKERS: dict[str, _Kind] = {
-    "tensorboard": _Kind(
+TRACKERS: dict[str, TrackerKind] = {
+    "tensorboard": TrackerKind(
         _TensorBoard, ("torch.utils.tensorboard", "tensorboardX"), "tensorboard", "run.root"
     ),
-    "mlflow": _Kind(_MLflow, ("mlflow",), "mlflow-skinny", "MLFLOW_TRACKING_URI"),
+    "mlflow": TrackerKind(_MLflow, ("mlflow",), "mlflow-skinny", "MLFLOW_TRACKING_URI"),
 }

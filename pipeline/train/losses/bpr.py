@@ -9,21 +9,25 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from embedmill.pipeline.train.losses.contract import LossSettings, Step, StepLoss
-from embedmill.pipeline.train.losses.contrast import contrasted
+from embedmill.pipeline.train.losses.contrastive import contrastive
+from embedmill.pipeline.train.losses.loss import LossInput, LossResult, LossSettings
 
 __all__ = ["bpr"]
 
 
-def bpr(step: Step, settings: LossSettings) -> StepLoss:
+def bpr(step: LossInput, settings: LossSettings) -> LossResult:
     """-log s(positive's score - negative's), s the logistic function (Rendle et al., UAI 2009).
 
-    Each event makes a pair with every one of the step's shared negatives, of which the mean is
-    taken: its expected gradient is that of the paper's one negative, drawn anew for each
-    event. A negative that is the event's own item makes no pair. The paper's regularisation is
+    Each event is compared with every one of the step's shared negatives, and the mean over them
+    is taken. The expected gradient equals that of the paper, which draws one negative for each
+    event. A negative that is the event's own item is left out. The paper's regularisation is
     `l2`, on the user's and the positive's row.
+
+    Args:
+        step: the step.
+        settings: `similarity`, `temperature`, `biased`, `l2` and `l2_bias`.
     """
-    return contrasted(step, settings, _compare)
+    return contrastive(step, settings, _compare)
 
 
 def _compare(score_RN: Tensor, positive_R: Tensor, weight_N: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """Rating regression with biases.
 
-Legend: B events here, U distinct users, V distinct items, K negatives, D columns (of a
+Legend: B events of this worker, U distinct users, V distinct items, K negatives, D columns (of a
 biased objective the last one is the bias).
 """
 
@@ -8,27 +8,32 @@ from __future__ import annotations
 
 import torch
 
-from embedmill.pipeline.train.losses.contract import LossSettings, Step, StepLoss
-from embedmill.pipeline.train.losses.rows import decay
+from embedmill.pipeline.train.losses.loss import LossInput, LossResult, LossSettings
+from embedmill.pipeline.train.losses.row_gradients import add_l2
 
 __all__ = ["rating"]
 
 
-def rating(step: Step, settings: LossSettings) -> StepLoss:
-    """Squared error of mean + user bias + item bias + inner product (Koren et al. 2009)."""
+def rating(step: LossInput, settings: LossSettings) -> LossResult:
+    """Squared error of mean + user bias + item bias + inner product (Koren et al. 2009).
+
+    Args:
+        step: the step; `target_B` are the ratings.
+        settings: `mean`, `l2` and `l2_bias`.
+    """
     user_BD = step.user_UD.index_select(0, step.user_B)
     item_BD = step.item_VD.index_select(0, step.positive_B)
     inner_B = torch.linalg.vecdot(user_BD[:, :-1], item_BD[:, :-1])
     error_B = settings.mean + user_BD[:, -1] + item_BD[:, -1] + inner_B - step.target_B
     share_B = step.weight_B / step.size
     slope_B1 = (2 * share_B * error_B)[:, None]
-    # The slope by a vector is the other's vector, the slope by a bias 1; both are copies.
+    # The derivative by a vector is the other's vector, by a bias 1. Both tensors are copies.
     user_BD[:, -1] = item_BD[:, -1] = 1.0
-    pushed_UD = torch.zeros_like(step.user_UD)
-    pushed_VD = torch.zeros_like(step.item_VD)
-    pushed_UD.index_add_(0, step.user_B, item_BD.mul_(slope_B1))
-    pushed_VD.index_add_(0, step.positive_B, user_BD.mul_(slope_B1))
-    # In double: the square of a large error leaves the range of a float.
+    gradient_UD = torch.zeros_like(step.user_UD)
+    gradient_VD = torch.zeros_like(step.item_VD)
+    gradient_UD.index_add_(0, step.user_B, item_BD.mul_(slope_B1))
+    gradient_VD.index_add_(0, step.positive_B, user_BD.mul_(slope_B1))
+    # In float64: the square of a large error overflows float32.
     loss = (error_B.double().square() * share_B).sum()
-    penalty = decay(step, settings, pushed_UD, pushed_VD)
-    return StepLoss(loss + penalty, pushed_UD, pushed_VD)
+    penalty = add_l2(step, settings, gradient_UD, gradient_VD)
+    return LossResult(loss + penalty, gradient_UD, gradient_VD)

@@ -1,8 +1,8 @@
 """Sampled softmax, forward and backward in blocks of the batch that stay in cache.
 
-Legend: B events here, R events of a block, H of these that have their positive among the
-negatives, U distinct users, V distinct items, K negatives, N distinct ones of these, D columns
-(of a biased objective the last one is the bias).
+Legend: B events of this worker, R events of a block, H of these that have their positive among
+the negatives, U distinct users, V distinct items, K negatives, N distinct ones of these, D
+columns (of an objective with biases the last one is the bias).
 """
 
 from __future__ import annotations
@@ -14,34 +14,44 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from embedmill.pipeline.train.losses.blocks import block_rows, own_columns
-from embedmill.pipeline.train.losses.contract import LossSettings, Step, StepLoss
-from embedmill.pipeline.train.losses.rows import decay, multiply, scaled, unscale
+from embedmill.pipeline.train.losses.batch_blocks import block_rows, positive_columns
+from embedmill.pipeline.train.losses.loss import LossInput, LossResult, LossSettings
+from embedmill.pipeline.train.losses.row_gradients import (
+    add_l2,
+    backward_normalized,
+    multiply,
+    normalized,
+)
 
 __all__ = ["sampled_softmax"]
 
-_BITS = 1 / math.log(2)  # of a nat; 2 ** x is computed in a third of the time of e ** x
-_RANGE = 100.0  # bits that fit into a float's exponent, with some to spare
+_BITS = 1 / math.log(2)  # bits per nat; 2 ** x takes a third of the time of e ** x
+_RANGE = 100.0  # powers of two up to this one are safely in the range of a float32
 
 
-def sampled_softmax(step: Step, settings: LossSettings) -> StepLoss:
+def sampled_softmax(step: LossInput, settings: LossSettings) -> LossResult:
     """Cross-entropy of the positive against itself and the negatives (Jean et al. 2015).
 
     A negative that is the positive is left out. With cosine similarity, vectors are scaled to
     length one first. Where items have a bias it is added to the similarity, before the
-    temperature; the user's is not used. L2 falls on the user's and the positive's row of each
-    event. The gradients are worked out by hand: with softmax P, d loss / d logit = P - 1 for
-    the positive and P for a negative.
+    temperature; the user's is not used. L2 is added on the user's and the positive's row of
+    each event. Gradients are computed in closed form: with softmax P, the derivative by a
+    logit is P - 1 for the positive and P for a negative.
 
-    In bfloat16 the factors of the matrix products are rounded to it; sums stay in float32.
+    With `settings.rounded`, the factors of the matrix products are rounded to bfloat16; sums
+    stay in float32.
 
-    Logits are held for a block of events at a time, as in fused linear cross-entropy (Hsu et
-    al. 2024, Liger kernel): nothing of size B x K is kept, and a block is read from cache.
+    Logits are computed for a block of events at a time, as in fused linear cross-entropy (Hsu
+    et al. 2024, Liger kernel): no tensor of size B x K is kept, and a block stays in cache.
+
+    Args:
+        step: the step.
+        settings: `similarity`, `temperature`, `biased`, `rounded`, `l2` and `l2_bias`.
     """
     end = step.item_VD.shape[1] - int(settings.biased)
     cosine = settings.similarity == "cosine"
-    user_UD, user_U = scaled(step.user_UD[:, :end], cosine)
-    item_VD, item_V = scaled(step.item_VD[:, :end], cosine)
+    user_UD, user_U = normalized(step.user_UD[:, :end], cosine)
+    item_VD, item_V = normalized(step.item_VD[:, :end], cosine)
     negatives = _Negatives.of(step, settings, item_VD)
     user_BD = user_UD.index_select(0, step.user_B)
     positive_BD = item_VD.index_select(0, step.positive_B)
@@ -51,35 +61,36 @@ def sampled_softmax(step: Step, settings: LossSettings) -> StepLoss:
     share_B = step.weight_B / step.size
     batch = _Batch(
         user_BD,
-        logit_B * (_BITS / settings.temperature) - negatives.most,
+        logit_B * (_BITS / settings.temperature) - negatives.greatest,
         share_B / settings.temperature,
     )
     sums = _over_blocks(batch, negatives, _Hits.of(step, negatives.row_N))
 
     slope_B1 = sums.slope_B[:, None]
-    pushed_UD, pushed_VD = torch.zeros_like(step.user_UD), torch.zeros_like(step.item_VD)
-    pushed_VD[:, :end].index_add_(0, negatives.row_N, sums.slope_DN.T)
-    pushed_VD[:, :end].index_add_(0, step.positive_B, user_BD * slope_B1)
+    gradient_UD, gradient_VD = torch.zeros_like(step.user_UD), torch.zeros_like(step.item_VD)
+    gradient_VD[:, :end].index_add_(0, negatives.row_N, sums.slope_DN.T)
+    gradient_VD[:, :end].index_add_(0, step.positive_B, user_BD * slope_B1)
     slope_BD = sums.slope_BD.addcmul_(positive_BD, slope_B1)
-    pushed_UD[:, :end].index_add_(0, step.user_B, slope_BD)
+    gradient_UD[:, :end].index_add_(0, step.user_B, slope_BD)
     if settings.biased:
-        pushed_VD[:, end].index_add_(0, negatives.row_N, sums.slope_N)
-        pushed_VD[:, end].index_add_(0, step.positive_B, sums.slope_B)
-    unscale(pushed_UD[:, :end], user_UD, user_U)
-    unscale(pushed_VD[:, :end], item_VD, item_V)
+        gradient_VD[:, end].index_add_(0, negatives.row_N, sums.slope_N)
+        gradient_VD[:, end].index_add_(0, step.positive_B, sums.slope_B)
+    backward_normalized(gradient_UD[:, :end], user_UD, user_U)
+    backward_normalized(gradient_VD[:, :end], item_VD, item_V)
     loss = (sums.loss_B.double() * share_B).sum()
-    penalty = decay(step, settings, pushed_UD, pushed_VD)
-    return StepLoss(loss + penalty, pushed_UD, pushed_VD)
+    penalty = add_l2(step, settings, gradient_UD, gradient_VD)
+    return LossResult(loss + penalty, gradient_UD, gradient_VD)
 
 
 @dataclass(frozen=True)
 class _Negatives:
-    """Each negative once. One's share of an event is `weight_N * 2 ** (user @ logit_DN + bias_N)`.
+    """Distinct negatives; one adds `weight_N * 2 ** (user @ logit_DN + bias_N)` to an event's sum.
 
-    Its weight is 1 over how often it is expected, over the greatest of these, which is
-    2 ** `most`: positives are to be divided by as much. To weigh sums of the block and rows of
-    `weighted_ND` is cheaper than to add an offset to every logit. `bias_N` is None where items
-    have none. `bounded`: no sum can leave the range of a float, so no maximum is needed.
+    Its weight is 1 over how often it is expected, divided by the greatest of these, which is
+    2 ** `greatest`; positives must be divided by that too. Weighting the sums of a block and
+    the rows of `weighted_ND` is cheaper than adding an offset to every logit. `bias_N` is None
+    where items have no bias. `bounded`: no sum can overflow, so no maximum needs to be
+    subtracted from the logits.
     """
 
     row_N: Tensor
@@ -87,45 +98,45 @@ class _Negatives:
     weighted_ND: Tensor
     logit_DN: Tensor
     bias_N: Tensor | None
-    most: Tensor
+    greatest: Tensor
     bounded: bool
 
     @staticmethod
-    def of(step: Step, settings: LossSettings, item_VD: Tensor) -> _Negatives:
+    def of(step: LossInput, settings: LossSettings, item_VD: Tensor) -> _Negatives:
         row_N, index_K = torch.unique(step.negative_K, return_inverse=True)
         vector_ND = item_VD.index_select(0, row_N)
         scale = _BITS / settings.temperature
         offset_N = _log_sums(-step.log_expected_K, index_K, len(row_N)) * _BITS
-        most = offset_N.max() if len(row_N) else offset_N.new_zeros(())
-        weight_N = (offset_N - most).exp2_()
+        greatest = offset_N.max() if len(row_N) else offset_N.new_zeros(())
+        weight_N = (offset_N - greatest).exp2_()
         bias_N = None
         if settings.biased:
             bias_N = step.item_VD[:, -1].index_select(0, row_N) * scale
         bounded = settings.similarity == "cosine" and bias_N is None
         if bounded:
-            bounded = scale + abs(float(most)) + math.log2(1 + len(row_N)) < _RANGE
+            bounded = scale + abs(float(greatest)) + math.log2(1 + len(row_N)) < _RANGE
         logit_DN = (vector_ND * scale).T.contiguous()
         weighted_ND = vector_ND.mul_(weight_N[:, None])
         if settings.rounded:
             weighted_ND, logit_DN = weighted_ND.bfloat16(), logit_DN.bfloat16()
-        return _Negatives(row_N, weight_N, weighted_ND, logit_DN, bias_N, most, bounded)
+        return _Negatives(row_N, weight_N, weighted_ND, logit_DN, bias_N, greatest, bounded)
 
 
 def _log_sums(values_K: Tensor, index_K: Tensor, size: int) -> Tensor:
-    """Logarithms of sums of exponentials: a negative that was drawn twice counts twice."""
+    """Log-sum-exp of the values of each index: a negative that was drawn twice counts twice."""
     if len(index_K) == size:
         return torch.empty_like(values_K).index_copy_(0, index_K, values_K)
-    most_N = values_K.new_full((size,), -torch.inf)
-    most_N.scatter_reduce_(0, index_K, values_K, "amax")
-    ratio_K = (values_K - most_N.index_select(0, index_K)).exp()
-    return values_K.new_zeros(size).index_add_(0, index_K, ratio_K).log() + most_N
+    max_N = values_K.new_full((size,), -torch.inf)
+    max_N.scatter_reduce_(0, index_K, values_K, "amax")
+    ratio_K = (values_K - max_N.index_select(0, index_K)).exp()
+    return values_K.new_zeros(size).index_add_(0, index_K, ratio_K).log() + max_N
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """Events: their users' vectors, their positives' logits in bits, and how they count.
+    """Events: their users' vectors, their positives' logits, and their shares of the mean.
 
-    The logits are less what the negatives' weights are divided by.
+    Logits are in bits, less `_Negatives.greatest`; shares are divided by the temperature.
     """
 
     user_BD: Tensor
@@ -135,10 +146,10 @@ class _Batch:
 
 @dataclass(frozen=True)
 class _Sums:
-    """What the pass over all blocks leaves: the loss in nats, and gradients.
+    """Results of the pass over all blocks; a slope is a derivative of the batch's loss.
 
-    These are by the positives' logits (B), by the users' vectors through the negatives (BD),
-    and by the negatives' vectors (DN) and biases (N).
+    Each event's loss in nats and its slope by the positive's logit (B), and the slopes by the
+    users' vectors through the negatives' logits (BD), the negatives' vectors (DN) and biases (N).
     """
 
     loss_B: Tensor
@@ -161,7 +172,7 @@ def _over_blocks(batch: _Batch, negatives: _Negatives, hits: _Hits) -> _Sums:
             t[part] for t in (user_BD, positive_B, sum_B, shift_B)
         )
         logit_RN = logits[: len(user_RD) * len(negatives.row_N)].view(len(user_RD), -1)
-        multiply(user_RD, negatives.logit_DN, logit_RN, onto=negatives.bias_N)
+        multiply(user_RD, negatives.logit_DN, logit_RN, addend=negatives.bias_N)
         logit_RN.view(-1).index_fill_(0, hit_H, -torch.inf)
         if not negatives.bounded:
             torch.maximum(logit_RN.amax(1), positive_R, out=shift_R)
@@ -172,29 +183,29 @@ def _over_blocks(batch: _Batch, negatives: _Negatives, hits: _Hits) -> _Sums:
         )
         multiply(logit_RN, negatives.weighted_ND, slope_BD[part])
         part_RD = torch.mul(user_RD, scale_R[:, None], out=scaled_RD[: len(user_RD)])
-        multiply(part_RD.T.to(negatives.logit_DN.dtype), logit_RN, slope_DN, onto=slope_DN)
+        multiply(part_RD.T.to(negatives.logit_DN.dtype), logit_RN, slope_DN, addend=slope_DN)
         if negatives.bias_N is not None:
             slope_N.addmv_(logit_RN.T, scale_R)
     slope_DN.mul_(negatives.weight_N)
     slope_N.mul_(negatives.weight_N)
     over_B = (sum_B.log2() + shift_B - positive_B) / _BITS
-    # log(1 + exp(x)) keeps the digits that a difference of two logarithms would lose.
+    # log(1 + exp(x)) keeps digits that a difference of two logarithms would lose.
     loss_B = functional.softplus(over_B)
     return _Sums(loss_B, -sum_B * scale_B, slope_BD.mul_(scale_B[:, None]), slope_DN, slope_N)
 
 
 @dataclass(frozen=True)
 class _Hits:
-    """Blocks of `rows` events, and where in each block a negative is the positive."""
+    """Blocks of `rows` events; in each, flat indices of logits whose negative is the positive."""
 
     rows: int
     blocks: tuple[Tensor, ...]
 
     @staticmethod
-    def of(step: Step, row_N: Tensor) -> _Hits:
-        """Each positive is among the distinct negatives once at most."""
+    def of(step: LossInput, row_N: Tensor) -> _Hits:
+        """The blocks of a step; a positive is at most once among the distinct negatives."""
         events, columns = len(step.positive_B), max(1, len(row_N))
-        rows, column_B = block_rows(columns), own_columns(step, row_N)
+        rows, column_B = block_rows(columns), positive_columns(step, row_N)
         event_H = torch.nonzero(column_B >= 0).squeeze(1)
         flat_H = event_H % rows * columns + column_B.index_select(0, event_H)
         sizes = torch.bincount(event_H // rows, minlength=-(-events // rows)).tolist()

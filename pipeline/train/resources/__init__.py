@@ -1,1 +1,1 @@
-"""Memory, disk and cores: what is available, what a training needs, and running out."""
+"""Memory, disk and cores: what this machine has, what a training needs, and running out."""

@@ -1,4 +1,4 @@
-"""What this machine has left for training: memory, disk, cores."""
+"""What this machine has free for training: memory, disk, cores."""
 
 from __future__ import annotations
 
@@ -6,38 +6,56 @@ import contextlib
 import os
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from embedmill.pipeline.config import Config
 from embedmill.pipeline.memory import free_memory
 from embedmill.pipeline.store.run import Run
-from embedmill.pipeline.train.resources.budget import Free
 
-__all__ = ["free_now", "scratch_of", "workers_here"]
+__all__ = ["FreeResources", "free_resources", "local_workers", "scratch_folder"]
 
 
-def free_now(run: Run) -> Free:
-    """Free bytes here; what the run's own training has stored is free: it is written over."""
-    scratch, storage = scratch_of(run), run.storage.at("train")
-    there = None
+@dataclass(frozen=True)
+class FreeResources:
+    """Free bytes of this machine.
+
+    Args:
+        memory: for this process and the workers that it starts.
+        run: on the disk of the run; None where the run is not on a local disk.
+        scratch: on the disk of memory-mapped tables.
+        one_disk: whether both are the same disk.
+    """
+
+    memory: int
+    run: int | None
+    scratch: int
+    one_disk: bool
+
+
+def free_resources(run: Run) -> FreeResources:
+    """Free bytes here. The run's own checkpoints count as free: they will be replaced."""
+    scratch, storage = scratch_folder(run), run.storage.at("train")
+    on_run_disk = None
     if storage.is_local:
         folder = storage.local_path("checkpoints")
-        there = shutil.disk_usage(_existing(folder)).free + sum(map(_bytes, folder.rglob("*")))
-    free = shutil.disk_usage(_existing(scratch)).free
-    one_disk = there is not None and _device(scratch) == _device(storage.local_path(""))
-    return Free(free_memory(), there, free, one_disk)
+        stored = sum(map(_file_size, folder.rglob("*")))
+        on_run_disk = shutil.disk_usage(_existing(folder)).free + stored
+    on_scratch_disk = shutil.disk_usage(_existing(scratch)).free
+    one_disk = on_run_disk is not None and _device(scratch) == _device(storage.local_path(""))
+    return FreeResources(free_memory(), on_run_disk, on_scratch_disk, one_disk)
 
 
-def scratch_of(run: Run) -> Path:
-    """The folder of mapped tables: the config's, the run's own, or a temporary one."""
+def scratch_folder(run: Run) -> Path:
+    """The folder of memory-mapped tables: `train.scratch`, the run's own, or a temporary one."""
     if run.config.train.scratch:
         return Path(run.config.train.scratch).expanduser()
     storage = run.storage.at("train")
     return storage.local_path("") if storage.is_local else Path(tempfile.gettempdir())
 
 
-def workers_here(config: Config) -> int:
-    """Workers that this machine alone would train with."""
+def local_workers(config: Config) -> int:
+    """How many workers a training on this machine alone has."""
     train, cpus = config.train, os.cpu_count() or 1
     least, most = train.worker_range
     room = min(cpus // train.threads, config.run.partitions)
@@ -46,14 +64,14 @@ def workers_here(config: Config) -> int:
     return max(least, room if most is None else min(room, most))
 
 
-def _bytes(path: Path) -> int:
-    with contextlib.suppress(OSError):  # a worker of a driver that was killed may still tidy up
+def _file_size(path: Path) -> int:
+    with contextlib.suppress(OSError):  # workers of a killed driver may still remove files
         return path.stat().st_size if path.is_file() else 0
     return 0
 
 
 def _existing(path: Path) -> Path:
-    """The folder, or the first above it that exists."""
+    """The folder, or the nearest parent that exists."""
     return next(p for p in (path, *path.absolute().parents) if p.exists())
 
 

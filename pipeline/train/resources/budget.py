@@ -1,7 +1,7 @@
-"""What a training needs, by arithmetic: memory, disk, steps, bytes between workers.
+"""The budget of a training, computed before it starts: memory, disk, steps, bytes exchanged.
 
-`embedmill plan` shows the figures, and training is refused on them before anything is scheduled.
-They are meant to be high rather than low: batches are taken to have no row twice.
+`embedmill plan` shows it, and a training that does not fit is refused before anything is
+scheduled. Figures are upper bounds: a batch is assumed to have no row twice.
 """
 
 from __future__ import annotations
@@ -12,66 +12,39 @@ from typing import Literal
 from embedmill.pipeline.config import Config, TrainConfig
 from embedmill.pipeline.errors import MachineError
 from embedmill.pipeline.store.run import Run
-from embedmill.pipeline.train.als import SweepPlan
-from embedmill.pipeline.train.objectives.objectives import OBJECTIVES, has_bias
-from embedmill.pipeline.train.plan import Layout
-from embedmill.pipeline.train.tables.optimizers import OPTIMIZERS
+from embedmill.pipeline.train.objectives import OBJECTIVES
+from embedmill.pipeline.train.objectives.training_method import FLOAT_BYTES
+from embedmill.pipeline.train.plan import Layout, TrainingSize
+from embedmill.pipeline.train.resources.available import FreeResources
 
-__all__ = [
-    "Demand",
-    "Free",
-    "Size",
-    "columns_of",
-    "demand_of",
-    "fitting",
-    "shared",
-    "size_of",
-    "state_of",
-]
+__all__ = ["Budget", "budget_of", "choose_tables", "size_of", "split_memory"]
 
 Tables = Literal["memory", "mapped"]
 
-_FLOAT = 4
-_INDEX = 8
-_EVENT = 12  # two rows and a weight
-_ORDER = 4
-_SOLVED_EVENT = 120  # iALS sorts the events by both sides, and keeps both orders
 _PROCESS = 450 << 20  # an interpreter with torch, pyarrow and Ray
 _CLUSTER = 700 << 20  # Ray's own processes, and the driver
-_SCORES = 3 << 26  # of validation: a block of scores, and what picks the best of them
-_BLOCK = 1 << 16  # rows of validation at hand at once
-_LOSS = 32 << 20  # blocks of a loss
-_ROWS_AT_ONCE = 8  # copies of a step's rows: as sent and as received, gradients, changes
-_SOLVED_ROWS = 4  # the same of iALS
-_COPIES = 3  # of one partition while it is stored: the rows, their bytes, the file's buffer
+_SCORES = 3 << 26  # of validation: a block of scores, and the memory of its top k
+_BLOCK = 1 << 16  # rows of a block of validation
+_COPIES = 3  # of a partition while it is stored: its rows, their bytes, the file's buffer
 
 
 @dataclass(frozen=True)
-class Size:
-    """What is trained on: rows of both tables, and events.
+class Budget:
+    """What a training needs. Without other notes, bytes of the worker with most rows.
 
-    Of pairs of items, `users` are the centers, `train` the pairs, `valid` what is read beside
-    them, and `derived` the users, whose vectors are made of the items'.
-    """
-
-    users: int
-    items: int
-    train: int
-    valid: int
-    derived: int = 0
-
-    @property
-    def rows(self) -> int:
-        """Rows of both tables."""
-        return self.users + self.items
-
-
-@dataclass(frozen=True)
-class Demand:
-    """Bytes that the worker with most rows needs; `cluster`, `stored` and `files` are in all.
-
-    `wire` is what one worker sends in a step. `stored` is what checkpoints and tables take on
-    the run's disk, `files` what mapped tables take on the scratch disk.
+    Args:
+        workers: how many workers train.
+        tables: its rows of both tables.
+        optimizer: their optimizer state.
+        events: its examples and their order.
+        batch: a step or validation, whichever needs more.
+        partition: a partition while it is stored.
+        process: Python and its libraries.
+        cluster: Ray, in all.
+        wire: what a worker sends in a step.
+        steps: steps of an epoch.
+        stored: checkpoints and tables on the run's disk, in all.
+        files: memory-mapped tables on the scratch disk, in all.
     """
 
     workers: int
@@ -88,22 +61,22 @@ class Demand:
     files: int
 
     def memory(self, tables: Tables) -> int:
-        """Bytes of memory in all, with the tables there or mapped."""
-        held = self.tables + self.optimizer if tables == "memory" else 0
-        one = held + self.events + self.batch + self.partition + self.process
-        return self.workers * one + self.cluster
+        """Bytes of memory of all workers, with tables in memory or memory-mapped."""
+        in_memory = self.tables + self.optimizer if tables == "memory" else 0
+        worker = in_memory + self.events + self.batch + self.partition + self.process
+        return self.workers * worker + self.cluster
 
     @property
-    def ahead(self) -> int:
-        """Bytes that a worker will still take for tables in memory, once it has its events."""
+    def after_events(self) -> int:
+        """Bytes that a worker still needs once its events are read, with tables in memory."""
         return self.tables + self.optimizer + self.events // 3 + self.batch + self.partition
 
-    def holdable(self, free: int) -> float:
-        """Share of a worker's mapped rows that `free` bytes hold beside all else.
+    def memory_share(self, free: int) -> float:
+        """Share of a worker's memory-mapped rows that can be kept in `free` bytes of memory.
 
-        It takes two thirds of what is left; pages of files need the rest.
+        They get two thirds of what nothing else needs; the rest is for pages of the files.
         """
-        spare = free - (self.ahead - self.tables - self.optimizer)
+        spare = free - (self.after_events - self.tables - self.optimizer)
         return min(1.0, max(0, spare) * 2 / 3 / max(1, self.tables + self.optimizer))
 
     def as_json(self) -> dict[str, int]:
@@ -111,173 +84,108 @@ class Demand:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Free:
-    """Free bytes: memory of this machine, the disk of the run (None: not local) and of scratch."""
+def split_memory(share: float, users: int, items: int) -> tuple[float, float]:
+    """Which shares of the users' and of the items' rows to keep in memory.
 
-    memory: int
-    run: int | None
-    scratch: int
-    one_disk: bool
-
-
-def shared(spare: float, users: int, items: int) -> tuple[float, float]:
-    """Shares of the users' and items' rows to hold, of all rows a share of `spare`.
-
-    A row of the smaller table is used more often: it takes up to half of it.
-    """
-    rows, few = spare * (users + items), min(users, items)
-    of_few = min(1.0, rows / 2 / max(1, few))
-    of_many = min(1.0, (rows - of_few * few) / max(1, users + items - few))
-    return (of_few, of_many) if users < items else (of_many, of_few)
-
-
-def columns_of(config: TrainConfig) -> tuple[slice, ...]:
-    """Groups of a table's columns that are scaled on their own: the vector, and a bias."""
-    vector = slice(0, config.dim)
-    return (vector, slice(config.dim, config.dim + 1)) if has_bias(config) else (vector,)
-
-
-def state_of(config: TrainConfig) -> dict[str, int]:
-    """Columns of each tensor of the optimizer, none where rows are solved for."""
-    if OBJECTIVES[config.objective].loss is None:
-        return {}
-    columns = columns_of(config)
-    return OPTIMIZERS[config.optimizer].state(columns[-1].stop, columns)
-
-
-def size_of(run: Run) -> Size:
-    """The size of a run whose shards are there."""
-    vocab, shards = run.artifact("vocab").counters, run.artifact("shards").counters
-    if OBJECTIVES[run.config.train.objective].pairs:
-        pairs = max(shards["pairs"], shards.get("pairs_with_valid", 0))
-        events = shards["train"] + shards["valid"]
-        return Size(vocab["items"], vocab["items"], pairs, events, derived=vocab["users"])
-    return Size(vocab["users"], vocab["items"], shards["train"], shards["valid"])
-
-
-def demand_of(size: Size, config: Config, workers: int) -> Demand:
-    """What training over `size` needs.
+    Rows of the smaller table are used more often: it gets up to half of the memory.
 
     Args:
-        size: rows and events.
-        config: the run's.
+        share: of the rows of both tables together.
+        users: rows of the users' table.
+        items: rows of the items' table.
+    """
+    rows, smaller = share * (users + items), min(users, items)
+    of_smaller = min(1.0, rows / 2 / max(1, smaller))
+    of_larger = min(1.0, (rows - of_smaller * smaller) / max(1, users + items - smaller))
+    return (of_smaller, of_larger) if users < items else (of_larger, of_smaller)
+
+
+def size_of(run: Run) -> TrainingSize:
+    """The size of a run whose shards are finished."""
+    source = OBJECTIVES[run.config.train.objective].source
+    return source.stored_size(run.artifact("vocab").counters, run.artifact("shards").counters)
+
+
+def budget_of(size: TrainingSize, config: Config, workers: int) -> Budget:
+    """What a training needs.
+
+    Args:
+        size: its rows and examples.
+        config: the run's config.
         workers: how many train.
     """
     train, partitions = config.train, config.run.partitions
+    objective = OBJECTIVES[train.objective]
+    method, columns = objective.method, objective.columns(train)
     layout = Layout(partitions, workers)
-    held = layout.local_rows(size.users) + layout.local_rows(size.items)
-    width = train.dim + int(has_bias(train))
-    row, beside = width * _FLOAT, sum(state_of(train).values()) * _FLOAT
+    rows = layout.local_rows(size.users) + layout.local_rows(size.items)
+    row = columns[-1].stop * FLOAT_BYTES
+    state = sum(method.state_widths(train, columns).values()) * FLOAT_BYTES
     share = len(layout.owned) / partitions
-    whole = size.rows * (row + beside)
-    largest = -(-size.users // partitions) + -(-size.items // partitions)
-    return Demand(
+    both_tables = size.rows * (row + state)
+    largest_partition = -(-size.users // partitions) + -(-size.items // partitions)
+    return Budget(
         workers=workers,
-        tables=held * row,
-        optimizer=held * beside,
-        events=_events(size, train, share),
-        batch=max(_step(size, train, workers, row), _validation(train, row)),
-        partition=_COPIES * largest * (row + beside),
+        tables=rows * row,
+        optimizer=rows * state,
+        events=method.event_bytes(size, train, share),
+        batch=max(method.step_bytes(size, train, workers, row), _validation_bytes(train, row)),
+        partition=_COPIES * largest_partition * (row + state),
         process=_PROCESS,
         cluster=_CLUSTER if train.launcher == "ray" else 0,
-        wire=_wire(size, train, workers, row),
-        steps=_steps(size, train),
-        stored=_slots(size, train) * whole + (size.rows + size.derived) * row,
-        files=whole,
+        wire=method.sent_bytes(size, train, workers, row),
+        steps=method.plan((size.train,), train).steps,
+        stored=_checkpoints(size, train) * both_tables + (size.rows + size.derived) * row,
+        files=both_tables,
     )
 
 
-def fitting(demand: Demand, config: Config, free: Free) -> Tables:
-    """Where the tables are to live.
+def choose_tables(budget: Budget, config: Config, free: FreeResources) -> Tables:
+    """Whether the tables will be in memory or memory-mapped.
+
+    Args:
+        budget: what the training needs.
+        config: the run's config.
+        free: what the machine has.
 
     Raises:
-        MachineError: neither in memory nor in files, or not where the config wants them.
+        MachineError: they fit neither way, or not the way that the config asks for.
     """
-    wanted = config.train.tables
-    in_memory, mapped = demand.memory("memory"), demand.memory("mapped")
-    _fits_disk(demand.stored, free.run, "checkpoints and tables", config)
-    if wanted != "mapped" and in_memory <= free.memory:
+    requested = config.train.tables
+    in_memory, mapped = budget.memory("memory"), budget.memory("mapped")
+    _check_disk(budget.stored, free.run, "checkpoints and tables", config)
+    if requested != "mapped" and in_memory <= free.memory:
         return "memory"
-    if wanted == "memory" or config.train.device == "cuda":
+    if requested == "memory" or config.train.device == "cuda":
         raise MachineError(
-            f"training needs {_gb(in_memory)} of memory in {_workers(demand.workers)}, "
+            f"training needs {_gb(in_memory)} of memory in {_workers(budget.workers)}, "
             f"{_gb(free.memory)} are free",
             where="train",
             todo="Lower train.dim, or set train.tables = 'mapped' to keep the tables on disk",
         )
     if mapped > free.memory:
         raise MachineError(
-            f"training needs {_gb(mapped)} of memory in {_workers(demand.workers)} even with its "
+            f"training needs {_gb(mapped)} of memory in {_workers(budget.workers)} even with its "
             f"tables on disk, {_gb(free.memory)} are free",
             where="train",
             todo="Lower train.workers or train.batch_size, or raise run.partitions",
         )
-    beside = demand.stored if free.one_disk and free.run is not None else 0
-    _fits_disk(demand.files + beside, free.scratch, "mapped tables", config)
+    also_stored = budget.stored if free.one_disk and free.run is not None else 0
+    _check_disk(budget.files + also_stored, free.scratch, "mapped tables", config)
     return "mapped"
 
 
-def _events(size: Size, train: TrainConfig, share: float) -> int:
-    if OBJECTIVES[train.objective].loss is None:
-        return int(share * size.train * _SOLVED_EVENT)
-    per_item = 3 * _INDEX * size.items  # counts, and what negatives are drawn by
-    if train.l2_power != 1:  # what each row's L2 is multiplied by
-        per_item += _FLOAT * (size.items + int(share * size.users))
-    fitted = size.train + (size.valid if train.refit else 0)
-    read = size.train + size.valid
-    return int(share * (read * _EVENT + fitted * _ORDER)) + per_item
-
-
-def _step(size: Size, train: TrainConfig, workers: int, row: int) -> int:
-    if OBJECTIVES[train.objective].loss is None:
-        return _SOLVED_ROWS * min(max(size.users, size.items) * row, 1 << 30) + _LOSS
-    batch = -(-train.batch_size // workers)
-    rows = min(batch, size.users) + _distinct(size, train, workers)
-    return _ROWS_AT_ONCE * rows * row + 16 * _INDEX * (batch + _candidates(train)) + _LOSS
-
-
-def _validation(train: TrainConfig, row: int) -> int:
+def _validation_bytes(train: TrainConfig, row: int) -> int:
     return _SCORES + (3 * _BLOCK + train.valid_users) * row
 
 
-def _wire(size: Size, train: TrainConfig, workers: int, row: int) -> int:
-    """Rows asked for, their vectors, and their gradients on the way back, to other workers."""
-    if OBJECTIVES[train.objective].loss is None or workers == 1:
-        return 0
-    rows = _distinct(size, train, workers) * (workers - 1) / workers
-    told = -(-_from_batch(train) // workers) * _INDEX * (workers - 1)
-    return int(rows * (_INDEX + 2 * row)) + told
+def _checkpoints(size: TrainingSize, train: TrainConfig) -> int:
+    """Checkpoints stored at once: the best, the latest, and the one that is being written."""
+    number = 3 if size.valid else 2
+    return min(number, train.epochs) if not train.checkpoint_steps else number
 
 
-def _candidates(train: TrainConfig) -> int:
-    if not OBJECTIVES[train.objective].negatives:
-        return 0
-    return train.negatives + _from_batch(train)
-
-
-def _from_batch(train: TrainConfig) -> int:
-    return (train.in_batch_negatives or train.batch_size) if train.in_batch else 0
-
-
-def _distinct(size: Size, train: TrainConfig, workers: int) -> int:
-    """Items that one worker looks up in a step, at most."""
-    return min(-(-train.batch_size // workers) + _candidates(train), size.items)
-
-
-def _steps(size: Size, train: TrainConfig) -> int:
-    if OBJECTIVES[train.objective].loss is None:
-        return SweepPlan((size.train,), train.dim).steps
-    return -(-size.train // train.batch_size)
-
-
-def _slots(size: Size, train: TrainConfig) -> int:
-    """Checkpoints there at once: the best, the latest, and the one that is being written."""
-    written = 3 if size.valid else 2
-    return min(written, train.epochs) if not train.checkpoint_steps else written
-
-
-def _fits_disk(need: int, free: int | None, what: str, config: Config) -> None:
+def _check_disk(need: int, free: int | None, what: str, config: Config) -> None:
     if free is not None and need > free:
         key = "train.scratch" if what == "mapped tables" else "run.root"
         raise MachineError(

@@ -1,1 +1,1 @@
-"""Embedding tables sharded over workers: lookup, placement, optimizers, checkpoints."""
+"""Embedding tables sharded over workers: lookup, initial values, placement, optimizers."""

@@ -1,7 +1,7 @@
 """Optimizers that touch only the rows of a batch, and learning-rate schedules.
 
-Legend: L rows held here, G rows of the batch (distinct), D columns, C groups of columns
-(the vector, and the bias where there is one).
+Legend: L rows that this worker owns, G distinct rows of the batch, D columns, C groups of
+columns (the vector, and the bias where there is one).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _EPSILON = 1e-8
 
 @dataclass(frozen=True)
 class Update:
-    """One update: which rows, by what gradient, how far. `step` counts from 1.
+    """One update: rows, their gradient, the learning rate, and the step, counted from 1.
 
-    The gradient is used up: an optimizer may write into it.
+    An optimizer may write into `gradient_GD`: its values are lost afterwards.
     """
 
     local_G: Tensor
@@ -32,11 +32,11 @@ class Update:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """`state` says what is kept beside a table, `update` changes both in place.
+    """The state that an optimizer keeps for a table, and its update rule.
 
-    `state(width, columns)` gives the columns that each tensor beside the table has in a row, all
-    zero at first; `update(weight_LD, state, columns, update)`. `columns` are the groups of the
-    `width` columns that are scaled on their own.
+    `state(width, columns)` returns the width of each state tensor by name; they start at zero.
+    `update(weight_LD, state, columns, update)` changes the rows and their state in place.
+    `columns` are groups of the table's `width` columns that are scaled separately.
     """
 
     state: Callable[[int, tuple[slice, ...]], dict[str, int]]
@@ -50,14 +50,14 @@ def _adagrad_state(width: int, columns: tuple[slice, ...]) -> dict[str, int]:
 def _adagrad(
     weight_LD: Tensor, state: dict[str, Tensor], columns: tuple[slice, ...], update: Update
 ) -> None:
-    """Row-wise Adagrad: one accumulator a row, the mean of its squared gradients.
+    """Row-wise Adagrad: one accumulator per row and group, of mean squared gradients.
 
     Duchi et al. 2011, in the row-wise form of DLRM (Naumov et al. 2019) and FBGEMM.
     """
     rows, gradient_GD, rate = update.local_G, update.gradient_GD, update.learning_rate
     squares_GC = state["squares"].index_select(0, rows)
-    for at, part in enumerate(columns):
-        gradient = gradient_GD[:, part]
+    for at, group in enumerate(columns):
+        gradient = gradient_GD[:, group]
         squares_GC[:, at] += gradient.square().mean(1)
         gradient.mul_((squares_GC[:, at].sqrt().add_(_EPSILON).reciprocal_() * -rate)[:, None])
     state["squares"].index_copy_(0, rows, squares_GC)
@@ -89,19 +89,19 @@ OPTIMIZERS: dict[str, Optimizer] = {
 }
 
 
-def _constant(done: float) -> float:
+def _constant(progress: float) -> float:
     return 1.0
 
 
-def _linear(done: float) -> float:
-    return 1.0 - done
+def _linear(progress: float) -> float:
+    return 1.0 - progress
 
 
-def _cosine(done: float) -> float:
-    return 0.5 * (1.0 + math.cos(math.pi * done))
+def _cosine(progress: float) -> float:
+    return 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-# Share of the learning rate by the share of steps done, after warm-up.
+# Factor of the learning rate by the share of steps that are done, after warm-up.
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": _constant,
     "linear": _linear,

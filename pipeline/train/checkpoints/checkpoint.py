@@ -1,14 +1,14 @@
-"""Checkpoints by partition: no world size in them, sealed by a manifest and a pointer.
+"""Checkpoints by partition, for any number of workers, with a manifest and a pointer.
 
-    train/checkpoints/latest.json                   which slots count
+    train/checkpoints/latest.json                   which slots are valid
     train/checkpoints/<slot>/manifest.json          cursor, history, sha256 of each part
     train/checkpoints/<slot>/part-PPPPP.safetensors rows and optimizer state of partition P
 
-Every worker writes its own parts into a new slot; when all have, worker 0 writes the slot's
-manifest and then replaces the pointer. The slot of the best epoch is kept beside the latest.
+Every worker writes its partitions into a new slot; when all have finished, worker 0 writes the
+slot's manifest and then replaces the pointer. The slot of the best epoch is kept as well.
 
-Training goes on while the parts of a copy of the tables are written by a thread; the pointer
-moves at a later step. Until then the checkpoint before counts, and all its files are there.
+A thread may write a copy of the tables while training goes on; the pointer is then replaced at
+a later step. Until then the previous checkpoint is valid, and all its files are there.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from torch import Tensor
 
 from embedmill.pipeline.errors import CorruptArtifactError, StaleArtifactError
 from embedmill.pipeline.store.storage import Storage
+from embedmill.pipeline.train.checkpoints.partition_files import PartitionWriter, gather_entries
 from embedmill.pipeline.train.collectives import Group
 from embedmill.pipeline.train.plan import Layout
-from embedmill.pipeline.train.tables.partition_files import PartWriter, entries_of
 from embedmill.schemas.manifest import FileEntry
 
 __all__ = ["Checkpoints", "Cursor", "Identity", "discard"]
@@ -37,7 +37,7 @@ _POINTER = "checkpoints/latest.json"
 
 @dataclass(frozen=True)
 class Identity:
-    """What a checkpoint was made from: it resumes nothing else."""
+    """What a training is made from; a checkpoint of another identity cannot be resumed."""
 
     fingerprint: str
     config: dict[str, Any]
@@ -46,11 +46,16 @@ class Identity:
 
 @dataclass(frozen=True)
 class Cursor:
-    """How far training is: `epoch` epochs and `step` steps of the next one are done.
+    """How far training is.
 
-    `loss` is the sum of that epoch's batch losses so far, times their sizes. `history` has
-    one entry per finished epoch, `best_epoch` counts from 1 (0: none yet). In a refit,
-    `refit` has the train loss of each of its epochs; before, it is None.
+    Args:
+        epoch: finished epochs.
+        step: finished steps of the next epoch.
+        loss: sum of the losses of these steps, each times the size of its batch.
+        history: an entry for each finished epoch.
+        best_epoch: counted from 1; 0: none yet.
+        best_slot: slot of the best epoch's checkpoint.
+        refit: in a refit, the train loss of each of its epochs; before it, None.
     """
 
     epoch: int = 0
@@ -63,14 +68,14 @@ class Cursor:
 
     @property
     def slot(self) -> str:
-        """Name of the folder of this cursor's checkpoint."""
+        """Folder of this cursor's checkpoint."""
         phase = "epoch" if self.refit is None else "refit"
         return f"{phase}-{self.epoch:05d}-{self.step:07d}"
 
 
 @dataclass
 class Checkpoints:
-    """Checkpoints of one training, seen from one worker; one at most is being written."""
+    """Checkpoints of one training, seen from one worker; at most one is being written."""
 
     storage: Storage
     identity: Identity
@@ -78,8 +83,8 @@ class Checkpoints:
     group: Group
     superseded: list[str] = field(default_factory=list)
     latest: str = ""
-    _begun: Cursor | None = None
-    _writing: PartWriter | None = None
+    _pending: Cursor | None = None  # of the checkpoint that is being written
+    _writer: PartitionWriter | None = None
 
     def find(self) -> Cursor | None:
         """The latest checkpoint's cursor, or None where there is no checkpoint.
@@ -88,25 +93,30 @@ class Checkpoints:
             StaleArtifactError: it was made from another config or other inputs.
             CorruptArtifactError: its manifest is damaged.
         """
-        with self.group.agreed():
+        with self.group.fail_together():
             pointer = _pointer(self.storage)
             if pointer is None:
                 return None
             manifest = self._manifest(pointer["slot"], pointer["sha256"])
-            self._same(manifest)
+            self._check_identity(manifest)
         self.latest, self.superseded = pointer["slot"], pointer["superseded"]
         return Cursor(**manifest["cursor"])
 
     def read(self, slot: str, load: Callable[[int, dict[str, Tensor]], None]) -> None:
-        """Hand each owned partition's tensors to `load`; files are checked against their sha256.
+        """Read a checkpoint, one partition after the other.
 
-        One partition is held at a time.
+        Args:
+            slot: its folder.
+            load: called with the number and the tensors of each owned partition.
+
+        Raises:
+            CorruptArtifactError: a file is missing, or differs from its sha256.
         """
-        with self.group.agreed():
+        with self.group.fail_together():
             manifest = self._manifest(slot)
             for partition in self.layout.owned:
-                path = _part(slot, partition)
-                data = _present(self.storage, path)
+                path = _partition_path(slot, partition)
+                data = _read_present(self.storage, path)
                 if hashlib.sha256(data).hexdigest() != manifest["files"][path]:
                     raise _damaged(self.storage.url(path))
                 load(partition, load_tensors(data))
@@ -114,71 +124,71 @@ class Checkpoints:
     def begin(
         self, cursor: Cursor, tensors: Callable[[int], dict[str, Tensor]], *, copied: bool
     ) -> None:
-        """Store what `tensors` gives for each owned partition.
-
-        A collective, as it finishes the one before.
+        """Start to write a checkpoint, after finishing the previous one; a collective.
 
         Args:
             cursor: how far training is.
-            tensors: a partition's rows and state, a copy.
-            copied: copy all now and write them while training goes on, which takes the memory
-                of the tables once more; `poll` or `finish` makes them the latest. Else write
-                one partition after the other and finish at once. The same at all workers.
+            tensors: returns a copy of an owned partition's rows and optimizer state.
+            copied: copy all partitions now and write them while training goes on, which needs
+                the memory of the tables once more; `poll` or `finish` makes the checkpoint
+                valid. If not, write one partition after the other and finish at once. The same
+                at all workers.
         """
         self.finish()
         owned = self.layout.owned
-        paths = [_part(cursor.slot, partition) for partition in owned]
+        paths = [_partition_path(cursor.slot, partition) for partition in owned]
         if copied:
-            # Taken from the list as they are written: the memory is given back piece by piece.
+            # Removed from the list as they are written, so that memory is freed piece by piece.
             copies = [tensors(partition) for partition in reversed(owned)]
-            parts = (copies.pop() for _ in owned)
+            partitions = (copies.pop() for _ in owned)
         else:
-            parts = (tensors(partition) for partition in owned)
-        self._writing = PartWriter(self.storage, paths, parts)
-        self._begun = cursor
+            partitions = (tensors(partition) for partition in owned)
+        self._writer = PartitionWriter(self.storage, paths, partitions)
+        self._pending = cursor
         if copied:
-            self._writing.start()
+            self._writer.start()
         else:
-            self._writing.run()
+            self._writer.run()
             self.finish()
 
     def poll(self) -> None:
-        """Seal the checkpoint that was begun, where all workers have written their parts.
+        """Finish the pending checkpoint if all workers have written their partitions.
 
-        A collective, which every worker calls after the same steps.
+        A collective: every worker calls it after the same steps.
         """
-        if self._writing and not self.group.max(int(self._writing.is_alive())):
+        if self._writer and not self.group.max(int(self._writer.is_alive())):
             self.finish()
 
     def finish(self) -> None:
-        """Wait until all workers have written their parts, and seal what was begun, if anything.
+        """Wait until the pending checkpoint, if any, is written, and make it valid; a collective.
 
-        The files of superseded slots are removed, but for the slot of the best epoch.
+        Removes the slots that it supersedes, except that of the best epoch.
         """
-        if self._writing is None or self._begun is None:
+        if self._writer is None or self._pending is None:
             return
-        cursor = self._begun
-        with self.group.agreed():
-            written = self._writing.result()
-        self._writing = None
-        entries = entries_of(
-            written, self.layout, self.group, lambda p: _part(cursor.slot, p), rows=None
+        cursor = self._pending
+        with self.group.fail_together():
+            written = self._writer.result()
+        self._writer = None
+        entries = gather_entries(
+            written, self.layout, self.group, lambda p: _partition_path(cursor.slot, p), rows=None
         )
-        before = [*self.superseded, *([self.latest] if self.latest else [])]
-        gone = [s for s in before if s not in (cursor.slot, cursor.best_slot)]
-        with self.group.agreed():
+        previous = [*self.superseded, *([self.latest] if self.latest else [])]
+        unused = [s for s in previous if s not in (cursor.slot, cursor.best_slot)]
+        with self.group.fail_together():
             if self.group.rank == 0:
-                self._seal(cursor, entries, gone)
-        # The best slot joins the superseded ones as soon as a better one takes its place.
-        kept = [s for s in before if s == cursor.best_slot != cursor.slot]
+                self._publish(cursor, entries, unused)
+        # The best slot is superseded, too, when a better one takes its place.
+        kept = [s for s in previous if s == cursor.best_slot != cursor.slot]
         self.latest, self.superseded = cursor.slot, kept
 
     def close(self) -> None:
-        """Wait for what is still being written, without making it the latest."""
-        if self._writing and self._writing.is_alive():
-            self._writing.join()
+        """Wait for files that are still being written, without making the checkpoint valid."""
+        if self._writer and self._writer.is_alive():
+            self._writer.join()
 
-    def _seal(self, cursor: Cursor, entries: list[FileEntry], gone: list[str]) -> None:
+    def _publish(self, cursor: Cursor, entries: list[FileEntry], unused: list[str]) -> None:
+        """Write the manifest, then the pointer; then remove the slots that are unused now."""
         manifest = {
             "format": _FORMAT,
             "partitions": self.layout.partitions,
@@ -192,38 +202,38 @@ class Checkpoints:
             "slot": cursor.slot,
             "best": cursor.best_slot,
             "sha256": hashlib.sha256(data).hexdigest(),
-            "superseded": [*gone, *([cursor.best_slot] if cursor.best_slot else [])],
+            "superseded": [*unused, *([cursor.best_slot] if cursor.best_slot else [])],
             "partitions": self.layout.partitions,
         }
         self.storage.write(_POINTER, _json(pointer))
-        for slot in gone:
+        for slot in unused:
             _remove(self.storage, slot, self.layout.partitions)
 
     def _manifest(self, slot: str, sha256: str = "") -> dict[str, Any]:
         path = f"checkpoints/{slot}/manifest.json"
-        data = _present(self.storage, path)
+        data = _read_present(self.storage, path)
         if sha256 and hashlib.sha256(data).hexdigest() != sha256:
             raise _damaged(self.storage.url(path))
         manifest: dict[str, Any] = json.loads(data)
         return manifest
 
-    def _same(self, manifest: dict[str, Any]) -> None:
-        then = manifest["identity"]
-        if then["fingerprint"] == self.identity.fingerprint:
+    def _check_identity(self, manifest: dict[str, Any]) -> None:
+        stored = manifest["identity"]
+        if stored["fingerprint"] == self.identity.fingerprint:
             return
         raise StaleArtifactError(
-            f"training stopped half-way with another config: {_changed(then, self.identity)}",
+            f"there is a checkpoint of another config: {_difference(stored, self.identity)}",
             where=self.storage.root,
-            todo="Put it back to go on, or run again with --rebuild to begin anew",
+            todo="Change it back to resume, or run again with --rebuild to start over",
         )
 
 
 def discard(storage: Storage) -> None:
-    """Remove all checkpoints of a train artifact; its pointer goes last."""
+    """Remove all checkpoints of a train artifact, the pointer last."""
     try:
         pointer = _pointer(storage)
     except CorruptArtifactError:
-        pointer = None  # it names no slots that can be trusted
+        pointer = None  # the slots that it names are unknown
         storage.remove(_POINTER)
     if pointer is None:
         return
@@ -235,10 +245,10 @@ def discard(storage: Storage) -> None:
 def _remove(storage: Storage, slot: str, partitions: int) -> None:
     storage.remove(f"checkpoints/{slot}/manifest.json")
     for partition in range(partitions):
-        storage.remove(_part(slot, partition))
+        storage.remove(_partition_path(slot, partition))
 
 
-def _part(slot: str, partition: int) -> str:
+def _partition_path(slot: str, partition: int) -> str:
     return f"checkpoints/{slot}/part-{partition:05d}.safetensors"
 
 
@@ -252,7 +262,7 @@ def _pointer(storage: Storage) -> dict[str, Any] | None:
     return pointer
 
 
-def _present(storage: Storage, path: str) -> bytes:
+def _read_present(storage: Storage, path: str) -> bytes:
     try:
         return storage.read(path)
     except FileNotFoundError:
@@ -263,17 +273,18 @@ def _damaged(where: str) -> CorruptArtifactError:
     return CorruptArtifactError(
         "a checkpoint is damaged or missing",
         where=where,
-        todo="Run again with --rebuild to begin the training anew",
+        todo="Run again with --rebuild to start the training over",
     )
 
 
-def _changed(then: dict[str, Any], now: Identity) -> str:
-    for key in sorted(then["config"].keys() | now.config.keys()):
-        before, after = then["config"].get(key), now.config.get(key)
+def _difference(stored: dict[str, Any], current: Identity) -> str:
+    """The first difference of two identities, in words."""
+    for key in sorted(stored["config"].keys() | current.config.keys()):
+        before, after = stored["config"].get(key), current.config.get(key)
         if before != after:
             return f"{key} was {json.dumps(before)}, is now {json.dumps(after)}"
-    for stage, content in sorted(now.inputs.items()):
-        if then["inputs"].get(stage) != content:
+    for stage, content in sorted(current.inputs.items()):
+        if stored["inputs"].get(stage) != content:
             return f"its input '{stage}' has changed"
     return "it was made by another version of this program"
 

@@ -1,4 +1,4 @@
-"""Files by partition: each worker writes those that it owns, and all come to know of all."""
+"""Files with one partition each: every worker writes those that it owns."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from embedmill.pipeline.train.collectives import Group
 from embedmill.pipeline.train.plan import Layout
 from embedmill.schemas.manifest import FileEntry
 
-__all__ = ["PartWriter", "entries_of"]
+__all__ = ["PartitionWriter", "gather_entries"]
 
 
-class PartWriter(threading.Thread):
-    """Writes tensors to their paths, in a thread (`start`) or at once (`run`)."""
+class PartitionWriter(threading.Thread):
+    """Writes partitions to files: in a thread of its own (`start`) or in the caller's (`run`)."""
 
     def __init__(
-        self, storage: Storage, paths: list[str], parts: Iterable[dict[str, Tensor]]
+        self, storage: Storage, paths: list[str], partitions: Iterable[dict[str, Tensor]]
     ) -> None:
         super().__init__(name="checkpoint", daemon=True)
         self._storage = storage
         self._paths = paths
-        self._parts = parts
+        self._partitions = partitions
         self._written: list[HashingFile] = []
         self._error: Exception | None = None
 
     def run(self) -> None:
-        """Write them all, in this thread."""
+        """Write all partitions, in this thread."""
         try:
-            for path, part in zip(self._paths, self._parts, strict=True):
-                self._written.append(self._storage.write(path, save_tensors(part)))
-        except Exception as error:  # raised where the result is asked for
+            for path, tensors in zip(self._paths, self._partitions, strict=True):
+                self._written.append(self._storage.write(path, save_tensors(tensors)))
+        except Exception as error:  # `result` raises it
             self._error = error
 
     def result(self) -> list[HashingFile]:
-        """Wait, and raise or return what came of it."""
+        """Wait until all are written; returns the files, or raises what went wrong."""
         if self.is_alive():
             self.join()
         if self._error is not None:
@@ -47,25 +47,25 @@ class PartWriter(threading.Thread):
         return self._written
 
 
-def entries_of(
+def gather_entries(
     written: list[HashingFile],
     layout: Layout,
     group: Group,
     path: Callable[[int], str],
     rows: Callable[[int], int] | None,
 ) -> list[FileEntry]:
-    """Entries of the files of all partitions, of which each worker wrote its own.
+    """Manifest entries of the files of all partitions, from their owners to all; a collective.
 
     Args:
-        written: the files of the owned partitions, rising.
-        layout: who owns what.
+        written: the files of the owned partitions, ascending.
+        layout: which worker owns which partition.
         group: the workers.
-        path: a partition's file.
-        rows: rows in it, or None.
+        path: of a partition's file.
+        rows: of a partition; None where files have no rows.
     """
-    digests = [list(bytes.fromhex(one.sha256)) + _octets(one.bytes) for one in written]
+    digests = [list(bytes.fromhex(file.sha256)) + _octets(file.bytes) for file in written]
     own = torch.tensor(digests, dtype=torch.uint8).reshape(len(written), 40)
-    every = group.by_partition(own.to(group.device), layout).cpu()
+    every = group.gather_partitions(own.to(group.device), layout).cpu()
     return [
         FileEntry(
             path=path(partition),

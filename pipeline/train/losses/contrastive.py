@@ -1,6 +1,6 @@
-"""Events against the step's shared negatives, in blocks of the batch that stay in cache.
+"""Losses that compare each event with the shared negatives, in blocks that stay in cache.
 
-Legend: B events here, R events of a block, H of these that have their positive among the
+Legend: B events of this worker, R events of a block, H of these that have their positive among the
 negatives, U distinct users, V distinct items, K negatives, N distinct ones of these,
 D columns (of a biased objective the last one is the bias).
 """
@@ -13,29 +13,36 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from embedmill.pipeline.train.losses.blocks import block_rows, own_columns
-from embedmill.pipeline.train.losses.contract import LossSettings, Step, StepLoss
-from embedmill.pipeline.train.losses.rows import decay, scaled, unscale
+from embedmill.pipeline.train.losses.batch_blocks import block_rows, positive_columns
+from embedmill.pipeline.train.losses.loss import LossInput, LossResult, LossSettings
+from embedmill.pipeline.train.losses.row_gradients import add_l2, backward_normalized, normalized
 
-__all__ = ["Compare", "contrasted"]
+__all__ = ["Compare", "contrastive"]
 
-# compare(score_RN, positive_R, weight_N): an event's loss [R] and its slope by the positive's
-# score [R]; score_RN, -inf where a negative is the positive, becomes the slopes by the negatives'.
+# compare(score_RN, positive_R, weight_N) takes the negatives' scores (-inf where a negative is the
+# positive), the positives' scores and the negatives' weights. It returns each event's loss [R] and
+# its derivative by the positive's score [R], and overwrites score_RN with its derivatives by the
+# negatives' scores.
 Compare = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def contrasted(step: Step, settings: LossSettings, compare: Compare) -> StepLoss:
-    """Mean over the batch of what `compare` makes of each event's scores, with gradients.
+def contrastive(step: LossInput, settings: LossSettings, compare: Compare) -> LossResult:
+    """The weighted mean over the batch of the losses that `compare` returns, with gradients.
 
-    A score is the similarity, and the item's bias where there is one, over the temperature.
+    A score is the similarity, plus the item's bias where there is one, over the temperature.
     The negatives' weights `weight_N` sum to 1: one that was drawn twice has twice the weight.
-    A negative that is the event's positive must count for nothing. L2 falls on the user's and
-    the positive's row of each event. Nothing of size B x K is kept.
+    L2 is added on the user's and the positive's row of each event. No tensor of size B x K is
+    kept.
+
+    Args:
+        step: the step.
+        settings: `similarity`, `temperature`, `biased`, `l2` and `l2_bias`.
+        compare: the loss of an event by its scores; a score of -inf must add nothing.
     """
     end = step.item_VD.shape[1] - int(settings.biased)
     cosine = settings.similarity == "cosine"
-    user_UD, user_U = scaled(step.user_UD[:, :end], cosine)
-    item_VD, item_V = scaled(step.item_VD[:, :end], cosine)
+    user_UD, user_U = normalized(step.user_UD[:, :end], cosine)
+    item_VD, item_V = normalized(step.item_VD[:, :end], cosine)
     bias_V = step.item_VD[:, end] if settings.biased else torch.zeros_like(step.item_VD[:, 0])
     share_B = step.weight_B / step.size
     user_BD = user_UD.index_select(0, step.user_B)
@@ -43,27 +50,27 @@ def contrasted(step: Step, settings: LossSettings, compare: Compare) -> StepLoss
     score_B = torch.linalg.vecdot(user_BD, positive_BD) + bias_V[step.positive_B]
     negatives = _Negatives.of(step, item_VD, bias_V, settings.temperature)
     batch = _Batch(user_BD, score_B / settings.temperature, share_B)
-    sums = _over_blocks(batch, negatives, own_columns(step, negatives.row_N), compare)
+    sums = _over_blocks(batch, negatives, positive_columns(step, negatives.row_N), compare)
 
     slope_B1 = (sums.slope_B / settings.temperature)[:, None]
-    pushed_UD, pushed_VD = torch.zeros_like(step.user_UD), torch.zeros_like(step.item_VD)
+    gradient_UD, gradient_VD = torch.zeros_like(step.user_UD), torch.zeros_like(step.item_VD)
     slope_BD = sums.slope_BD.addcmul_(positive_BD, slope_B1)
-    pushed_UD[:, :end].index_add_(0, step.user_B, slope_BD)
-    pushed_VD[:, :end].index_add_(0, step.positive_B, user_BD * slope_B1)
-    pushed_VD[:, :end].index_add_(0, negatives.row_N, sums.slope_ND)
+    gradient_UD[:, :end].index_add_(0, step.user_B, slope_BD)
+    gradient_VD[:, :end].index_add_(0, step.positive_B, user_BD * slope_B1)
+    gradient_VD[:, :end].index_add_(0, negatives.row_N, sums.slope_ND)
     if settings.biased:
-        pushed_VD[:, end].index_add_(0, step.positive_B, slope_B1[:, 0])
-        pushed_VD[:, end].index_add_(0, negatives.row_N, sums.slope_N)
-    unscale(pushed_UD[:, :end], user_UD, user_U)
-    unscale(pushed_VD[:, :end], item_VD, item_V)
+        gradient_VD[:, end].index_add_(0, step.positive_B, slope_B1[:, 0])
+        gradient_VD[:, end].index_add_(0, negatives.row_N, sums.slope_N)
+    backward_normalized(gradient_UD[:, :end], user_UD, user_U)
+    backward_normalized(gradient_VD[:, :end], item_VD, item_V)
     loss = (sums.loss_B.double() * share_B).sum()
-    penalty = decay(step, settings, pushed_UD, pushed_VD)
-    return StepLoss(loss + penalty, pushed_UD, pushed_VD)
+    penalty = add_l2(step, settings, gradient_UD, gradient_VD)
+    return LossResult(loss + penalty, gradient_UD, gradient_VD)
 
 
 @dataclass(frozen=True)
 class _Negatives:
-    """Each negative once, all over the temperature; scores are `user @ vector' + bias_N`."""
+    """Distinct negatives, divided by the temperature; scores are `user @ vector' + bias_N`."""
 
     row_N: Tensor
     vector_ND: Tensor
@@ -72,16 +79,16 @@ class _Negatives:
     temperature: float
 
     @staticmethod
-    def of(step: Step, item_VD: Tensor, bias_V: Tensor, temperature: float) -> _Negatives:
-        row_N, times_N = torch.unique(step.negative_K, return_counts=True)
-        weight_N = times_N.to(item_VD) / max(1, len(step.negative_K))
+    def of(step: LossInput, item_VD: Tensor, bias_V: Tensor, temperature: float) -> _Negatives:
+        row_N, count_N = torch.unique(step.negative_K, return_counts=True)
+        weight_N = count_N.to(item_VD) / max(1, len(step.negative_K))
         vector_ND = item_VD.index_select(0, row_N) / temperature
         return _Negatives(row_N, vector_ND, bias_V[row_N] / temperature, weight_N, temperature)
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """Events: their users' vectors, their positives' scores, and how much they count."""
+    """Events: their users' vectors, their positives' scores, and their shares of the mean."""
 
     user_BD: Tensor
     positive_B: Tensor
@@ -90,10 +97,10 @@ class _Batch:
 
 @dataclass(frozen=True)
 class _Sums:
-    """What the pass over all blocks leaves.
+    """Results of the pass over all blocks; a slope is a derivative of the batch's loss.
 
-    Losses and slopes by the positives' scores (B), gradients by the users' vectors through the
-    negatives (BD), and by the negatives' vectors (ND) and biases (N).
+    Each event's loss and its slope by the positive's score (B), and the slopes by the users'
+    vectors through the negatives' scores (BD), the negatives' vectors (ND) and biases (N).
     """
 
     loss_B: Tensor

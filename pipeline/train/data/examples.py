@@ -1,0 +1,36 @@
+"""What a worker has read: the examples that it trains on, and the events that it validates on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from embedmill.pipeline.train.data.histories import Histories
+from embedmill.pipeline.train.data.train_events import Events
+
+__all__ = ["Examples"]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples of the partitions that a worker owns.
+
+    Args:
+        users: rows of the first table: users, or centers of pairs.
+        items: rows of the second table: items, or contexts of pairs.
+        train: what is trained on: events, or pairs of items.
+        known: events of the splits that are trained on; where `train` are events, the same.
+        valid: validation events.
+        histories: the events that users' vectors are computed from; None where users have rows
+            of their own.
+        inactive: rows of items that are no candidates, ascending; None where all items are.
+    """
+
+    users: int
+    items: int
+    train: Events
+    known: Events
+    valid: Events
+    histories: Histories | None = None
+    inactive: Tensor | None = None

@@ -1,0 +1,49 @@
+"""How much each event counts in the loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from embedmill.pipeline.train.collectives import Group
+from embedmill.pipeline.train.data.train_events import Events, mean_over_partitions
+from embedmill.pipeline.train.plan import Layout
+
+__all__ = ["SampleWeights", "normalized_weights"]
+
+
+@dataclass(frozen=True)
+class SampleWeights:
+    """An event's sample weight is its weight in the log to `power`, over `mean`.
+
+    An event of weight 0 or less has sample weight 0, whatever the power. `power` None: every
+    event has sample weight 1, whatever its weight.
+    """
+
+    power: float | None = None
+    mean: float = 1.0
+
+    def of(self, weight_B: Tensor) -> Tensor:
+        """Sample weights of events by their weights, float32 [B]."""
+        if self.power is None:
+            return torch.ones_like(weight_B)
+        return torch.where(weight_B > 0, weight_B.clamp(min=0) ** self.power / self.mean, 0.0)
+
+
+def normalized_weights(events: Events, power: float, layout: Layout, group: Group) -> SampleWeights:
+    """Sample weights with mean 1 over the events of all workers; a collective.
+
+    Args:
+        events: of the owned partitions.
+        power: of an event's weight.
+        layout: which partitions this worker owns.
+        group: the workers.
+    """
+    powers = SampleWeights(power)
+    mean = mean_over_partitions(
+        (powers.of(partition.weight_E) for partition in events.partitions()), layout, group
+    )
+    # Where no event counts, the mean is 0 and so are all sample weights.
+    return SampleWeights(power, mean if mean > 0 else 1.0)

@@ -1,0 +1,159 @@
+"""Train events of the partitions that a worker owns, in compact tensors.
+
+Events take most of the memory beside the tables: 8 bytes each where rows fit into 32 bits and
+all weights are equal, 12 otherwise.
+
+Legend: E events of this worker, N events of one partition, I items.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from embedmill.pipeline.errors import ContractError
+from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.train.collectives import Group
+from embedmill.pipeline.train.plan import Layout
+
+__all__ = [
+    "Events",
+    "integer_type",
+    "item_counts",
+    "mean_over_partitions",
+    "mean_weight",
+    "read_events",
+]
+
+_EVENT = ["user_row", "item_row", "weight"]
+_PAIR = ["center_row", "context_row", "count"]
+
+
+@dataclass(frozen=True)
+class Events:
+    """Events of the owned partitions, one partition after the other; `sizes` counts them.
+
+    `user_E` and `item_E` are int32 where all rows fit, else int64. `weight_E` is float32;
+    where all weights are equal, it is one number expanded to E (stride 0). Pairs of items are
+    events too: the center is the user, the context the item, the count the weight.
+    """
+
+    user_E: Tensor
+    item_E: Tensor
+    weight_E: Tensor
+    sizes: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.user_E)
+
+    def empty(self) -> Events:
+        """No events, of the same partitions."""
+        sizes = tuple(0 for _ in self.sizes)
+        return Events(self.user_E[:0], self.item_E[:0], self.weight_E[:0], sizes)
+
+    def partitions(self) -> Iterator[Events]:
+        """The events of each owned partition, as views."""
+        for stop, size in zip(accumulate(self.sizes), self.sizes, strict=True):
+            yield self.select(slice(stop - size, stop))
+
+    def select(self, chosen: Tensor | slice) -> Events:
+        """Some of the events, as of one partition; `chosen` is a mask or a slice."""
+        user_N = self.user_E[chosen]
+        return Events(user_N, self.item_E[chosen], self.weight_E[chosen], (len(user_N),))
+
+
+def integer_type(count: int) -> torch.dtype:
+    """The smaller of int32 and int64 that holds every row of a table of `count` rows."""
+    return torch.int32 if count < 2**31 else torch.int64
+
+
+def read_events(
+    shards: Artifact, splits: Sequence[str], layout: Layout, rows: tuple[int, int]
+) -> Events:
+    """Read the owned partitions; within one, the splits follow each other in file order.
+
+    Args:
+        shards: the artifact.
+        splits: names of splits, or of folders of pairs.
+        layout: which partitions this worker owns.
+        rows: number of users and of items.
+
+    Raises:
+        ContractError: a file has another number of rows than its manifest says.
+    """
+    counts = {entry.path: entry.rows or 0 for entry in shards.files()}
+    paths = [[f"{split}/part-{p:05d}.parquet" for split in splits] for p in layout.owned]
+    sizes = tuple(sum(counts.get(path, 0) for path in files) for files in paths)
+    user_E, item_E = (torch.empty(sum(sizes), dtype=integer_type(max(rows))) for _ in rows)
+    weights, at = _Weights(sum(sizes)), 0
+    for path in (path for files in paths for path in files):
+        names = _PAIR if path.startswith("pairs") else _EVENT
+        table = shards.read_table(path, names)
+        if table.num_rows != counts[path]:
+            raise ContractError(
+                f"has {table.num_rows:,} rows, the manifest says {counts[path]:,}",
+                where=shards.url(path),
+            )
+        span = slice(at, at + table.num_rows)
+        user_N, item_N, weight_N = (table[name].to_numpy() for name in names)
+        user_E.numpy()[span] = user_N
+        item_E.numpy()[span] = item_N
+        weights.put(span, weight_N)
+        at = span.stop
+    return Events(user_E, item_E, weights.weight_E, sizes)
+
+
+class _Weights:
+    """Weights that are stored as one number until one differs from the others."""
+
+    def __init__(self, size: int) -> None:
+        self.weight_E = torch.ones(1).expand(size)
+        self._started = False
+
+    def put(self, span: slice, weight_N: np.ndarray) -> None:
+        """Store the weights of the events of `span`."""
+        if not len(weight_N):
+            return
+        if not self._started:
+            self.weight_E = torch.tensor([float(weight_N[0])]).expand(len(self.weight_E))
+            self._started = True
+        if self.weight_E.stride(0) == 0 and (weight_N != float(self.weight_E[0])).any():
+            self.weight_E = self.weight_E.contiguous()
+        if self.weight_E.stride(0):
+            self.weight_E.numpy()[span] = weight_N
+
+
+def item_counts(events: Events, items: int, group: Group) -> Tensor:
+    """Events of every item over all workers, int64 [I]; a collective."""
+    counts_I = torch.zeros(items, dtype=torch.int64)
+    for partition in events.partitions():
+        counts_I += torch.bincount(partition.item_E, minlength=items)
+    return group.sum(counts_I.to(group.device)).cpu()
+
+
+def mean_weight(events: Events, layout: Layout, group: Group) -> float:
+    """Mean weight over all workers, the same to the last bit for any number of them."""
+    weights = (partition.weight_E for partition in events.partitions())
+    return mean_over_partitions(weights, layout, group)
+
+
+def mean_over_partitions(values: Iterable[Tensor], layout: Layout, group: Group) -> float:
+    """Mean of values over all workers, the same to the last bit for any number of them.
+
+    Each partition is summed by its owner, and the sums are added up exactly; a collective.
+
+    Args:
+        values: a float tensor [N] for each owned partition, ascending; 0 in all gives 0.
+        layout: which partitions this worker owns.
+        group: the workers.
+    """
+    own = [(float(value_N.double().sum()), float(len(value_N))) for value_N in values]
+    sums = torch.tensor(own, dtype=torch.float64).reshape(len(own), 2).to(group.device)
+    every = group.gather_partitions(sums, layout).tolist()
+    return math.fsum(total for total, _ in every) / max(1.0, math.fsum(count for _, count in every))

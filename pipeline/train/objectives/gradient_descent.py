@@ -1,0 +1,126 @@
+"""Training by gradients of a loss, in steps over batches of examples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from embedmill.pipeline.config import TrainConfig
+from embedmill.pipeline.train.losses import Loss
+from embedmill.pipeline.train.model import Model
+from embedmill.pipeline.train.objectives.training_method import (
+    FLOAT_BYTES,
+    LOSS_BYTES,
+    Calibration,
+    NegativeCounts,
+)
+from embedmill.pipeline.train.plan import Plan, StepPlan, TrainingSize
+from embedmill.pipeline.train.runtime import Runtime
+from embedmill.pipeline.train.step import GradientStepper, Stepper
+from embedmill.pipeline.train.tables.optimizers import OPTIMIZERS, SCHEDULES
+from embedmill.pipeline.train.training_data import TrainingData
+
+__all__ = ["GradientDescent"]
+
+_INDEX = 8  # bytes of a row number
+_EVENT = 12  # bytes of two rows and a weight
+_ORDER = 4  # bytes of an event in the order of an epoch
+_ROW_COPIES = 8  # of a step's rows: as sent and as received, gradients, changes
+_LOG_LINES = 1000  # of steps, about
+_MIN_LOG_STEPS = 10  # in a line
+_WARM_UP = 2  # steps
+
+
+@dataclass(frozen=True)
+class GradientDescent:
+    """Steps against the gradient of `loss`; with `negatives`, it compares events with negatives."""
+
+    loss: Loss
+    negatives: bool = True
+
+    def plan(self, sizes: tuple[int, ...], config: TrainConfig) -> Plan:
+        """See `TrainingMethod`."""
+        return StepPlan(sizes, config.batch_size)
+
+    def stepper(self, model: Model, data: TrainingData, runtime: Runtime) -> Stepper:
+        """See `TrainingMethod`."""
+        return GradientStepper(self.loss, model, data, runtime)
+
+    def negative_counts(self, config: TrainConfig, examples: int) -> NegativeCounts:
+        """See `TrainingMethod`."""
+        if not self.negatives:
+            return NegativeCounts(0, 0)
+        from_batch = (config.in_batch_negatives or examples) if config.in_batch else 0
+        return NegativeCounts(config.negatives, from_batch)
+
+    def state_widths(self, config: TrainConfig, columns: tuple[slice, ...]) -> dict[str, int]:
+        """See `TrainingMethod`."""
+        return OPTIMIZERS[config.optimizer].state(columns[-1].stop, columns)
+
+    def learning_rate(self, config: TrainConfig, step: int, epoch_steps: int) -> float:
+        """See `TrainingMethod`."""
+        warm_up = config.warmup_steps
+        if step < warm_up:
+            return config.learning_rate * (step + 1) / warm_up
+        progress = (step - warm_up) / max(1, config.epochs * epoch_steps - warm_up)
+        return config.learning_rate * SCHEDULES[config.schedule](progress)
+
+    def initial_scale(self, dim: int) -> float:
+        """See `TrainingMethod`."""
+        scale: float = dim**-0.5
+        return scale
+
+    def divergence_advice(self, config: TrainConfig) -> str:
+        """See `TrainingMethod`."""
+        advice = f"Lower train.learning_rate (it is {config.learning_rate:g})"
+        if config.keys.reads("temperature"):
+            key = config.keys.path("temperature")
+            advice += f" or raise {key} (it is {config.temperature:g})"
+        return advice
+
+    def log_interval(self, steps: int) -> int:
+        """See `TrainingMethod`."""
+        return max(_MIN_LOG_STEPS, -(-steps // _LOG_LINES))
+
+    def calibration(self, plan: Plan) -> Calibration:
+        """See `TrainingMethod`."""
+        return Calibration(_WARM_UP, 2)
+
+    def event_bytes(self, size: TrainingSize, config: TrainConfig, share: float) -> int:
+        """See `TrainingMethod`."""
+        per_item = 3 * _INDEX * size.items  # counts, and what negatives are drawn by
+        if config.l2_power != 1:  # factors of the L2
+            per_item += FLOAT_BYTES * (size.items + int(share * size.users))
+        ordered = size.train + (size.valid if config.refit else 0)
+        read = size.train + size.valid
+        return int(share * (read * _EVENT + ordered * _ORDER)) + per_item
+
+    def step_bytes(
+        self, size: TrainingSize, config: TrainConfig, workers: int, row_bytes: int
+    ) -> int:
+        """See `TrainingMethod`."""
+        batch = -(-config.batch_size // workers)
+        rows = min(batch, size.users) + self._distinct_items(size, config, workers)
+        indices = 16 * _INDEX * (batch + self._candidates(config))
+        return _ROW_COPIES * rows * row_bytes + indices + LOSS_BYTES
+
+    def sent_bytes(
+        self, size: TrainingSize, config: TrainConfig, workers: int, row_bytes: int
+    ) -> int:
+        """Row numbers, vectors, their gradients, and negatives from the batch."""
+        if workers == 1:
+            return 0
+        rows = self._distinct_items(size, config, workers) * (workers - 1) / workers
+        in_batch = -(-_batch_negatives(config) // workers) * _INDEX * (workers - 1)
+        return int(rows * (_INDEX + 2 * row_bytes)) + in_batch
+
+    def _candidates(self, config: TrainConfig) -> int:
+        return config.negatives + _batch_negatives(config) if self.negatives else 0
+
+    def _distinct_items(self, size: TrainingSize, config: TrainConfig, workers: int) -> int:
+        """Items that one worker looks up in a step, at most."""
+        events = -(-config.batch_size // workers)
+        return min(events + self._candidates(config), size.items)
+
+
+def _batch_negatives(config: TrainConfig) -> int:
+    return (config.in_batch_negatives or config.batch_size) if config.in_batch else 0

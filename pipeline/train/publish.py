@@ -1,0 +1,91 @@
+"""What a training returns: the files of its tables, written by partition, and its history."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from safetensors.torch import save as save_tensors
+
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.train.checkpoints.partition_files import gather_entries
+from embedmill.pipeline.train.model import PublishedTable
+from embedmill.pipeline.train.plan import rows_in
+from embedmill.pipeline.train.trainer import Trainer
+from embedmill.schemas.manifest import FileEntry
+
+__all__ = ["TrainingResult", "publish_tables"]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """The result of a training, the same at every worker.
+
+    Args:
+        files: of the tables.
+        history: an entry for each epoch.
+        refit: train losses of the epochs of a refit.
+        best_epoch: counted from 1.
+        metric: that chose the best epoch; empty where there was nothing to validate on.
+        mean: of the train ratings; 0 in a ranking.
+        users: rows of the users' table.
+        items: rows of the items' table.
+        steps: global steps that were taken.
+        pairs: examples that were trained on, over all epochs.
+    """
+
+    files: list[FileEntry]
+    history: list[dict[str, float]]
+    refit: list[float]
+    best_epoch: int
+    metric: str
+    mean: float
+    users: int
+    items: int
+    steps: int
+    pairs: int
+
+
+def publish_tables(trainer: Trainer, run: Run) -> TrainingResult:
+    """Write the tables as they are; each worker writes the partitions that it owns.
+
+    A collective.
+    """
+    cursor, objective = trainer.cursor, trainer.objective
+    vocab = run.artifact("vocab").counters
+    epochs, refit_epochs = len(cursor.history), len(cursor.refit or [])
+    # The plan of a refit has other examples than that of the epochs before it.
+    examples = objective.source.epoch_examples(run.artifact("shards").counters)
+    steps = objective.method.plan((examples,), trainer.config).steps
+    tables = trainer.model.published_tables(trainer.runtime.layout)
+    return TrainingResult(
+        files=[entry for table in tables for entry in _write_table(trainer, run, table)],
+        history=cursor.history,
+        refit=cursor.refit or [],
+        best_epoch=cursor.best_epoch,
+        metric=trainer.metric if trainer.metric in cursor.history[0] else "",
+        mean=trainer.model.settings.mean,
+        users=vocab["users"],
+        items=vocab["items"],
+        steps=epochs * steps + refit_epochs * trainer.plan.steps,
+        pairs=epochs * examples + refit_epochs * trainer.plan.events,
+    )
+
+
+def _write_table(trainer: Trainer, run: Run, table: PublishedTable) -> list[FileEntry]:
+    """Write the owned partitions of a table; returns the entries of all partitions."""
+    storage, layout = run.storage.at("train"), trainer.runtime.layout
+    written = []
+
+    def path(partition: int) -> str:
+        return f"{table.name}/part-{partition:05d}.safetensors"
+
+    def rows(partition: int) -> int:
+        return rows_in(partition, layout.partitions, table.rows)
+
+    # As many rounds at every worker: beyond its last partition, a worker has none to write.
+    for partition in range(layout.rank, layout.partitions + layout.rank, layout.world):
+        tensors = table.tensors(partition)
+        with trainer.group.fail_together():
+            if partition < layout.partitions:
+                written.append(storage.write(path(partition), save_tensors(tensors)))
+    return gather_entries(written, layout, trainer.group, path, rows)
