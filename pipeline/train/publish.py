@@ -12,6 +12,7 @@ from embedmill.pipeline.train.model import PublishedTable
 from embedmill.pipeline.train.plan import rows_in
 from embedmill.pipeline.train.trainer import Trainer
 from embedmill.schemas.manifest import FileEntry
+from embedmill.schemas.train import FILES
 
 __all__ = ["TrainingResult", "publish_tables"]
 
@@ -76,8 +77,7 @@ def _write_table(trainer: Trainer, run: Run, table: PublishedTable) -> list[File
     storage, layout = run.storage.at("train"), trainer.runtime.layout
     written = []
 
-    def path(partition: int) -> str:
-        return f"{table.name}/part-{partition:05d}.safetensors"
+    path = FILES[table.name].path
 
     def rows(partition: int) -> int:
         return rows_in(partition, layout.partitions, table.rows)

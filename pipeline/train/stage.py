@@ -14,7 +14,6 @@ from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.train.assembly import WorkerTask
 from embedmill.pipeline.train.checkpoints import checkpoint
 from embedmill.pipeline.train.collectives import Group
-from embedmill.pipeline.train.logs import step_log
 from embedmill.pipeline.train.logs.trackers import check_trackers, with_trackers
 from embedmill.pipeline.train.loop import TrainingResult, train_worker
 from embedmill.pipeline.train.objectives import OBJECTIVES
@@ -24,6 +23,7 @@ from embedmill.pipeline.train.resources.available import (
     scratch_folder,
 )
 from embedmill.pipeline.train.resources.budget import budget_of, choose_tables, size_of
+from embedmill.schemas.train import HISTORY, LOG, MODEL, Epoch, Model
 
 __all__ = ["build", "check", "check_settings", "commit", "discard_checkpoints"]
 
@@ -91,22 +91,22 @@ def commit(run: Run, out: Writer, result: TrainingResult) -> None:
     config = run.config.train
     objective = OBJECTIVES[config.objective]
     out.add(result.files)
-    out.write(step_log.FILE, out.storage.read(step_log.FILE), volatile=True)
-    model = {
-        "objective": config.objective,
-        "similarity": objective.published_similarity(config),
-        "dim": config.dim,
-        "bias": objective.has_bias(config),
-        "mean": result.mean,
-        "users": result.users,
-        "items": result.items,
-        "partitions": run.config.run.partitions,
-        "best_epoch": result.best_epoch,
-        "metric": result.metric,
-        "refit": result.refit,
-    }
-    out.write_json("model.json", model)
-    out.write_json("history.json", result.history)
+    out.write(LOG, out.storage.read(LOG), volatile=True)
+    model = Model(
+        objective=config.objective,
+        similarity=objective.published_similarity(config),
+        dim=config.dim,
+        bias=objective.has_bias(config),
+        mean=result.mean,
+        users=result.users,
+        items=result.items,
+        partitions=run.config.run.partitions,
+        best_epoch=result.best_epoch,
+        metric=result.metric,
+        refit=tuple(result.refit),
+    )
+    out.write_json(MODEL, model)
+    out.write_json(HISTORY, [Epoch.model_validate(entry) for entry in result.history])
     counters = {
         "epochs": len(result.history),
         "steps": result.steps,

@@ -1,11 +1,8 @@
 """Checkpoints by partition, for any number of workers, with a manifest and a pointer.
 
-    train/checkpoints/latest.json                   which slots are valid
-    train/checkpoints/<slot>/manifest.json          cursor, history, sha256 of each part
-    train/checkpoints/<slot>/part-PPPPP.safetensors rows and optimizer state of partition P
-
-Every worker writes its partitions into a new slot; when all have finished, worker 0 writes the
-slot's manifest and then replaces the pointer. The slot of the best epoch is kept as well.
+Their files are described in `schemas.checkpoints`. Every worker writes its partitions into a new
+slot; when all have finished, worker 0 writes the slot's manifest and then replaces the pointer.
+The slot of the best epoch is kept as well.
 
 A thread may write a copy of the tables while training goes on; the pointer is then replaced at
 a later step. Until then the previous checkpoint is valid, and all its files are there.
@@ -17,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors.torch import load as load_tensors
 from torch import Tensor
@@ -27,12 +24,22 @@ from embedmill.pipeline.store.storage import Storage
 from embedmill.pipeline.train.checkpoints.partition_files import PartitionWriter, gather_entries
 from embedmill.pipeline.train.collectives import Group
 from embedmill.pipeline.train.plan import Layout
+from embedmill.schemas.checkpoints import (
+    FORMAT,
+    POINTER,
+    CheckpointManifest,
+    Pointer,
+    StoredCursor,
+    StoredIdentity,
+    manifest_of,
+    parts_of,
+)
+from embedmill.schemas.files import JsonFile
 from embedmill.schemas.manifest import FileEntry
 
 __all__ = ["Checkpoints", "Cursor", "Identity", "discard"]
 
-_FORMAT = 1
-_POINTER = "checkpoints/latest.json"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -97,10 +104,10 @@ class Checkpoints:
             pointer = _pointer(self.storage)
             if pointer is None:
                 return None
-            manifest = self._manifest(pointer["slot"], pointer["sha256"])
-            self._check_identity(manifest)
-        self.latest, self.superseded = pointer["slot"], pointer["superseded"]
-        return Cursor(**manifest["cursor"])
+            manifest = self._manifest(pointer.slot, pointer.sha256)
+            self._check_identity(manifest.identity)
+        self.latest, self.superseded = pointer.slot, pointer.superseded
+        return Cursor(**manifest.cursor.as_json())
 
     def read(self, slot: str, load: Callable[[int, dict[str, Tensor]], None]) -> None:
         """Read a checkpoint, one partition after the other.
@@ -115,9 +122,9 @@ class Checkpoints:
         with self.group.fail_together():
             manifest = self._manifest(slot)
             for partition in self.layout.owned:
-                path = _partition_path(slot, partition)
+                path = parts_of(slot).path(partition)
                 data = _read_present(self.storage, path)
-                if hashlib.sha256(data).hexdigest() != manifest["files"][path]:
+                if hashlib.sha256(data).hexdigest() != manifest.files[path]:
                     raise _damaged(self.storage.url(path))
                 load(partition, load_tensors(data))
 
@@ -136,7 +143,7 @@ class Checkpoints:
         """
         self.finish()
         owned = self.layout.owned
-        paths = [_partition_path(cursor.slot, partition) for partition in owned]
+        paths = [parts_of(cursor.slot).path(partition) for partition in owned]
         if copied:
             # Removed from the list as they are written, so that memory is freed piece by piece.
             copies = [tensors(partition) for partition in reversed(owned)]
@@ -171,7 +178,7 @@ class Checkpoints:
             written = self._writer.result()
         self._writer = None
         entries = gather_entries(
-            written, self.layout, self.group, lambda p: _partition_path(cursor.slot, p), rows=None
+            written, self.layout, self.group, parts_of(cursor.slot).path, rows=None
         )
         previous = [*self.superseded, *([self.latest] if self.latest else [])]
         unused = [s for s in previous if s not in (cursor.slot, cursor.best_slot)]
@@ -189,37 +196,36 @@ class Checkpoints:
 
     def _publish(self, cursor: Cursor, entries: list[FileEntry], unused: list[str]) -> None:
         """Write the manifest, then the pointer; then remove the slots that are unused now."""
-        manifest = {
-            "format": _FORMAT,
-            "partitions": self.layout.partitions,
-            "identity": asdict(self.identity),
-            "cursor": asdict(cursor),
-            "files": {e.path: e.sha256 for e in entries},
-        }
-        data = _json(manifest)
-        self.storage.write(f"checkpoints/{cursor.slot}/manifest.json", data)
-        pointer = {
-            "slot": cursor.slot,
-            "best": cursor.best_slot,
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "superseded": [*unused, *([cursor.best_slot] if cursor.best_slot else [])],
-            "partitions": self.layout.partitions,
-        }
-        self.storage.write(_POINTER, _json(pointer))
+        file, partitions = manifest_of(cursor.slot), self.layout.partitions
+        manifest = CheckpointManifest(
+            format=FORMAT,
+            partitions=partitions,
+            identity=StoredIdentity(**asdict(self.identity)),
+            cursor=StoredCursor(**asdict(cursor)),
+            files={e.path: e.sha256 for e in entries},
+        )
+        data = file.encode(manifest)
+        self.storage.write(file.path, data)
+        pointer = Pointer(
+            slot=cursor.slot,
+            best=cursor.best_slot,
+            sha256=hashlib.sha256(data).hexdigest(),
+            superseded=[*unused, *([cursor.best_slot] if cursor.best_slot else [])],
+            partitions=partitions,
+        )
+        self.storage.write(POINTER.path, POINTER.encode(pointer))
         for slot in unused:
-            _remove(self.storage, slot, self.layout.partitions)
+            _remove(self.storage, slot, partitions)
 
-    def _manifest(self, slot: str, sha256: str = "") -> dict[str, Any]:
-        path = f"checkpoints/{slot}/manifest.json"
-        data = _read_present(self.storage, path)
+    def _manifest(self, slot: str, sha256: str = "") -> CheckpointManifest:
+        file = manifest_of(slot)
+        data = _read_present(self.storage, file.path)
         if sha256 and hashlib.sha256(data).hexdigest() != sha256:
-            raise _damaged(self.storage.url(path))
-        manifest: dict[str, Any] = json.loads(data)
-        return manifest
+            raise _damaged(self.storage.url(file.path))
+        return _decode(self.storage, file, data)
 
-    def _check_identity(self, manifest: dict[str, Any]) -> None:
-        stored = manifest["identity"]
-        if stored["fingerprint"] == self.identity.fingerprint:
+    def _check_identity(self, stored: StoredIdentity) -> None:
+        if stored.fingerprint == self.identity.fingerprint:
             return
         raise StaleArtifactError(
             f"there is a checkpoint of another config: {_difference(stored, self.identity)}",
@@ -234,32 +240,26 @@ def discard(storage: Storage) -> None:
         pointer = _pointer(storage)
     except CorruptArtifactError:
         pointer = None  # the slots that it names are unknown
-        storage.remove(_POINTER)
+        storage.remove(POINTER.path)
     if pointer is None:
         return
-    for slot in {pointer["slot"], pointer["best"], *pointer["superseded"]} - {""}:
-        _remove(storage, slot, pointer["partitions"])
-    storage.remove(_POINTER)
+    for slot in {pointer.slot, pointer.best, *pointer.superseded} - {""}:
+        _remove(storage, slot, pointer.partitions)
+    storage.remove(POINTER.path)
 
 
 def _remove(storage: Storage, slot: str, partitions: int) -> None:
-    storage.remove(f"checkpoints/{slot}/manifest.json")
+    storage.remove(manifest_of(slot).path)
     for partition in range(partitions):
-        storage.remove(_partition_path(slot, partition))
+        storage.remove(parts_of(slot).path(partition))
 
 
-def _partition_path(slot: str, partition: int) -> str:
-    return f"checkpoints/{slot}/part-{partition:05d}.safetensors"
-
-
-def _pointer(storage: Storage) -> dict[str, Any] | None:
+def _pointer(storage: Storage) -> Pointer | None:
     try:
-        pointer: dict[str, Any] = json.loads(storage.read(_POINTER))
+        data = storage.read(POINTER.path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError:
-        raise _damaged(storage.url(_POINTER)) from None
-    return pointer
+    return _decode(storage, POINTER, data)
 
 
 def _read_present(storage: Storage, path: str) -> bytes:
@@ -267,6 +267,13 @@ def _read_present(storage: Storage, path: str) -> bytes:
         return storage.read(path)
     except FileNotFoundError:
         raise _damaged(storage.url(path)) from None
+
+
+def _decode(storage: Storage, file: JsonFile[T], data: bytes) -> T:
+    try:
+        return file.decode(data)
+    except ValueError:
+        raise _damaged(storage.url(file.path)) from None
 
 
 def _damaged(where: str) -> CorruptArtifactError:
@@ -277,17 +284,13 @@ def _damaged(where: str) -> CorruptArtifactError:
     )
 
 
-def _difference(stored: dict[str, Any], current: Identity) -> str:
+def _difference(stored: StoredIdentity, current: Identity) -> str:
     """The first difference of two identities, in words."""
-    for key in sorted(stored["config"].keys() | current.config.keys()):
-        before, after = stored["config"].get(key), current.config.get(key)
+    for key in sorted(stored.config.keys() | current.config.keys()):
+        before, after = stored.config.get(key), current.config.get(key)
         if before != after:
             return f"{key} was {json.dumps(before)}, is now {json.dumps(after)}"
     for stage, content in sorted(current.inputs.items()):
-        if stored["inputs"].get(stage) != content:
+        if stored.inputs.get(stage) != content:
             return f"its input '{stage}' has changed"
     return "it was made by another version of this program"
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"

@@ -29,10 +29,10 @@ from embedmill.pipeline.train.checkpoints.checkpoint import Cursor
 from embedmill.pipeline.train.collectives import Group
 from embedmill.pipeline.train.logs.phase_timer import PHASES
 from embedmill.pipeline.train.trainer import Trainer
+from embedmill.schemas.train import LOG
 
-__all__ = ["FILE", "StepLog"]
+__all__ = ["StepLog"]
 
-FILE = "log.jsonl"
 _SPENT_IN = (*PHASES, "other")
 _SAVE_INTERVAL = 10.0  # seconds
 
@@ -102,7 +102,7 @@ class StepLog:
         """Replace the file by all lines so far."""
         if self.group.rank == 0:
             text = "".join(json.dumps(line) + "\n" for line in self.lines)
-            self.storage.write(FILE, text.encode())
+            self.storage.write(LOG, text.encode())
             self._saved = time.monotonic()
 
     def _append(self, kind: str, cursor: Cursor, figures: dict[str, Any]) -> None:
@@ -147,7 +147,7 @@ def _position(line: dict[str, Any]) -> tuple[int, int, int]:
 def _read(storage: Storage) -> list[dict[str, Any]]:
     """The lines of an earlier attempt; none where the file is damaged, as no result needs it."""
     try:
-        lines = [json.loads(line) for line in storage.read(FILE).splitlines()]
+        lines = [json.loads(line) for line in storage.read(LOG).splitlines()]
         return [line for line in lines if _position(line) and line["at"] >= 0]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return []

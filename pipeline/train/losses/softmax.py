@@ -64,7 +64,7 @@ def sampled_softmax(step: LossInput, settings: LossSettings) -> LossResult:
         logit_B * (_BITS / settings.temperature) - negatives.greatest,
         share_B / settings.temperature,
     )
-    sums = _over_blocks(batch, negatives, _Hits.of(step, negatives.row_N))
+    sums = _over_blocks(batch, negatives, _AccidentalHits.of(step, negatives.row_N))
 
     slope_B1 = sums.slope_B[:, None]
     gradient_UD, gradient_VD = torch.zeros_like(step.user_UD), torch.zeros_like(step.item_VD)
@@ -159,7 +159,7 @@ class _Sums:
     slope_N: Tensor
 
 
-def _over_blocks(batch: _Batch, negatives: _Negatives, hits: _Hits) -> _Sums:
+def _over_blocks(batch: _Batch, negatives: _Negatives, hits: _AccidentalHits) -> _Sums:
     user_BD, positive_B = batch.user_BD, batch.positive_B
     logits = user_BD.new_empty(hits.rows * len(negatives.row_N))
     scaled_RD = user_BD.new_empty((hits.rows, user_BD.shape[1]))
@@ -195,18 +195,18 @@ def _over_blocks(batch: _Batch, negatives: _Negatives, hits: _Hits) -> _Sums:
 
 
 @dataclass(frozen=True)
-class _Hits:
+class _AccidentalHits:
     """Blocks of `rows` events; in each, flat indices of logits whose negative is the positive."""
 
     rows: int
     blocks: tuple[Tensor, ...]
 
     @staticmethod
-    def of(step: LossInput, row_N: Tensor) -> _Hits:
+    def of(step: LossInput, row_N: Tensor) -> _AccidentalHits:
         """The blocks of a step; a positive is at most once among the distinct negatives."""
         events, columns = len(step.positive_B), max(1, len(row_N))
         rows, column_B = block_rows(columns), positive_columns(step, row_N)
         event_H = torch.nonzero(column_B >= 0).squeeze(1)
         flat_H = event_H % rows * columns + column_B.index_select(0, event_H)
         sizes = torch.bincount(event_H // rows, minlength=-(-events // rows)).tolist()
-        return _Hits(rows, torch.split(flat_H, sizes))
+        return _AccidentalHits(rows, torch.split(flat_H, sizes))

@@ -12,6 +12,7 @@ from pathlib import Path
 from embedmill.pipeline.config import Config
 from embedmill.pipeline.memory import free_memory
 from embedmill.pipeline.store.run import Run
+from embedmill.schemas.checkpoints import FOLDER
 
 __all__ = ["FreeResources", "free_resources", "local_workers", "scratch_folder"]
 
@@ -38,7 +39,7 @@ def free_resources(run: Run) -> FreeResources:
     scratch, storage = scratch_folder(run), run.storage.at("train")
     on_run_disk = None
     if storage.is_local:
-        folder = storage.local_path("checkpoints")
+        folder = storage.local_path(FOLDER)
         stored = sum(map(_file_size, folder.rglob("*")))
         on_run_disk = shutil.disk_usage(_existing(folder)).free + stored
     on_scratch_disk = shutil.disk_usage(_existing(scratch)).free
