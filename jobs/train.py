@@ -58,7 +58,7 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
 
 
 def check(config: Config) -> None:
-    """Raise ConfigError where the config alone shows that training is not possible."""
+    """Raise ConfigError for a tracker that is unknown, not installed, or cannot be used."""
     train.check_settings(Run(config))
 
 
