@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from embedmill.pipeline.train.objectives.objectives import OBJECTIVES
 
 from embedmill.pipeline.config import Config, IndexConfig, TrainConfig, load, parse, stage_fields
 from embedmill.pipeline.config import to_toml as toml_of
 from embedmill.pipeline.config.objectives import OBJECTIVE_KEYS, readers_of
 from embedmill.pipeline.errors import ConfigError
 from embedmill.pipeline.index import INDEXES
+from embedmill.pipeline.train.objectives import OBJECTIVES
 from embedmill.pipeline.train.tables.optimizers import OPTIMIZERS, SCHEDULES
 from embedmill.schemas.manifest import digest
 
