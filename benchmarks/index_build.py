@@ -4,7 +4,7 @@
 
 Clustered unit vectors (the r-th of 20,000 directions in proportion to r ** -0.5) are written as
 the artifact of `export`, part by part; the stage `index` then runs on them as in any run, with two
-workers, and chooses what keeps the promised recall@10 on users it was not tuned with. With
+workers, and selects what reaches the target recall@10 on users it was not tuned with. With
 --beside-one the same is built as one file as well, without a limit, to see what shards cost a
 search. Needs about 600 bytes of disk an item in --folder, deleted at the end. Prints a table; with
 --json one flat JSON object last.
@@ -28,7 +28,7 @@ from limits import limited
 
 from embedmill.pipeline.config import parse
 from embedmill.pipeline.index import open_index
-from embedmill.pipeline.index.contract import threads
+from embedmill.pipeline.index.faiss_threads import faiss_threads
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.memory import Memory
 from embedmill.pipeline.store.run import Run, open_run
@@ -156,7 +156,7 @@ def _speed(run: Run) -> float:
     """Queries per second, all users at once on two threads, for a few seconds."""
     reader = open_index(run.artifact("index"))
     user_BD = Vectors.of(run.artifact("export"), "users").load()
-    with threads(2):
+    with faiss_threads(2):
         reader.index.search(user_BD, 10)
         began, asked = time.perf_counter(), 0
         while time.perf_counter() - began < _ASKED:
@@ -212,7 +212,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--limit", type=float, default=8.0, help="GiB of driver and workers")
-    parser.add_argument("--recall", type=float, default=0.95, help="promised recall@10")
+    parser.add_argument("--recall", type=float, default=0.95, help="target recall@10")
     parser.add_argument("--kind", default="auto")
     parser.add_argument("--shards", type=int, default=0, help="0: by index.shard_bytes")
     parser.add_argument("--launcher", choices=("inline", "processes", "ray"), default="processes")

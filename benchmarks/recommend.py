@@ -61,11 +61,11 @@ def trained(root: str, epochs: int) -> str:
 class Exact:
     """Every item compared: vectors, and the seen items of each user, in memory."""
 
-    def __init__(self, reader: index.Reader, rows: Any) -> None:
-        export = reader.run.artifact("export")
+    def __init__(self, retriever: index.Retriever, rows: Any) -> None:
+        export = retriever.run.artifact("export")
         self.item_ND = Vectors.of(export, "items").load()
-        self.user_BD = reader.vectors(rows, "users")
-        seen = reader.own(rows, "users", seen=True)
+        self.user_BD = retriever.query_vectors(rows, "users")
+        seen = retriever.excluded_rows(rows, "users", seen=True)
         self.indptr, self.seen = seen.indptr.numpy(), seen.rows.numpy()
         self.flat = faiss.IndexFlatIP(self.item_ND.shape[1])
         self.flat.add(self.item_ND)
@@ -108,10 +108,10 @@ def timed(work: dict[str, Callable[[], object]], rounds: int) -> dict[str, float
 
 
 def measured(folder: str, scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
-    reader = index.open(folder)
-    users = Vectors.of(reader.run.artifact("export"), "users")
+    retriever = index.open(folder)
+    users = Vectors.of(retriever.run.artifact("export"), "users")
     known = np.flatnonzero(users.live())
-    known = known[reader.seen.of(known)[1]]
+    known = known[retriever.seen.of(known)[1]]
     ids = users.ids(known)
     (scratch / "users.txt").write_text("\n".join(ids), encoding="utf-8")
     output = str(scratch / "answers.parquet")
@@ -121,7 +121,7 @@ def measured(folder: str, scratch: Path, args: argparse.Namespace) -> dict[str, 
     def ours() -> None:
         recommend_all(index.open(folder), [pa.array(ids)], output, Asked(args.k), Quiet())
 
-    exact = Exact(reader, known)
+    exact = Exact(retriever, known)
     took = timed(
         {
             "command": lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL),
@@ -136,7 +136,9 @@ def measured(folder: str, scratch: Path, args: argparse.Namespace) -> dict[str, 
     table = pq.read_table(output, columns=["item"])
     place = dict(
         zip(
-            Vectors.of(reader.run.artifact("export"), "items").ids(np.arange(len(exact.item_ND))),
+            Vectors.of(retriever.run.artifact("export"), "items").ids(
+                np.arange(len(exact.item_ND))
+            ),
             range(len(exact.item_ND)),
             strict=True,
         )
@@ -148,7 +150,7 @@ def measured(folder: str, scratch: Path, args: argparse.Namespace) -> dict[str, 
     return {
         "users": len(ids),
         "items": len(exact.item_ND),
-        "kind": reader.index.spec["kind"],
+        "kind": retriever.index.spec["kind"],
         "k": args.k,
         **flat,
         "ours_over_torch": round(took["torch"] / took["ours"], 3),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from embedmill.pipeline.config import Config
-    from embedmill.pipeline.index import Answers, Filter, Reader
+    from embedmill.pipeline.index import FilterLike, Retriever, SearchResults
     from embedmill.pipeline.query.lookup import Hit
     from embedmill.pipeline.store import run as store
     from embedmill.pipeline.views.vectors import Vectors
@@ -97,7 +97,7 @@ class Run:
 
     _stored: store.Run
 
-    def neighbors(self, item: str, k: int = 10, *, filter: Filter | None = None) -> list[Hit]:
+    def neighbors(self, item: str, k: int = 10, *, filter: FilterLike | None = None) -> list[Hit]:
         """The k items nearest to an item by cosine, best first; each has `item` and `score`.
 
         Args:
@@ -113,7 +113,7 @@ class Run:
         return neighbors(self._stored, item, k, filter=filter)
 
     def recommend(
-        self, user: str, k: int = 10, *, exclude_seen: bool = True, filter: Filter | None = None
+        self, user: str, k: int = 10, *, exclude_seen: bool = True, filter: FilterLike | None = None
     ) -> list[Hit]:
         """The k best items for a user, best first; each has `item` and `score`.
 
@@ -130,7 +130,7 @@ class Run:
 
         return recommend(self._stored, user, k, exclude_seen=exclude_seen, filter=filter)
 
-    def search(self, queries: NDArray[np.floating] | Sequence[str], k: int = 10) -> Answers:
+    def search(self, queries: NDArray[np.floating] | Sequence[str], k: int = 10) -> SearchResults:
         """The k items of largest inner product with each query: `ids`, `rows` and `scores`.
 
         Args:
@@ -140,7 +140,7 @@ class Run:
         Raises:
             InputError: vectors of another dimension or not finite, ids that are unknown.
         """
-        return self._reader.search(queries, k)
+        return self._retriever.search(queries, k)
 
     @cached_property
     def metrics(self) -> dict[str, float | int | str]:
@@ -170,10 +170,10 @@ class Run:
         return self._stored.config
 
     @cached_property
-    def _reader(self) -> Reader:
-        from embedmill.pipeline.index import reader_of
+    def _retriever(self) -> Retriever:
+        from embedmill.pipeline.index import retriever_of
 
-        return reader_of(self._stored)
+        return retriever_of(self._stored)
 
     def __repr__(self) -> str:
         return f"embedmill.open({self.folder!r})"

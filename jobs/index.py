@@ -26,7 +26,7 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
     index.build(run, out, progress, {**index.LAUNCHERS, "ray": _ray_tasks})
 
 
-def _ray_tasks(config: IndexConfig) -> AbstractContextManager[index.Pool]:
+def _ray_tasks(config: IndexConfig) -> AbstractContextManager[index.TaskPool]:
     from embedmill.jobs.ray_tasks import (
         ray_tasks,  # Ray takes a second to load, and few indices need it
     )

@@ -12,7 +12,7 @@ from ray.exceptions import RayError, RayTaskError
 from embedmill.jobs.cluster import WorkerRequest, ray_cluster
 from embedmill.pipeline.config import IndexConfig
 from embedmill.pipeline.errors import EmbedmillError, MachineError
-from embedmill.pipeline.index import Pool, in_order
+from embedmill.pipeline.index import TaskPool, map_in_order
 
 __all__ = ["ray_tasks"]
 
@@ -35,7 +35,7 @@ class _Tasks:
         def submit(part: T) -> Any:
             return remote.remote(task, part)
 
-        return in_order(submit, _answer, parts, self._most)
+        return map_in_order(submit, _answer, parts, self._most)
 
 
 def _done(task: Callable[[T], R], part: T) -> R:
@@ -44,7 +44,7 @@ def _done(task: Callable[[T], R], part: T) -> R:
 
 
 @contextlib.contextmanager
-def ray_tasks(config: IndexConfig) -> Iterator[Pool]:
+def ray_tasks(config: IndexConfig) -> Iterator[TaskPool]:
     """Tasks of a CPU each: `index.workers` at a time, or as many as the cluster has CPUs.
 
     Raises:

@@ -12,7 +12,7 @@
     ├── TrainingError           exit 5   training cannot go on
     │   └── NotFiniteError               a loss or gradient is NaN or infinite
     ├── GateError               exit 6   the run finished below its gates; not published
-    ├── PromiseError            exit 6   no index keeps what `[index]` promises; not published
+    ├── IndexTargetError        exit 6   no index meets the targets of `[index]`; not published
     └── MachineError            exit 7   disk, permissions, engine, cluster
 
 Ctrl-C exits 130. Anything else is a bug and exits 70 with a traceback.
@@ -29,11 +29,11 @@ __all__ = [
     "CorruptArtifactError",
     "EmbedmillError",
     "GateError",
+    "IndexTargetError",
     "InputError",
     "MachineError",
     "MissingArtifactError",
     "NotFiniteError",
-    "PromiseError",
     "RejectsError",
     "StaleArtifactError",
     "TrainingError",
@@ -118,8 +118,8 @@ class GateError(EmbedmillError):
     exit_code = 6
 
 
-class PromiseError(EmbedmillError):
-    """No index keeps what `[index]` promises; `todo` ends with what was measured, in lines."""
+class IndexTargetError(EmbedmillError):
+    """No index meets the targets of `[index]`; `todo` ends with a table of what was measured."""
 
     exit_code = 6
 
@@ -152,7 +152,7 @@ _CLASSES: dict[str, type[EmbedmillError]] = {
         TrainingError,
         NotFiniteError,
         GateError,
-        PromiseError,
+        IndexTargetError,
         MachineError,
     )
 }

@@ -177,26 +177,28 @@ class USearch(Library):
 
 
 class Auto(Library):
-    """Ours: whatever keeps the promise, found with half of the tuning queries, verified by half.
+    """Ours: what `index.kind = "auto"` selects, tuned with half of the queries, verified with half.
 
-    An effort may name another value of the knob of what was found.
+    An effort may name another value of the search parameter.
     """
 
     def build(self, vector_ND: Floats, settings: Settings, threads: int) -> tuple[Any, Settings]:
         from embedmill.pipeline.config import IndexConfig
-        from embedmill.pipeline.index.selection.select import choose
+        from embedmill.pipeline.index import choose
 
         self.limit(threads)
-        promise = {key: settings[key] for key in ("recall_at_10", "max_bytes") if key in settings}
+        targets = {key: settings[key] for key in ("recall_at_10", "max_bytes") if key in settings}
         query_BD = np.load(settings["queries"])
-        config = IndexConfig.model_validate({"kind": "auto", **promise})
-        choice = choose(vector_ND, query_BD[::2], query_BD[1::2], config)
-        efforts = [{"setting": value} for value in choice.index.settings()]
-        chosen = " ".join(f"{name} {value}" for name, value in choice.index.parameters.items())
-        built = [one for one in choice.candidates if one.plan.kind == choice.kind and one.points]
-        seconds = next(one.seconds for one in built if one.bytes == choice.bytes)
-        told = {"label": f"{choice.kind} {chosen}", "verified": choice.verified.mean}
-        return choice.index, {**told, "build_seconds": seconds, "efforts": efforts}
+        config = IndexConfig.model_validate({"kind": "auto", **targets})
+        selection = choose(vector_ND, query_BD[::2], query_BD[1::2], config)
+        efforts = [{"setting": value} for value in selection.index.settings()]
+        chosen = " ".join(f"{name} {value}" for name, value in selection.index.parameters.items())
+        built = [
+            one for one in selection.candidates if one.plan.kind == selection.kind and one.points
+        ]
+        seconds = next(one.seconds for one in built if one.bytes == selection.bytes)
+        told = {"label": f"{selection.kind} {chosen}", "verified": selection.verified.mean}
+        return selection.index, {**told, "build_seconds": seconds, "efforts": efforts}
 
     def search(self, engine: Any, query_BD: Floats, k: int, effort: Settings) -> Rows:
         rows: Rows = engine.search(query_BD, k, effort.get("setting", 0))[1]
@@ -208,7 +210,7 @@ class Auto(Library):
         faiss.omp_set_num_threads(threads)
 
     def size(self, engine: Any) -> int:
-        return len(engine.save())
+        return len(engine.to_bytes())
 
 
 LIBRARIES: dict[str, type[Library]] = {

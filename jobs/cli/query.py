@@ -56,16 +56,16 @@ def recommend(
         found = lookup.recommend(one, user, k, exclude_seen=not with_seen, filter=wanted)
         render.print_items(one, found, as_json)
         return
-    from embedmill.pipeline.index import reader_of
+    from embedmill.pipeline.index import retriever_of
     from embedmill.pipeline.query.id_files import read_ids
     from embedmill.pipeline.query.recommendations import Asked, recommend_all
     from embedmill.pipeline.terminal import Terminal
 
-    reader = reader_of(one)
-    asked = Asked(k, not with_seen, None if wanted is None else reader.allow(wanted))
+    retriever = retriever_of(one)
+    asked = Asked(k, not with_seen, None if wanted is None else retriever.item_filter(wanted))
     ids = read_ids(users, column, one.config.events.user)
     with Terminal(quiet=as_json).stage("recommend") as progress:
-        told = recommend_all(reader, ids, output, asked, progress)
+        told = recommend_all(retriever, ids, output, asked, progress)
     render.print_told(told, output, as_json)
 
 

@@ -139,7 +139,7 @@ class IndexConfig(Section):
     ivfpq: IvfPqConfig = IvfPqConfig()
 
     @property
-    def promised(self) -> bool:
+    def has_targets(self) -> bool:
         """Whether there are targets: parameters are then searched for, not given."""
         targets = (self.recall_at_10, self.max_bytes, self.max_latency_ms)
         return self.kind == "auto" or any(target is not None for target in targets)

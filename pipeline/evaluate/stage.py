@@ -61,9 +61,9 @@ _COUNTED = (
 
 
 class Recommender(Protocol):
-    """What an opened index can do; see `embedmill.pipeline.index.IndexReader`."""
+    """What an opened index can do; see `embedmill.pipeline.index.RowSearcher`."""
 
-    def unseen(self, query_BD: Floats, k: int, seen: RowLists) -> tuple[Floats, Rows]:
+    def search_unseen(self, query_BD: Floats, k: int, seen: RowLists) -> tuple[Floats, Rows]:
         """Scores and rows [B, k] of the best items outside each user's list."""
 
 
@@ -172,7 +172,7 @@ class _Board:
                 self.tallies["popularity"].add(self.popularity.top(most, seen), relevant)
             with self._timed("through_index"):
                 for k in self.config.ks:
-                    _, found = self.index.unseen(user_BD, k, seen)
+                    _, found = self.index.search_unseen(user_BD, k, seen)
                     self.tallies["through_index"].add(torch.from_numpy(found), relevant, (k,))
             which = self.parts.of_item[relevant.rows]
             self.asked.add_(torch.bincount(which, minlength=len(self.asked)))

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from embedmill.pipeline.formats.contract import in_type
-from embedmill.pipeline.index.measure import K, choose_users
+from embedmill.pipeline.index.query_users import choose_query_users
+from embedmill.pipeline.index.searchable import K
 from embedmill.pipeline.score import top_k
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.vectors import Vectors
@@ -30,7 +31,7 @@ def kept(run: Run, dtype: str, scales: Mapping[str, float]) -> dict[str, float |
     counts whose float32 score reaches that of the tenth best, whichever of equal ones it is.
     """
     export, config = run.artifact("export"), run.config
-    split, rows = choose_users(run.artifact("shards"), config.index.queries, config.run.seed)
+    split, rows = choose_query_users(run.artifact("shards"), config.index.queries, config.run.seed)
     said: dict[str, float | int | str] = {"queries": len(rows), "queries_from": split}
     if dtype == "float32" or not len(rows):
         return {f"recall@{K}": 1.0, **said}

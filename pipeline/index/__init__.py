@@ -1,36 +1,42 @@
-"""The nearest-neighbour index over the items: FAISS, behind one small contract."""
+"""The nearest-neighbour index over the items.
 
-from embedmill.pipeline.index.contract import Index
-from embedmill.pipeline.index.incremental.base_index import sources
+Kinds of FAISS indexes behind one contract, selection of the fastest one that meets its targets,
+sharded and incremental indexes, and retrieval from a finished one.
+"""
+
+from embedmill.pipeline.index.incremental.previous_index import sources
+from embedmill.pipeline.index.index_kind import IndexKind
 from embedmill.pipeline.index.kinds import INDEXES, check_kind, kind_of
-from embedmill.pipeline.index.retrieval.item_filter import Allowed
-from embedmill.pipeline.index.retrieval.opening import open_reader as open
-from embedmill.pipeline.index.retrieval.opening import reader_of
-from embedmill.pipeline.index.retrieval.retriever import Answers, Filter, Reader
-from embedmill.pipeline.index.retrieval.row_search import IndexReader, open_index
-from embedmill.pipeline.index.selection.select import choose
-from embedmill.pipeline.index.selection.selector import Choice
-from embedmill.pipeline.index.sharded.task_pool import LAUNCHERS, Pool, in_order
+from embedmill.pipeline.index.retrieval.item_filter import ItemFilter
+from embedmill.pipeline.index.retrieval.open_retriever import open_retriever as open
+from embedmill.pipeline.index.retrieval.open_retriever import retriever_of
+from embedmill.pipeline.index.retrieval.retriever import FilterLike, Retriever, SearchResults
+from embedmill.pipeline.index.retrieval.row_search import RowSearcher, open_index
+from embedmill.pipeline.index.searchable import Searchable
+from embedmill.pipeline.index.selection.choose import choose
+from embedmill.pipeline.index.selection.selector import Selection
+from embedmill.pipeline.index.sharded.task_pool import LAUNCHERS, TaskPool, map_in_order
 from embedmill.pipeline.index.stage import build
 
 __all__ = [
     "INDEXES",
     "LAUNCHERS",
-    "Allowed",
-    "Answers",
-    "Choice",
-    "Filter",
-    "Index",
-    "IndexReader",
-    "Pool",
-    "Reader",
+    "FilterLike",
+    "IndexKind",
+    "ItemFilter",
+    "Retriever",
+    "RowSearcher",
+    "SearchResults",
+    "Searchable",
+    "Selection",
+    "TaskPool",
     "build",
     "check_kind",
     "choose",
-    "in_order",
     "kind_of",
+    "map_in_order",
     "open",
     "open_index",
-    "reader_of",
+    "retriever_of",
     "sources",
 ]

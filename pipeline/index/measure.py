@@ -1,4 +1,4 @@
-"""How good and how fast an index is, with vectors of users it will be asked for.
+"""How good and how fast an index is, asked with vectors of users.
 
 Legend: B queries, k answers each, N items, D coordinates.
 """
@@ -6,58 +6,77 @@ Legend: B queries, k answers each, N items, D coordinates.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import faiss
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embedmill.pipeline.index.contract import Floats, K, Rows, Searchable, threads
+from embedmill.pipeline.index.faiss_threads import faiss_threads
+from embedmill.pipeline.index.searchable import Floats, K, Rows, Searchable
 from embedmill.pipeline.score import top_k
-from embedmill.pipeline.store.artifact import Artifact
 
 __all__ = [
     "Doubles",
+    "GroundTruth",
     "K",
     "Latency",
+    "MeasuredSetting",
     "Truth",
-    "choose_users",
     "exact_latency",
-    "halves",
+    "ground_truth",
     "latency",
-    "mix",
+    "least_correct",
     "recall",
     "recalls",
     "rescore",
-    "truth_of",
 ]
 
 Doubles = NDArray[np.float64]
 
+# Queries that are timed, at most.
 _TIMED = 200
-# Coordinates of answers held at once while their scores are recomputed.
+# Coordinates of answers in memory at once while their scores are computed anew.
 _GATHERED = 1 << 22
 
 
-@dataclass(frozen=True)
-class Truth:
-    """Queries [B, D] and the exact score of each one's K-th best item, float64 [B]."""
-
-    query_BD: Floats
-    least_B: Doubles
-    k: int
+class Truth(Protocol):
+    """Queries, and which answers to them are correct: those as good as the exact k best."""
 
     @property
-    def slack_B(self) -> Doubles:  # noqa: N802 (a shape)
-        """What a score may be short of the K-th by and count as equal to it."""
-        return 1e-6 * np.maximum(1.0, np.abs(self.least_B))
+    def query_BD(self) -> Floats:  # noqa: N802 (a shape)
+        """float32 [B, D]."""
+        ...
 
-    def right(self, row_Bk: Rows, item_ND: Floats) -> NDArray[np.bool_]:
-        """Which answers are as good as the K best, bool [B, k]; their scores are computed anew."""
-        score_Bk = rescore(self.query_BD, row_Bk, item_ND)
-        return (score_Bk >= (self.least_B - self.slack_B)[:, None]) & (row_Bk >= 0)
+    @property
+    def k(self) -> int:
+        """Answers to each query."""
+        ...
+
+    def correct(self, position_Bk: Rows) -> NDArray[np.bool_]:
+        """Which answers are as good as the exact k best, bool [B, k]."""
+        ...
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """A `Truth` over items in memory: the exact score of each query's k-th best item.
+
+    `query_BD` are float32 [B, D], `kth_score_B` float64 [B], `item_ND` float32 [N, D].
+    """
+
+    query_BD: Floats
+    kth_score_B: Doubles
+    k: int
+    item_ND: Floats
+
+    def correct(self, position_Bk: Rows) -> NDArray[np.bool_]:
+        """See `Truth.correct`; scores of the answers are computed anew from the vectors."""
+        score_Bk = rescore(self.query_BD, position_Bk, self.item_ND)
+        return (score_Bk >= least_correct(self.kth_score_B)[:, None]) & (position_Bk >= 0)
 
 
 @dataclass(frozen=True)
@@ -68,114 +87,76 @@ class Latency:
     p99: float
 
 
-def choose_users(shards: Artifact, wanted: int, seed: int) -> tuple[str, Rows]:
-    """Rows of users to measure with: held out, known from training, picked by a hash.
+@dataclass(frozen=True)
+class MeasuredSetting:
+    """Recall and latency with one value of the search parameter."""
 
-    Users with test events come first; a log without any is measured with those of
-    validation, and without these with those of training.
-
-    Returns:
-        the split they are from, and at most `wanted` rows, rising.
-    """
-    for split in ("test", "valid", "train"):
-        if not shards.counters[split]:
-            continue
-        best_hash, best_row = np.empty(0, np.uint64), np.empty(0, np.int64)
-        for row in _users(shards, split):
-            hash_ = np.concatenate((best_hash, mix(row, seed)))
-            both = np.concatenate((best_row, row))
-            order = np.lexsort((both, hash_))[:wanted]
-            best_hash, best_row = hash_[order], both[order]
-        if len(best_row):
-            return split, np.sort(best_row)
-    return "train", np.empty(0, np.int64)
+    setting: int
+    recall: float
+    latency: Latency
 
 
-def halves(row: Rows, seed: int) -> tuple[Rows, Rows]:
-    """Rows cut in two by a hash, each rising; one row alone is in both."""
-    if len(row) < 2:
-        return row, row
-    order = np.lexsort((row, mix(row, seed)))
-    return np.sort(row[order[: len(row) // 2]]), np.sort(row[order[len(row) // 2 :]])
+def least_correct(kth_score_B: Doubles) -> Doubles:
+    """The least score that counts as equal to the k-th best, float64 [B]."""
+    return kth_score_B - 1e-6 * np.maximum(1.0, np.abs(kth_score_B))
 
 
-def truth_of(query_BD: Floats, item_ND: Floats, k: int = K) -> Truth:
-    """Exact answers over the raw vectors."""
+def ground_truth(query_BD: Floats, item_ND: Floats, k: int = K) -> GroundTruth:
+    """Compare every query with every item."""
     k = min(k, len(item_ND))
     _, row_Bk = top_k(torch.from_numpy(query_BD), [(0, torch.from_numpy(item_ND))], k)
     score_Bk = rescore(query_BD, row_Bk.numpy(), item_ND)
-    return Truth(query_BD, score_Bk.min(axis=1, initial=np.inf), k)
+    return GroundTruth(query_BD, score_Bk.min(axis=1, initial=np.inf), k, item_ND)
 
 
-def recall(index: Searchable, truth: Truth, item_ND: Floats, setting: int = 0) -> float:
-    """Share of the K best that the index finds, 0 to 1.
+def recall(index: Searchable, truth: Truth, setting: int = 0) -> float:
+    """Share of the exact k best that the index finds, 0 to 1.
 
-    Scores of its answers are recomputed from the raw vectors; one that reaches the exact
-    K-th score counts, whichever of equal items it is (as ann-benchmarks does).
+    An answer that reaches the exact k-th score counts, whichever of several equal items it is
+    (as in ann-benchmarks).
     """
-    found_B = recalls(index, truth, item_ND, setting)
-    return float(found_B.mean()) if len(found_B) else 1.0
+    recall_B = recalls(index, truth, setting)
+    return float(recall_B.mean()) if len(recall_B) else 1.0
 
 
-def recalls(index: Searchable, truth: Truth, item_ND: Floats, setting: int = 0) -> Doubles:
-    """The same of each query, float64 [B]."""
-    _, row_Bk = index.search(truth.query_BD, truth.k, setting)
-    return np.asarray(truth.right(row_Bk, item_ND).mean(axis=1), np.float64)
+def recalls(index: Searchable, truth: Truth, setting: int = 0) -> Doubles:
+    """As `recall`, of each query, float64 [B]."""
+    _, position_Bk = index.search(truth.query_BD, truth.k, setting)
+    return np.asarray(truth.correct(position_Bk).mean(axis=1), np.float64)
 
 
 def latency(index: Searchable, truth: Truth, setting: int = 0) -> Latency:
-    """Time of single queries on one thread, the second time that each is asked."""
-    return _timed(lambda query_1D: index.search(query_1D, truth.k, setting), truth)
+    """Time of single queries on one thread; each is searched twice, the second search counts."""
+    return _timed(lambda query_1D: index.search(query_1D, truth.k, setting), truth.query_BD)
 
 
-def exact_latency(item_ND: Floats, truth: Truth) -> Latency:
-    """The same of comparing every item, without a copy of them."""
-    inner = faiss.METRIC_INNER_PRODUCT
-    return _timed(lambda query_1D: faiss.knn(query_1D, item_ND, truth.k, metric=inner), truth)
+def exact_latency(item_ND: Floats, query_BD: Floats, k: int) -> Latency:
+    """As `latency`, of comparing a query with every item, without a copy of the items."""
+    product = faiss.METRIC_INNER_PRODUCT
+    return _timed(lambda query_1D: faiss.knn(query_1D, item_ND, k, metric=product), query_BD)
 
 
-def _timed(ask: Callable[[Floats], object], truth: Truth) -> Latency:
-    query_BD = truth.query_BD[:_TIMED]
-    taken = []
-    with threads(1):
+def _timed(search: Callable[[Floats], object], query_BD: Floats) -> Latency:
+    query_BD = query_BD[:_TIMED]
+    seconds = []
+    with faiss_threads(1):
         for query_D in (*query_BD, *query_BD):
             start = time.perf_counter()
-            ask(query_D[None])
-            taken.append(time.perf_counter() - start)
-    milliseconds = 1000 * np.array(taken[len(query_BD) :] or [0.0])
+            search(query_D[None])
+            seconds.append(time.perf_counter() - start)
+    milliseconds = 1000 * np.array(seconds[len(query_BD) :] or [0.0])
     return Latency(
         round(float(milliseconds.mean()), 4), round(float(np.quantile(milliseconds, 0.99)), 4)
     )
 
 
-def _users(shards: Artifact, split: str) -> Iterator[Rows]:
-    """By partition, rows of users with events in `split` and in train."""
-    for ours, train in zip(shards.files(split), shards.files("train"), strict=True):
-        if not ours.rows:
-            continue
-        held, known = (
-            np.unique(shards.read_table(f.path, ["user_row"])["user_row"].to_numpy())
-            for f in (ours, train)
-        )
-        yield held[np.isin(held, known)]
-
-
-def mix(row: Rows, seed: int) -> NDArray[np.uint64]:
-    """splitmix64 of row and seed (Steele, Lea and Flood, OOPSLA 2014)."""
-    z = row.astype(np.uint64) + np.uint64(1) + (np.uint64(seed) << np.uint64(32))
-    z = z * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-def rescore(query_BD: Floats, row_Bk: Rows, item_ND: Floats) -> Doubles:
-    """Inner products with the raw vectors in float64 [B, k]; row -1 gives any number."""
-    score_Bk = np.empty(row_Bk.shape, np.float64)
-    step = max(1, _GATHERED // max(1, row_Bk.shape[1] * item_ND.shape[1]))
+def rescore(query_BD: Floats, position_Bk: Rows, item_ND: Floats) -> Doubles:
+    """Inner products with the raw vectors in float64 [B, k]; undefined for position -1."""
+    score_Bk = np.empty(position_Bk.shape, np.float64)
+    step = max(1, _GATHERED // max(1, position_Bk.shape[1] * item_ND.shape[1]))
     for first in range(0, len(query_BD), step):
-        at = slice(first, first + step)
-        query_BD64 = query_BD[at].astype(np.float64)
-        item_BkD = item_ND[row_Bk[at]].astype(np.float64)
-        score_Bk[at] = (item_BkD @ query_BD64[:, :, None])[:, :, 0]
+        some = slice(first, first + step)
+        query64_BD = query_BD[some].astype(np.float64)
+        item64_BkD = item_ND[position_Bk[some]].astype(np.float64)
+        score_Bk[some] = (item64_BkD @ query64_BD[:, :, None])[:, :, 0]
     return score_Bk

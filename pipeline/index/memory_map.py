@@ -1,4 +1,4 @@
-"""An index file as a memory map: pages come from the disk when a search looks at them."""
+"""An index file as a memory map: a search reads from disk only the pages that it touches."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from typing import Any
 import faiss
 
 from embedmill.pipeline.errors import CorruptArtifactError
-from embedmill.pipeline.index.contract import Index
+from embedmill.pipeline.index.index_kind import IndexKind
+from embedmill.pipeline.index.searchable import FaissIndex
 
 __all__ = ["map_index"]
 
 _limit_lock = threading.Lock()
 
 
-def map_index(path: Path, kind: type[Index], parameters: Mapping[str, int]) -> Index:
-    """The index of a local file that was checked against its sha256.
+def map_index(path: Path, kind: IndexKind, parameters: Mapping[str, int]) -> FaissIndex:
+    """Open a local file whose sha256 was checked, without reading it into memory.
 
-    FAISS believes lengths that it reads: as in `Index.load`, none may exceed the file and what
-    the parameters make of it. With IO_FLAG_MMAP_IFC it takes large arrays from the map and
-    checks them against its end; the older IO_FLAG_MMAP maps inverted lists alone.
+    As in `IndexKind.load`, a limit bounds the lengths that FAISS reads from the file. With
+    IO_FLAG_MMAP_IFC it takes large arrays from the map and checks them against its end; the
+    older IO_FLAG_MMAP maps inverted lists alone.
 
     Raises:
-        CorruptArtifactError: FAISS cannot read it.
+        CorruptArtifactError: FAISS cannot read the file.
     """
-    bound = path.stat().st_size + kind._unstored(parameters) + 1
+    limit = path.stat().st_size + kind.unstored_bytes(parameters) + 1
     try:
-        return kind(_read(path, bound), parameters)
+        return kind.open(_read(path, limit), parameters)
     except RuntimeError as error:
         raise CorruptArtifactError(
             f"is no index that FAISS {faiss.__version__} can read",
@@ -38,11 +39,11 @@ def map_index(path: Path, kind: type[Index], parameters: Mapping[str, int]) -> I
         ) from error
 
 
-def _read(path: Path, bound: int) -> Any:
-    """The engine; the limit is the process's, so one file is read at a time."""
+def _read(path: Path, limit: int) -> Any:
+    """The FAISS index; the limit is one of the process, so files are read one at a time."""
     with _limit_lock:
         before = faiss.get_deserialization_vector_byte_limit()
-        faiss.set_deserialization_vector_byte_limit(bound)
+        faiss.set_deserialization_vector_byte_limit(limit)
         try:
             return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
         finally:

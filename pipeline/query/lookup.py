@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from embedmill.pipeline.errors import InputError
-from embedmill.pipeline.index import Answers, Filter, Reader, reader_of
+from embedmill.pipeline.index import FilterLike, Retriever, SearchResults, retriever_of
 from embedmill.pipeline.score import RowLists, top_k
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
@@ -35,7 +35,7 @@ class Hit:
 
 
 def recommend(
-    run: Run, user: str, k: int = 10, *, exclude_seen: bool = True, filter: Filter | None = None
+    run: Run, user: str, k: int = 10, *, exclude_seen: bool = True, filter: FilterLike | None = None
 ) -> list[Hit]:
     """The best items for a user, through the index, best first.
 
@@ -44,19 +44,19 @@ def recommend(
         user: the raw id.
         k: answers wanted; fewer come where the catalogue holds no more.
         exclude_seen: leave out every item that the log has the user with, in any split.
-        filter: which items may be answered; see `embedmill.pipeline.index.Reader.search`.
+        filter: which items may be answered; see `embedmill.pipeline.index.Retriever.search`.
 
     Raises:
         InputError: no such user (names some alike), one that training never saw, or one whose
             row is retired; a filter that leaves nothing.
     """
-    reader = reader_of(run)
+    retriever = retriever_of(run)
     seen: Literal["seen"] | None = "seen" if exclude_seen else None
-    found = reader.search([user], k, of="users", filter=filter, exclude=seen)
-    return _hits(found, float(reader.base(reader.rows_of([user], "users"))[0]))
+    found = retriever.search([user], k, of="users", filter=filter, exclude=seen)
+    return _hits(found, float(retriever.rating_offsets(retriever.rows_of([user], "users"))[0]))
 
 
-def neighbors(run: Run, item: str, k: int = 10, *, filter: Filter | None = None) -> list[Hit]:
+def neighbors(run: Run, item: str, k: int = 10, *, filter: FilterLike | None = None) -> list[Hit]:
     """The items nearest to an item by the cosine of the model's vectors, best first.
 
     Where vectors have unit length the index finds them, and their cosines are computed from the
@@ -66,34 +66,37 @@ def neighbors(run: Run, item: str, k: int = 10, *, filter: Filter | None = None)
         run: a finished run.
         item: the raw id, or a title in the item metadata (upper and lower case alike).
         k: answers wanted; fewer come where the catalogue holds no more.
-        filter: which items may be answered; see `embedmill.pipeline.index.Reader.search`.
+        filter: which items may be answered; see `embedmill.pipeline.index.Retriever.search`.
 
     Raises:
         InputError: no such item (names some alike), or one whose row is retired; a filter that
             leaves nothing.
     """
     _check_k(k)
-    reader = reader_of(run)
+    retriever = retriever_of(run)
     items = Vectors.of(run.artifact("export"), "items")
     row = np.array([_find_item(run, items, item)])
     items.check_live(int(row[0]))
-    if reader.model.similarity != "cosine" or reader.model.bias:
-        return _compared(reader, items, row, k, filter)
-    allowed = None if filter is None else reader.allow(filter)
-    _, row_Bk = reader.ranked(
-        reader.vectors(row, "items"), min(k, reader.index.items), reader.own(row, "items"), allowed
+    if retriever.model.similarity != "cosine" or retriever.model.bias:
+        return _compared(retriever, items, row, k, filter)
+    allowed = None if filter is None else retriever.item_filter(filter)
+    _, row_Bk = retriever.search_vectors(
+        retriever.query_vectors(row, "items"),
+        min(k, retriever.index.items),
+        retriever.excluded_rows(row, "items"),
+        allowed,
     )
     rows = row_Bk[0][row_Bk[0] >= 0]
     score = items.gather(rows) @ items.gather(row)[0]
     order = np.lexsort((rows, -score))
-    return _hits(Answers(score[order][None], rows[order][None], reader.index))
+    return _hits(SearchResults(score[order][None], rows[order][None], retriever.index))
 
 
 def _compared(
-    reader: Reader, items: Vectors, row: NDArray[np.int64], k: int, filter: Filter | None
+    retriever: Retriever, items: Vectors, row: NDArray[np.int64], k: int, filter: FilterLike | None
 ) -> list[Hit]:
     """The nearest of all items, each compared."""
-    dim, own = reader.model.model_dim, torch.from_numpy(row)
+    dim, own = retriever.model.model_dim, torch.from_numpy(row)
     query_BD = _unit(torch.from_numpy(items.gather(row))[:, :dim])
 
     def blocks() -> Iterator[tuple[int, torch.Tensor]]:
@@ -102,10 +105,10 @@ def _compared(
 
     kept = items.live()
     if filter is not None:
-        kept &= np.isin(np.arange(items.count), reader.allow(filter).row_A)
+        kept &= np.isin(np.arange(items.count), retriever.item_filter(filter).row_A)
     itself = RowLists.of(torch.zeros(1, dtype=torch.int64), own, 1)
     score_Bk, row_Bk = top_k(query_BD, blocks(), k, itself, torch.from_numpy(np.flatnonzero(~kept)))
-    return _hits(Answers(score_Bk.numpy(), row_Bk.numpy(), reader.index))
+    return _hits(SearchResults(score_Bk.numpy(), row_Bk.numpy(), retriever.index))
 
 
 def _check_k(k: int) -> None:
@@ -148,7 +151,7 @@ def _unit(vector_ND: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.normalize(vector_ND, dim=1, eps=1e-30)
 
 
-def _hits(found: Answers, base: float = 0.0) -> list[Hit]:
+def _hits(found: SearchResults, base: float = 0.0) -> list[Hit]:
     """Answers to the one query."""
     rows, scores = found.rows[0], found.scores[0]
     return [

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embedmill.pipeline.errors import ContractError
-from embedmill.pipeline.index import Allowed, Reader
+from embedmill.pipeline.index import ItemFilter, Retriever
 from embedmill.pipeline.log import Progress
 from embedmill.pipeline.score import RowLists
 from embedmill.pipeline.store.storage import Storage
@@ -55,7 +55,7 @@ class Asked:
 
     k: int = 10
     exclude_seen: bool = True
-    allowed: Allowed | None = None
+    allowed: ItemFilter | None = None
 
 
 @dataclass
@@ -81,7 +81,7 @@ class Told:
 
 
 def recommend_all(
-    reader: Reader, pieces: Iterable[pa.Array], output: str, asked: Asked, progress: Progress
+    retriever: Retriever, pieces: Iterable[pa.Array], output: str, asked: Asked, progress: Progress
 ) -> Told:
     """Write the best items of each user to a Parquet file, in the order of the ids.
 
@@ -89,7 +89,7 @@ def recommend_all(
     under its name when all is written; its metadata has the counts under "embedmill".
 
     Args:
-        reader: an open index with its run.
+        retriever: an open index with its run.
         pieces: raw ids of users, string [R] each.
         output: path or URL of the file.
         asked: how to answer.
@@ -104,10 +104,10 @@ def recommend_all(
         Storage(folder or slash or ".").writer(name) as raw,
         pq.ParquetWriter(raw, SCHEMA, compression="zstd") as out,
     ):
-        for ids, rows in _askable(reader, pieces, told):
+        for ids, rows in _askable(retriever, pieces, told):
             for start in range(0, len(rows), _BATCH):
                 at = slice(start, start + _BATCH)
-                part = _answers(reader, ids[at], rows[at], asked, told)
+                part = _answers(retriever, ids[at], rows[at], asked, told)
                 out.write_table(part)
                 told.rows += part.num_rows
                 progress.update(told.users_in, None, "users")
@@ -123,12 +123,12 @@ def recommend_all(
 
 
 def _askable(
-    reader: Reader, pieces: Iterable[pa.Array], told: Told
+    retriever: Retriever, pieces: Iterable[pa.Array], told: Told
 ) -> Iterator[tuple[pa.Array, NDArray[np.int64]]]:
     """Ids and rows of users that can be answered; the others are counted."""
-    assert reader.run is not None
-    users = Vectors.of(reader.run.artifact("export"), "users")
-    live_N, before_N = reader.live("users"), np.zeros(users.count, bool)
+    assert retriever.run is not None
+    users = Vectors.of(retriever.run.artifact("export"), "users")
+    live_N, before_N = retriever.live("users"), np.zeros(users.count, bool)
     for piece in pieces:
         told.users_in += len(piece)
         ids = _sifted(piece, pc.fill_null(pc.equal(piece, ""), True), "blank", told)
@@ -139,7 +139,7 @@ def _askable(
         first[np.unique(rows, return_index=True)[1]] = True
         ids, rows = _without(ids, rows, ~first | before_N[rows], "repeated", told)
         before_N[rows] = True
-        _, known = reader.seen.of(rows)
+        _, known = retriever.seen.of(rows)
         yield _without(ids, rows, ~known, "held_out", told)
 
 
@@ -156,23 +156,25 @@ def _sifted(ids: pa.Array, wrong: pa.Array, fate: str, told: Told) -> pa.Array:
 
 
 def _answers(
-    reader: Reader, ids: pa.Array, row_B: NDArray[np.int64], asked: Asked, told: Told
+    retriever: Retriever, ids: pa.Array, row_B: NDArray[np.int64], asked: Asked, told: Told
 ) -> pa.Table:
     """A batch's rows of the file."""
-    k = min(asked.k, max(1, reader.index.items))
-    seen: RowLists = reader.own(row_B, "users", seen=asked.exclude_seen)
-    score_Bk, item_Bk = reader.ranked(reader.vectors(row_B, "users"), k, seen, asked.allowed)
+    k = min(asked.k, max(1, retriever.index.items))
+    seen: RowLists = retriever.excluded_rows(row_B, "users", seen=asked.exclude_seen)
+    score_Bk, item_Bk = retriever.search_vectors(
+        retriever.query_vectors(row_B, "users"), k, seen, asked.allowed
+    )
     held_Bk = item_Bk >= 0
     some = held_Bk.any(axis=1)
     told.count("answered", ids.filter(pa.array(some)))
     told.count("nothing_left", ids.filter(pa.array(~some)))
     owner_M, rank_M = np.nonzero(held_Bk)
-    score_M = score_Bk[held_Bk] + reader.base(row_B)[owner_M]
-    places = reader.index.places(item_Bk[held_Bk])
+    score_M = score_Bk[held_Bk] + retriever.rating_offsets(row_B)[owner_M]
+    places = retriever.index.positions(item_Bk[held_Bk])
     columns = [
         ids.take(pa.array(owner_M)),
         pa.array((rank_M + 1).astype(np.int32)),
-        reader.index.id_N.take(pa.array(places)),
+        retriever.index.id_N.take(pa.array(places)),
         pa.array(score_M.astype(np.float32)),
     ]
     return pa.Table.from_arrays(columns, schema=SCHEMA)

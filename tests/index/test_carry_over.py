@@ -13,7 +13,7 @@ from embedmill.jobs import export as export_job
 from embedmill.jobs import index as index_job
 from embedmill.pipeline.errors import ConfigError, ContractError
 from embedmill.pipeline.index import open_index
-from embedmill.pipeline.index.incremental.carry_over import revive
+from embedmill.pipeline.index.incremental.incremental_files import open_incremental
 from embedmill.pipeline.index.kinds.flat import Flat
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.artifact import Artifact
@@ -70,7 +70,7 @@ def exact(run: Run, k: int) -> list[list[int]]:
     items = Vectors.of(run.artifact("export"), "items")
     rows = np.flatnonzero(items.live())
     users = Vectors.of(run.artifact("export"), "users").load()
-    return rows[Flat.build(items.gather(rows), {}, 0).search(users, k)[1]].tolist()
+    return rows[Flat().build(items.gather(rows), {}, 0).search(users, k)[1]].tolist()
 
 
 def test_two_nights_and_a_third(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_all_vectors_trained_anew_are_a_new_index(tmp_path: Path) -> None:
 def test_a_recall_that_fell_is_a_new_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = stored(first(), tmp_path, "one")
     monkeypatch.setattr(
-        "embedmill.pipeline.index.incremental.carry_over.Living.search", _finds_nothing
+        "embedmill.pipeline.index.incremental.carry_over.IncrementalIndex.search", _finds_nothing
     )
     two = stored(second(one), tmp_path, "two")
     assert two.artifact("index").read_json("spec.json")["living"] is None
@@ -154,15 +154,15 @@ def test_an_item_in_two_places_is_refused(tmp_path: Path) -> None:
     one = stored(first(), tmp_path, "one")
     art = stored(second(one), tmp_path, "two").artifact("index")
     spec = art.read_json("spec.json")
-    base = Flat.build(first().item_ND, {}, 0)
-    assert revive(art, spec, base).carried.tombstones == 4
+    base = Flat().build(first().item_ND, {}, 0)
+    assert open_incremental(art, spec, base).layout.tombstones == 4
     table = art.read_table("base.parquet")
     rows = table["row"].to_pylist()
     rows[5] = rows[6]
     with pytest.raises(ContractError, match="does not place each of 61 items once"):
-        revive(_with(art, rows), spec, base)
+        open_incremental(_with(art, rows), spec, base)
     with pytest.raises(ContractError, match="base of 61 places"):
-        revive(art, spec, Flat.build(np.ones((61, 8), np.float32), {}, 0))
+        open_incremental(art, spec, Flat().build(np.ones((61, 8), np.float32), {}, 0))
 
 
 def _with(art: Artifact, rows: list[int | None]) -> Artifact:

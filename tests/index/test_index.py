@@ -14,13 +14,14 @@ from embedmill.jobs import export as export_job
 from embedmill.jobs import index as index_job
 from embedmill.pipeline.errors import (
     CorruptArtifactError,
-    PromiseError,
+    IndexTargetError,
     StaleArtifactError,
 )
 from embedmill.pipeline.index import INDEXES, open_index
 from embedmill.pipeline.index.kinds.flat import Flat
-from embedmill.pipeline.index.measure import choose_users, recall, truth_of
-from embedmill.pipeline.index.selection import select
+from embedmill.pipeline.index.measure import ground_truth, recall
+from embedmill.pipeline.index.query_users import choose_query_users
+from embedmill.pipeline.index.selection import choose as choose_module
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.score import RowLists
 from embedmill.pipeline.store.artifact import Artifact
@@ -74,7 +75,7 @@ def test_a_promise_is_told_with_what_was_found(tmp_path: Path) -> None:
 
 
 def test_a_reader_searches_as_was_promised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(select, "_TRIFLE", 0.0)
+    monkeypatch.setattr(choose_module, "_EXACT_IS_FAST_US", 0.0)
     run = clusters(items=400).store(tmp_path, index={"kind": "ivfflat", "recall_at_10": 0.5})
     art = indexed(run)
     spec, told = art.read_json("spec.json"), art.read_json("recall.json")
@@ -82,9 +83,9 @@ def test_a_reader_searches_as_was_promised(tmp_path: Path, monkeypatch: pytest.M
     reader = open_index(art)
     query_BD = Vectors.of(run.artifact("export"), "users").load()
     item_ND = Vectors.of(run.artifact("export"), "items").load()
-    truth = truth_of(query_BD, item_ND)
+    truth = ground_truth(query_BD, item_ND)
     assert reader.index.parameters == spec["parameters"]
-    assert recall(reader.index, truth, item_ND) == pytest.approx(told["recall@10"], abs=0.1)
+    assert recall(reader.index, truth) == pytest.approx(told["recall@10"], abs=0.1)
     plain = reader.search(query_BD, 10)[1]
     setting = reader.index.search(query_BD, 10, spec["parameters"]["probes"])[1]
     assert np.array_equal(plain, setting)
@@ -92,7 +93,7 @@ def test_a_reader_searches_as_was_promised(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_broken_promise_writes_nothing(tmp_path: Path) -> None:
     run = clusters().store(tmp_path, index={"max_bytes": 10})
-    with pytest.raises(PromiseError, match=r"index\.max_bytes: 10 bytes are not enough"):
+    with pytest.raises(IndexTargetError, match=r"index\.max_bytes: 10 bytes are not enough"):
         indexed(run)
     assert run.find("index") is None
 
@@ -185,7 +186,7 @@ def test_unseen_equals_exact_search_under_a_mask(tmp_path: Path, kind: str) -> N
     pairs = torch.from_numpy(masks).nonzero()
     seen = RowLists.of(pairs[:, 0], pairs[:, 1], len(user_BD))
     for k in (1, 10, 100):
-        scores, rows = reader.unseen(user_BD, k, seen)
+        scores, rows = reader.search_unseen(user_BD, k, seen)
         assert scores.shape == rows.shape == (len(user_BD), k)
         for b, mask in enumerate(masks):
             answered = rows[b][rows[b] >= 0]
@@ -208,10 +209,10 @@ def test_users_are_chosen_by_a_hash_among_those_held_out(tmp_path: Path) -> None
     }
     run = dataclasses.replace(world, splits=splits).store(tmp_path)
     shards = run.artifact("shards")
-    split, everyone = choose_users(shards, 1000, seed=1)
+    split, everyone = choose_query_users(shards, 1000, seed=1)
     assert split == "test"
     assert everyone.tolist() == [u for u in range(40) if u not in (3, 4)]
-    few = [choose_users(shards, 10, seed)[1].tolist() for seed in (1, 1, 2)]
+    few = [choose_query_users(shards, 10, seed)[1].tolist() for seed in (1, 1, 2)]
     assert few[0] == few[1] != few[2]
     assert len(few[0]) == 10
     assert set(few[0]) <= set(everyone.tolist())
@@ -228,23 +229,23 @@ def test_without_test_events_others_are_the_queries(tmp_path: Path, held: str) -
 
 def test_any_of_equal_items_counts_as_found() -> None:
     item_ND = np.repeat(np.eye(2, dtype=np.float32), 30, axis=0)
-    truth = truth_of(np.eye(2, dtype=np.float32), item_ND)
-    index = Flat.build(item_ND, {}, 0)
+    truth = ground_truth(np.eye(2, dtype=np.float32), item_ND)
+    index = Flat().build(item_ND, {}, 0)
     # Answers of another index: as good, with other rows.
     index.search = lambda q, k, s=0: (  # type: ignore[method-assign]
         np.ones((2, k), np.float32),
         np.stack([np.arange(20, 20 + k), np.arange(45, 45 + k)]),
     )
-    assert recall(index, truth, item_ND) == 1.0
+    assert recall(index, truth) == 1.0
 
 
 def test_recall_counts_what_is_missing() -> None:
     item_ND = np.arange(40, dtype=np.float32)[:, None]
-    truth = truth_of(np.ones((1, 1), np.float32), item_ND)
-    index = Flat.build(item_ND, {}, 0)
+    truth = ground_truth(np.ones((1, 1), np.float32), item_ND)
+    index = Flat().build(item_ND, {}, 0)
     rows = np.array([[39, 38, 37, 36, 35, 34, 33, 0, 1, -1]])
     index.search = lambda q, k, s=0: (rows.astype(np.float32), rows)  # type: ignore[method-assign]
-    assert recall(index, truth, item_ND) == pytest.approx(0.7)
+    assert recall(index, truth) == pytest.approx(0.7)
 
 
 @pytest.mark.parametrize("kind", INDEXES)

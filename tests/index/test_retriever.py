@@ -26,7 +26,7 @@ from embedmill.pipeline.errors import (
     MissingArtifactError,
     StaleArtifactError,
 )
-from embedmill.pipeline.index import INDEXES, Reader
+from embedmill.pipeline.index import INDEXES, Retriever
 from embedmill.pipeline.index.kinds.flat import Flat
 from embedmill.pipeline.index.memory_map import map_index
 from embedmill.pipeline.index.retrieval import item_filter
@@ -55,7 +55,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture
-def reader(run: Run) -> Reader:
+def retriever(run: Run) -> Retriever:
     return index.open(run.storage.root)
 
 
@@ -70,41 +70,41 @@ def exact(run: Run, users: list[int], k: int, barred: npt.NDArray[Any]) -> list[
     ]
 
 
-def test_vectors_are_answered_with_ids_rows_and_scores(run: Run, reader: Reader) -> None:
+def test_vectors_are_answered_with_ids_rows_and_scores(run: Run, retriever: Retriever) -> None:
     user_BD = Vectors.of(run.artifact("export"), "users").load()
-    found = reader.search(user_BD[:4], 3)
+    found = retriever.search(user_BD[:4], 3)
     assert found.ids == exact(run, [0, 1, 2, 3], 3, np.zeros(ITEMS, bool))
     assert [[f"i{row}" for row in rows] for rows in found.rows.tolist()] == found.ids
     assert (np.diff(found.scores) <= 0).all()
-    assert reader.search(user_BD[0], 3).ids == found.ids[:1]
-    assert reader.search(np.empty((0, 8), np.float32)).ids == []
-    assert reader.search([]).ids == []
-    named = reader.search(np.array(["u0", "u1", "u2", "u3"]), 3, of="users")
+    assert retriever.search(user_BD[0], 3).ids == found.ids[:1]
+    assert retriever.search(np.empty((0, 8), np.float32)).ids == []
+    assert retriever.search([]).ids == []
+    named = retriever.search(np.array(["u0", "u1", "u2", "u3"]), 3, of="users")
     assert np.array_equal(named.rows, found.rows)
 
 
-def test_users_are_asked_by_id_without_what_they_have_seen(run: Run, reader: Reader) -> None:
+def test_users_are_asked_by_id_without_what_they_have_seen(run: Run, retriever: Retriever) -> None:
     # All but the last item of its cluster is seen: 595 + u for user u < 5.
-    found = reader.search(["u2", "u0"], 1, of="users", exclude="seen")
+    found = retriever.search(["u2", "u0"], 1, of="users", exclude="seen")
     assert found.ids == [["i597"], ["i595"]]
-    everything = reader.search(["u2"], 120, of="users")
+    everything = retriever.search(["u2"], 120, of="users")
     assert {int(i[1:]) % 5 for i in everything.ids[0]} == {2}
 
 
-def test_items_are_asked_by_id_and_are_not_their_own_answer(reader: Reader) -> None:
-    found = reader.search(["i4", "i13"], 119)
+def test_items_are_asked_by_id_and_are_not_their_own_answer(retriever: Retriever) -> None:
+    found = retriever.search(["i4", "i13"], 119)
     assert set(found.rows[0].tolist()) == set(range(4, ITEMS, 5)) - {4}
     assert set(found.rows[1].tolist()) == set(range(3, ITEMS, 5)) - {13}
 
 
-def test_lists_of_ids_are_left_out(reader: Reader) -> None:
-    first = reader.search(["i4", "i13"], 2)
-    again = reader.search(["i4", "i13"], 1, exclude=[[first.ids[0][0], "nobody"], []])
+def test_lists_of_ids_are_left_out(retriever: Retriever) -> None:
+    first = retriever.search(["i4", "i13"], 2)
+    again = retriever.search(["i4", "i13"], 1, exclude=[[first.ids[0][0], "nobody"], []])
     assert again.ids == [[first.ids[0][1]], [first.ids[1][0]]]
 
 
-def test_more_answers_than_the_catalogue(reader: Reader) -> None:
-    found = reader.search(["i4"], 10_000)
+def test_more_answers_than_the_catalogue(retriever: Retriever) -> None:
+    found = retriever.search(["i4"], 10_000)
     assert found.scores.shape == (1, ITEMS)
     assert len(found.ids[0]) == ITEMS - 1
     assert found.rows[0, -1] == -1
@@ -112,12 +112,12 @@ def test_more_answers_than_the_catalogue(reader: Reader) -> None:
 
 
 def test_large_batches_are_searched_in_parts(
-    run: Run, reader: Reader, monkeypatch: pytest.MonkeyPatch
+    run: Run, retriever: Retriever, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     users = [f"u{u}" for u in range(40)]
-    whole = reader.search(users, 7, of="users", exclude="seen", filter={"categories": "red"})
+    whole = retriever.search(users, 7, of="users", exclude="seen", filter={"categories": "red"})
     monkeypatch.setattr("embedmill.pipeline.index.retrieval.retriever._BATCH", 7)
-    parts = reader.search(users, 7, of="users", exclude="seen", filter={"categories": "red"})
+    parts = retriever.search(users, 7, of="users", exclude="seen", filter={"categories": "red"})
     assert np.array_equal(whole.rows, parts.rows)
     assert np.allclose(whole.scores, parts.scores, atol=1e-6)
 
@@ -136,15 +136,15 @@ def test_a_filter_equals_exact_search_under_a_mask(
         mine = finished(world, tmp_path, index={"kind": kind})
     if way != "exact":
         monkeypatch.setattr(item_filter, "_FEW", 0)
-        monkeypatch.setattr(item_filter, "_LARGE", 1)
-    reader = index.open(mine.storage.root)
+        monkeypatch.setattr(item_filter, "_EXHAUSTIVE", 1)
+    retriever = index.open(mine.storage.root)
     for ids in ([i for i in range(ITEMS) if i % 3 == 0], [7, 107, 207, 307], [599]):
-        chosen = reader.allow([f"i{i}" for i in ids])
+        chosen = retriever.item_filter([f"i{i}" for i in ids])
         if way == "alone":
             chosen = dataclasses.replace(chosen, gather=None)
         barred = ~np.isin(np.arange(ITEMS), ids)
         for k in (1, 3, 500):
-            found = reader.search(["u1", "u2", "u3"], k, of="users", filter=chosen)
+            found = retriever.search(["u1", "u2", "u3"], k, of="users", filter=chosen)
             want = exact(mine, [1, 2, 3], k, barred)
             assert [len(one) for one in found.ids] == [len(one) for one in want]
             # Codes of a byte rank those of a cluster in another order.
@@ -153,15 +153,15 @@ def test_a_filter_equals_exact_search_under_a_mask(
             assert not barred[found.rows[found.rows >= 0]].any()
 
 
-def test_categories_and_titles(reader: Reader) -> None:
-    colour = reader.search(["i4"], 30, filter={"categories": ["red", "green"]})
+def test_categories_and_titles(retriever: Retriever) -> None:
+    colour = retriever.search(["i4"], 30, filter={"categories": ["red", "green"]})
     assert {row % 3 for row in colour.rows[0].tolist()} == {0, 1}
-    both = reader.search(["i2"], 30, filter={"categories": "rare", "title": "Film 107"})
+    both = retriever.search(["i2"], 30, filter={"categories": "rare", "title": "Film 107"})
     assert both.ids == [["i107"]]
 
 
-def test_a_filter_and_what_was_seen(reader: Reader) -> None:
-    found = reader.search(["u2"], 9, of="users", exclude="seen", filter=["i2", "i597", "i3"])
+def test_a_filter_and_what_was_seen(retriever: Retriever) -> None:
+    found = retriever.search(["u2"], 9, of="users", exclude="seen", filter=["i2", "i597", "i3"])
     assert found.ids == [["i597", "i3"]]
 
 
@@ -191,16 +191,16 @@ def test_a_filter_and_what_was_seen(reader: Reader) -> None:
     ],
 )  # fmt: skip
 def test_what_cannot_be_answered(
-    reader: Reader, ask: Callable[[Reader], object], message: str
+    retriever: Retriever, ask: Callable[[Retriever], object], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        ask(reader)
+        ask(retriever)
 
 
 def test_a_run_without_metadata(tmp_path: Path) -> None:
-    reader = index.open(finished(clusters(), tmp_path).storage.root)
+    retriever = index.open(finished(clusters(), tmp_path).storage.root)
     with pytest.raises(InputError, match=r"the run has none\. Name its files in \[events.items\]"):
-        reader.search(["i1"], filter={"categories": "red"})
+        retriever.search(["i1"], filter={"categories": "red"})
 
 
 def test_a_bias_of_the_asked_item_says_nothing(tmp_path: Path) -> None:
@@ -214,21 +214,21 @@ def test_a_bias_of_the_asked_item_says_nothing(tmp_path: Path) -> None:
         splits={"train": [(u, 0, 3.0) for u in range(6)]},
         model={"similarity": "dot"},
     )
-    reader = index.open(finished(world, tmp_path, index={"kind": "flat"}).storage.root)
-    assert reader.search(["i0"], 1).ids == [["i1"]]
+    retriever = index.open(finished(world, tmp_path, index={"kind": "flat"}).storage.root)
+    assert retriever.search(["i0"], 1).ids == [["i1"]]
 
 
-def test_threads_are_put_back(reader: Reader) -> None:
+def test_threads_are_put_back(retriever: Retriever) -> None:
     before = faiss.omp_get_max_threads()
-    reader.search(["i4"], cores=1)
+    retriever.search(["i4"], cores=1)
     assert faiss.omp_get_max_threads() == before
 
 
 # Where it lies
 
 
-def test_the_index_folder_and_the_published_run(run: Run, reader: Reader) -> None:
-    want = reader.search(["i4"]).ids
+def test_the_index_folder_and_the_published_run(run: Run, retriever: Retriever) -> None:
+    want = retriever.search(["i4"]).ids
     assert index.open(run.artifact("index").storage.root).search(["i4"]).ids == want
     root = Storage(run.config.run.root)
     content = run.artifact("index").manifest.content
@@ -247,17 +247,18 @@ def test_the_index_folder_and_the_published_run(run: Run, reader: Reader) -> Non
 
 
 def test_an_index_without_its_run_is_asked_with_vectors(
-    run: Run, reader: Reader, tmp_path: Path
+    run: Run, retriever: Retriever, tmp_path: Path
 ) -> None:
     shutil.copytree(run.artifact("index").storage.root, tmp_path / "copied")
     alone = index.open(str(tmp_path / "copied"))
     user_BD = Vectors.of(run.artifact("export"), "users").load()
-    assert alone.search(user_BD, 5).ids == reader.search(user_BD, 5).ids
+    assert alone.search(user_BD, 5).ids == retriever.search(user_BD, 5).ids
     wanted = ["i7", "i11"]
     assert (
-        alone.search(user_BD, 5, filter=wanted).ids == reader.search(user_BD, 5, filter=wanted).ids
+        alone.search(user_BD, 5, filter=wanted).ids
+        == retriever.search(user_BD, 5, filter=wanted).ids
     )
-    with pytest.raises(InputError, match="stands alone, without its run"):
+    with pytest.raises(InputError, match="is open without its run: it can only"):
         alone.search(["i4"])
 
 
@@ -336,7 +337,7 @@ def test_a_file_of_just_now_is_not_noted(
 
 
 def test_a_remote_index_is_fetched_once(notes: Path) -> None:
-    run = finished(clusters(), "memory://reader-remote", index={"kind": "flat"})
+    run = finished(clusters(), "memory://retriever-remote", index={"kind": "flat"})
     want = index.open(run.storage.root).search(["i4"]).ids
     (fetched,) = (notes / "fetched").iterdir()
     assert hashlib.sha256(fetched.read_bytes()).hexdigest() == fetched.name
@@ -379,11 +380,11 @@ def test_a_length_beyond_the_file_is_not_believed(tmp_path: Path, length: int) -
     data[place : place + 8] = struct.pack("<Q", length)
     (tmp_path / "items.faiss").write_bytes(data)
     with pytest.raises(CorruptArtifactError, match="is no index that FAISS"):
-        map_index(tmp_path / "items.faiss", Flat, {})
+        map_index(tmp_path / "items.faiss", Flat(), {})
 
 
 @pytest.mark.parametrize("data", [b"", b"IxF", b"Ixx9" + bytes(64), b"\xff" * 200])
 def test_what_is_no_index(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "items.faiss").write_bytes(data)
     with pytest.raises(EmbedmillError, match="is no index that FAISS"):
-        map_index(tmp_path / "items.faiss", Flat, {})
+        map_index(tmp_path / "items.faiss", Flat(), {})

@@ -26,21 +26,25 @@ from embedmill.pipeline.errors import (
     ConfigError,
     ContractError,
     CorruptArtifactError,
+    IndexTargetError,
     InputError,
     MachineError,
-    PromiseError,
 )
 from embedmill.pipeline.export import stage
-from embedmill.pipeline.index import LAUNCHERS, Pool, open_index
+from embedmill.pipeline.index import LAUNCHERS, TaskPool, open_index
 from embedmill.pipeline.index.kinds import kind_of
-from embedmill.pipeline.index.measure import truth_of
-from embedmill.pipeline.index.sharded import build
-from embedmill.pipeline.index.sharded import catalogue as parts
-from embedmill.pipeline.index.sharded.catalogue import Catalogue, grouped, truths_of
-from embedmill.pipeline.index.sharded.index_shards import check_places, kind_with_lists, learned
-from embedmill.pipeline.index.sharded.kmeans import Turn, learn_lists
-from embedmill.pipeline.index.sharded.sample import draw
-from embedmill.pipeline.index.sharded.sharded_index import Sharded
+from embedmill.pipeline.index.measure import ground_truth
+from embedmill.pipeline.index.sharded import item_files, sharded_build
+from embedmill.pipeline.index.sharded.filewise_truth import filewise_truths
+from embedmill.pipeline.index.sharded.item_files import ItemFiles, group_files
+from embedmill.pipeline.index.sharded.kmeans import VectorTransform, train_centroids_by_tasks
+from embedmill.pipeline.index.sharded.shard_tasks import (
+    check_positions,
+    inverted_kind,
+    train_empty_index,
+)
+from embedmill.pipeline.index.sharded.sharded_index import ShardedIndex
+from embedmill.pipeline.index.sharded.stored_sample import sample_items
 from embedmill.pipeline.index.sharded.task_pool import inline, processes
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.artifact import Artifact
@@ -57,12 +61,12 @@ ITEMS, PART = 1300, 128
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of few rows: eleven parts."""
-    for module in (stage, vectors, parts, build):
+    for module in (stage, vectors, item_files, sharded_build):
         monkeypatch.setattr(module, "RANGE", PART)
 
 
 @pytest.fixture(scope="module")
-def workers() -> Iterator[Pool]:
+def workers() -> Iterator[TaskPool]:
     with processes(IndexConfig(workers=2)) as pool:
         yield pool
 
@@ -78,16 +82,16 @@ def exported(root: Path, made: Planted | None = None, **index: Any) -> Run:
     return run
 
 
-def built(run: Run, pool: Pool | None = None) -> Artifact:
-    def given(config: IndexConfig) -> AbstractContextManager[Pool]:
+def built(run: Run, pool: TaskPool | None = None) -> Artifact:
+    def given(config: IndexConfig) -> AbstractContextManager[TaskPool]:
         return contextlib.nullcontext(pool) if pool else inline(config)
 
     index_room.build(run, run.writer("index"), Quiet(), {**LAUNCHERS, "inline": given})
     return run.artifact("index")
 
 
-def catalogue_of(run: Run) -> Catalogue:
-    return Catalogue.of(Vectors.of(run.artifact("export"), "items"))
+def files_of(run: Run) -> ItemFiles:
+    return ItemFiles.of(Vectors.of(run.artifact("export"), "items"))
 
 
 def test_exact_search_in_shards_is_exact_search(tmp_path: Path) -> None:
@@ -117,7 +121,7 @@ def test_exact_search_in_shards_is_exact_search(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["fastscan", "ivfsq8", "opqivfpq", "hnsw"])
-def test_two_workers_write_the_bytes_of_one(tmp_path: Path, kind: str, workers: Pool) -> None:
+def test_two_workers_write_the_bytes_of_one(tmp_path: Path, kind: str, workers: TaskPool) -> None:
     one, two = (
         built(exported(tmp_path / name, kind=kind), pool)
         for name, pool in (("one", None), ("two", workers))
@@ -130,13 +134,13 @@ def test_two_workers_write_the_bytes_of_one(tmp_path: Path, kind: str, workers: 
 def test_lists_in_shards_find_what_whole_lists_do(tmp_path: Path, kind: str) -> None:
     run = exported(tmp_path, kind=kind)
     index = open_index(built(run)).index
-    assert isinstance(index, Sharded)
-    catalogue = catalogue_of(run)
+    assert isinstance(index, ShardedIndex)
+    files = files_of(run)
     with inline(IndexConfig()) as pool:
-        drawn = draw(catalogue, pool, 1 << 16, run.config.run.seed, run.storage.at("again"))
-        cls = kind_with_lists(kind)
-        assert cls is not None
-        engine = learned(cls, index.parameters, run.config.run.seed, drawn, pool)
+        drawn = sample_items(files, pool, 1 << 16, run.config.run.seed, run.storage.at("again"))
+        index_kind = inverted_kind(kind)
+        assert index_kind is not None
+        engine = train_empty_index(index_kind, index.parameters, run.config.run.seed, drawn, pool)
     ivf = faiss.extract_index_ivf(engine)
     by_product = ivf.quantizer
     by_distance = faiss.IndexFlatL2(8)
@@ -144,7 +148,7 @@ def test_lists_in_shards_find_what_whole_lists_do(tmp_path: Path, kind: str) -> 
     ivf.quantizer = by_distance
     engine.add(world().item_ND)
     ivf.quantizer = by_product
-    whole = cls(engine, index.parameters)
+    whole = index_kind.open(engine, index.parameters)
     for setting in (3, 8, 20):  # with fewer a small shard takes three lists anyway
         for one, other in zip(
             whole.search(world().user_ND, 10, setting),
@@ -155,7 +159,7 @@ def test_lists_in_shards_find_what_whole_lists_do(tmp_path: Path, kind: str) -> 
 
 
 def test_a_promise_is_kept_over_all_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedmill.pipeline.index.selection.select._TRIFLE", 0.0)
+    monkeypatch.setattr("embedmill.pipeline.index.selection.choose._EXACT_IS_FAST_US", 0.0)
     draw_ = np.random.default_rng(5)
     made = world(item_ND=draw_.standard_normal((ITEMS, 8)).astype(np.float32))
     run = exported(tmp_path, made, kind="auto", recall_at_10=0.6)
@@ -168,7 +172,7 @@ def test_a_promise_is_kept_over_all_shards(tmp_path: Path, monkeypatch: pytest.M
     on_disk = {path.name for path in (tmp_path / "tiny" / "index").glob("*.faiss")}
     assert on_disk == {one["path"] for one in spec["shards"]}
     index = open_index(art)
-    with pytest.raises(PromiseError, match="not enough for 1,300 items"):
+    with pytest.raises(IndexTargetError, match="not enough for 1,300 items"):
         built(exported(tmp_path / "little", made, kind="auto", max_bytes=100))
     assert index.items == ITEMS
 
@@ -176,15 +180,14 @@ def test_a_promise_is_kept_over_all_shards(tmp_path: Path, monkeypatch: pytest.M
 def test_truths_by_part_are_those_of_all_items(tmp_path: Path) -> None:
     run, user_ND = exported(tmp_path), world().user_ND
     with inline(IndexConfig()) as pool:
-        found = truths_of(catalogue_of(run), pool, [user_ND[:7], user_ND[7:]], 10)
-    whole = truth_of(user_ND, world().item_ND)
-    assert np.allclose(np.concatenate([one.least_B for one in found]), whole.least_B)
+        found = filewise_truths(files_of(run), pool, [user_ND[:7], user_ND[7:]], 10)
+    whole = ground_truth(user_ND, world().item_ND)
+    assert np.allclose(np.concatenate([one.kth_score_B for one in found]), whole.kth_score_B)
     answers = np.random.default_rng(0).integers(-1, ITEMS, (60, 10))
-    answers[:, 0] = found_rows = np.concatenate([one.place_BM[:, 0] for one in found])
+    answers[:, 0] = found_rows = np.concatenate([one.position_BM[:, 0] for one in found])
     assert (found_rows >= 0).all()
-    empty = np.empty((0, 8), np.float32)
-    right = np.concatenate([found[0].right(answers[:7], empty), found[1].right(answers[7:], empty)])
-    assert np.array_equal(right, whole.right(answers, world().item_ND))
+    right = np.concatenate([found[0].correct(answers[:7]), found[1].correct(answers[7:])])
+    assert np.array_equal(right, whole.correct(answers))
     assert right[:, 0].all()
 
 
@@ -195,13 +198,13 @@ def test_items_that_are_all_alike_are_all_right(tmp_path: Path) -> None:
 
 
 def test_k_means_finds_planted_centres(tmp_path: Path) -> None:
-    catalogue = catalogue_of(exported(tmp_path))
+    files = files_of(exported(tmp_path))
     with inline(IndexConfig()) as pool:
-        drawn = draw(catalogue, pool, ITEMS, 1, Run(config(tmp_path, "x")).storage)
-        assert drawn.drawn == ITEMS
+        drawn = sample_items(files, pool, ITEMS, 1, Run(config(tmp_path, "x")).storage)
+        assert drawn.sampled == ITEMS
         assert np.array_equal(drawn.extreme_RD.max(axis=0), world().item_ND.max(axis=0))
         assert np.array_equal(drawn.extreme_RD.min(axis=0), world().item_ND.min(axis=0))
-        centre_LD = learn_lists(pool, drawn, 40, Turn())
+        centre_LD = train_centroids_by_tasks(pool, drawn, 40, VectorTransform())
     item_ND = world().item_ND
     near_N = ((item_ND[:, None] - centre_LD[None]) ** 2).sum(axis=2)
     # Lists do not mix the five clusters, and every list has an item.
@@ -218,10 +221,10 @@ def test_every_place_once_or_not_at_all(ids: list[int]) -> None:
     engine.train(draw_)
     engine.add_with_ids(draw_[: len(ids)], np.array(ids))
     with pytest.raises(ContractError, match="places"):
-        check_places(engine, 4, "here")
+        check_positions(engine, 4, "here")
     engine.reset()
     engine.add_with_ids(draw_, np.array([2, 0, 3, 1]))
-    assert check_places(engine, 4, "here") == 4
+    assert check_positions(engine, 4, "here") == 4
 
 
 def test_a_shard_with_nothing_near_is_not_searched_through(tmp_path: Path) -> None:
@@ -230,8 +233,8 @@ def test_a_shard_with_nothing_near_is_not_searched_through(tmp_path: Path) -> No
     item_ND = made.item_ND[np.argsort(np.arange(ITEMS) % 5, kind="stable")]
     art = built(exported(tmp_path, dataclasses.replace(made, item_ND=item_ND), kind="ivfflat"))
     index = open_index(art).index
-    assert isinstance(index, Sharded)
-    glanced = [shard.glance(made.user_ND, 10, 1)[1] for shard in index.shards]
+    assert isinstance(index, ShardedIndex)
+    glanced = [shard.search_partial(made.user_ND, 10, 1)[1] for shard in index.shards]
     assert sum((rows < 0).all() for rows in np.concatenate(glanced)) > 0
     assert (index.search(made.user_ND, 10, 1)[1] >= 0).all()
     everything = index.search(made.user_ND, ITEMS, 1)[1]
@@ -239,10 +242,16 @@ def test_a_shard_with_nothing_near_is_not_searched_through(tmp_path: Path) -> No
 
 
 def test_parts_are_cut_evenly() -> None:
-    every = [parts.Part(n, n * 10, n * 10, size) for n, size in enumerate((10, 1, 9, 10, 10, 2))]
-    assert [[p.number for p in group] for group in grouped(every, 3)] == [[0, 1, 2], [3], [4, 5]]
-    assert [len(group) for group in grouped(every, 100)] == [1] * 6
-    assert [len(group) for group in grouped(every, 1)] == [6]
+    every = [
+        item_files.ItemFile(n, n * 10, n * 10, size) for n, size in enumerate((10, 1, 9, 10, 10, 2))
+    ]
+    assert [[p.number for p in group] for group in group_files(every, 3)] == [
+        [0, 1, 2],
+        [3],
+        [4, 5],
+    ]
+    assert [len(group) for group in group_files(every, 100)] == [1] * 6
+    assert [len(group) for group in group_files(every, 1)] == [6]
 
 
 def test_fewer_items_than_lists(tmp_path: Path) -> None:
@@ -293,7 +302,7 @@ def test_a_worker_that_is_killed_ends_the_build() -> None:
         list(pool.map(_die, range(5)))
 
 
-def test_an_error_of_a_task_is_an_error_here(workers: Pool) -> None:
+def test_an_error_of_a_task_is_an_error_here(workers: TaskPool) -> None:
     with pytest.raises(InputError, match="part 3: bad"):
         list(workers.map(_fail, range(9)))
     assert list(workers.map(_fail, [5, 4, 6])) == [5, 4, 6]
@@ -355,5 +364,5 @@ def test_ray_tasks_write_the_same_bytes_and_begin_again(tmp_path: Path) -> None:
 
 
 def test_kinds_with_lists() -> None:
-    assert kind_with_lists("flat") is None
-    assert kind_with_lists("fastscan") is kind_of("fastscan")
+    assert inverted_kind("flat") is None
+    assert inverted_kind("fastscan") is kind_of("fastscan")

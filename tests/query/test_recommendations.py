@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from embedmill.pipeline.errors import InputError
-from embedmill.pipeline.index import reader_of
+from embedmill.pipeline.index import retriever_of
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.query import id_files, lookup, recommendations
 from embedmill.pipeline.query.id_files import read_ids
@@ -52,7 +52,7 @@ def test_a_file_of_users_has_what_each_is_recommended(run: Run, tmp_path: Path) 
     users = [f"u{u}" for u in range(40) if u not in (7, 8)]
     (tmp_path / "users.txt").write_text("\n".join(users))
     pieces = read_ids(str(tmp_path / "users.txt"))
-    told = recommend_all(reader_of(run), pieces, str(tmp_path / "o.parquet"), Asked(5), Quiet())
+    told = recommend_all(retriever_of(run), pieces, str(tmp_path / "o.parquet"), Asked(5), Quiet())
     table = pq.read_table(tmp_path / "o.parquet")
     assert table.schema.remove_metadata().equals(SCHEMA)
     assert told.rows == table.num_rows == 38 * 5
@@ -94,7 +94,7 @@ def test_every_id_is_accounted_for(
 def test_the_same_file_again(run: Run, tmp_path: Path) -> None:
     for name in "ab":
         pieces = [pa.array([f"u{u}" for u in range(7)])]
-        recommend_all(reader_of(run), pieces, str(tmp_path / name), Asked(5), Quiet())
+        recommend_all(retriever_of(run), pieces, str(tmp_path / name), Asked(5), Quiet())
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
@@ -111,9 +111,9 @@ def test_a_filter_and_seen_items(run: Run, tmp_path: Path, embedmill: Cli) -> No
 
 
 def test_users_who_have_seen_all_that_is_allowed(run: Run, tmp_path: Path) -> None:
-    reader = reader_of(run)
-    asked = Asked(5, allowed=reader.allow(["i3", "i8"]))
-    told = recommend_all(reader, [pa.array(["u3", "u4"])], str(tmp_path / "o"), asked, Quiet())
+    retriever = retriever_of(run)
+    asked = Asked(5, allowed=retriever.item_filter(["i3", "i8"]))
+    told = recommend_all(retriever, [pa.array(["u3", "u4"])], str(tmp_path / "o"), asked, Quiet())
     assert (told.counts["answered"], told.counts["nothing_left"], told.rows) == (1, 1, 2)
 
 
@@ -122,7 +122,7 @@ def test_nothing_is_left_of_a_file_that_fails(run: Run, tmp_path: Path) -> None:
     pieces = read_ids(str(tmp_path / "users.txt"))
     out = tmp_path / "out" / "o.parquet"
     with pytest.raises(InputError, match="line 3 is not UTF-8"):
-        recommend_all(reader_of(run), pieces, str(out), Asked(5), Quiet())
+        recommend_all(retriever_of(run), pieces, str(out), Asked(5), Quiet())
     assert list(out.parent.iterdir()) == []
 
 

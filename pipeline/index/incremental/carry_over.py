@@ -1,13 +1,6 @@
-"""Carrying an index over from the run before: what may be kept, how it is stored and opened.
+"""Carrying an index over from the previous run: what decides whether its base may be kept.
 
-Beside `items.faiss`, which is then the base byte by byte, and `ids.parquet`:
-
-    base.parquet   row: of each place of the base, null for tombstones
-    delta.faiss    the items that are not in the base by rising row; absent where there are none
-    spec.json      living: {recall_when_built, delta: null or {kind, parameters}, delta_bytes, and
-                   the counters of `Carried`}; null of an index that was built anew
-
-Legend: N items, P places of the base, M items of the delta, D coordinates.
+Legend: N live items, M items of the delta, D coordinates.
 """
 
 from __future__ import annotations
@@ -17,76 +10,72 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from embedmill.pipeline.config import IndexConfig
 from embedmill.pipeline.errors import ContractError
-from embedmill.pipeline.index.contract import Floats, Index, Rows
-from embedmill.pipeline.index.incremental.base_index import BASE, Previous, find_previous, unchanged
-from embedmill.pipeline.index.incremental.incremental_index import (
-    Carried,
-    Living,
-    carry_over,
-    positions,
+from embedmill.pipeline.index.incremental.incremental_files import DELTA, write_base_rows
+from embedmill.pipeline.index.incremental.incremental_index import IncrementalIndex
+from embedmill.pipeline.index.incremental.layout import plan_layout
+from embedmill.pipeline.index.incremental.previous_index import (
+    PreviousIndex,
+    find_previous_index,
+    unchanged_rows,
 )
 from embedmill.pipeline.index.kinds import kind_of
 from embedmill.pipeline.index.measure import K, Truth, latency, recalls
-from embedmill.pipeline.index.selection.target import Interval, Promise, interval_of
+from embedmill.pipeline.index.searchable import FaissIndex, Floats, Rows
+from embedmill.pipeline.index.selection.confidence import Interval, recall_interval
+from embedmill.pipeline.index.selection.targets import Targets
 from embedmill.pipeline.store.artifact import Artifact, Writer
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.vectors import Vectors
 
-__all__ = ["FALL", "Kept", "delta_of", "keep", "revive"]
+__all__ = ["MAX_RECALL_DROP", "CarriedIndex", "Rebuild", "build_delta", "carry_over"]
 
-# What recall may fall by since the base was built before all is built anew.
-FALL = 0.005
-_DELTA = "delta.faiss"
-# A delta of more items than that is a graph: to compare all of them would take longer.
-_FLAT = 1 << 14
-_ROW = pa.schema([pa.field("row", pa.int64())])
+# If recall has dropped by more than this since the base was built, build a new index.
+MAX_RECALL_DROP = 0.005
+# A delta of more items than this is a graph: comparing all of them would take longer.
+_FLAT_DELTA = 1 << 14
 
 
 @dataclass(frozen=True)
-class Kept:
-    """An index that was carried over, and what is stored of it.
+class CarriedIndex:
+    """An incremental index that passed its checks, and what is stored of it.
 
-    `kind` and `data` are those of the base, `recall_when_built` the recall that was measured
-    when it was built. `promise` is None where nothing was promised.
+    `kind` and `data` are those of the base, `recall_when_built` is the recall measured when it
+    was built, `verified` that of the incremental index. `targets` is None where the config has
+    none.
     """
 
     kind: str
-    living: Living
+    index: IncrementalIndex
     data: bytes
     recall_when_built: float
     delta_kind: str
-    promise: Promise | None
+    targets: Targets | None
     verified: Interval
 
     def write(self, out: Writer, row_N: Rows) -> dict[str, Any]:
-        """Write what is beside `items.faiss`; returns `living` of spec.json."""
-        position_P = self.living.carried.position_P
-        row_P = np.full(len(position_P), -1, np.int64)
-        row_P[position_P >= 0] = row_N[position_P[position_P >= 0]]
-        column = pa.array(row_P, mask=row_P < 0)
-        out.write_table(BASE, pa.table([column], schema=_ROW))
-        delta, told = self.living.delta, None
-        data = b"" if delta is None else delta.save()
+        """Write the files beside `items.faiss` and `ids.parquet`; gives `living` of spec.json."""
+        write_base_rows(out, self.index.layout, row_N)
+        delta, spec = self.index.delta, None
+        data = b"" if delta is None else delta.to_bytes()
         if delta is not None:
-            out.write(_DELTA, data)
-            told = {"kind": self.delta_kind, "parameters": delta.parameters}
+            out.write(DELTA, data)
+            spec = {"kind": self.delta_kind, "parameters": delta.parameters}
         return {
             "recall_when_built": self.recall_when_built,
-            "delta": told,
+            "delta": spec,
             "delta_bytes": len(data),
-            **self.living.carried.counters(),
+            **self.index.layout.counters(),
         }
 
     def promise_json(self) -> dict[str, Any] | None:
-        """`promise` of recall.json: nothing was tuned, what was tuned once still holds."""
-        if self.promise is None:
+        """`promise` of recall.json: nothing was tuned, the tuned base still meets the targets."""
+        if self.targets is None:
             return None
         return {
-            **self.promise.as_json(),
+            **self.targets.as_json(),
             "tuning_queries": 0,
             "attempts": 1,
             "verified": self.verified.as_json(),
@@ -94,115 +83,98 @@ class Kept:
         }
 
 
-def keep(run: Run, row_N: Rows, item_ND: Floats, truth: Truth) -> Kept | str:
-    """The index of the run before with what has come and gone since, or why it is not kept.
+@dataclass(frozen=True)
+class Rebuild:
+    """A new index has to be built, for this reason."""
+
+    reason: str
+
+
+def carry_over(run: Run, row_N: Rows, item_ND: Floats, truth: Truth) -> CarriedIndex | Rebuild:
+    """The index of the previous run with changed items in a delta, or why it is not kept.
 
     Args:
         run: its `index.carry_over` is the greatest share of delta and tombstones.
         row_N: rows of the live items, rising.
-        item_ND: their vectors, float32 [N, D].
-        truth: queries to measure with.
+        item_ND: float32 [N, D], their vectors.
+        truth: queries to measure with, and the correct answers.
 
     Raises:
-        ContractError: rows of the run before have other ids now, or its files do not agree.
+        ContractError: rows of the previous run have other ids now, or its files do not agree.
     """
     config = run.config.index
-    previous = find_previous(run)
+    previous = find_previous_index(run)
     if previous is None:
-        return "there is no index to carry over"
+        return Rebuild("there is no index to carry over")
     if not previous.index.has("items.faiss"):
-        return "the index before is in shards"
-    changed = _changed(previous.index, run)
-    if changed:
-        return f"{changed} is another than before"
-    spec, base_P = previous.index.read_json("spec.json"), previous.base_P()
+        return Rebuild("the index before is in shards")
+    key = _changed_key(previous.index, run)
+    if key:
+        return Rebuild(f"{key} is another than before")
+    spec, row_S = previous.index.read_json("spec.json"), previous.slot_rows()
     before = Vectors.of(previous.export, "items")
     items, before_R = Vectors.of(run.artifact("export"), "items"), np.flatnonzero(before.live())
-    carried = carry_over(row_N, before_R, unchanged(items, before)[before_R], base_P)
-    if carried.share > config.carry_over:
-        return (
-            f"delta and tombstones are {carried.share:.0%} of the items, more than "
+    layout = plan_layout(row_N, before_R, unchanged_rows(items, before)[before_R], row_S)
+    if layout.overhead > config.carry_over:
+        return Rebuild(
+            f"delta and tombstones are {layout.overhead:.0%} of the items, more than "
             f"index.carry_over = {config.carry_over:g}"
         )
     data = previous.index.read("items.faiss")
     base = kind_of(spec["kind"]).load(data, spec["parameters"])
-    if base.engine.ntotal != len(base_P):
+    if base.items != len(row_S):
         raise ContractError(
-            f"holds {base.engine.ntotal:,} items, and {len(base_P):,} rows are told of it",
+            f"holds {base.items:,} items, and {len(row_S):,} rows are told of it",
             where=previous.index.url("items.faiss"),
         )
-    kind, delta = delta_of(item_ND[carried.delta_M], config, run.config.run.seed)
-    living = Living(base, delta, carried)
-    kept = Kept(
-        spec["kind"], living, data, _recall_when_built(previous, spec), kind,
-        Promise.of(config) if config.promised else None,
-        interval_of(recalls(living, truth, item_ND), truth.k),
-    )  # fmt: skip
-    return _worn(kept, truth) or kept
+    delta_kind, delta = build_delta(item_ND[layout.delta_M], config, run.config.run.seed)
+    index = IncrementalIndex(base, delta, layout)
+    carried = CarriedIndex(
+        kind=spec["kind"],
+        index=index,
+        data=data,
+        recall_when_built=_recall_when_built(previous, spec),
+        delta_kind=delta_kind,
+        targets=Targets.of(config) if config.has_targets else None,
+        verified=recall_interval(recalls(index, truth), truth.k),
+    )
+    failure = _failure(carried, truth)
+    return Rebuild(failure) if failure else carried
 
 
-def _worn(kept: Kept, truth: Truth) -> str:
-    """What it no longer keeps; "" for nothing."""
-    found, before = kept.verified, kept.recall_when_built
-    promise = kept.promise or Promise()
-    size = len(kept.data) + (len(kept.living.delta.save()) if kept.living.delta else 0)
-    if found.mean < before - FALL:
-        return f"recall@{K} is {found.mean:.4f}, and was {before:.4f} when the base was built"
-    if found.low < promise.recall:
-        return f"recall@{K} is {found.low:.4f} at least, and {promise.recall:g} is promised"
-    if promise.bytes and size > promise.bytes:
-        return f"it takes {size:,} bytes, and {promise.bytes:,} are promised"
-    if promise.milliseconds and latency(kept.living, truth).mean > promise.milliseconds:
-        return f"it takes longer than {promise.milliseconds:g} ms"
+def build_delta(item_MD: Floats, config: IndexConfig, seed: int) -> tuple[str, FaissIndex | None]:
+    """The index over the items that have no slot: its kind, and None where there are none."""
+    name = "flat" if len(item_MD) <= _FLAT_DELTA else "hnsw"
+    if not len(item_MD):
+        return name, None
+    kind, (items, dim) = kind_of(name), item_MD.shape
+    return name, kind.build(item_MD, kind.plan(items, dim, config), seed)
+
+
+def _failure(carried: CarriedIndex, truth: Truth) -> str:
+    """The first check that an incremental index fails, in words; "" for none."""
+    recall, before, index = carried.verified, carried.recall_when_built, carried.index
+    targets = carried.targets or Targets()
+    size = len(carried.data) + (len(index.delta.to_bytes()) if index.delta else 0)
+    if recall.mean < before - MAX_RECALL_DROP:
+        return f"recall@{K} is {recall.mean:.4f}, and was {before:.4f} when the base was built"
+    if recall.low < targets.recall:
+        return f"recall@{K} is at least {recall.low:.4f}, the target is {targets.recall:g}"
+    if targets.bytes and size > targets.bytes:
+        return f"it takes {size:,} bytes, index.max_bytes is {targets.bytes:,}"
+    if targets.milliseconds and latency(index, truth).mean > targets.milliseconds:
+        return f"a query takes more than index.max_latency_ms = {targets.milliseconds:g}"
     return ""
 
 
-def revive(artifact: Artifact, spec: Mapping[str, Any], base: Index) -> Living:
-    """The index of an artifact that was carried over, its base already open.
-
-    Raises:
-        CorruptArtifactError: bytes differ from the manifest's sha256.
-        ContractError: an item is in no place, or in two.
-    """
-    row_N = artifact.read_table("ids.parquet", ["row"])["row"].to_numpy()
-    column = artifact.read_table(BASE, ["row"])["row"]
-    row_P = np.asarray(column.fill_null(-1).to_numpy(), np.int64)
-    position_P = positions(row_N, row_P)
-    times_N = np.bincount(position_P[position_P >= 0], minlength=len(row_N))
-    delta_M = np.flatnonzero(times_N == 0)
-    said = spec["living"]
-    counts = [said[name] for name in ("kept", "changed", "new", "removed")]
-    told, delta = said["delta"], None
-    if told is not None:
-        delta = kind_of(told["kind"]).load(artifact.read(_DELTA), told["parameters"])
-    held = 0 if delta is None else int(delta.engine.ntotal)
-    twice, lost = times_N.max(initial=0) > 1, (position_P < 0).sum() > (row_P < 0).sum()
-    if twice or lost or held != len(delta_M) or len(row_P) != base.engine.ntotal:
-        raise ContractError(
-            f"does not place each of {len(row_N):,} items once: {len(delta_M):,} are not in the "
-            f"base of {base.engine.ntotal:,} places, the delta holds {held:,}",
-            where=artifact.url(BASE),
-        )
-    return Living(base, delta, Carried(position_P, delta_M, *counts))
+def _changed_key(index: Artifact, run: Run) -> str:
+    """The first config key that shapes an index and has changed; "" for none."""
+    before, now = index.manifest.config, run.fields("index")
+    keys = sorted((before.keys() | now.keys()) - {"index.carry_over"})
+    return next((key for key in keys if before.get(key) != now.get(key)), "")
 
 
-def _changed(index: Artifact, run: Run) -> str:
-    """The first key that shapes an index and is another than in the run before; "" for none."""
-    then, now = index.manifest.config, run.fields("index")
-    keys = sorted((then.keys() | now.keys()) - {"index.carry_over"})
-    return next((key for key in keys if then.get(key) != now.get(key)), "")
-
-
-def _recall_when_built(previous: Previous, spec: Mapping[str, Any]) -> float:
+def _recall_when_built(previous: PreviousIndex, spec: Mapping[str, Any]) -> float:
     if spec.get("living"):
         return float(spec["living"]["recall_when_built"])
     return float(previous.index.read_json("recall.json")[f"recall@{K}"])
-
-
-def delta_of(item_MD: Floats, config: IndexConfig, seed: int) -> tuple[str, Index | None]:
-    """A small index over what is not in the base, and its kind."""
-    kind = "flat" if len(item_MD) <= _FLAT else "hnsw"
-    if not len(item_MD):
-        return kind, None
-    cls, (items, dim) = kind_of(kind), item_MD.shape
-    return kind, cls.build(item_MD, cls.plan(items, dim, config), seed)

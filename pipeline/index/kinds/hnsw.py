@@ -1,56 +1,121 @@
-"""A navigable graph over the items (Malkov and Yashunin, arXiv 1603.09320).
+"""A navigable graph over the items: HNSW (Malkov and Yashunin, arXiv 1603.09320).
 
-Legend: B queries, k answers each, N items, D coordinates.
+Legend: B queries, k answers each, N items, D coordinates, L coarse lists.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import faiss
 import numpy as np
 
 from embedmill.pipeline.config import IndexConfig
 from embedmill.pipeline.index import cost
-from embedmill.pipeline.index.contract import Floats, Index, Rows, threads
-from embedmill.pipeline.index.kinds.inverted import SMALL, centroids
-from embedmill.pipeline.index.kinds.reranking import keep
+from embedmill.pipeline.index.faiss_threads import faiss_threads
+from embedmill.pipeline.index.index_kind import IndexKind
+from embedmill.pipeline.index.kinds.inverted import SINGLE_THREADED, train_centroids
+from embedmill.pipeline.index.kinds.reranking import keep_alive
+from embedmill.pipeline.index.searchable import FaissIndex, Floats, Rows
 
-__all__ = ["Hnsw", "link_bytes", "linked", "links_sought"]
+__all__ = ["Hnsw", "HnswIndex", "build_comparisons", "link_bytes", "link_items"]
 
-# To be asked for a quarter of the catalogue is to be asked for a look at all of it: a walk
-# would be slower, and would miss items that no link leads to.
-_LARGE = 4
-_WIDEST = 4096
-# Of `m` and `ef_construction`, where none is given.
+# If k >= n / 4, search exhaustively: walking the graph would be slower, and would miss items
+# that no link leads to.
+_EXHAUSTIVE = 4
+_MAX_EF_SEARCH = 4096
+# Defaults of `m` and `ef_construction`.
 _LINKS = 32
 _CONSTRUCTION = 64
-# Items a list has on average, of the lists in whose order items lie.
-_TOGETHER = 1000
+# Mean number of items in a coarse list; items are stored in the order of these lists.
+_ITEMS_PER_LIST = 1000
 
 
-class Hnsw(Index):
-    """Links from each item to those of largest inner product; a search walks them.
+class HnswIndex(FaissIndex):
+    """A graph behind a map from its nodes to positions; a search walks along its links."""
 
-    An item keeps up to 2 m links; only of more are those dropped that lead the same way, so
-    that `ef_construction` below 2 m drops few.
+    search_parameter = "ef_search"
 
-    Items lie in the order of coarse lists, so that those a walk visits after each other are near
-    each other in memory as well; a map leads back to rows. Of 2 M items of 32 coordinates 1.4
-    times as many searches came back in a second.
+    def limits(self) -> tuple[int, int]:
+        """Ten to 4,096, or to a quarter of the items."""
+        return 10, max(10, min(_MAX_EF_SEARCH, self.items // _EXHAUSTIVE))
 
-    The inner product is no distance. Links by the distance of items with one coordinate more,
+    def cost_us(self, query_BD: Floats, k: int, items: int = 0) -> float:
+        """Comparisons along the walk, which grow with the fourth root of the number of items.
+
+        (The logarithm of the paper, section 4.2, holds for equal `ef_search`; with more items,
+        equal recall needs a greater one. The fourth root is an assumption.) See
+        `Tunable.cost_us`.
+        """
+        count, dim = items or self.items, query_BD.shape[1]
+        return cost.graph_search(self._comparisons(query_BD, k, items), dim, count * dim * 4)
+
+    def _comparisons(self, query_BD: Floats, k: int, items: int) -> float:
+        """Comparisons of a query, mean, among `items` items; 0 for the present number."""
+        growth = float(((items or self.items) / self.items) ** 0.25)
+        if k * _EXHAUSTIVE >= self.items:
+            return self.items * growth
+        stats = faiss.cvar.hnsw_stats  # type: ignore[attr-defined]
+        stats.reset()
+        self.search(query_BD, k)
+        return float(stats.ndis) / max(1, len(query_BD)) * growth
+
+    def _search(self, query_BD: Floats, k: int, setting: int) -> tuple[Floats, Rows]:
+        if k * _EXHAUSTIVE >= self.items:
+            score_Bk, node_Bk = self._vectors().search(query_BD, k)
+            return score_Bk, np.where(node_Bk < 0, -1, self._position_N[node_Bk])
+        ef_search = max(self._scaled_setting(setting or self.parameters["ef_search"], k), k)
+        params = self._params_cache.get((ef_search, k))
+        if params is None:
+            params = self._params_cache[ef_search, k] = self._params(ef_search, k)
+        score_Bk, position_Bk = self.faiss_index.search(query_BD, k, params=params)
+        return score_Bk, position_Bk
+
+    @functools.cached_property
+    def _params_cache(self) -> dict[tuple[int, int], Any]:
+        """Search parameters by ef_search and k: making them takes as long as a short walk."""
+        return {}
+
+    @functools.cached_property
+    def _position_N(self) -> Rows:  # noqa: N802 (a shape)
+        """The position of the item of each node."""
+        return faiss.vector_to_array(self.faiss_index.id_map)
+
+    @functools.cached_property
+    def _graph(self) -> Any:
+        """The FAISS index over nodes, behind the map."""
+        return faiss.downcast_index(self.faiss_index.index)
+
+    def _vectors(self) -> Any:
+        """The flat FAISS index over nodes."""
+        return faiss.downcast_index(self._graph.storage)
+
+    def _params(self, ef_search: int, k: int) -> Any:
+        """Parameters of a search for k answers."""
+        return faiss.SearchParametersHNSW(efSearch=ef_search)  # type: ignore[attr-defined]
+
+
+class Hnsw(IndexKind):
+    """Links from each item to those of largest inner product; a search walks along them.
+
+    An item keeps up to 2 m links; only where it would get more, those that lead in the direction
+    of another are dropped, so that `ef_construction` below 2 m drops few.
+
+    Items are stored in the order of coarse lists, so that those that a walk visits one after
+    another are near each other in memory as well; a map leads back to positions. With 2 M items
+    of 32 coordinates this gave 1.4 times as many searches per second.
+
+    The inner product is no metric. Links by the distance of items with one more coordinate,
     which makes all lengths equal (Bachrach et al., RecSys 2014), were tried twice and found
-    less on all but one set (docs/decisions/0032-graph-indexes.md). Where lengths are so uneven
-    that walks end among the long items, kinds with lists keep the promise.
+    less on all but one set (docs/decisions/0032-graph-indexes.md). Where lengths differ so much
+    that walks end among the long items, kinds with inverted lists reach the target recall.
     """
 
-    knob = "ef_search"
+    index_class: type[HnswIndex] = HnswIndex
 
-    @staticmethod
-    def plan(items: int, dim: int, config: IndexConfig) -> dict[str, int]:
+    def plan(self, items: int, dim: int, config: IndexConfig) -> dict[str, int]:
         """As configured; a node cannot have more links than there are items."""
         return {
             "m": max(2, min(config.hnsw.m or _LINKS, items)),
@@ -58,119 +123,56 @@ class Hnsw(Index):
             "ef_search": config.hnsw.ef_search,
         }
 
-    @classmethod
-    def build(cls, item_ND: Floats, parameters: Mapping[str, int], seed: int) -> Self:
-        """Link the items."""
+    def build_faiss(self, item_ND: Floats, parameters: Mapping[str, int], seed: int) -> Any:
+        """Link the items; see `IndexKind.build`."""
         graph = faiss.IndexHNSWFlat(item_ND.shape[1], parameters["m"], faiss.METRIC_INNER_PRODUCT)
         graph.hnsw.efConstruction = parameters["ef_construction"]
-        return cls(linked(graph, item_ND, seed), parameters)
+        return link_items(graph, item_ND, seed)
 
-    @staticmethod
-    def estimate(items: int, dim: int, parameters: Mapping[str, int]) -> int:
-        """Vectors, rows, 2 m links on the ground level and m on each above (one item in m)."""
+    def estimate_bytes(self, items: int, dim: int, parameters: Mapping[str, int]) -> int:
+        """Vectors, positions, 2 m links on the ground level and m on each above (1 item in m)."""
         return round(items * (dim * 4 + 8 + link_bytes(parameters)))
 
-    @staticmethod
-    def work(items: int, dim: int, parameters: Mapping[str, int]) -> float:
-        """About as many comparisons an item as links are kept open, times a few."""
-        return items * cost.walked(links_sought(parameters), dim, items * dim * 4) * 1e-6
-
-    def limits(self) -> tuple[int, int]:
-        """Ten to 4,096, or to a quarter of the items."""
-        return 10, max(10, min(_WIDEST, self.engine.ntotal // _LARGE))
-
-    def microseconds(self, query_BD: Floats, k: int, items: int = 0) -> float:
-        """Comparisons along the walk: with the fourth root of the items at equal recall.
-
-        (The logarithm of the paper, section 4.2, holds for a walk of equal width, and among more
-        items it must be wider. The root is an assumption.)
-        """
-        held, dim = items or self.engine.ntotal, query_BD.shape[1]
-        return cost.walked(self._walked(query_BD, k, items), dim, held * dim * 4)
-
-    def _walked(self, query_BD: Floats, k: int, items: int) -> float:
-        """Comparisons of a query among so many items, 0 for those it has."""
-        held = self.engine.ntotal
-        return self._compared(query_BD, k) * float(((items or held) / held) ** 0.25)
-
-    def _compared(self, query_BD: Floats, k: int) -> float:
-        """Items that a query compares on average."""
-        if k * _LARGE >= self.engine.ntotal:
-            return float(self.engine.ntotal)
-        stats = faiss.cvar.hnsw_stats  # type: ignore[attr-defined]
-        stats.reset()
-        self.search(query_BD, k)
-        return float(stats.ndis) / max(1, len(query_BD))
-
-    def _search(self, query_BD: Floats, k: int, setting: int) -> tuple[Floats, Rows]:
-        if k * _LARGE >= self.engine.ntotal:
-            score_Bk, place_Bk = self._vectors().search(query_BD, k)
-            return score_Bk, np.where(place_Bk < 0, -1, self._row_N[place_Bk])
-        effort = max(self._for_more(setting or self.parameters["ef_search"], k), k)
-        params = self._made.get((effort, k))
-        if params is None:
-            params = self._made[effort, k] = self._params(effort, k)
-        score_Bk, row_Bk = self.engine.search(query_BD, k, params=params)
-        return score_Bk, row_Bk
-
-    @functools.cached_property
-    def _made(self) -> dict[tuple[int, int], Any]:
-        """Parameters of searches so far: to make them takes as long as a short walk."""
-        return {}
-
-    @functools.cached_property
-    def _row_N(self) -> Rows:  # noqa: N802 (a shape)
-        """Of the item in each place."""
-        return faiss.vector_to_array(self.engine.id_map)
-
-    @functools.cached_property
-    def _inner(self) -> Any:
-        """The engine of places."""
-        return faiss.downcast_index(self.engine.index)
-
-    def _vectors(self) -> Any:
-        """What compares all items."""
-        return faiss.downcast_index(self._inner.storage)
-
-    def _params(self, effort: int, k: int) -> Any:
-        """Of a search for k answers that keeps so many in sight."""
-        return faiss.SearchParametersHNSW(efSearch=effort)  # type: ignore[attr-defined]
+    def build_seconds(self, items: int, dim: int, parameters: Mapping[str, int]) -> float:
+        """One walk per item."""
+        compared = build_comparisons(parameters)
+        return items * cost.graph_search(compared, dim, items * dim * 4) * 1e-6
 
 
-def linked(engine: Any, item_ND: Floats, seed: int) -> Any:
-    """The FAISS graph, its items in the order of coarse lists, behind a map to rows.
+def link_items(graph: Any, item_ND: Floats, seed: int) -> Any:
+    """Add items to an empty FAISS graph in the order of coarse lists, behind a map to positions.
 
     The same bytes on any number of threads: FAISS 1.15.1 links in batches, each seeing the graph
     before it, and merges their links in a fixed order (batch insertion of ParlayANN, Manohar et
-    al., arXiv 2305.04359). All at once, for FAISS shuffles what it is given before: lists linked
-    one after another found less (.948 of 2 M items in clusters instead of .960).
+    al., arXiv 2305.04359). All items are added in one call, because FAISS shuffles them first:
+    adding one list after another found less (.948 instead of .960 of 2 M items in clusters).
     """
-    order_N = _together(item_ND, seed)
-    mapped = faiss.IndexIDMap(engine)
-    keep(mapped, engine)
-    with threads(1 if item_ND.size < SMALL else 0):
+    order_N = _coarse_order(item_ND, seed)
+    mapped = faiss.IndexIDMap(graph)
+    keep_alive(mapped, graph)
+    with faiss_threads(1 if item_ND.size < SINGLE_THREADED else 0):
         mapped.add_with_ids(item_ND[order_N], order_N)
     return mapped
 
 
-def _together(item_ND: Floats, seed: int) -> Rows:
-    """Rows in the order of lists by k-means, lists in the order of lists of their own."""
-    if len(item_ND) <= _TOGETHER:
+def _coarse_order(item_ND: Floats, seed: int) -> Rows:
+    """Positions sorted by coarse list; the lists themselves are sorted in the same way."""
+    if len(item_ND) <= _ITEMS_PER_LIST:
         return np.arange(len(item_ND))
-    with threads(1 if item_ND.size < SMALL else 0):
-        centroid_LD = centroids(item_ND, len(item_ND) // _TOGETHER, seed)
+    with faiss_threads(1 if item_ND.size < SINGLE_THREADED else 0):
+        centroid_LD = train_centroids(item_ND, len(item_ND) // _ITEMS_PER_LIST, seed)
         nearest = faiss.IndexFlatL2(item_ND.shape[1])
-        nearest.add(centroid_LD[_together(centroid_LD, seed)])
+        nearest.add(centroid_LD[_coarse_order(centroid_LD, seed)])
         _, list_N1 = nearest.search(item_ND, 1)
     return np.argsort(list_N1[:, 0], kind="stable")
 
 
-def links_sought(parameters: Mapping[str, int]) -> float:
-    """Comparisons that linking an item takes: fitted to builds of 60,000 images on one core."""
+def build_comparisons(parameters: Mapping[str, int]) -> float:
+    """Comparisons to link one item: fitted to builds of 60,000 images on one core."""
     return 6.5 * (parameters["ef_construction"] + parameters["m"])
 
 
 def link_bytes(parameters: Mapping[str, int]) -> float:
-    """Bytes of an item's links on all levels, of its level and of where they begin."""
+    """Bytes per item of its links on all levels, its level, and the offset of its links."""
     m = parameters["m"]
     return (2 * m + m / (m - 1)) * 4 + 12

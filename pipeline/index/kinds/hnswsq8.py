@@ -1,70 +1,111 @@
-"""A navigable graph walked over codes of a byte a coordinate, its answers ranked anew.
+"""A navigable graph over scalar codes of a byte per coordinate, its answers reranked.
 
-Scalar quantization to the range of each coordinate, as of FAISS's "HNSW32_SQ8,RFlat".
+Scalar quantization to the range of each coordinate, as in FAISS's "HNSW32_SQ8,RFlat".
 
-Legend: B queries, k answers each, N items, D coordinates, E padded ones.
+Legend: B queries, k answers each, N items, D coordinates, E coordinates after padding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import faiss
 
 from embedmill.pipeline.config import IndexConfig
 from embedmill.pipeline.index import cost
-from embedmill.pipeline.index.contract import Floats, K, Rows
-from embedmill.pipeline.index.kinds.hnsw import Hnsw, link_bytes, linked, links_sought
+from embedmill.pipeline.index.kinds.hnsw import (
+    Hnsw,
+    HnswIndex,
+    build_comparisons,
+    link_bytes,
+    link_items,
+)
 from embedmill.pipeline.index.kinds.padding import padded, padded_dim
-from embedmill.pipeline.index.kinds.reranking import finer_behind, refine_bytes, searched_anew
+from embedmill.pipeline.index.kinds.reranking import (
+    reranking_bytes,
+    reranking_params,
+    with_empty_reranking,
+)
+from embedmill.pipeline.index.searchable import Floats, K, Rows
 
-__all__ = ["HnswSq8"]
+__all__ = ["HnswSq8", "HnswSq8Index"]
 
-# Codes that fill whole registers; of others FAISS compares one coordinate at a time, and took
+# Codes are padded to whole registers: otherwise FAISS compares one coordinate at a time, and took
 # 170 s instead of 38 to link 396,000 items of 50 coordinates.
 _REGISTER = 16
-# Graphs tried besides, where nothing else is asked for. One keeps all links that are found, which
-# leads on Fashion-MNIST to the same recall in fewer steps, and elsewhere in more. One has half as
-# many links, sought further: fewer bytes to fetch at each step, which decides in large catalogues.
+# Graphs that are candidates beside the default, unless the config names one. The first keeps all
+# links that are found: on Fashion-MNIST it reaches the same recall in fewer steps, elsewhere in
+# more. The second has half as many links, built with more effort: fewer bytes to fetch at each
+# step, which decides in large catalogues.
 _ALL_LINKS = {"ef_construction": 40}
 _FEW_LINKS = {"m": 16, "ef_construction": 110}
 
 
-class HnswSq8(Hnsw):
-    """Links made and walked over codes, a quarter of the bytes to fetch at each step.
+class HnswSq8Index(HnswIndex):
+    """A graph over codes, and reranking."""
 
-    `refine` times the answers wanted, as far as the walk has seen so many, are ranked anew with
-    `refine_bits` a coordinate.
+    def variants(self) -> list[dict[str, int]]:
+        """How many candidates per answer are reranked; codes so fine misplace few."""
+        if not self.parameters["refine_bits"]:
+            return [{}]
+        return [{"refine": times} for times in (1, 2, 4)]
+
+    def cost_us(self, query_BD: Floats, k: int, items: int = 0) -> float:
+        """Codes along the walk as of `HnswIndex`, and reranking; see `Tunable.cost_us`."""
+        count, dim = items or self.items, padded_dim(query_BD.shape[1], _REGISTER)
+        compared = self._comparisons(query_BD, k, items)
+        walk = cost.graph_search_sq8(compared, dim, count * dim)
+        reranked = k * self.parameters["refine"]
+        return walk + cost.reranked(reranked, dim, self.parameters["refine_bits"])
+
+    def _search(self, query_BD: Floats, k: int, setting: int) -> tuple[Floats, Rows]:
+        return super()._search(padded(query_BD, _REGISTER), k, setting)
+
+    def _vectors(self) -> Any:
+        if isinstance(self._graph, faiss.IndexRefine):
+            return faiss.downcast_index(self._graph.refine_index)
+        return super()._vectors()
+
+    def _params(self, ef_search: int, k: int) -> Any:
+        # For fewer than ten answers, rerank as many candidates as for ten.
+        reranked = min(self.parameters["refine"] * max(k, K), ef_search)
+        params = super()._params(ef_search, k)
+        return reranking_params(self._graph, params, max(1.0, reranked / k))
+
+
+class HnswSq8(Hnsw):
+    """A graph built and walked over codes, a quarter of the bytes to fetch at each step.
+
+    `refine` times as many candidates as answers, but no more than the walk has kept, are reranked
+    with `refine_bits` a coordinate.
     """
 
-    tries = 3
+    index_class = HnswSq8Index
+    min_trials = 3
 
-    @staticmethod
-    def plan(items: int, dim: int, config: IndexConfig) -> dict[str, int]:
-        """As configured; what ranks anew besides."""
-        asked = config.hnsw
+    def plan(self, items: int, dim: int, config: IndexConfig) -> dict[str, int]:
+        """As of `Hnsw`, and reranking."""
+        given = config.hnsw
         return {
-            **Hnsw.plan(items, dim, config),
-            "refine": asked.refine,
-            "refine_bits": asked.refine_bits,
+            **super().plan(items, dim, config),
+            "refine": given.refine,
+            "refine_bits": given.refine_bits,
         }
 
-    @classmethod
-    def candidates(cls, items: int, dim: int, config: IndexConfig) -> list[dict[str, int]]:
-        """The finest ranking anew first; one of 8 bits would know no more than the codes do.
+    def candidates(self, items: int, dim: int, config: IndexConfig) -> list[dict[str, int]]:
+        """The finest reranking first; one of 8 bits would know no more than the codes do.
 
-        Each of all graphs, unless one is asked for.
+        Each with several graphs, unless the config names one.
         """
-        plan, asked = cls.plan(items, dim, config), config.hnsw
+        plan, given = self.plan(items, dim, config), config.hnsw
         graphs: list[dict[str, int]] = [{}]
-        if not asked.m and not asked.ef_construction:
+        if not given.m and not given.ef_construction:
             graphs += [_ALL_LINKS, {**_FEW_LINKS, "m": min(_FEW_LINKS["m"], plan["m"])}]
         return [{**plan, "refine_bits": bits, **graph} for bits in (32, 16, 0) for graph in graphs]
 
-    @classmethod
-    def build(cls, item_ND: Floats, parameters: Mapping[str, int], seed: int) -> Self:
-        """Learn the range of each coordinate, then link the codes."""
+    def build_faiss(self, item_ND: Floats, parameters: Mapping[str, int], seed: int) -> Any:
+        """Find the range of each coordinate, then link the codes; see `IndexKind.build`."""
         item_NE = padded(item_ND, _REGISTER)
         graph = faiss.IndexHNSWSQ(
             item_NE.shape[1],
@@ -73,46 +114,18 @@ class HnswSq8(Hnsw):
             faiss.METRIC_INNER_PRODUCT,
         )
         graph.hnsw.efConstruction = parameters["ef_construction"]
-        engine = finer_behind(graph, item_NE.shape[1], parameters["refine_bits"])
-        engine.train(item_NE)
-        return cls(linked(engine, item_NE, seed), parameters)
+        reranked = with_empty_reranking(graph, item_NE.shape[1], parameters["refine_bits"])
+        reranked.train(item_NE)
+        return link_items(reranked, item_NE, seed)
 
-    @staticmethod
-    def estimate(items: int, dim: int, parameters: Mapping[str, int]) -> int:
-        """A byte a coordinate, ranges, rows and links as of `Hnsw`, and what ranks anew."""
-        wide = padded_dim(dim, _REGISTER)
-        finer = refine_bytes(items, wide, parameters["refine_bits"])
-        return round(items * (wide + 8 + link_bytes(parameters)) + wide * 8) + finer
+    def estimate_bytes(self, items: int, dim: int, parameters: Mapping[str, int]) -> int:
+        """A byte a coordinate, ranges, positions and links as of `Hnsw`, and reranking."""
+        dim = padded_dim(dim, _REGISTER)
+        reranking = reranking_bytes(items, dim, parameters["refine_bits"])
+        return round(items * (dim + 8 + link_bytes(parameters)) + dim * 8) + reranking
 
-    @staticmethod
-    def work(items: int, dim: int, parameters: Mapping[str, int]) -> float:
-        """As of `Hnsw`, with codes."""
-        wide = padded_dim(dim, _REGISTER)
-        return items * cost.walked_codes(links_sought(parameters), wide, items * wide) * 1e-6
-
-    def variants(self) -> list[dict[str, int]]:
-        """How many are ranked anew: of codes so fine few are misplaced."""
-        if not self.parameters["refine_bits"]:
-            return [{}]
-        return [{"refine": times} for times in (1, 2, 4)]
-
-    def microseconds(self, query_BD: Floats, k: int, items: int = 0) -> float:
-        """Codes along the walk as of `Hnsw`, and what is ranked anew."""
-        held, wide = self.engine.ntotal, padded_dim(query_BD.shape[1], _REGISTER)
-        compared = self._walked(query_BD, k, items)
-        walk = cost.walked_codes(compared, wide, (items or held) * wide)
-        again = k * self.parameters["refine"]
-        return walk + cost.looked_up(again, wide, self.parameters["refine_bits"])
-
-    def _search(self, query_BD: Floats, k: int, setting: int) -> tuple[Floats, Rows]:
-        return super()._search(padded(query_BD, _REGISTER), k, setting)
-
-    def _vectors(self) -> Any:
-        if isinstance(self._inner, faiss.IndexRefine):
-            return faiss.downcast_index(self._inner.refine_index)
-        return super()._vectors()
-
-    def _params(self, effort: int, k: int) -> Any:
-        # For fewer than ten answers as many are ranked anew as for ten.
-        again = min(self.parameters["refine"] * max(k, K), effort)
-        return searched_anew(self._inner, super()._params(effort, k), max(1.0, again / k))
+    def build_seconds(self, items: int, dim: int, parameters: Mapping[str, int]) -> float:
+        """As of `Hnsw`, over codes."""
+        dim = padded_dim(dim, _REGISTER)
+        compared = build_comparisons(parameters)
+        return items * cost.graph_search_sq8(compared, dim, items * dim) * 1e-6

@@ -1,7 +1,7 @@
-"""What kinds with inverted lists share: lists learned by distance, probed by inner product.
+"""What kinds with inverted lists share: lists trained by distance, probed by inner product.
 
-Legend: B queries, k answers each, N items, M of them, D coordinates, E padded ones, L lists,
-P probed ones.
+Legend: B queries, k answers each, N items, M training items, D coordinates, E coordinates after
+padding, L lists, P probed lists.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import functools
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any
 
 import faiss
 import numpy as np
@@ -18,232 +18,250 @@ import numpy as np
 from embedmill.pipeline.config import IndexConfig
 from embedmill.pipeline.errors import ConfigError
 from embedmill.pipeline.index import cost
-from embedmill.pipeline.index.contract import Floats, Index, K, Rows, threads
+from embedmill.pipeline.index.faiss_threads import faiss_threads
+from embedmill.pipeline.index.index_kind import IndexKind
 from embedmill.pipeline.index.kinds.padding import padded
-from embedmill.pipeline.index.kinds.reranking import keep, searched_anew
+from embedmill.pipeline.index.kinds.reranking import keep_alive, reranking_params
+from embedmill.pipeline.index.searchable import FaissIndex, Floats, K, Rows
 
 __all__ = [
-    "PER_LIST",
-    "SMALL",
+    "MIN_ITEMS_PER_LIST",
+    "SINGLE_THREADED",
     "Inverted",
-    "centroids",
+    "InvertedIndex",
+    "build_inverted",
     "check_segments",
-    "filled",
-    "lists_of",
-    "sample",
+    "plan_lists",
+    "sample_rows",
+    "train_centroids",
 ]
 
 # Items per list below which FAISS calls k-means unreliable.
-PER_LIST = 39
-# Coordinates in all below which k-means takes one thread: its threads spin while they wait
-# for each other, and on a busy machine two took six times as long as one.
-SMALL = 1 << 20
-# Of k-means: items looked at per list, and rounds.
-_LOOKED_AT = 64
+MIN_ITEMS_PER_LIST = 39
+# k-means over fewer coordinates than this runs on one thread: FAISS's threads spin while they
+# wait for each other, and on a busy machine two took six times as long as one.
+SINGLE_THREADED = 1 << 20
+# k-means: training items per list, and rounds.
+_TRAINING_ITEMS_PER_LIST = 64
 _ROUNDS = 10
-# To be asked for a quarter of the catalogue is to be asked for a look at all of it.
-_LARGE = 4
+# If k >= n / 4, search exhaustively.
+_EXHAUSTIVE = 4
 
 
-class Inverted(Index):
-    """Items in lists around centroids; a search compares those of the nearest few lists.
+class InvertedIndex(FaissIndex):
+    """Items in lists around centroids; a search compares those of the nearest lists.
 
-    Lists are learned and filled by Euclidean distance, which keeps items together that are
-    alike in length too, and probed by the inner product of query and centroid: where lengths
-    vary, lists of long items come first, as they should. (FAISS assigns by inner product, and
-    then the longest centroid draws items from everywhere.)
+    Lists are trained and filled by Euclidean distance, which groups items of similar direction
+    and length, and probed by the inner product of query and centroid: where lengths vary, lists
+    of long items come first, as they should. (FAISS would assign items by inner product too, and
+    the longest centroid would then collect items from everywhere.)
     """
 
-    knob = "probes"
-
-    @staticmethod
-    def plan(items: int, dim: int, config: IndexConfig) -> dict[str, int]:
-        """Settle lists and probes."""
-        return lists_of(items, config, 4)
-
-    @classmethod
-    def build(cls, item_ND: Floats, parameters: Mapping[str, int], seed: int) -> Self:
-        """Learn the lists, then fill them."""
-        item_NE = padded(item_ND, parameters.get("segments", 1))
-        with threads(1 if item_NE.size < SMALL else 0):
-            turn = cls.turning(item_NE, parameters, seed)
-            turned_NE = item_NE if turn is None else turn.apply(item_NE)
-            centroid_LE = centroids(turned_NE, parameters["lists"], seed)
-            engine = cls.over(item_NE, turn, centroid_LE, parameters, seed)
-        return cls(engine, parameters)
-
-    @classmethod
-    def turning(cls, item_NE: Floats, parameters: Mapping[str, int], seed: int) -> Any:
-        """What turns vectors before they go to lists, learned from items; None: nothing does."""
-        return None
-
-    @classmethod
-    def over(
-        cls,
-        item_NE: Floats,
-        turn: Any,
-        centroid_LE: Floats,
-        parameters: Mapping[str, int],
-        seed: int,
-    ) -> Any:
-        """The engine over all items, given what turns them and the centroids of its lists."""
-        return cls._filled(item_NE, centroid_LE, parameters, seed)
-
-    @staticmethod
-    @abstractmethod
-    def _filled(
-        item_NE: Floats, centroid_LE: Floats, parameters: Mapping[str, int], seed: int
-    ) -> Any:
-        """The engine over all items, given its lists."""
-
-    @staticmethod
-    def work(items: int, dim: int, parameters: Mapping[str, int]) -> float:
-        """Of k-means and of assigning every item."""
-        lists = parameters["lists"]
-        seen = min(items, lists * _LOOKED_AT) * _ROUNDS + items
-        return seen * lists * dim * cost.MULTIPLY * 2e-9 + items * 2e-6
+    search_parameter = "probes"
 
     def limits(self) -> tuple[int, int]:
-        """One list to all."""
+        """One list to all lists."""
         return 1, self.parameters["lists"]
 
-    def microseconds(self, query_BD: Floats, k: int, items: int = 0) -> float:
-        """Centroids, lists turned to, and what is compared in them.
+    def cost_us(self, query_BD: Floats, k: int, items: int = 0) -> float:
+        """Ranking the centroids, starting on lists, and comparing the items in them.
 
-        Lists, those that are probed, and items in all of them grow with the root of the items.
+        The number of lists, of probes, and of items in the probed lists grow with the square root
+        of the number of items. See `Tunable.cost_us`.
         """
-        held = self.engine.ntotal
-        times, dim = math.sqrt((items or held) / held), query_BD.shape[1]
+        times, dim = math.sqrt((items or self.items) / self.items), query_BD.shape[1]
         return (
-            cost.products(times * self.parameters["lists"], dim)
-            + cost.lists(times * self.parameters["probes"])
-            + self._compared(times * self.scanned(query_BD), dim, k)
+            cost.batched_products(times * self.parameters["lists"], dim)
+            + cost.probed_lists(times * self.parameters["probes"])
+            + self._scan_us(times * self._scanned(query_BD), dim, k)
         )
 
     @abstractmethod
-    def _compared(self, scanned: float, dim: int, k: int) -> float:
-        """Microseconds of comparing so many items of the lists, for k answers."""
+    def _scan_us(self, scanned: float, dim: int, k: int) -> float:
+        """Microseconds of comparing `scanned` items in lists, and of reranking for k answers."""
 
     @functools.cached_property
     def _ivf(self) -> Any:
-        """The part of the engine that holds the lists."""
-        return faiss.extract_index_ivf(self.engine)
+        """The FAISS index that holds the lists."""
+        return faiss.extract_index_ivf(self.faiss_index)
 
     @functools.cached_property
     def _size_L(self) -> Rows:  # noqa: N802 (a shape)
         lists = self._ivf.invlists
         return np.array([lists.list_size(i) for i in range(lists.nlist)], np.int64)
 
-    def scanned(self, query_BD: Floats) -> float:
-        """Items that a query compares on average."""
+    def _scanned(self, query_BD: Floats) -> float:
+        """Items in the probed lists, mean over the queries."""
         query_BE = padded(query_BD, self.parameters.get("segments", 1))
-        if isinstance(self._outer, faiss.IndexPreTransform):
-            turn = faiss.downcast_VectorTransform(self._outer.chain.at(0))  # type: ignore[attr-defined]
-            query_BE = turn.apply(query_BE)
+        if isinstance(self._base, faiss.IndexPreTransform):
+            rotation = faiss.downcast_VectorTransform(self._base.chain.at(0))  # type: ignore[attr-defined]
+            query_BE = rotation.apply(query_BE)
         _, list_BP = self._ivf.quantizer.search(query_BE, self.parameters["probes"])
         return float(self._size_L[list_BP].sum(axis=1).mean())
 
     @functools.cached_property
-    def _outer(self) -> Any:
-        """The engine without what ranks anew."""
-        engine = self.engine
-        if isinstance(engine, faiss.IndexRefine):
-            return faiss.downcast_index(engine.base_index)
-        return engine
+    def _base(self) -> Any:
+        """The FAISS index without its reranking."""
+        if isinstance(self.faiss_index, faiss.IndexRefine):
+            return faiss.downcast_index(self.faiss_index.base_index)
+        return self.faiss_index
 
     def _search(self, query_BD: Floats, k: int, setting: int) -> tuple[Floats, Rows]:
-        score_Bk, row_Bk = self.glance(query_BD, k, setting)
-        # Lists near a query may be empty, and codes cannot rank for a query of zeros.
-        short = np.flatnonzero((row_Bk < 0).any(axis=1))
-        if len(short):
-            query_BE = padded(query_BD[short], self.parameters.get("segments", 1))
-            score_Bk[short], row_Bk[short] = self._exhaustive(query_BE, k)
-        return score_Bk, row_Bk
+        score_Bk, position_Bk = self.search_partial(query_BD, k, setting)
+        # Probed lists may be empty, and codes cannot rank for a query of zeros.
+        incomplete = np.flatnonzero((position_Bk < 0).any(axis=1))
+        if len(incomplete):
+            query_BE = padded(query_BD[incomplete], self.parameters.get("segments", 1))
+            score_Bk[incomplete], position_Bk[incomplete] = self._exhaustive(query_BE, k)
+        return score_Bk, position_Bk
 
-    def glance(self, query_BD: Floats, k: int, setting: int) -> tuple[Floats, Rows]:
-        """What the probed lists have."""
+    def search_partial(self, query_BD: Floats, k: int, setting: int) -> tuple[Floats, Rows]:
+        """The best items of the probed lists; see `FaissIndex.search_partial`."""
         lists = self.parameters["lists"]
         query_BE = padded(query_BD, self.parameters.get("segments", 1))
-        if k * _LARGE >= self.engine.ntotal:
+        if k * _EXHAUSTIVE >= self.items:
             return self._exhaustive(query_BE, k)
-        # Lists are uneven: enough of them that twice the answers are in sight.
-        enough = math.ceil(2 * k * lists / self.engine.ntotal)
-        wanted = self._for_more(setting or self.parameters["probes"], k)
+        # Lists differ in size: probe as many as hold 2 k items on average.
+        enough = math.ceil(2 * k * lists / self.items)
+        wanted = self._scaled_setting(setting or self.parameters["probes"], k)
         probes = min(lists, max(wanted, enough))
-        # For fewer than ten answers as many are ranked anew as for ten.
+        # For fewer than ten answers, rerank as many candidates as for ten.
         refine = self.parameters.get("refine", 1) * max(1.0, K / k)
         params = self._params(probes, refine)
-        score_Bk, row_Bk = self.engine.search(query_BE, k, params=params)
-        return score_Bk, row_Bk
+        score_Bk, position_Bk = self.faiss_index.search(query_BE, k, params=params)
+        return score_Bk, position_Bk
 
     def _exhaustive(self, query_BE: Floats, k: int) -> tuple[Floats, Rows]:
-        """All lists, or all of what answers are ranked anew with."""
-        if isinstance(self.engine, faiss.IndexRefine):
-            score_Bk, row_Bk = faiss.downcast_index(self.engine.refine_index).search(query_BE, k)
+        """Search all lists, or all vectors of the reranking where there is one."""
+        index = self.faiss_index
+        if isinstance(index, faiss.IndexRefine):
+            score_Bk, position_Bk = faiss.downcast_index(index.refine_index).search(query_BE, k)
         else:
             params = self._params(self.parameters["lists"], 1)
-            score_Bk, row_Bk = self.engine.search(query_BE, k, params=params)
-        return score_Bk, row_Bk
+            score_Bk, position_Bk = index.search(query_BE, k, params=params)
+        return score_Bk, position_Bk
 
     def _params(self, probes: int, refine: float) -> Any:
-        found: Any = faiss.SearchParametersIVF(nprobe=probes)  # type: ignore[call-arg]
-        if isinstance(self._outer, faiss.IndexPreTransform):
-            found = faiss.SearchParametersPreTransform(index_params=found)  # type: ignore[call-arg]
-        return searched_anew(self.engine, found, refine)
+        params: Any = faiss.SearchParametersIVF(nprobe=probes)  # type: ignore[call-arg]
+        if isinstance(self._base, faiss.IndexPreTransform):
+            params = faiss.SearchParametersPreTransform(index_params=params)  # type: ignore[call-arg]
+        return reranking_params(self.faiss_index, params, refine)
 
 
-def lists_of(items: int, config: IndexConfig, times: int) -> dict[str, int]:
-    """Lists, so many times the root of the items where not given, and probes.
+class Inverted(IndexKind):
+    """A kind with inverted lists; see `InvertedIndex`."""
 
-    At least 39 items come to a list.
+    index_class: type[InvertedIndex]
+
+    def plan(self, items: int, dim: int, config: IndexConfig) -> dict[str, int]:
+        """Lists and probes."""
+        return plan_lists(items, config, 4)
+
+    def build_faiss(self, item_ND: Floats, parameters: Mapping[str, int], seed: int) -> Any:
+        """Train the lists, then fill them; see `IndexKind.build`."""
+        item_NE = padded(item_ND, parameters.get("segments", 1))
+        with faiss_threads(1 if item_NE.size < SINGLE_THREADED else 0):
+            rotation = self.train_rotation(item_NE, parameters, seed)
+            rotated_NE = item_NE if rotation is None else rotation.apply(item_NE)
+            centroid_LE = train_centroids(rotated_NE, parameters["lists"], seed)
+            return self.fill(item_NE, rotation, centroid_LE, parameters, seed)
+
+    def train_rotation(self, item_NE: Floats, parameters: Mapping[str, int], seed: int) -> Any:
+        """The rotation applied to vectors before they go to lists, or None for kinds without."""
+        return None
+
+    def fill(
+        self,
+        item_NE: Floats,
+        rotation: Any,
+        centroid_LE: Floats,
+        parameters: Mapping[str, int],
+        seed: int,
+    ) -> Any:
+        """The FAISS index over all items, given its trained parts.
+
+        Args:
+            item_NE: float32 [N, E], padded items, not rotated.
+            rotation: of `train_rotation`.
+            centroid_LE: float32 [L, E], centroids of the lists, rotated.
+            parameters: of `plan` or `candidates`.
+            seed: of codebooks and samples.
+        """
+        return self._fill_lists(item_NE, centroid_LE, parameters, seed)
+
+    @abstractmethod
+    def _fill_lists(
+        self, item_NE: Floats, centroid_LE: Floats, parameters: Mapping[str, int], seed: int
+    ) -> Any:
+        """The FAISS index over items that are rotated already."""
+
+    def build_seconds(self, items: int, dim: int, parameters: Mapping[str, int]) -> float:
+        """k-means, and assigning every item."""
+        lists = parameters["lists"]
+        compared = min(items, lists * _TRAINING_ITEMS_PER_LIST) * _ROUNDS + items
+        return compared * lists * dim * cost.MULTIPLY_ADD_NS * 2e-9 + items * 2e-6
+
+
+def plan_lists(items: int, config: IndexConfig, times: int) -> dict[str, int]:
+    """Lists and probes where the config leaves them open.
+
+    `times` the square root of the number of items as lists, each of at least 39 items, a quarter
+    of which are probed.
     """
     lists = config.ivf.lists or round(times * math.sqrt(items))
-    lists = max(1, min(lists, items // PER_LIST))
+    lists = max(1, min(lists, items // MIN_ITEMS_PER_LIST))
     return {"lists": lists, "probes": min(config.ivf.probes or -(-lists // 4), lists)}
 
 
-def centroids(item_NE: Floats, lists: int, seed: int) -> Floats:
-    """Centres of so many lists by k-means over a sample, float32 [L, E]."""
+def train_centroids(item_NE: Floats, lists: int, seed: int) -> Floats:
+    """Centroids of so many lists by k-means over a sample, float32 [L, E]."""
     clustering = faiss.Clustering(item_NE.shape[1], lists)
     clustering.seed = seed
     clustering.niter = _ROUNDS
-    clustering.max_points_per_centroid = _LOOKED_AT
-    clustering.min_points_per_centroid = 1  # decided in `plan`: no warnings
+    clustering.max_points_per_centroid = _TRAINING_ITEMS_PER_LIST
+    clustering.min_points_per_centroid = 1  # `plan` sees to it: no warnings
     clustering.train(item_NE, faiss.IndexFlatL2(item_NE.shape[1]))
     return faiss.vector_to_array(clustering.centroids).reshape(lists, -1).copy()
 
 
-def filled(
+def build_inverted(
     make: Callable[[Any], Any],
     item_NE: Floats,
     centroid_LE: Floats,
-    learned_ME: Floats,
+    training_ME: Floats,
     train_threads: int = 0,
 ) -> Any:
-    """An engine that fills its lists by distance and probes them by inner product.
+    """A FAISS index whose lists are filled by distance and probed by inner product.
 
     Args:
-        make: gives the empty engine over a quantizer.
+        make: gives the empty index, for a quantizer that assigns items to lists.
         item_NE: float32 [N, E], all items.
-        centroid_LE: float32 [L, E], of its lists.
-        learned_ME: items that codes are learned from.
-        train_threads: to learn codes with, 0 for all.
+        centroid_LE: float32 [L, E], centroids of the lists.
+        training_ME: float32 [M, E], items to train codes with.
+        train_threads: threads of that training; 0 leaves the number as it is.
     """
     by_distance = faiss.IndexFlatL2(item_NE.shape[1])
     by_product = faiss.IndexFlatIP(item_NE.shape[1])
     for quantizer in (by_distance, by_product):
         quantizer.add(centroid_LE)
-    engine = make(by_distance)
-    with threads(train_threads):
-        engine.train(learned_ME)
-    engine.add(item_NE)
-    engine.quantizer = by_product
-    keep(engine, by_distance, by_product)
-    return engine
+    ivf = make(by_distance)
+    with faiss_threads(train_threads):
+        ivf.train(training_ME)
+    ivf.add(item_NE)
+    ivf.quantizer = by_product
+    keep_alive(ivf, by_distance, by_product)
+    return ivf
 
 
 def check_segments(key: str, segments: int, dim: int, default: str) -> None:
-    """Raise ConfigError where more segments are asked for than vectors have coordinates."""
+    """Raise ConfigError where there are more segments than coordinates.
+
+    Args:
+        key: config key of the segments.
+        segments: its value.
+        dim: coordinates of the vectors.
+        default: what 0 stands for, in words.
+    """
     if segments > dim:
         raise ConfigError(
             f"{key}: {segments} segments of {dim} coordinates; "
@@ -251,9 +269,9 @@ def check_segments(key: str, segments: int, dim: int, default: str) -> None:
         )
 
 
-def sample(item_NE: Floats, most: int, seed: int) -> Floats:
-    """At most so many items, drawn by the seed, each at most once."""
+def sample_rows(item_NE: Floats, most: int, seed: int) -> Floats:
+    """At most so many of the items, sampled without replacement, in their order."""
     if len(item_NE) <= most:
         return item_NE
-    drawn = np.random.default_rng(seed).choice(len(item_NE), most, replace=False, shuffle=False)
-    return item_NE[np.sort(drawn)]
+    rows = np.random.default_rng(seed).choice(len(item_NE), most, replace=False, shuffle=False)
+    return item_NE[np.sort(rows)]

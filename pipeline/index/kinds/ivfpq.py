@@ -1,6 +1,6 @@
 """Inverted lists with product quantization (Jegou, Douze and Schmid, PAMI 2011).
 
-Legend: N items, M of them, D coordinates, E padded ones, L lists.
+Legend: N items, M training items, D coordinates, E coordinates after padding, L lists.
 """
 
 from __future__ import annotations
@@ -13,22 +13,33 @@ import faiss
 
 from embedmill.pipeline.config import IndexConfig
 from embedmill.pipeline.index import cost
-from embedmill.pipeline.index.contract import Floats
 from embedmill.pipeline.index.kinds.inverted import (
-    PER_LIST,
+    MIN_ITEMS_PER_LIST,
     Inverted,
+    InvertedIndex,
+    build_inverted,
     check_segments,
-    filled,
-    sample,
+    sample_rows,
 )
 from embedmill.pipeline.index.kinds.padding import padded_dim
-from embedmill.pipeline.index.kinds.reranking import enough
+from embedmill.pipeline.index.kinds.reranking import tiled
+from embedmill.pipeline.index.searchable import Floats
 
-__all__ = ["CENTROIDS", "IvfPq", "product_codes"]
+__all__ = ["CENTROIDS", "IvfPq", "IvfPqIndex"]
 
+# Centroids of a segment: one for each value of a byte.
 CENTROIDS = 256
-# Items that codes are learned from.
-_LEARNED_FROM = 1 << 16
+# Items that codes are trained with.
+_TRAINING_ITEMS = 1 << 16
+
+
+class IvfPqIndex(InvertedIndex):
+    """Product codes in lists."""
+
+    def _scan_us(self, scanned: float, dim: int, k: int) -> float:
+        """The lookup table of a query, and the codes that are looked up in it."""
+        segments = self.parameters["segments"]
+        return cost.batched_products(CENTROIDS, dim) + cost.pq8_scan(scanned, segments)
 
 
 class IvfPq(Inverted):
@@ -40,74 +51,60 @@ class IvfPq(Inverted):
     repetitions: every item is then its own centroid.
     """
 
-    spare = True
+    index_class: type[InvertedIndex] = IvfPqIndex
+    last_resort = True
 
-    @staticmethod
-    def plan(items: int, dim: int, config: IndexConfig) -> dict[str, int]:
-        """Settle lists, probes and segments.
+    def plan(self, items: int, dim: int, config: IndexConfig) -> dict[str, int]:
+        """Lists, probes and segments.
 
         Raises:
             ConfigError: more segments than coordinates.
         """
-        asked = config.ivfpq
-        check_segments("index.ivfpq.segments", asked.segments, dim, "one per two coordinates")
-        lists = min(asked.lists or round(4 * math.sqrt(items)), max(1, items // PER_LIST))
+        given = config.ivfpq
+        check_segments("index.ivfpq.segments", given.segments, dim, "one per two coordinates")
+        lists = min(given.lists or round(4 * math.sqrt(items)), max(1, items // MIN_ITEMS_PER_LIST))
         return {
             "lists": max(1, lists),
-            "probes": min(asked.probes or -(-lists // 4), lists),
-            "segments": asked.segments or -(-dim // 2),
+            "probes": min(given.probes or -(-lists // 4), lists),
+            "segments": given.segments or -(-dim // 2),
         }
 
-    @classmethod
-    def candidates(cls, items: int, dim: int, config: IndexConfig) -> list[dict[str, int]]:
+    def candidates(self, items: int, dim: int, config: IndexConfig) -> list[dict[str, int]]:
         """A byte a coordinate, then fewer, unless the segments are given."""
-        plan = cls.plan(items, dim, config)
+        plan = self.plan(items, dim, config)
         if config.ivfpq.segments:
             return [plan]
-        cuts = sorted({-(-dim // part) for part in (1, 2, 4, 8)}, reverse=True)
-        return [{**plan, "segments": segments} for segments in cuts]
+        counts = sorted({-(-dim // width) for width in (1, 2, 4, 8)}, reverse=True)
+        return [{**plan, "segments": segments} for segments in counts]
 
-    @staticmethod
-    def _filled(
-        item_NE: Floats, centroid_LE: Floats, parameters: Mapping[str, int], seed: int
+    def _fill_lists(
+        self, item_NE: Floats, centroid_LE: Floats, parameters: Mapping[str, int], seed: int
     ) -> Any:
-        return product_codes(item_NE, centroid_LE, parameters["segments"], seed)
+        lists, dim = centroid_LE.shape
 
-    @staticmethod
-    def estimate(items: int, dim: int, parameters: Mapping[str, int]) -> int:
+        def make(quantizer: Any) -> Any:
+            segments, product = parameters["segments"], faiss.METRIC_INNER_PRODUCT
+            ivf = faiss.IndexIVFPQ(quantizer, dim, lists, segments, 8, product)
+            ivf.pq.cp.seed = seed
+            ivf.pq.cp.min_points_per_centroid = 1
+            return ivf
+
+        training_ME = tiled(sample_rows(item_NE, _TRAINING_ITEMS, seed), CENTROIDS)
+        return build_inverted(make, item_NE, centroid_LE, training_ME)
+
+    def estimate_bytes(self, items: int, dim: int, parameters: Mapping[str, int]) -> int:
         """A byte per segment and eight for the row; centroids of lists and codebooks."""
-        wide = padded_dim(dim, parameters["segments"])
-        centroids = (parameters["lists"] + CENTROIDS) * wide * 4
+        dim = padded_dim(dim, parameters["segments"])
+        centroids = (parameters["lists"] + CENTROIDS) * dim * 4
         return items * (parameters["segments"] + 8) + centroids
 
-    @staticmethod
-    def work(items: int, dim: int, parameters: Mapping[str, int]) -> float:
-        """Of the lists, of learning codes, and of encoding every item."""
-        learning = min(items, _LEARNED_FROM) * dim * CENTROIDS * 25
+    def build_seconds(self, items: int, dim: int, parameters: Mapping[str, int]) -> float:
+        """The lists, training the codes, and encoding every item."""
+        training = min(items, _TRAINING_ITEMS) * dim * CENTROIDS * 25
         encoding = items * dim * CENTROIDS
-        codes = (learning + encoding) * cost.MULTIPLY * 2e-9
-        return Inverted.work(items, dim, parameters) + codes
+        codes = (training + encoding) * cost.MULTIPLY_ADD_NS * 2e-9
+        return super().build_seconds(items, dim, parameters) + codes
 
-    def _compared(self, scanned: float, dim: int, k: int) -> float:
-        """A table for the query, and codes that are looked up in it."""
-        segments = self.parameters["segments"]
-        return cost.products(CENTROIDS, dim) + cost.looked_up_codes(scanned, segments)
-
-    @staticmethod
-    def _unstored(parameters: Mapping[str, int]) -> int:
+    def unstored_bytes(self, parameters: Mapping[str, int]) -> int:
+        """A table by list, segment and centroid."""
         return parameters["lists"] * parameters["segments"] * CENTROIDS * 4
-
-
-def product_codes(item_NE: Floats, centroid_LE: Floats, segments: int, seed: int) -> Any:
-    """Lists with a byte a segment of each item's distance to its centroid."""
-    lists, wide = centroid_LE.shape
-
-    def make(quantizer: Any) -> Any:
-        product = faiss.METRIC_INNER_PRODUCT
-        engine = faiss.IndexIVFPQ(quantizer, wide, lists, segments, 8, product)
-        engine.pq.cp.seed = seed
-        engine.pq.cp.min_points_per_centroid = 1
-        return engine
-
-    learned_ME = enough(sample(item_NE, _LEARNED_FROM, seed), CENTROIDS)
-    return filled(make, item_NE, centroid_LE, learned_ME)

@@ -1,4 +1,9 @@
-"""Answers of coarse codes, ranked anew by finer ones."""
+"""Reranking: the best answers by coarse codes are compared again with finer vectors.
+
+In FAISS this is an IndexRefine: a base index, and a flat index that reranks its answers.
+
+Legend: N items, E coordinates after padding.
+"""
 
 from __future__ import annotations
 
@@ -8,72 +13,75 @@ import faiss
 import numpy as np
 from faiss.class_wrappers import add_to_referenced_objects
 
-from embedmill.pipeline.index.contract import Floats
+from embedmill.pipeline.index.searchable import Floats
 
 __all__ = [
-    "enough",
-    "finer_behind",
-    "keep",
-    "refine_bytes",
-    "refined",
-    "scalar",
-    "searched_anew",
+    "keep_alive",
+    "reranking_bytes",
+    "reranking_params",
+    "tiled",
+    "with_empty_reranking",
+    "with_reranking",
 ]
 
-_TYPES = {8: faiss.ScalarQuantizer.QT_8bit, 16: faiss.ScalarQuantizer.QT_fp16}
+_SCALAR_TYPES = {8: faiss.ScalarQuantizer.QT_8bit, 16: faiss.ScalarQuantizer.QT_fp16}
 
 
-def refined(engine: Any, item_NE: Floats, bits: int) -> Any:
-    """The engine with its answers ranked anew by so many bits a coordinate; 0: as it is."""
+def with_reranking(base: Any, item_NE: Floats, bits: int) -> Any:
+    """The filled FAISS index `base` with reranking by `bits` a coordinate; 0: `base` itself."""
     if not bits:
-        return engine
-    finer = _finer(item_NE.shape[1], bits)
-    finer.train(item_NE)
-    finer.add(item_NE)
-    return _before(engine, finer)
+        return base
+    reranker = _empty_reranker(item_NE.shape[1], bits)
+    reranker.train(item_NE)
+    reranker.add(item_NE)
+    return _refine(base, reranker)
 
 
-def finer_behind(engine: Any, wide: int, bits: int) -> Any:
-    """An empty engine whose answers will be ranked anew; 0 bits: as it is."""
-    return _before(engine, _finer(wide, bits)) if bits else engine
+def with_empty_reranking(base: Any, dim: int, bits: int) -> Any:
+    """An empty FAISS index with empty reranking by `bits` a coordinate; 0: `base` itself."""
+    return _refine(base, _empty_reranker(dim, bits)) if bits else base
 
 
-def _finer(wide: int, bits: int) -> Any:
-    return faiss.IndexFlatIP(wide) if bits == 32 else scalar(wide, bits)
+def _empty_reranker(dim: int, bits: int) -> Any:
+    if bits == 32:
+        return faiss.IndexFlatIP(dim)
+    return faiss.IndexScalarQuantizer(dim, _SCALAR_TYPES[bits], faiss.METRIC_INNER_PRODUCT)
 
 
-def _before(engine: Any, finer: Any) -> Any:
-    outer = faiss.IndexRefine(engine, finer)
-    keep(outer, engine, finer)
-    return outer
+def _refine(base: Any, reranker: Any) -> Any:
+    refine = faiss.IndexRefine(base, reranker)
+    keep_alive(refine, base, reranker)
+    return refine
 
 
-def searched_anew(engine: Any, found: Any, times: float) -> Any:
-    """Parameters of a search, where the engine ranks anew that of so many times the answers."""
-    if not isinstance(engine, faiss.IndexRefine):
-        return found
+def reranking_params(faiss_index: Any, base_params: Any, times: float) -> Any:
+    """Search parameters that rerank `times` as many candidates as answers are wanted.
+
+    The parameters of the base index alone, where `faiss_index` does not rerank.
+    """
+    if not isinstance(faiss_index, faiss.IndexRefine):
+        return base_params
     return faiss.IndexRefineSearchParameters(  # type: ignore[call-arg]
-        k_factor=times, base_index_params=found
+        k_factor=times, base_index_params=base_params
     )
 
 
-def scalar(dim: int, bits: int) -> Any:
-    """Empty storage of 8 or 16 bits a coordinate, compared by inner product."""
-    return faiss.IndexScalarQuantizer(dim, _TYPES[bits], faiss.METRIC_INNER_PRODUCT)
+def reranking_bytes(items: int, dim: int, bits: int) -> int:
+    """Bytes that reranking adds to an index."""
+    return items * dim * bits // 8 + (dim * 8 if bits == 8 else 0)
 
 
-def refine_bytes(items: int, wide: int, bits: int) -> int:
-    """Bytes of what `refined` adds."""
-    return items * wide * bits // 8 + (wide * 8 if bits == 8 else 0)
-
-
-def keep(owner: Any, *parts: Any) -> None:
+def keep_alive(owner: Any, *parts: Any) -> None:
     """Let parts live as long as their owner: FAISS holds bare pointers to them."""
     for part in parts:
         add_to_referenced_objects(owner, part)  # type: ignore[no-untyped-call]
 
 
-def enough(vector_ND: Floats, least: int) -> Floats:
-    """The vectors repeated until there are so many: each is then its own centroid."""
+def tiled(vector_ND: Floats, least: int) -> Floats:
+    """Vectors repeated until there are at least so many.
+
+    A codebook needs as many training vectors as centroids; with repetitions, each vector becomes
+    a centroid of its own.
+    """
     times = -(-least // max(1, len(vector_ND)))
     return np.tile(vector_ND, (times, 1)) if times > 1 else vector_ND

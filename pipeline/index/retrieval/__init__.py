@@ -1,1 +1,1 @@
-"""An open index: searched with vectors or raw ids, filtered, without what was seen."""
+"""An open index: searched with vectors or raw ids, filtered, without what users have seen."""

@@ -1,6 +1,7 @@
-"""Searches that may answer only some of the items: an allow-list.
+"""Searches restricted to some of the items.
 
-Legend: B queries, K answers each, C chosen queries, A allowed items, D coordinates.
+Legend: B queries, K answers before some are removed, k answers wanted, C queries searched
+together, A allowed items, D coordinates.
 """
 
 from __future__ import annotations
@@ -12,32 +13,34 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from embedmill.pipeline.index.contract import Floats, Rows
-from embedmill.pipeline.index.retrieval.row_search import IndexReader, first_kept, nothing
+from embedmill.pipeline.index.retrieval.row_search import RowSearcher, first_allowed
+from embedmill.pipeline.index.searchable import Floats, Rows, no_answers
 from embedmill.pipeline.score import RowLists, hits, top_k
 
-__all__ = ["Allowed"]
+__all__ = ["ItemFilter"]
 
-# So few allowed items are compared one by one, which is exact and as fast as a walk.
+# So few allowed items are compared one by one, which is exact and as fast as a graph search.
 _FEW = 1 << 15
-# To be asked for a quarter of the catalogue is to be asked for a look at all of it.
-_LARGE = 4
-# More answers than the share of allowed items says, as they do not come evenly.
-_SPARE = 1.5
-_ANSWERS = 1 << 22
+# If k >= n / 4, search exhaustively.
+_EXHAUSTIVE = 4
+# The surplus of answers by the share of allowed items is raised by this factor, because they are
+# not spread evenly.
+_SURPLUS = 1.5
+# Answers in memory at once.
+_MAX_ANSWERS = 1 << 22
 
 
 @dataclass(frozen=True)
-class Allowed:
-    """The items that may be answered: `row_A`, rows in the index, rising.
+class ItemFilter:
+    """The items that a search may return: `row_A`, rows in the index, rising.
 
-    `gather` gives the vectors of rows, float32 [A, D]; None where the index stands alone, and
-    all questions must go through it.
+    `gather` gives vectors of rows, float32 [A, D]; None where the index is open without its run,
+    and every search has to go through the index.
 
-    FAISS can be given a selector of ids instead. A graph then walks through items that it may
-    not answer, with the effort that was tuned for all of them, and finds the fewer the rarer
-    the allowed ones are; codes compared in registers take none at all. To ask for more answers
-    and strike out works with every kind, and the effort grows by itself.
+    The index is searched for more answers, and those that are not allowed are removed; the effort
+    of the search grows with their number. FAISS could be given a selector of ids instead. But
+    then a graph search visits items that it may not return with the effort tuned for all
+    items, and finds fewer the rarer the allowed ones are; and four-bit codes take no selector.
     """
 
     row_A: Rows
@@ -50,67 +53,83 @@ class Allowed:
         return torch.from_numpy(self.gather(self.row_A))
 
     def search(
-        self, index: IndexReader, query_BD: Floats, k: int, seen: RowLists
+        self, index: RowSearcher, query_BD: Floats, k: int, excluded: RowLists
     ) -> tuple[Floats, Rows]:
         """The k best allowed items outside each query's list.
+
+        Args:
+            index: to search.
+            query_BD: float32 [B, D].
+            k: answers wanted.
+            excluded: rows to leave out, a list for each query.
 
         Returns:
             scores float32 [B, k] and rows int64 [B, k], -inf and -1 where there are no more.
         """
-        found = nothing(len(query_BD), k)
+        answers = no_answers(len(query_BD), k)
         if not len(self.row_A):
-            return found
+            return answers
         share = len(self.row_A) / index.items
-        exponent_B = torch.log2(_SPARE * (k + seen.lengths) / share + 1).ceil().long()
+        exponent_B = torch.log2(_SURPLUS * (k + excluded.lengths) / share + 1).ceil().long()
         for exponent in torch.unique(exponent_B).tolist():
-            left, width = (exponent_B == exponent).nonzero()[:, 0], min(1 << exponent, index.items)
-            while len(left):
-                if self.gather is not None and self._few(index, width):
-                    self._exact(query_BD, left, seen, found)
+            lacking, width = (exponent_B == exponent).nonzero()[:, 0], 1 << exponent
+            width = min(width, index.items)
+            while len(lacking):
+                if self.gather is not None and self._exact_is_faster(index, width):
+                    self._search_exact(query_BD, lacking, excluded, answers)
                     break
-                left = self._struck(index, query_BD, (left, width), seen, found)
+                lacking = self._search_index(index, query_BD, lacking, width, excluded, answers)
                 if width == index.items:
                     break
                 width = min(4 * width, index.items)
-        return found
+        return answers
 
-    def _few(self, index: IndexReader, width: int) -> bool:
-        return len(self.row_A) <= _FEW or width * _LARGE >= index.items
+    def _exact_is_faster(self, index: RowSearcher, width: int) -> bool:
+        return len(self.row_A) <= _FEW or width * _EXHAUSTIVE >= index.items
 
-    def _exact(
-        self, query_BD: Floats, chosen: torch.Tensor, seen: RowLists, found: tuple[Floats, Rows]
-    ) -> None:
-        """Answer the chosen queries, every allowed item compared."""
-        at, theirs = chosen.numpy(), seen.select(chosen)
-        place = torch.from_numpy(np.searchsorted(self.row_A, theirs.rows.numpy()))
-        place.clamp_(max=len(self.row_A) - 1)
-        ours = torch.from_numpy(self.row_A)[place] == theirs.rows
-        struck = RowLists.of(theirs.users()[ours], place[ours], len(at))
-        query_CD, k = torch.from_numpy(query_BD[at]), found[0].shape[1]
-        score_Ck, place_Ck = (x.numpy() for x in top_k(query_CD, [(0, self.item_AD)], k, struck))
-        found[0][at] = score_Ck
-        found[1][at] = np.where(place_Ck < 0, -1, self.row_A[place_Ck])
-
-    def _struck(
+    def _search_exact(
         self,
-        index: IndexReader,
         query_BD: Floats,
-        asked: tuple[torch.Tensor, int],
-        seen: RowLists,
-        found: tuple[Floats, Rows],
+        chosen: torch.Tensor,
+        excluded: RowLists,
+        answers: tuple[Floats, Rows],
+    ) -> None:
+        """Answer the chosen queries in place, comparing every allowed item."""
+        batch, lists = chosen.numpy(), excluded.select(chosen)
+        place = torch.from_numpy(np.searchsorted(self.row_A, lists.rows.numpy()))
+        place.clamp_(max=len(self.row_A) - 1)
+        is_allowed = torch.from_numpy(self.row_A)[place] == lists.rows
+        excluded_places = RowLists.of(lists.users()[is_allowed], place[is_allowed], len(batch))
+        query_CD, k = torch.from_numpy(query_BD[batch]), answers[0].shape[1]
+        found = top_k(query_CD, [(0, self.item_AD)], k, excluded_places)
+        score_Ck, place_Ck = (x.numpy() for x in found)
+        answers[0][batch] = score_Ck
+        answers[1][batch] = np.where(place_Ck < 0, -1, self.row_A[place_Ck])
+
+    def _search_index(
+        self,
+        index: RowSearcher,
+        query_BD: Floats,
+        chosen: torch.Tensor,
+        width: int,
+        excluded: RowLists,
+        answers: tuple[Floats, Rows],
     ) -> torch.Tensor:
-        """Answer with what is left of the index's first `width`; gives those who lack some."""
-        (left, width), k, lacking = asked, found[0].shape[1], [asked[0][:0]]
-        for chosen in torch.split(left, max(1, _ANSWERS // width)):
-            at = chosen.numpy()
-            score_CK, row_CK = index.search(query_BD[at], width)
+        """Answer the chosen queries in place with the allowed among the first `width` answers.
+
+        Returns the queries that still lack answers.
+        """
+        k, lacking = answers[0].shape[1], [chosen[:0]]
+        for some in torch.split(chosen, max(1, _MAX_ANSWERS // width)):
+            batch = some.numpy()
+            score_CK, row_CK = index.search(query_BD[batch], width)
             place = np.searchsorted(self.row_A, row_CK)
             place[place == len(self.row_A)] = 0
-            struck_CK = self.row_A[place] != row_CK
-            struck_CK |= hits(torch.from_numpy(row_CK), seen.select(chosen)).numpy()
-            score_Ck, row_Ck = first_kept(score_CK, row_CK, struck_CK, k)
-            held = row_Ck.shape[1]
-            found[0][at, :held], found[1][at, :held] = score_Ck, row_Ck
-            short = (row_Ck < 0).any(axis=1) | (held < k)
-            lacking.append(chosen[torch.from_numpy(short)])
+            excluded_CK = self.row_A[place] != row_CK
+            excluded_CK |= hits(torch.from_numpy(row_CK), excluded.select(some)).numpy()
+            score_Ck, row_Ck = first_allowed(score_CK, row_CK, excluded_CK, k)
+            found_k = row_Ck.shape[1]
+            answers[0][batch, :found_k], answers[1][batch, :found_k] = score_Ck, row_Ck
+            incomplete = (row_Ck < 0).any(axis=1) | (found_k < k)
+            lacking.append(some[torch.from_numpy(incomplete)])
         return torch.cat(lacking)

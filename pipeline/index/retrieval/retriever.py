@@ -1,6 +1,6 @@
-"""An open index: asked with vectors or raw ids, it answers with raw ids.
+"""An open index: searched with vectors or raw ids, it returns raw ids.
 
-Legend: B queries, K answers each, A allowed items, R ids, D coordinates.
+Legend: B queries, k answers each, R ids, D coordinates.
 """
 
 from __future__ import annotations
@@ -17,38 +17,39 @@ import torch
 from numpy.typing import NDArray
 
 from embedmill.pipeline.errors import InputError
-from embedmill.pipeline.index.contract import Floats, Rows, threads
-from embedmill.pipeline.index.retrieval.categories import rows_where
-from embedmill.pipeline.index.retrieval.item_filter import Allowed
-from embedmill.pipeline.index.retrieval.row_search import IndexReader, nothing
-from embedmill.pipeline.index.retrieval.seen_items import Seen
+from embedmill.pipeline.index.faiss_threads import faiss_threads
+from embedmill.pipeline.index.retrieval.item_filter import ItemFilter
+from embedmill.pipeline.index.retrieval.metadata_filter import rows_with_metadata
+from embedmill.pipeline.index.retrieval.row_search import RowSearcher
+from embedmill.pipeline.index.retrieval.seen_items import SeenItems
+from embedmill.pipeline.index.searchable import Floats, Rows, no_answers
 from embedmill.pipeline.score import RowLists
 from embedmill.pipeline.store.cache import checked
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.vectors import RANGE, Spec, Vectors
 
-__all__ = ["Answers", "Filter", "Reader", "Side"]
+__all__ = ["FilterLike", "Retriever", "SearchResults", "Side"]
 
 Side = Literal["users", "items"]
-# Values of columns of the item metadata, raw ids of items, or what `Reader.allow` made of them.
-Filter = Mapping[str, str | Sequence[str]] | Sequence[str] | Allowed
+# Values by column of the item metadata, raw ids of items, or what `Retriever.item_filter` gave.
+FilterLike = Mapping[str, str | Sequence[str]] | Sequence[str] | ItemFilter
 
 Queries = Floats | Sequence[str]
-Lists = Sequence[Sequence[str]]
+IdLists = Sequence[Sequence[str]]
 
-# Kinds of numpy's types: an array of these has ids.
-_TEXTS = "OUST"
+# numpy's codes of text types: an array of these holds ids, not vectors.
+_TEXT_KINDS = "OUST"
 # Queries searched for at once.
 _BATCH = 4096
 
 
 @dataclass(frozen=True)
-class Answers:
+class SearchResults:
     """Scores float32 [B, k] falling and rows int64 [B, k]; -inf and -1 where there are no more."""
 
     scores: Floats
     rows: Rows
-    index: IndexReader = field(repr=False)
+    index: RowSearcher = field(repr=False)
 
     @functools.cached_property
     def ids(self) -> list[list[str]]:
@@ -58,10 +59,10 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Reader:
-    """An open index; with its run at hand it knows users, vectors and categories too."""
+class Retriever:
+    """An open index; with its run, it also knows users, vectors and item metadata."""
 
-    index: IndexReader
+    index: RowSearcher
     run: Run | None
 
     def search(
@@ -70,23 +71,24 @@ class Reader:
         k: int = 10,
         *,
         of: Side = "items",
-        filter: Filter | None = None,
-        exclude: Literal["seen"] | Lists | None = None,
+        filter: FilterLike | None = None,
+        exclude: Literal["seen"] | IdLists | None = None,
         cores: int = 0,
-    ) -> Answers:
+    ) -> SearchResults:
         """The k items of largest inner product with each query.
 
         Args:
             queries: vectors, float [B, D], or B raw ids.
             k: answers wanted; of a smaller catalogue all are given.
-            of: what the ids are of. An item is asked with its own vector (without its bias) and
-                is not its own answer; a user with its vector.
-            filter: which items may be answered: {"categories": ["Drama", "Comedy"]} for those
+            of: whether ids are of users or of items. The query of a user is its vector. That of
+                an item is its vector without its bias, and the item itself is excluded.
+            filter: which items may be returned: {"categories": ["Drama", "Comedy"]} for those
                 that have one of these values in a column of the item metadata (of several
-                columns: in each), or raw ids of items. `allow` prepares one for many searches.
-            exclude: "seen" leaves out what the log has each user with, in any split; or raw
-                ids of items for each query.
-            cores: that search; 0 for all.
+                columns: in each), or raw ids of items. `item_filter` prepares one for many
+                searches.
+            exclude: "seen" excludes the items that the log has the user with, in any split; or
+                raw ids of items for each query.
+            cores: threads of the search; 0 leaves the number as it is.
 
         Raises:
             InputError: vectors of another dimension or not finite, ids that are unknown,
@@ -94,70 +96,80 @@ class Reader:
         """
         if k < 1:
             raise InputError(f"k is {k}", todo="Ask for at least one answer")
-        k, allowed = (
-            min(k, max(1, self.index.items)),
-            None if filter is None else self.allow(filter),
-        )
-        found = [nothing(0, k)]
-        with threads(cores):
-            for query_BD, barred in self._batches(queries, of, exclude):
-                found.append(self.ranked(query_BD, k, barred, allowed))
-        scores, rows = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return Answers(scores, rows, self.index)
+        k = min(k, max(1, self.index.items))
+        item_filter = None if filter is None else self.item_filter(filter)
+        batches = [no_answers(0, k)]
+        with faiss_threads(cores):
+            for query_BD, excluded in self._batches(queries, of, exclude):
+                batches.append(self.search_vectors(query_BD, k, excluded, item_filter))
+        scores, rows = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+        return SearchResults(scores, rows, self.index)
+
+    def search_vectors(
+        self, query_BD: Floats, k: int, excluded: RowLists, item_filter: ItemFilter | None = None
+    ) -> tuple[Floats, Rows]:
+        """The k best items outside each query's list.
+
+        Args:
+            query_BD: float32 [B, D].
+            k: answers wanted, at most as many as there are items.
+            excluded: rows to leave out, a list for each query.
+            item_filter: the items that may be returned; None for all.
+
+        Returns:
+            scores float32 [B, k] and rows int64 [B, k]; -inf and -1 where there are no more.
+        """
+        if item_filter is not None:
+            return item_filter.search(self.index, query_BD, k, excluded)
+        return self.index.search_unseen(query_BD, k, excluded)
 
     def _batches(
-        self, queries: Queries, of: Side, exclude: Literal["seen"] | Lists | None
+        self, queries: Queries, of: Side, exclude: Literal["seen"] | IdLists | None
     ) -> Iterator[tuple[Floats, RowLists]]:
-        """Vectors of some queries, and what may not be answered to each."""
-        given, rows = None, np.empty(0, np.int64)
-        if isinstance(queries, np.ndarray) and queries.dtype.kind not in _TEXTS:
-            given = self._vectors(queries)
+        """Vectors of some queries, and the rows to exclude for each."""
+        vectors, rows = None, np.empty(0, np.int64)
+        if isinstance(queries, np.ndarray) and queries.dtype.kind not in _TEXT_KINDS:
+            vectors = self._checked_vectors(queries)
         else:
             rows = self.rows_of(queries if isinstance(queries, str) else list(queries), of)
-        if exclude == "seen" and (given is not None or of != "users"):
+        if exclude == "seen" and (vectors is not None or of != "users"):
             raise InputError('exclude is "seen", which needs ids of users (of="users")')
-        if given is None and of == "users":
-            self.check_known(rows)
-        count = len(rows) if given is None else len(given)
-        listed = None if exclude is None or exclude == "seen" else self._barred(exclude, count)
+        if vectors is None and of == "users":
+            self.check_trained(rows)
+        count = len(rows) if vectors is None else len(vectors)
+        listed = None
+        if exclude is not None and exclude != "seen":
+            listed = self._rows_of_lists(exclude, count)
         for start in range(0, count, _BATCH):
-            at = slice(start, start + _BATCH)
-            if given is None:
-                query_BD = self.vectors(rows[at], of)
-                barred = self.own(rows[at], of, seen=exclude == "seen")
+            batch = slice(start, start + _BATCH)
+            if vectors is None:
+                query_BD = self.query_vectors(rows[batch], of)
+                excluded = self.excluded_rows(rows[batch], of, seen=exclude == "seen")
             else:
-                query_BD, barred = given[at], _no_lists(len(given[at]))
+                query_BD, excluded = vectors[batch], _empty_lists(len(vectors[batch]))
             if listed is not None:
-                barred = _both(barred, listed.select(torch.arange(count)[at]))
-            yield query_BD, barred
+                excluded = _union(excluded, listed.select(torch.arange(count)[batch]))
+            yield query_BD, excluded
 
-    def ranked(
-        self, query_BD: Floats, k: int, barred: RowLists, allowed: Allowed | None = None
-    ) -> tuple[Floats, Rows]:
-        """Scores and rows [B, k] outside each query's list; all that `search` does is this."""
-        if allowed is not None:
-            return allowed.search(self.index, query_BD, k, barred)
-        return self.index.unseen(query_BD, k, barred)
-
-    def rows_of(self, raw: Sequence[str], of: Side) -> Rows:
+    def rows_of(self, ids: Sequence[str], of: Side) -> Rows:
         """Rows of raw ids, int64 [R].
 
         Raises:
             InputError: unknown or retired ones.
         """
-        if isinstance(raw, str) or not all(isinstance(one, str) for one in raw):
+        if isinstance(ids, str) or not all(isinstance(one, str) for one in ids):
             raise InputError(
                 "queries are neither an array of numbers nor a list of ids",
                 todo='Give ids as texts: ["7"], not "7" or [7]',
             )
         vectors = Vectors.of(self._run().artifact("export"), of)
-        rows = vectors.rows_of(pa.array(raw, pa.string()))
+        rows = vectors.rows_of(pa.array(ids, pa.string()))
         unknown = np.flatnonzero(rows < 0).tolist()
         if len(unknown) == 1:
-            vectors.find(raw[unknown[0]])  # raises, and names some alike
+            vectors.find(ids[unknown[0]])  # raises, and suggests similar ids
         if unknown:
             raise InputError(
-                f"{len(unknown):,} of {len(raw):,} {of} are unknown: {_named(raw, unknown)}",
+                f"{len(unknown):,} of {len(ids):,} {of} are unknown: {_examples(ids, unknown)}",
                 where=vectors.export.storage.root,
                 todo=f"Give ids of {of} as the log has them",
             )
@@ -165,21 +177,26 @@ class Reader:
             vectors.check_live(row)
         return rows
 
-    def check_known(self, rows: Rows) -> None:
-        """Raise InputError where no vector was learned for a user, as all events are held out."""
-        _, known = self.seen.of(rows)
-        if not known.all():
+    def check_trained(self, rows: Rows) -> None:
+        """Check that users have a vector.
+
+        Raises:
+            InputError: all events of a user are held out.
+        """
+        _, trained = self.seen.of(rows)
+        if not trained.all():
             export = self._run().artifact("export")
-            (raw,) = Vectors.of(export, "users").ids(rows[~known][:1])
-            others = f", and of {(~known).sum() - 1:,} more" if (~known).sum() > 1 else ""
+            (first,) = Vectors.of(export, "users").ids(rows[~trained][:1])
+            others = int((~trained).sum()) - 1
+            more = f", and of {others:,} more" if others else ""
             raise InputError(
-                f"all events of user {_quoted(raw)}{others} are held out, so no vector was "
+                f"all events of user {_quoted(first)}{more} are held out, so no vector was "
                 "learned for it",
                 where=self._run().storage.root,
             )
 
-    def vectors(self, rows: Rows, of: Side) -> Floats:
-        """What rows are asked with, float32 [R, D]."""
+    def query_vectors(self, rows: Rows, of: Side) -> Floats:
+        """Vectors to search with for users or items, float32 [R, D]."""
         export = self._run().artifact("export")
         vectors, path = Vectors.of(export, of), f"{of}.npy"
         scattered = len(np.unique(rows // RANGE)) > 1
@@ -187,41 +204,46 @@ class Reader:
             if of not in self._mapped:
                 table = np.load(checked(export, path), mmap_mode="r", allow_pickle=False)
                 self._mapped[of] = table
-            found_RD = np.array(self._mapped[of][rows], np.float32)
+            vector_RD = np.array(self._mapped[of][rows], np.float32)
         else:
-            found_RD = vectors.gather(rows)
+            vector_RD = vectors.gather(rows)
         if of == "items" and self.model.bias:
-            found_RD[:, -1] = 0  # a user's is 1: the bias of the asked item says nothing here
-        return found_RD
+            # An item's last coordinate is its bias, to which a user's 1 belongs. The bias of the
+            # query item says nothing about others.
+            vector_RD[:, -1] = 0
+        return vector_RD
 
-    def base(self, rows: Rows) -> NDArray[np.float64]:
-        """What a rating of each user has beside the inner product, float64 [R]; else 0."""
-        base_R = np.zeros(len(rows))
+    def rating_offsets(self, rows: Rows) -> NDArray[np.float64]:
+        """What a rating of each user has beside the inner product, float64 [R].
+
+        Global mean and user bias of a rating model, 0 of any other.
+        """
+        offset_R = np.zeros(len(rows))
         if self.model.objective == "rating":
-            base_R += self.model.mean
+            offset_R += self.model.mean
             if self.model.bias:
                 users = Vectors.of(self._run().artifact("export"), "users")
-                base_R += users.column("bias")[rows]
-        return base_R
+                offset_R += users.column("bias")[rows]
+        return offset_R
 
-    def own(self, rows: Rows, of: Side, *, seen: bool = False) -> RowLists:
-        """What may not be answered to each of `rows`: an item itself, what a user has met."""
+    def excluded_rows(self, rows: Rows, of: Side, *, seen: bool = False) -> RowLists:
+        """Rows to exclude for each query: an item itself; with `seen`, what a user has seen."""
         if of == "items":
             return RowLists.of(torch.arange(len(rows)), torch.from_numpy(rows), len(rows))
-        return self.seen.of(rows)[0] if seen else _no_lists(len(rows))
+        return self.seen.of(rows)[0] if seen else _empty_lists(len(rows))
 
-    def allow(self, filter: Filter) -> Allowed:
-        """The items that a filter leaves.
+    def item_filter(self, filter: FilterLike) -> ItemFilter:
+        """Prepare a filter for many searches.
 
         Raises:
-            InputError: none is left; no such column, or no metadata at all.
+            InputError: no item is left; no such column, or no metadata at all.
         """
-        if isinstance(filter, Allowed):
+        if isinstance(filter, ItemFilter):
             return filter
         if isinstance(filter, Mapping):
-            rows = rows_where(self._run().artifact("events"), self.index, filter)
+            rows = rows_with_metadata(self._run().artifact("events"), self.index, filter)
         else:
-            rows = self._rows_in_index(filter)
+            rows = self._indexed_rows(filter)
             if not len(rows):
                 raise InputError(
                     f"none of the {len(filter):,} items of the filter is in the index",
@@ -230,12 +252,12 @@ class Reader:
         gather = None
         if self.run is not None:
             gather = Vectors.of(self.run.artifact("export"), "items").gather
-        return Allowed(np.unique(rows), gather)
+        return ItemFilter(np.unique(rows), gather)
 
     @functools.cached_property
-    def seen(self) -> Seen:
-        """What users have met."""
-        return Seen(self._run().artifact("shards"), self.model.fitted)
+    def seen(self) -> SeenItems:
+        """Items that users have seen."""
+        return SeenItems(self._run().artifact("shards"), self.model.fitted)
 
     @functools.cached_property
     def model(self) -> Spec:
@@ -243,7 +265,7 @@ class Reader:
         return Spec.of(self._run().artifact("export"))
 
     def live(self, of: Side) -> NDArray[np.bool_]:
-        """Which rows are in use, bool [count]."""
+        """Which rows are live, bool [count]."""
         if of not in self._live:
             self._live[of] = Vectors.of(self._run().artifact("export"), of).live()
         return self._live[of]
@@ -259,14 +281,14 @@ class Reader:
     def _run(self) -> Run:
         if self.run is None:
             raise InputError(
-                "the index stands alone, without its run: it can be asked with vectors only",
+                "the index is open without its run: it can only be searched with vectors",
                 where=self.index.artifact.storage.root,
                 todo="Open the run's folder",
             )
         return self.run
 
-    def _vectors(self, queries: Floats) -> Floats:
-        """Given vectors as float32 [B, D]."""
+    def _checked_vectors(self, queries: Floats) -> Floats:
+        """Vectors of the caller as float32 [B, D]."""
         dim = int(self.index.spec["dim"])
         query_BD = queries[None] if queries.ndim == 1 else queries
         if query_BD.ndim != 2 or query_BD.shape[1] != dim or query_BD.dtype.kind not in "fiu":
@@ -276,41 +298,41 @@ class Reader:
                 todo=f"Give an array of numbers [B, {dim}]",
             )
         query_BD = np.ascontiguousarray(query_BD, np.float32)
-        wrong = np.flatnonzero(~np.isfinite(query_BD).all(axis=1))
-        if len(wrong):
-            raise InputError(f"query {wrong[0]} holds NaN or infinity")
+        bad = np.flatnonzero(~np.isfinite(query_BD).all(axis=1))
+        if len(bad):
+            raise InputError(f"query {bad[0]} holds NaN or infinity")
         return query_BD
 
-    def _barred(self, exclude: Lists, queries: int) -> RowLists:
-        """Lists of raw ids as rows; those that are not in the index cannot be answered anyway."""
+    def _rows_of_lists(self, exclude: IdLists, queries: int) -> RowLists:
+        """Lists of raw ids as rows; ids that are not in the index are no answers anyway."""
         if len(exclude) != queries:
             raise InputError(f"exclude has {len(exclude):,} lists for {queries:,} queries")
-        owner = np.repeat(np.arange(len(exclude)), [len(one) for one in exclude])
-        place = self._places([raw for one in exclude for raw in one])
-        kept = place >= 0
-        rows = self.index.row_N[place[kept]]
-        return RowLists.of(torch.from_numpy(owner[kept]), torch.from_numpy(rows), len(exclude))
+        owner = np.repeat(np.arange(len(exclude)), [len(ids) for ids in exclude])
+        position = self._positions([raw for ids in exclude for raw in ids])
+        indexed = position >= 0
+        rows = self.index.row_N[position[indexed]]
+        return RowLists.of(torch.from_numpy(owner[indexed]), torch.from_numpy(rows), len(exclude))
 
-    def _rows_in_index(self, raw: Sequence[str]) -> Rows:
-        place = self._places(raw)
-        return self.index.row_N[place[place >= 0]]
+    def _indexed_rows(self, ids: Sequence[str]) -> Rows:
+        position = self._positions(ids)
+        return self.index.row_N[position[position >= 0]]
 
-    def _places(self, raw: Sequence[str]) -> Rows:
-        return self.index.places_of(pa.array(list(raw), pa.string()))
+    def _positions(self, ids: Sequence[str]) -> Rows:
+        return self.index.positions_of_ids(pa.array(list(ids), pa.string()))
 
 
-def _no_lists(queries: int) -> RowLists:
+def _empty_lists(queries: int) -> RowLists:
     empty = torch.empty(0, dtype=torch.int64)
     return RowLists.of(empty, empty, queries)
 
 
-def _both(one: RowLists, other: RowLists) -> RowLists:
+def _union(one: RowLists, other: RowLists) -> RowLists:
     users = torch.cat((one.users(), other.users()))
     return RowLists.of(users, torch.cat((one.rows, other.rows)), len(one.lengths))
 
 
-def _named(raw: Sequence[str], at: Sequence[int]) -> str:
-    some = ", ".join(_quoted(raw[i]) for i in at[:3])
+def _examples(ids: Sequence[str], at: Sequence[int]) -> str:
+    some = ", ".join(_quoted(ids[i]) for i in at[:3])
     return f"{some}, ..." if len(at) > 3 else some
 
 

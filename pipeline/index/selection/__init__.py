@@ -1,1 +1,1 @@
-"""Choosing an index that keeps a promise: plans, trials, building, tuning, verifying."""
+"""Selecting the fastest index that meets its targets: plan, try, build, tune, verify."""

@@ -1,1 +1,1 @@
-"""An index in shards: built by tasks over parts of the catalogue, one behind one search."""
+"""Sharded index: several FAISS files built by tasks, each over some of the items, one search."""

@@ -1,4 +1,4 @@
-"""An index in several files: each holds a run of places, all are searched, the best are merged.
+"""An index in several files: all shards are searched, and their best answers merged.
 
 Legend: B queries, k answers each, A answers of all shards, D coordinates.
 """
@@ -6,130 +6,124 @@ Legend: B queries, k answers each, A answers of all shards, D coordinates.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 
-from embedmill.pipeline.config import IndexConfig
-from embedmill.pipeline.index.contract import Floats, Index, Rows
+from embedmill.pipeline.index.kinds import kind_of
+from embedmill.pipeline.index.memory_map import map_index
+from embedmill.pipeline.index.searchable import FaissIndex, Floats, Rows
+from embedmill.pipeline.store.storage import Storage
 
-__all__ = ["Sharded"]
-
-_OF_ITS_KIND = "an index in shards is planned, built and saved shard by shard"
-
-
-@dataclass(frozen=True)
-class _Held:
-    """What stands for an engine: how many items there are."""
-
-    ntotal: int
+__all__ = ["ShardedIndex", "open_shard", "open_shards"]
 
 
-class Sharded(Index):
-    """Indices of one kind with the same parameters; answers are places among all their items.
+class ShardedIndex:
+    """A `Tunable` over shards of one kind with the same parameters.
 
-    Shard s holds the places that follow those of shard s - 1. Kinds with lists share their
-    centroids and codes, so that the shards together compare what one index would, and find at
-    least as much; what they cost more is to rank the centroids once for each shard. Graphs know
-    nothing of each other and are walked one after another.
+    The positions of a shard's items follow those of the shard before it. Kinds with inverted
+    lists share centroids and codes, so that the shards together compare what one index would, and
+    find at least as much; the extra cost is ranking the centroids once per shard. Graphs know
+    nothing of each other and are searched one after another.
     """
 
-    def __init__(self, shards: Sequence[Index]) -> None:
-        first = shards[0]
-        super().__init__(_Held(sum(int(s.engine.ntotal) for s in shards)), first.parameters)
+    def __init__(self, shards: Sequence[FaissIndex]) -> None:
         self.shards = tuple(shards)
-        self.knob, self.exact = first.knob, first.exact
+        self.items = sum(shard.items for shard in shards)
+        self.parameters = shards[0].parameters
+        self.search_parameter, self.exact = shards[0].search_parameter, shards[0].exact
 
-    def sizes(self) -> list[int]:
-        """Places of each shard."""
-        return [int(shard.engine.ntotal) for shard in self.shards]
+    def settings(self) -> list[int]:
+        """Those of all shards, rising; see `Searchable.settings`."""
+        return sorted({setting for shard in self.shards for setting in shard.settings()})
 
     def limits(self) -> tuple[int, int]:
-        """The least and the greatest that is of use to any shard."""
+        """The least and the greatest that is of use to any shard; see `Tunable.limits`."""
         least, most = zip(*(shard.limits() for shard in self.shards), strict=True)
         return min(least), max(most)
 
     def variants(self) -> list[dict[str, int]]:
-        """Those of a shard, and as many items ranked anew by all shards as by one index.
+        """Those of a shard, and those in which all shards together rerank as much as one index.
 
-        See `Index.variants`.
+        See `Tunable.variants`.
         """
-        of_one = self.shards[0].variants()
-        shared = [
-            {**one, "refine": -(-one["refine"] // len(self.shards))}
-            for one in of_one
-            if "refine" in one
+        of_shard = self.shards[0].variants()
+        divided = [
+            {**variant, "refine": -(-variant["refine"] // len(self.shards))}
+            for variant in of_shard
+            if "refine" in variant
         ]
-        found = [one for place, one in enumerate(shared) if one not in shared[:place]]
-        return found + [one for one in of_one if one not in found]
+        distinct = [one for number, one in enumerate(divided) if one not in divided[:number]]
+        return distinct + [one for one in of_shard if one not in distinct]
 
-    def at(self, parameters: Mapping[str, int]) -> Self:
-        """See `Index.at`."""
-        return type(self)([shard.at(parameters) for shard in self.shards])
+    def with_parameters(self, parameters: Mapping[str, int]) -> Self:
+        """See `Tunable.with_parameters`."""
+        return type(self)([shard.with_parameters(parameters) for shard in self.shards])
 
-    def microseconds(self, query_BD: Floats, k: int, items: int = 0) -> float:
-        """Of all shards, one after another; see `Index.microseconds`."""
-        share = (items or self.engine.ntotal) / self.engine.ntotal
-        return sum(
-            shard.microseconds(query_BD, k, round(share * shard.engine.ntotal))
-            for shard in self.shards
-        )
-
-    @staticmethod
-    def plan(items: int, dim: int, config: IndexConfig) -> dict[str, int]:
-        """Of the kind of the shards, not here."""
-        raise TypeError(_OF_ITS_KIND)
-
-    @staticmethod
-    def work(items: int, dim: int, parameters: Mapping[str, int]) -> float:
-        """Of the kind of the shards, not here."""
-        raise TypeError(_OF_ITS_KIND)
-
-    @staticmethod
-    def estimate(items: int, dim: int, parameters: Mapping[str, int]) -> int:
-        """Of the kind of the shards, not here."""
-        raise TypeError(_OF_ITS_KIND)
-
-    @classmethod
-    def build(cls, item_ND: Floats, parameters: Mapping[str, int], seed: int) -> Self:
-        """Shards are built by tasks; see `shards`."""
-        raise TypeError(_OF_ITS_KIND)
-
-    def save(self) -> bytes:
-        """Each shard has a file of its own."""
-        raise TypeError(_OF_ITS_KIND)
+    def cost_us(self, query_BD: Floats, k: int, items: int = 0) -> float:
+        """The sum over all shards; see `Tunable.cost_us`."""
+        growth = (items or self.items) / self.items
+        return sum(shard.cost_us(query_BD, k, round(growth * shard.items)) for shard in self.shards)
 
     def search(self, query_BD: Floats, k: int, setting: int = 0) -> tuple[Floats, Rows]:
-        """The k best items of each query; see `Index.search`.
+        """The k best items of each query; see `Searchable.search`.
 
-        A shard that has nothing near a query is not searched further for its sake: only where
-        all of them together find fewer than k is each asked to look at all it has.
+        A shard whose probed lists hold nothing near a query is not searched further: only where
+        all shards together find fewer than k is each searched exhaustively.
         """
         query_BD = np.ascontiguousarray(query_BD)
-        score_Bk, place_Bk = self._merged(query_BD, k, setting, thorough=False)
-        short = np.flatnonzero((place_Bk[:, : min(k, self.engine.ntotal)] < 0).any(axis=1))
-        if len(short):
-            found = self._merged(query_BD[short], k, setting, thorough=True)
-            score_Bk[short], place_Bk[short] = found
-        return score_Bk, place_Bk
+        score_Bk, position_Bk = self._merged(query_BD, k, setting, partial=True)
+        lacking = np.flatnonzero((position_Bk[:, : min(k, self.items)] < 0).any(axis=1))
+        if len(lacking):
+            complete = self._merged(query_BD[lacking], k, setting, partial=False)
+            score_Bk[lacking], position_Bk[lacking] = complete
+        return score_Bk, position_Bk
 
     def _merged(
-        self, query_BD: Floats, k: int, setting: int, *, thorough: bool
+        self, query_BD: Floats, k: int, setting: int, *, partial: bool
     ) -> tuple[Floats, Rows]:
-        """The best of all shards, equal ones by lower place; -inf and -1 where there are none."""
+        """The best of all shards, equal ones by lower position; -inf and -1 beyond them."""
         scores = [np.full((len(query_BD), k), -np.inf, np.float32)]
-        places = [np.full((len(query_BD), k), -1, np.int64)]
+        positions = [np.full((len(query_BD), k), -1, np.int64)]
         first = 0
         for shard in self.shards:
-            held = min(k, int(shard.engine.ntotal))
-            if held and len(query_BD):
-                ask = shard.search if thorough else shard.glance
-                score_Bh, place_Bh = ask(query_BD, held, setting)
-                scores.append(np.where(place_Bh < 0, -np.inf, score_Bh).astype(np.float32))
-                places.append(np.where(place_Bh < 0, -1, place_Bh + first))
-            first += int(shard.engine.ntotal)
-        score_BA, place_BA = np.concatenate(scores, axis=1), np.concatenate(places, axis=1)
-        # What is not there comes last, whatever its place.
-        order = np.lexsort((place_BA, -score_BA, place_BA < 0), axis=1)[:, :k]
-        return np.take_along_axis(score_BA, order, 1), np.take_along_axis(place_BA, order, 1)
+            shard_k = min(k, shard.items)
+            if shard_k and len(query_BD):
+                search = shard.search_partial if partial else shard.search
+                score_Bk, position_Bk = search(query_BD, shard_k, setting)
+                absent_Bk = position_Bk < 0
+                scores.append(np.where(absent_Bk, -np.inf, score_Bk).astype(np.float32))
+                positions.append(np.where(absent_Bk, -1, position_Bk + first))
+            first += shard.items
+        score_BA, position_BA = np.concatenate(scores, axis=1), np.concatenate(positions, axis=1)
+        # Absent answers come last, after answers of score -inf.
+        order = np.lexsort((position_BA, -score_BA, position_BA < 0), axis=1)[:, :k]
+        return np.take_along_axis(score_BA, order, 1), np.take_along_axis(position_BA, order, 1)
+
+
+def open_shards(
+    storage: Storage, kind: str, parameters: Mapping[str, int], paths: Sequence[str]
+) -> ShardedIndex:
+    """Open shards that have just been written.
+
+    Args:
+        storage: of the files.
+        kind: of all shards.
+        parameters: of all shards.
+        paths: of the files, in order.
+    """
+    return ShardedIndex([open_shard(storage, kind, parameters, path) for path in paths])
+
+
+def open_shard(storage: Storage, kind: str, parameters: Mapping[str, int], path: str) -> FaissIndex:
+    """Open one shard, mapped into memory where it lies on a local disk; see `map_index`.
+
+    Args:
+        storage: of the file.
+        kind: of the shard.
+        parameters: of the shard.
+        path: of the file, which was checked or has just been written.
+    """
+    if storage.is_local:
+        return map_index(storage.local_path(path), kind_of(kind), parameters)
+    return kind_of(kind).load(storage.read(path), parameters)

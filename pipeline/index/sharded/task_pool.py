@@ -1,7 +1,7 @@
-"""Where tasks of a sharded build run: here, in a process per core, or where a job says.
+"""Where tasks of a sharded build run: in this process, in several processes, or on Ray.
 
 A task is a function of one picklable argument; its files go to a storage that every worker
-sees. Tasks take one thread each and come back in the order they were given, so that the number
+reaches. A task uses one thread, and results come back in the order of the tasks, so that the number
 of workers and the launcher change nothing but the time.
 """
 
@@ -23,69 +23,76 @@ from typing import Any, Protocol, TypeVar
 from embedmill.pipeline.config import IndexConfig
 from embedmill.pipeline.errors import MachineError
 
-__all__ = ["LAUNCHERS", "Launcher", "Launchers", "Pool", "in_order", "inline", "processes"]
+__all__ = ["LAUNCHERS", "Launcher", "Launchers", "TaskPool", "inline", "map_in_order", "processes"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Pool(Protocol):
+class TaskPool(Protocol):
     """Runs tasks."""
 
-    def map(self, task: Callable[[T], R], parts: Iterable[T]) -> Iterator[R]:
-        """What the task makes of each part, in their order; few are under way at a time.
+    def map(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
+        """The result of each task, in their order; only a few run ahead of the consumer.
 
         Raises:
-            EmbedmillError: as the task did.
-            MachineError: a worker ended without an answer.
+            EmbedmillError: as a task did.
+            MachineError: a worker ended without a result.
         """
         ...
 
 
-Launcher = Callable[[IndexConfig], AbstractContextManager[Pool]]
+Launcher = Callable[[IndexConfig], AbstractContextManager[TaskPool]]
 Launchers = Mapping[str, Launcher]
 
 
-def in_order(
-    submit: Callable[[T], Any], take: Callable[[Any], R], parts: Iterable[T], most: int
+def map_in_order(
+    submit: Callable[[T], Any], result: Callable[[Any], R], tasks: Iterable[T], most: int
 ) -> Iterator[R]:
-    """Submit parts, at most so many ahead of what is taken, and take answers in their order."""
-    waiting: deque[Any] = deque()
-    for part in parts:
-        waiting.append(submit(part))
-        if len(waiting) >= most:
-            yield take(waiting.popleft())
-    while waiting:
-        yield take(waiting.popleft())
+    """Submit tasks, at most `most` ahead of the consumer, and give results in their order.
+
+    Args:
+        submit: starts a task; gives a handle.
+        result: waits for the result of a handle.
+        tasks: arguments of `submit`.
+        most: handles in flight at a time.
+    """
+    in_flight: deque[Any] = deque()
+    for task in tasks:
+        in_flight.append(submit(task))
+        if len(in_flight) >= most:
+            yield result(in_flight.popleft())
+    while in_flight:
+        yield result(in_flight.popleft())
 
 
 class _Inline:
     """One task after another, in this process."""
 
-    def map(self, task: Callable[[T], R], parts: Iterable[T]) -> Iterator[R]:
-        return map(task, parts)
+    def map(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
+        return map(function, tasks)
 
 
 @contextlib.contextmanager
-def inline(config: IndexConfig) -> Iterator[Pool]:
-    """No workers."""
+def inline(config: IndexConfig) -> Iterator[TaskPool]:
+    """Run tasks in this process."""
     yield _Inline()
 
 
 class _Processes:
-    """Workers of this machine, each a process."""
+    """Worker processes of this machine."""
 
     def __init__(self, executor: ProcessPoolExecutor, workers: int) -> None:
         self._executor = executor
         self._workers = workers
 
-    def map(self, task: Callable[[T], R], parts: Iterable[T]) -> Iterator[R]:
-        def submit(part: T) -> Future[R]:
-            return self._executor.submit(task, part)
+    def map(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
+        def submit(task: T) -> Future[R]:
+            return self._executor.submit(function, task)
 
         try:
-            # One more than there are workers: none waits for the next to be asked for.
-            yield from in_order(submit, _result, parts, self._workers + 1)
+            # One more than there are workers, so that no worker waits for the consumer.
+            yield from map_in_order(submit, _result, tasks, self._workers + 1)
         except BrokenProcessPool as error:
             raise MachineError(
                 "a process that builds the index was ended from outside, most often for want of "
@@ -96,35 +103,35 @@ class _Processes:
 
 
 @contextlib.contextmanager
-def processes(config: IndexConfig) -> Iterator[Pool]:
-    """So many processes of this machine as `index.workers` says; they end with this one."""
+def processes(config: IndexConfig) -> Iterator[TaskPool]:
+    """Run tasks in `index.workers` processes of this machine, which end with this one."""
     workers = config.workers or len(os.sched_getaffinity(0))
     context = multiprocessing.get_context("spawn")  # a fork would copy locks of FAISS's threads
-    theirs, ours = context.Pipe(duplex=False)
-    executor = ProcessPoolExecutor(workers, context, _begin, (theirs,))
+    worker_end, driver_end = context.Pipe(duplex=False)
+    executor = ProcessPoolExecutor(workers, context, _start_worker, (worker_end,))
     try:
         yield _Processes(executor, workers)
     except BaseException:
-        ours.close()  # tasks take minutes: they are not waited for
+        driver_end.close()  # ends the workers at once: a task may take minutes
         raise
     finally:
         executor.shutdown(cancel_futures=True)
-        ours.close()
-        theirs.close()
+        driver_end.close()
+        worker_end.close()
 
 
 def _result(future: Future[R]) -> R:
     return future.result()
 
 
-def _begin(driver: Connection) -> None:
-    """In a worker: leave Ctrl-C to the driver, and end when it lets go of its end or is gone."""
+def _start_worker(pipe: Connection) -> None:
+    """In a worker: leave Ctrl-C to the driver, and exit when the driver closes its end or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
+    threading.Thread(target=_exit_with_driver, args=(pipe,), daemon=True).start()
 
 
-def _end_with(driver: Connection) -> None:
-    driver.poll(None)
+def _exit_with_driver(pipe: Connection) -> None:
+    pipe.poll(None)
     os._exit(1)
 
 

@@ -1,6 +1,6 @@
 """An index that is carried over, beside the same built anew: recall, speed, seconds.
 
-    python benchmarks/living.py [--set glove] [--kind hnsw] [--rows N] [--changed 0.05]
+    python benchmarks/incremental.py [--set glove] [--kind hnsw] [--rows N] [--changed 0.05]
         [--removed 0.05] [--new 0.05] [--rounds 5] [--json]
 
 The base is built over a set's vectors but a share that is new later; then a share of them gets
@@ -24,15 +24,17 @@ from indexes.vectors import SETS, Source
 
 from embedmill.pipeline.config import IndexConfig
 from embedmill.pipeline.index import INDEXES
-from embedmill.pipeline.index.contract import Floats, threads
-from embedmill.pipeline.index.incremental.carry_over import delta_of
-from embedmill.pipeline.index.incremental.incremental_index import Carried, Living, carry_over
+from embedmill.pipeline.index.faiss_threads import faiss_threads
+from embedmill.pipeline.index.incremental.carry_over import build_delta
+from embedmill.pipeline.index.incremental.incremental_index import IncrementalIndex
+from embedmill.pipeline.index.incremental.layout import Layout, plan_layout
+from embedmill.pipeline.index.searchable import Floats
 
 THREADS = 2
 
 
-def nights(vector_ND: Floats, args: argparse.Namespace) -> tuple[Floats, Floats, Carried]:
-    """Vectors of the base, those of the live items, and what is carried over."""
+def nights(vector_ND: Floats, args: argparse.Namespace) -> tuple[Floats, Floats, Layout]:
+    """Vectors of the base, those of the live items, and where each item is."""
     draw = np.random.default_rng(1)
     shuffled_ND = vector_ND[draw.permutation(len(vector_ND))]
     counts = {name: int(len(vector_ND) * getattr(args, name)) for name in ("changed", "new")}
@@ -48,24 +50,24 @@ def nights(vector_ND: Floats, args: argparse.Namespace) -> tuple[Floats, Floats,
     live[removed] = False
     same_R[changed] = same_R[removed] = False
     row_N = np.flatnonzero(live)
-    carried = carry_over(row_N, np.arange(before), same_R, np.arange(before))
-    return shuffled_ND[:before], new_RD[row_N], carried
+    layout = plan_layout(row_N, np.arange(before), same_R, np.arange(before))
+    return shuffled_ND[:before], new_RD[row_N], layout
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Build base, delta and the new index; ask both in turns."""
     found = SETS[args.set].load(Source("", Path()))
-    old_PD, item_ND, carried = nights(found.vector_ND[: args.rows or None], args)
+    old_PD, item_ND, layout = nights(found.vector_ND[: args.rows or None], args)
     kind, config = INDEXES[args.kind], IndexConfig(kind=args.kind)
     plan = kind.plan(*item_ND.shape, config)
-    with threads(THREADS):
+    with faiss_threads(THREADS):
         base = kind.build(old_PD, kind.plan(*old_PD.shape, config), 1)
         began = time.perf_counter()
-        _, delta = delta_of(item_ND[carried.delta_M], config, 1)
-        living = Living(base, delta, carried)
-        seconds = {"living": time.perf_counter() - began}
+        _, delta = build_delta(item_ND[layout.delta_M], config, 1)
+        incremental = IncrementalIndex(base, delta, layout)
+        seconds = {"incremental": time.perf_counter() - began}
         began = time.perf_counter()
-        sides = {"living": living, "anew": kind.build(item_ND, plan, 1)}
+        sides = {"incremental": incremental, "anew": kind.build(item_ND, plan, 1)}
         seconds["anew"] = time.perf_counter() - began
         exact = Exact.of(item_ND, found.test_BD, 10)
         taken: dict[str, list[float]] = {name: [] for name in sides}
@@ -75,15 +77,15 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
                 began = time.perf_counter()
                 _, rows[name] = index.search(found.test_BD, 10)
                 taken[name].append(len(found.test_BD) / (time.perf_counter() - began))
-    flat: dict[str, Any] = dict(carried.counters())
+    flat: dict[str, Any] = dict(layout.counters())
     for name in sides:
         flat[f"{name}.recall"] = round(exact.recall(rows[name]), 4)
         flat[f"{name}.qps"] = round(statistics.median(taken[name]), 1)
         flat[f"{name}.build_seconds"] = round(seconds[name], 3)
-    ratios = [a / b for a, b in zip(taken["living"], taken["anew"], strict=True)]
+    ratios = [a / b for a, b in zip(taken["incremental"], taken["anew"], strict=True)]
     flat["qps_over_anew"] = round(statistics.median(ratios), 3)
-    flat["build_over_anew"] = round(seconds["living"] / seconds["anew"], 4)
-    flat["recall_below_anew"] = round(flat["anew.recall"] - flat["living.recall"], 4)
+    flat["build_over_anew"] = round(seconds["incremental"] / seconds["anew"], 4)
+    flat["recall_below_anew"] = round(flat["anew.recall"] - flat["incremental.recall"], 4)
     return flat
 
 
@@ -101,7 +103,7 @@ def main() -> None:
     names = ("kept", "changed", "new", "removed")
     print(f"{args.set}, {args.kind}: " + ", ".join(f"{flat[n]:,} {n}" for n in names))
     print(f"{'':<9}{'recall@10':>11}{'qps':>10}{'build s':>10}")
-    for side in ("living", "anew"):
+    for side in ("incremental", "anew"):
         row = [flat[f"{side}.{name}"] for name in ("recall", "qps", "build_seconds")]
         print(f"{side:<9}{row[0]:>11.4f}{row[1]:>10,.0f}{row[2]:>10.2f}")
     print(f"carried over: {flat['qps_over_anew']} x qps, {flat['build_over_anew']} x build time, "

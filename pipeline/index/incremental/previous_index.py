@@ -1,0 +1,106 @@
+"""The index of the run that this one continues, and which of its items have not changed.
+
+Legend: R rows of the previous run, S slots of its base, D coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedmill.pipeline.errors import ContractError
+from embedmill.pipeline.index.searchable import Rows
+from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.store.run import CONTINUES, Run, open_run
+from embedmill.pipeline.views.vectors import Vectors
+
+__all__ = ["BASE", "PreviousIndex", "find_previous_index", "sources", "unchanged_rows"]
+
+# In an incremental index: the row of each slot of the base, null for tombstones.
+BASE = "base.parquet"
+_SOURCE = "index.previous"
+
+
+@dataclass(frozen=True)
+class PreviousIndex:
+    """Artifacts of the previous run: its index, and the vectors that it was built from."""
+
+    index: Artifact
+    export: Artifact
+
+    def slot_rows(self) -> Rows:
+        """The row of each slot of its base, -1 for tombstones, int64 [S].
+
+        Every slot holds an item where the index is not incremental itself.
+        """
+        path = BASE if self.index.has(BASE) else "ids.parquet"
+        column = self.index.read_table(path, ["row"])["row"]
+        return np.asarray(column.fill_null(-1).to_numpy(), np.int64)
+
+
+def find_previous_index(run: Run) -> PreviousIndex | None:
+    """The index of the run whose vocabulary this run continues.
+
+    None, so that a new index is built, where the config asks for none, where there is no previous
+    run, where it has not finished its index, or where another version of this program wrote it.
+
+    Raises:
+        MissingArtifactError: the previous run is no longer there.
+    """
+    if not run.config.index.carry_over:
+        return None
+    vocab = run.artifact("vocab")
+    if not vocab.has("previous.json"):
+        return None
+    previous = open_run(vocab.read_json("previous.json")[CONTINUES])
+    index, export = previous.find("index"), previous.find("export")
+    if index is None or export is None or not (index.readable and export.readable):
+        return None
+    return PreviousIndex(index, export)
+
+
+def sources(run: Run) -> Mapping[str, Any]:
+    """The content hash of the previous index, for the fingerprint of the stage.
+
+    A finished stage keeps those that it was built from: it is not stale because a previous index
+    has appeared since.
+    """
+    manifest = run.manifest("index")
+    if manifest is not None:
+        return manifest.sources
+    previous = find_previous_index(run)
+    return {} if previous is None else {_SOURCE: previous.index.manifest.content}
+
+
+def unchanged_rows(now: Vectors, before: Vectors) -> NDArray[np.bool_]:
+    """Which rows of the previous run are live in both runs with the same vector, bit by bit.
+
+    Reads both a range of rows at a time.
+
+    Returns:
+        bool [R].
+
+    Raises:
+        ContractError: a row has another id than before.
+    """
+    same_R = np.zeros(before.count, bool)
+    if now.dim != before.dim:
+        return same_R
+    for (first, old_ND), (_, new_ND) in zip(before.blocks(), now.blocks(), strict=False):
+        rows = min(len(old_ND), len(new_ND))
+        if not now.range_ids(first).slice(0, rows).equals(before.range_ids(first).slice(0, rows)):
+            raise ContractError(
+                f"of rows from {first:,} on, some have another id than in {before.export.url('')}",
+                where=now.export.storage.root,
+                todo="This is a bug of the incremental vocabulary; set index.carry_over = 0",
+            )
+        same_ND = old_ND[:rows].view(np.uint32) == new_ND[:rows].view(np.uint32)
+        same_R[first : first + rows] = same_ND.all(axis=1)
+    live_now_R = np.zeros(before.count, bool)
+    both = min(now.count, before.count)
+    live_now_R[:both] = now.live()[:both]
+    return same_R & live_now_R & before.live()
