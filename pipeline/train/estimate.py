@@ -18,6 +18,7 @@ from embedmill.pipeline.train.assembly import assemble
 from embedmill.pipeline.train.checkpoints.checkpoint import Cursor
 from embedmill.pipeline.train.collectives import Group
 from embedmill.pipeline.train.data.examples import Examples
+from embedmill.pipeline.train.data.histories import Histories
 from embedmill.pipeline.train.data.train_events import Events
 from embedmill.pipeline.train.objectives import OBJECTIVES
 from embedmill.pipeline.train.plan import Layout, TrainingSize, generator, rows_in
@@ -167,7 +168,9 @@ def synthetic_examples(size: TrainingSize, layout: Layout, seed: int = 1) -> Exa
         item.append(power_law(size.items, count, source).int())
     sizes = tuple(len(user_N) for user_N in user)
     train = Events(torch.cat(user), torch.cat(item), torch.ones(1).expand(sum(sizes)), sizes)
-    return Examples(size.users, size.items, train, train, train.empty())
+    none = train.empty()
+    histories = Histories(none, size.derived, layout) if size.derived else None
+    return Examples(size.users, size.items, train, train, none, histories)
 
 
 def _size(run: Run, given: GivenSizes) -> TrainingSize:
@@ -203,7 +206,8 @@ def _seconds_per_example(config: Config, size: TrainingSize, seconds: float) -> 
         max(config.run.partitions, int(size.users * scale)),
         max(1, int(size.items * scale)),
         max(config.run.partitions, events),
-        0,
+        valid=0,
+        derived=size.derived,
     )
     alone = train.model_copy(update={"batch_size": batch, "workers": 1, "tables": "memory",
                                      "device": "cpu"})  # fmt: skip
