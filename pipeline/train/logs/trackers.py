@@ -23,17 +23,8 @@ __all__ = ["TRACKERS", "TrackerKind", "check_trackers", "with_trackers"]
 
 # Fields of a line that are no metrics.
 _NO_METRICS = (
-    "kind",
-    "time",
-    "epoch",
-    "step",
-    "refit",
-    "at",
-    "workers",
-    "steps",
-    "pairs",
-    "seconds",
-)
+    "kind", "time", "epoch", "step", "refit", "at", "workers", "steps", "pairs", "seconds"
+)  # fmt: skip
 
 
 class Tracker(Protocol):
@@ -88,7 +79,7 @@ def check_trackers(run: Run) -> None:
             )
     if "tensorboard" in run.config.train.track and not run.storage.is_local:
         raise ConfigError(
-            "tensorboard writes to a local disk, and run.root is none", where="train.track"
+            "tensorboard writes to a local disk, and run.root is not on one", where="train.track"
         )
 
 

@@ -44,12 +44,12 @@ def negative_sampling(step: LossInput, settings: LossSettings) -> LossResult:
     user_UD, user_U = normalized(step.user_UD, cosine)
     item_VD, item_V = normalized(step.item_VD, cosine)
     share_B = step.weight_B / step.size
-    drawn = _Drawn.of(step, settings, item_VD)
-    drawn_loss, gradient_UD, drawn_ND = _over_blocks(user_UD, share_B, step.user_B, drawn)
+    negatives = _Negatives.of(step, settings, item_VD)
+    negative_loss, gradient_UD, gradient_ND = _over_blocks(user_UD, share_B, step.user_B, negatives)
     gradient_VD = torch.zeros_like(item_VD)
-    gradient_VD.index_add_(0, drawn.row_N, drawn_ND, alpha=1 / settings.temperature)
+    gradient_VD.index_add_(0, negatives.row_N, gradient_ND, alpha=1 / settings.temperature)
     pairs = _Pairs(user_UD, item_VD, step.user_B, step.positive_B, share_B)
-    loss = drawn_loss + pairs.add_gradients(settings.temperature, gradient_UD, gradient_VD)
+    loss = negative_loss + pairs.add_gradients(settings.temperature, gradient_UD, gradient_VD)
     backward_normalized(gradient_UD, user_UD, user_U)
     backward_normalized(gradient_VD, item_VD, item_V)
     penalty = add_l2(step, settings, gradient_UD, gradient_VD)
@@ -89,7 +89,7 @@ class _Pairs:
 
 
 @dataclass(frozen=True)
-class _Drawn:
+class _Negatives:
     """Distinct negatives and their weights, and the events whose context is one of them.
 
     Logits are `center @ logit_DN`; `slope_ND` is their derivative by the center. `event_H` are
@@ -104,7 +104,7 @@ class _Drawn:
     column_H: Tensor
 
     @staticmethod
-    def of(step: LossInput, settings: LossSettings, item_VD: Tensor) -> _Drawn:
+    def of(step: LossInput, settings: LossSettings, item_VD: Tensor) -> _Negatives:
         row_N, count_N = torch.unique(step.negative_K, return_counts=True)
         weight_N = count_N.to(item_VD) * (settings.per_pair / max(1, len(step.negative_K)))
         column_B = positive_columns(step, row_N)
@@ -112,33 +112,33 @@ class _Drawn:
         event_H = event_H[torch.argsort(step.user_B[event_H])]
         slope_ND = item_VD.index_select(0, row_N) / settings.temperature
         logit_DN = slope_ND.T.contiguous()
-        return _Drawn(row_N, weight_N, logit_DN, slope_ND, event_H, column_B[event_H])
+        return _Negatives(row_N, weight_N, logit_DN, slope_ND, event_H, column_B[event_H])
 
 
 def _over_blocks(
-    user_UD: Tensor, share_B: Tensor, user_B: Tensor, drawn: _Drawn
+    user_UD: Tensor, share_B: Tensor, user_B: Tensor, negatives: _Negatives
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The loss against the negatives, and its gradients by the centers and by the negatives.
 
     The latter are still to be divided by the temperature.
     """
     share_U = torch.zeros_like(user_UD[:, 0]).index_add_(0, user_B, share_B)
-    gradient_UD, gradient_ND = torch.zeros_like(user_UD), torch.zeros_like(drawn.slope_ND)
+    gradient_UD, gradient_ND = torch.zeros_like(user_UD), torch.zeros_like(negatives.slope_ND)
     loss = torch.zeros((), dtype=torch.float64, device=user_UD.device)
-    rows = block_rows(len(drawn.row_N))
-    center_H = user_B[drawn.event_H]
+    rows = block_rows(len(negatives.row_N))
+    center_H = user_B[negatives.event_H]
     ends = torch.bincount(center_H // rows, minlength=-(-len(user_UD) // rows)).cumsum(0).tolist()
     for start, first, last in zip(range(0, len(user_UD), rows), [0, *ends][:-1], ends, strict=True):
         part, hit = slice(start, start + rows), slice(first, last)
         user_RD = user_UD[part]
         # The weight of each negative for a center, without the pairs whose context it is.
-        share_RN = share_U[part, None].repeat(1, len(drawn.row_N))
-        cell = center_H[hit] - start, drawn.column_H[hit]
-        share_RN.index_put_(cell, -share_B[drawn.event_H[hit]], accumulate=True)
-        share_RN.clamp_(min=0).mul_(drawn.weight_N)
-        logit_RN = user_RD @ drawn.logit_DN
+        share_RN = share_U[part, None].repeat(1, len(negatives.row_N))
+        cell = center_H[hit] - start, negatives.column_H[hit]
+        share_RN.index_put_(cell, -share_B[negatives.event_H[hit]], accumulate=True)
+        share_RN.clamp_(min=0).mul_(negatives.weight_N)
+        logit_RN = user_RD @ negatives.logit_DN
         loss += (functional.softplus(logit_RN) * share_RN).sum(dtype=torch.float64)
         slope_RN = share_RN.mul_(logit_RN.sigmoid_())
-        torch.mm(slope_RN, drawn.slope_ND, out=gradient_UD[part])
+        torch.mm(slope_RN, negatives.slope_ND, out=gradient_UD[part])
         gradient_ND.addmm_(slope_RN.T, user_RD)
     return loss, gradient_UD, gradient_ND
