@@ -38,13 +38,15 @@ from embedmill.pipeline.prepare.engine.task_report import (
     run_tasks,
     task_report,
 )
-from embedmill.pipeline.prepare.parse.clean import Rules, clean, rules
-from embedmill.pipeline.prepare.parse.rejects import Kept
+from embedmill.pipeline.prepare.parse.clean import CleaningRules, clean, cleaning_rules
+from embedmill.pipeline.prepare.parse.rejects import RejectCollector
 from embedmill.pipeline.prepare.parse.times import day_bounds, iso_microseconds
-from embedmill.pipeline.prepare.readers import sources
-from embedmill.pipeline.prepare.readers.hive_folders import day_of
-from embedmill.pipeline.prepare.readers.line_numbers import numbered
-from embedmill.pipeline.prepare.readers.parsed_batch import Layout, Split
+from embedmill.pipeline.prepare.readers.file_formats import read_slice
+from embedmill.pipeline.prepare.readers.file_slice import FileSlice, read_tasks, slices_table
+from embedmill.pipeline.prepare.readers.hive_folders import folder_day
+from embedmill.pipeline.prepare.readers.layout import Layout
+from embedmill.pipeline.prepare.readers.line_numbers import with_line_numbers
+from embedmill.pipeline.prepare.readers.read_plan import layout_of, plan_reads, source_stamps
 from embedmill.pipeline.prepare.rules import signals
 from embedmill.pipeline.prepare.rules.merge import settle
 from embedmill.pipeline.store.artifact import Writer
@@ -67,7 +69,7 @@ class _Task:
 
     storage: Storage
     layouts: Mapping[str, Layout]
-    rules: Rules
+    rules: CleaningRules
     partitions: int
     backpressure: Backpressure
 
@@ -80,7 +82,7 @@ class _Task:
 
 def stamps(run: Run) -> Mapping[str, Any]:
     """Stamps of the raw files, for the fingerprint."""
-    return sources.stamp(run.config.events)
+    return source_stamps(run.config.events)
 
 
 def build(
@@ -102,15 +104,15 @@ def build(
         RejectsError: more bad lines than `events.max_rejects`.
     """
     config = run.config.events
-    plan = sources.plan(config)
-    if not plan.splits:
+    plan = plan_reads(config)
+    if not plan.slices:
         raise InputError("the log is empty", where=", ".join(config.paths))
-    shapes = {kind: sources.layout(config, kind) for kind in {s.format for s in plan.splits}}
-    task = _Task(out.storage, shapes, rules(config), run.config.run.partitions, LOCAL)
-    splits = numbered(session, plan.splits)
-    size = sum(split.bytes for split in splits)
+    layouts = {kind: layout_of(config, kind) for kind in {s.format for s in plan.slices}}
+    task = _Task(out.storage, layouts, cleaning_rules(config), run.config.run.partitions, LOCAL)
+    slices = with_line_numbers(session, plan.slices)
+    size = sum(part.bytes for part in slices)
     readers = distribute(
-        session, sources.task_table(splits), "bundle", task_count(size, splits[-1].bundle + 1)
+        session, slices_table(slices), "task", task_count(size, slices[-1].task + 1)
     )
     parsed = map_batches(readers, partial(_parse, task), _SHUFFLED, reads=True)
     shuffled = parsed.selectExpr("*", *_placed(task))
@@ -192,39 +194,42 @@ def _check_left(counters: Mapping[str, int], where: str) -> None:
 
 
 def _parse(task: _Task, batches: Batches) -> Batches:
-    """Events of the splits; at the end of a bundle, a row whose `note` reports its rejects."""
+    """Events of the slices; at the end of a read task, a row whose `note` reports its rejects."""
     selection, last = signals.Selection(task.rules.config), None
     rows = [row for batch in batches for row in batch.to_pylist()]
-    for bundle, splits in sources.bundles(rows):
-        kept = Kept(task.rules.config.keep_rejects)
-        for split in splits:
-            found = task.backpressure.limit_readers(_parse_split(task, split, selection, kept))
-            for events in task.backpressure.throttle(found):
+    for read_task in read_tasks(rows):
+        collector = RejectCollector(task.rules.config.keep_rejects)
+        for part in read_task.slices:
+            parsed = _parse_slice(task, part, selection, collector)
+            limited = task.backpressure.limit_readers(parsed)
+            for events in task.backpressure.throttle(limited):
                 if task.seeks_last:
                     last = _later(last, events)
                 yield events
-        rejected, entry = kept.table(), None
+        rejected, entry = collector.table(), None
         if rejected is not None:
-            path = f"rejects/part-{bundle:05d}.parquet"
+            path = f"rejects/part-{read_task.number:05d}.parquet"
             entry = write_parquet(task.storage, "events", path, rejected)
-        kept.counts.update(selection.counts)
-        yield _note(task_report(entry, kept.counts))
+        collector.counts.update(selection.counts)
+        yield _note(task_report(entry, collector.counts))
         selection.counts.clear()
     if last is not None:
         yield _lasts(last, task.partitions)
 
 
-def _parse_split(task: _Task, split: Split, selection: signals.Selection, kept: Kept) -> Batches:
+def _parse_slice(
+    task: _Task, part: FileSlice, selection: signals.Selection, collector: RejectCollector
+) -> Batches:
     config = task.rules.config
-    day = day_of(json.loads(split.folders), config.date_folders) if config.time else ""
-    for block in sources.open_split(split, task.layouts[split.format]):
-        kept.counts["rows_in"] += block.rows + len(block.rejects.lines)
-        kept.counts["empty_lists"] += block.empty
-        with _named(split.name):
-            table, rejects = clean(selection.of(block), task.rules)
+    day = folder_day(json.loads(part.folders), config.date_folders) if config.time else ""
+    for batch in read_slice(part, task.layouts[part.format]):
+        collector.counts["rows_in"] += batch.rows + len(batch.rejects.lines)
+        collector.counts["empty_lists"] += batch.empty_lists
+        with _named(part.name):
+            table, rejects = clean(selection.of(batch), task.rules)
         if day:
-            kept.counts["late"] += _outside(table["time"], day_bounds(day, config.time_zone))
-        kept.add(split.name, rejects)
+            collector.counts["late"] += _outside(table["time"], day_bounds(day, config.time_zone))
+        collector.add(part.name, rejects)
         yield from _for_shuffle(selection.weighty(table))
 
 

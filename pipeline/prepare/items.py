@@ -11,8 +11,10 @@ import pyarrow.compute as pc
 from embedmill.pipeline.config import ItemsConfig
 from embedmill.pipeline.errors import InputError
 from embedmill.pipeline.prepare.parse.values import as_text
-from embedmill.pipeline.prepare.readers import sources
-from embedmill.pipeline.prepare.readers.parsed_batch import Block, Split
+from embedmill.pipeline.prepare.readers.file_formats import read_slice
+from embedmill.pipeline.prepare.readers.file_slice import FileSlice
+from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
+from embedmill.pipeline.prepare.readers.read_plan import layout_of, metadata_slices
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.schemas.events import ITEMS_META
 
@@ -32,13 +34,12 @@ def write(config: ItemsConfig, out: Writer) -> dict[str, int]:
         InputError: a path names nothing or a column is not there.
     """
     tables, rejected = [], 0
-    for split in sources.items_splits(config):
-        shape = sources.layout(config, split.format)
-        for block in sources.open_split(split, shape):
-            table = _table(block, config, split)
+    for part in metadata_slices(config):
+        for batch in read_slice(part, layout_of(config, part.format)):
+            table = _table(batch, config, part)
             known = pc.fill_null(pc.not_equal(table["item"], ""), False)
             tables.append(table.filter(known))
-            rejected += len(block.rejects.lines) + block.rows - tables[-1].num_rows
+            rejected += len(batch.rejects.lines) + batch.rows - tables[-1].num_rows
     everything = pa.concat_tables(tables) if tables else _NUMBERED.empty_table()
     kept = _first_of_each(everything)
     out.write_table("items.parquet", kept)
@@ -52,35 +53,35 @@ def fields_of(template: str) -> list[str]:
     return _FIELD.findall(template)
 
 
-def _table(block: Block, config: ItemsConfig, split: Split) -> pa.Table:
+def _table(batch: ParsedBatch, config: ItemsConfig, part: FileSlice) -> pa.Table:
     """Columns of ITEMS_META and `n`, which rises with file and line."""
     for name in (config.item, *fields_of(config.title), config.categories):
-        if name and name not in block.columns:
-            shown = ", ".join(repr(n[:40]) for n in block.columns)
-            raise InputError(f"has no column '{name}'; it has {shown}", where=split.name)
-    ids = as_text(block.columns[config.item], config.item)
-    titles = pa.array(_titles(block, config.title), pa.string())
-    categories = pa.array(_categories(block, config), ITEMS_META.field("categories").type)
-    order = pa.array((split.number << _LINE_BITS) + block.lines)
+        if name and name not in batch.columns:
+            shown = ", ".join(repr(n[:40]) for n in batch.columns)
+            raise InputError(f"has no column '{name}'; it has {shown}", where=part.name)
+    ids = as_text(batch.columns[config.item], config.item)
+    titles = pa.array(_titles(batch, config.title), pa.string())
+    categories = pa.array(_categories(batch, config), ITEMS_META.field("categories").type)
+    order = pa.array((part.number << _LINE_BITS) + batch.lines)
     return pa.Table.from_arrays([ids, titles, categories, order], schema=_NUMBERED)
 
 
-def _titles(block: Block, template: str) -> Iterator[str]:
+def _titles(batch: ParsedBatch, template: str) -> Iterator[str]:
     """The template filled in for each record; missing values are empty."""
     literals = _FIELD.split(template)[::2]
-    columns = [as_text(block.columns[n], n).to_pylist() for n in fields_of(template)]
-    for row in range(block.rows):
+    columns = [as_text(batch.columns[n], n).to_pylist() for n in fields_of(template)]
+    for row in range(batch.rows):
         parts = [literals[0]]
         for column, literal in zip(columns, literals[1:], strict=True):
             parts += [column[row] or "", literal]
         yield "".join(parts).strip()
 
 
-def _categories(block: Block, config: ItemsConfig) -> Iterator[list[str]]:
+def _categories(batch: ParsedBatch, config: ItemsConfig) -> Iterator[list[str]]:
     if not config.categories:
-        yield from ([] for _ in range(block.rows))
+        yield from ([] for _ in range(batch.rows))
         return
-    for text in as_text(block.columns[config.categories], config.categories).to_pylist():
+    for text in as_text(batch.columns[config.categories], config.categories).to_pylist():
         parts = (text or "").split(config.categories_separator)
         yield [part for part in parts if part]
 

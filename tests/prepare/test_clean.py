@@ -12,26 +12,29 @@ from hypothesis import strategies as st
 
 from embedmill.pipeline.config import EventsConfig
 from embedmill.pipeline.errors import ConfigError, InputError
-from embedmill.pipeline.prepare.parse.clean import Rules, clean, rules
-from embedmill.pipeline.prepare.parse.times import clock, iso_microseconds
+from embedmill.pipeline.prepare.parse.clean import CleaningRules, clean, cleaning_rules
+from embedmill.pipeline.prepare.parse.rejects import Rejects
+from embedmill.pipeline.prepare.parse.times import iso_microseconds, time_format_of
 from embedmill.pipeline.prepare.parse.values import as_text, try_cast
-from embedmill.pipeline.prepare.readers.parsed_batch import Block, Rejects
+from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
 
 FAR = 10**18
 
 
-def block(**columns: Any) -> Block:
+def parsed(**columns: Any) -> ParsedBatch:
     arrays = {n: c if isinstance(c, pa.Array) else pa.array(c) for n, c in columns.items()}
     size = len(next(iter(arrays.values())))
     raw = pa.array([f"line {n}".encode() for n in range(size)], pa.binary())
     lines = np.arange(1, size + 1, dtype=np.int64)
-    return Block(arrays, lines, lambda chosen: raw.take(pa.array(chosen)), Rejects.none())
+    return ParsedBatch(arrays, lines, lambda rows: raw.take(pa.array(rows)), Rejects.empty())
 
 
 def cleaned(config: dict[str, Any], **columns: Any) -> tuple[list[dict[str, Any]], Rejects]:
     one = EventsConfig(**{"paths": "x", "user": "u", "item": "i", **config})
-    rule = Rules(one, 0, FAR, clock(one.time_unit, one.time_patterns, one.time_zone))
-    table, rejects = clean(block(**columns), rule)
+    rules = CleaningRules(
+        one, 0, FAR, time_format_of(one.time_unit, one.time_patterns, one.time_zone)
+    )
+    table, rejects = clean(parsed(**columns), rules)
     return table.to_pylist(), rejects
 
 
@@ -178,12 +181,12 @@ def test_iso_over_numbers_is_an_input_error() -> None:
 
 
 def test_times_outside_the_bounds_are_rejected() -> None:
-    rule = rules(
+    rules = cleaning_rules(
         EventsConfig(paths=("x",), user="u", item="i", time="t", time_min="2020-01-01T00:00:00Z")
     )
     future = int(datetime.now(UTC).timestamp()) + 2 * 86400
     table, rejects = clean(
-        block(u=["a"] * 4, i=["b"] * 4, t=[DAY // 10**6 - 1, DAY // 10**6, future, -5]), rule
+        parsed(u=["a"] * 4, i=["b"] * 4, t=[DAY // 10**6 - 1, DAY // 10**6, future, -5]), rules
     )
     assert table["time"].to_pylist() == [DAY]
     assert rejects.lines.tolist() == [1, 3, 4]
@@ -240,4 +243,4 @@ def test_bounds_must_be_times() -> None:
     assert iso_microseconds("2020-01-01", "x") == DAY
     assert iso_microseconds("2020-01-01T01:00:00+01:00", "x") == DAY
     with pytest.raises(ConfigError, match=r"events.time_min: 'soon' is not an ISO time"):
-        rules(EventsConfig(paths=("x",), time_min="soon"))
+        cleaning_rules(EventsConfig(paths=("x",), time_min="soon"))

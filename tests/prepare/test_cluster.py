@@ -102,7 +102,7 @@ def small_pieces() -> Iterator[None]:
     """As on the clusters: small logs are many tasks."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("embedmill.pipeline.prepare.engine.frames.TASK_BYTES", PIECE)
-        patch.setattr("embedmill.pipeline.prepare.readers.sources.TASK_BYTES", PIECE)
+        patch.setattr("embedmill.pipeline.prepare.readers.read_plan.TASK_BYTES", PIECE)
         yield
 
 

@@ -111,8 +111,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
     def shrink() -> None:
         for name, value in {
-            "engine.frames.TASK_BYTES": 700, "readers.sources.TASK_BYTES": 1500,
-            "readers.text._CUT": 900,
+            "engine.frames.TASK_BYTES": 700, "readers.read_plan.TASK_BYTES": 1500,
+            "readers.text_lines._SLICE_BYTES": 900,
             "vocabulary.row_numbers._RANGE_ROWS": 7, "vocabulary.row_numbers._SAMPLE": 3,
         }.items():  # fmt: skip
             monkeypatch.setattr(f"embedmill.pipeline.prepare.{name}", value)

@@ -16,7 +16,7 @@ import zstandard
 from pyspark.sql import SparkSession
 
 from embedmill.pipeline.errors import ConfigError, InputError, RejectsError
-from embedmill.pipeline.prepare.readers.sources import SOURCES
+from embedmill.pipeline.prepare.readers.file_formats import FORMATS
 from tests.support.prepare_builds import build, hashes, rows, tree, written
 
 # Twenty events; ids that need care in every format.
@@ -79,7 +79,7 @@ FIXTURES: dict[str, Callable[[Path], dict[str, Any]]] = {
 
 
 def test_every_format_has_a_fixture() -> None:
-    assert FIXTURES.keys() == SOURCES.keys()
+    assert FIXTURES.keys() == FORMATS.keys()
 
 
 @pytest.mark.parametrize("name", FIXTURES)

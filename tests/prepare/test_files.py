@@ -14,9 +14,11 @@ import pytest
 import zstandard
 from pyspark.sql import SparkSession
 
+from embedmill.pipeline.config import EventsConfig
 from embedmill.pipeline.errors import InputError
-from embedmill.pipeline.prepare.readers import columnar, sources, text
+from embedmill.pipeline.prepare.readers import columnar, text_lines
 from embedmill.pipeline.prepare.readers.compression import codec_of
+from embedmill.pipeline.prepare.readers.read_plan import plan_reads
 from tests.support.log_reading import read_log
 from tests.support.prepare_builds import build, put, rows, tree, written
 
@@ -42,7 +44,9 @@ def test_compressed_files_of_several_members(tmp_path: Path, ending: str) -> Non
 
 
 def test_compression_that_is_not_read() -> None:
-    with pytest.raises(InputError, match=r"in a way that is not read. Compress it anew as one of"):
+    with pytest.raises(
+        InputError, match=r"its compression is not supported. Compress it anew as one of"
+    ):
         codec_of("logs/a.csv.snappy")
 
 
@@ -100,8 +104,8 @@ def test_thousands_of_tiny_files_are_few_tasks(tmp_path: Path, sail: SparkSessio
 def test_splits_of_one_task_lie_together(tmp_path: Path) -> None:
     for n, size in enumerate((5, 3, 9, 1, 1)):
         put(tmp_path / f"{n}", b"user_id\titem_id\n" + b"a\tb\n" * (size << 18))
-    found = sources.plan(sources.EventsConfig(paths=str(tmp_path))).splits
-    assert [split.bundle for split in found] == [0, 1, 2, 3, 3]
+    slices = plan_reads(EventsConfig(paths=str(tmp_path))).slices
+    assert [part.task for part in slices] == [0, 1, 2, 3, 3]
 
 
 def test_a_large_file_is_read_in_parts(
@@ -113,9 +117,9 @@ def test_a_large_file_is_read_in_parts(
         out.write("\n\n\r\n")
     settings = {"max_rejects": 0.2}
     whole = build(sail, tree(tmp_path / "a", str(log), events=settings), "events")
-    monkeypatch.setattr(text, "_CUT", 500)
+    monkeypatch.setattr(text_lines, "_SLICE_BYTES", 500)
     run = build(sail, tree(tmp_path / "b", str(log), events=settings), "events")
-    assert len(sources.plan(run.config.events).splits) > 8
+    assert len(plan_reads(run.config.events).slices) > 8
     assert rows(run, "events", "rejects") == rows(whole, "events", "rejects")
     assert rows(run, "events", "data") == rows(whole, "events", "data")
     assert whole.artifact("events").counters["rejected"] == 41
@@ -127,7 +131,7 @@ def test_a_large_parquet_is_read_by_row_groups(
     table = pa.table({"user_id": [f"u{n}" for n in range(100)], "item_id": list(range(100))})
     pq.write_table(table, tmp_path / "log.parquet", row_group_size=10)
     whole = read_log(paths=str(tmp_path), format="parquet")
-    monkeypatch.setattr(columnar, "_WHOLE", 300)
+    monkeypatch.setattr(columnar, "_SLICE_BYTES", 300)
     found = read_log(paths=str(tmp_path), format="parquet")
     assert found == whole
-    assert len(sources.plan(sources.EventsConfig(paths=str(tmp_path), format="parquet")).splits) > 3
+    assert len(plan_reads(EventsConfig(paths=str(tmp_path), format="parquet")).slices) > 3

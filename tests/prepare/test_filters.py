@@ -11,7 +11,7 @@ import pytest
 
 from embedmill.pipeline.config.conditions import parse
 from embedmill.pipeline.errors import InputError
-from embedmill.pipeline.prepare.readers.parsed_batch import Block
+from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
 from embedmill.pipeline.prepare.rules.filters import Filter
 
 TIMES = [datetime(2026, 1, 1), datetime(2026, 6, 1, 12), None, datetime(2027, 1, 1)]
@@ -38,8 +38,8 @@ def taken(text: str) -> list[int]:
     def raw(rows: object) -> pa.Array:
         raise AssertionError
 
-    block = Block(COLUMNS, np.arange(1, 5), raw, None)  # type: ignore[arg-type]
-    return np.flatnonzero(Filter(parse(text)).takes(block)).tolist()  # type: ignore[no-any-return]
+    batch = ParsedBatch(COLUMNS, np.arange(1, 5), raw, None)  # type: ignore[arg-type]
+    return np.flatnonzero(Filter(parse(text)).takes(batch)).tolist()  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from embedmill.pipeline.prepare.readers import parsed_batch, text
+from embedmill.pipeline.prepare.parse import rejects
+from embedmill.pipeline.prepare.readers import text_lines
 from tests.support.log_reading import Event, read_log
 from tests.support.prepare_builds import build, rows, tree
 from tests.support.worlds import PlantedWorld
@@ -126,9 +127,9 @@ def test_every_line_is_an_event_or_a_reject(
               "max_line_bytes": 4096}  # fmt: skip
     whole = read_log(**config)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parsed_batch, "MAX_RAW", 1 << 20)
-        patch.setattr(text, "_READ", size)
-        patch.setattr(text, "_CUT", cut)
+        patch.setattr(rejects, "MAX_RAW", 1 << 20)
+        patch.setattr(text_lines, "_READ_BYTES", size)
+        patch.setattr(text_lines, "_SLICE_BYTES", cut)
         found = read_log(**config)
     covered = [line + k for line, lines in found.spans for k in range(lines)]
     first = 2 if kind in HEADERS else 1

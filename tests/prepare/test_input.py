@@ -14,7 +14,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from embedmill.pipeline.errors import ConfigError, InputError
-from embedmill.pipeline.prepare.readers import text
+from embedmill.pipeline.prepare.readers import text_lines
 from tests.support.log_reading import read_log
 from tests.support.prepare_builds import START, build, hashes, jsonl, put, rows, tree
 
@@ -77,7 +77,9 @@ def test_it_is_the_same_on_both_engines(
     settings = {**drifted(tmp_path / "log"), "max_rejects": 0.5}
     late = "".join(f"late{n}\tx\t{START + n}\n" if n % 9 else "bad\n" for n in range(99))
     put(tmp_path / "log" / "2025.tsv", "user_id\titem_id\ttime\n" + late)
-    monkeypatch.setattr(text, "_CUT", 500)  # its parts are planned here and read by the engine
+    monkeypatch.setattr(
+        text_lines, "_SLICE_BYTES", 500
+    )  # its parts are planned here and read by the engine
     one, two = (
         build(session, tree(tmp_path / name, str(tmp_path / "log"), events=settings), "events")
         for name, session in (("sail", sail), ("spark", spark))

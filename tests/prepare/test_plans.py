@@ -139,8 +139,8 @@ def actions(
     for scale in (1, 10):
         with pytest.MonkeyPatch.context() as patch, watched() as those:
             for name, value in {
-                "engine.frames.TASK_BYTES": 1024, "readers.sources.TASK_BYTES": 2048,
-                "readers.text._CUT": 2048,
+                "engine.frames.TASK_BYTES": 1024, "readers.read_plan.TASK_BYTES": 2048,
+                "readers.text_lines._SLICE_BYTES": 2048,
                 "vocabulary.row_numbers._RANGE_ROWS": 4, "vocabulary.row_numbers._SAMPLE": 2,
             }.items():  # fmt: skip
                 many = 1 if name.endswith("_SAMPLE") else scale

@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedmill.pipeline.config import EventsConfig
-from embedmill.pipeline.prepare.parse.clean import clean, rules
-from embedmill.pipeline.prepare.readers import sources
+from embedmill.pipeline.prepare.parse.clean import clean, cleaning_rules
+from embedmill.pipeline.prepare.readers.file_formats import read_slice
+from embedmill.pipeline.prepare.readers.read_plan import layout_of, plan_reads
 from embedmill.pipeline.prepare.rules import user_limits
 from embedmill.pipeline.prepare.rules.merge import settle
 from embedmill.pipeline.prepare.rules.signals import Selection
@@ -343,9 +344,9 @@ def test_rules_on_rows_are_those_rules_one_by_one(
             signals=signals,
         )  # fmt: skip
         selection, found, weights = Selection(config), Counter[str](), []
-        for split in sources.plan(config).splits:
-            for block in sources.open_split(split, sources.layout(config, split.format)):
-                table, rejects = clean(selection.of(block), rules(config))
+        for part in plan_reads(config).slices:
+            for batch in read_slice(part, layout_of(config, part.format)):
+                table, rejects = clean(selection.of(batch), cleaning_rules(config))
                 found.update(f"rejected.{reason}" for reason in rejects.reasons)
                 weights += selection.weighty(table)["weight"].to_pylist()
     found.update(selection.counts)

@@ -17,8 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedmill.pipeline.errors import InputError
-from embedmill.pipeline.prepare.readers import columnar, delimited, jsonlines, text
-from embedmill.pipeline.prepare.readers.parsed_batch import Block, Layout, Split
+from embedmill.pipeline.prepare.readers import columnar, delimited, jsonlines, text_lines
+from embedmill.pipeline.prepare.readers.file_slice import FileSlice
+from embedmill.pipeline.prepare.readers.layout import Layout
+from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
 from embedmill.pipeline.store.storage import find_sources
 
 Found = tuple[dict[str, list[str]], list[int], dict[int, tuple[str, bytes]]]
@@ -44,29 +46,31 @@ def read(path: Path, data: bytes, shape: Layout, parser: object = delimited) -> 
     lines: list[int] = []
     rejects: dict[int, tuple[str, bytes]] = {}
     source = find_sources(str(path))[0]
-    cut = columnar.cut if parser is columnar else text.cut
+    cut = columnar.slice_file if parser is columnar else text_lines.slice_file
     first = 1
     for start, end in (pieces := cut(source, shape)):
         last = end == pieces[-1][1]
-        split = Split(0, source.url, path.name, start, end, source.bytes, first=first, last=last)
-        first += 0 if last else text.count_lines(source.url, start, end)
-        for block in parser.blocks(split, shape):  # type: ignore[attr-defined]
-            _gather(block, columns, lines, rejects)
+        part = FileSlice(
+            0, source.url, path.name, start, end, source.bytes, first_line=first, ends_file=last
+        )
+        first += 0 if last else text_lines.count_lines(source.url, start, end)
+        for batch in parser.read_slice(part, shape):  # type: ignore[attr-defined]
+            _gather(batch, columns, lines, rejects)
     order = np.argsort(lines, kind="stable")
     sorted_columns = {n: [values[k] for k in order] for n, values in columns.items()}
     return sorted_columns, [lines[k] for k in order], rejects
 
 
 def _gather(
-    block: Block,
+    batch: ParsedBatch,
     columns: dict[str, list[str]],
     lines: list[int],
     rejects: dict[int, tuple[str, bytes]],
 ) -> None:
-    for name, values in block.columns.items():
+    for name, values in batch.columns.items():
         columns.setdefault(name, []).extend(values.to_pylist())
-    lines.extend(block.lines.tolist())
-    bad = block.rejects
+    lines.extend(batch.lines.tolist())
+    bad = batch.rejects
     for line, reason, raw in zip(bad.lines.tolist(), bad.reasons, bad.raw.to_pylist(), strict=True):
         assert line not in rejects
         rejects[line] = (reason, raw)
@@ -112,7 +116,7 @@ def test_a_quoted_record_across_chunks(tmp_path: Path, monkeypatch: pytest.Monke
     assert whole[0] == {"u": ["1", "a\nb\nc", "3", "6"], "i": ["2", "d", "4", "7"]}
     assert whole[2] == {7: ("quote", b'"open,5')}
     for size in range(1, 12):
-        monkeypatch.setattr(text, "_READ", size)
+        monkeypatch.setattr(text_lines, "_READ_BYTES", size)
         assert read(tmp_path / "a", data, layout()) == whole
 
 
@@ -195,14 +199,14 @@ def test_parquet_is_read_by_row_group(tmp_path: Path, monkeypatch: pytest.Monkey
     assert source_columns == {"u": ["a", "b", "c"], "i": [1, 2, 3]}
     assert lines == [1, 2, 3]
     source = find_sources(str(tmp_path / "a"))[0]
-    assert columnar.cut(source, shape) == [(0, -1)]  # a small file is one task's
-    monkeypatch.setattr(columnar, "_WHOLE", 1)
-    assert columnar.cut(source, shape) == [(0, 1), (1, 2)]
+    assert columnar.slice_file(source, shape) == [(0, -1)]  # a small file is one task's
+    monkeypatch.setattr(columnar, "_SLICE_BYTES", 1)
+    assert columnar.slice_file(source, shape) == [(0, 1), (1, 2)]
     assert read(tmp_path / "a", sink.getvalue(), shape, columnar)[1] == [1, 2, 3]
-    block = next(columnar.blocks(Split(0, source.url, "a", 1, 2, 1), shape))
-    assert block.raw(np.array([0])).to_pylist() == [b'{"u": "c", "i": 3}']
+    batch = next(columnar.read_slice(FileSlice(0, source.url, "a", 1, 2, 1), shape))
+    assert batch.raw(np.array([0])).to_pylist() == [b'{"u": "c", "i": 3}']
     with pytest.raises(InputError, match="has no column 'x'; it has 'u', 'i'"):
-        next(columnar.blocks(Split(0, source.url, "a", 0, -1, 1), layout(wanted=("x",))))
+        next(columnar.read_slice(FileSlice(0, source.url, "a", 0, -1, 1), layout(wanted=("x",))))
 
 
 def test_a_file_that_is_no_parquet(tmp_path: Path) -> None:
@@ -221,7 +225,7 @@ def test_what_pythons_csv_writes_is_read_back(
     csv.writer(out, lineterminator="\n").writerows([("u", "i"), *records])
     path = tmp_path_factory.mktemp("csv") / "a"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text, "_READ", size)
+        patch.setattr(text_lines, "_READ_BYTES", size)
         columns, _, rejects = read(path, out.getvalue().encode(), layout())
     found = list(zip(columns["u"], columns["i"], strict=True))
     assert found == records

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedmill.pipeline.errors import ConfigError, InputError
-from embedmill.pipeline.prepare.parse.times import clock, day_bounds, microseconds
+from embedmill.pipeline.prepare.parse.times import day_bounds, parse_times, time_format_of
 from embedmill.pipeline.prepare.parse.values import as_numbers, try_cast
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -30,8 +30,8 @@ def read(
 ) -> list[int | None]:
     """Microseconds, None where there is no time or it is out of range."""
     column = values if isinstance(values, pa.Array) else pa.array(values)
-    found = microseconds(column, "t", clock(unit, patterns, zone))
-    good = (found.known & found.within).tolist()
+    found = parse_times(column, "t", time_format_of(unit, patterns, zone))
+    good = (found.known & found.in_range).tolist()
     return [value if one else None for value, one in zip(found.values.tolist(), good, strict=True)]
 
 
@@ -146,12 +146,12 @@ def test_patterns_over_numbers() -> None:
 )
 def test_patterns_that_cannot_be_used(pattern: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        clock("pattern", (pattern,), "UTC")
+        time_format_of("pattern", (pattern,), "UTC")
 
 
 def test_an_unknown_time_zone() -> None:
     with pytest.raises(ConfigError, match="no time zone 'Europe/Berlyn' is known"):
-        clock("iso", (), "Europe/Berlyn")
+        time_format_of("iso", (), "Europe/Berlyn")
 
 
 def test_local_times_where_clocks_are_changed() -> None:

@@ -1,4 +1,4 @@
-"""A log read without an engine: what each split gives, and every line accounted for."""
+"""A log read without an engine: the batches of each slice, and every line accounted for."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from embedmill.pipeline.config import EventsConfig
-from embedmill.pipeline.prepare.parse.clean import clean, rules
-from embedmill.pipeline.prepare.readers import sources, text
-from embedmill.pipeline.prepare.readers.parsed_batch import Block, Split
+from embedmill.pipeline.prepare.parse.clean import clean, cleaning_rules
+from embedmill.pipeline.prepare.readers import text_lines
+from embedmill.pipeline.prepare.readers.file_formats import read_slice
+from embedmill.pipeline.prepare.readers.file_slice import FileSlice
+from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
+from embedmill.pipeline.prepare.readers.read_plan import layout_of, plan_reads
 
 Event = tuple[str, str, int | None, float]
 
@@ -30,18 +33,18 @@ class Read:
 
 
 def read_log(**config: Any) -> Read:
-    """All splits of a log, one after the other."""
+    """All slices of a log, one after the other."""
     settings = EventsConfig(**{"max_rejects": 1.0, **config})
-    rule, found = rules(settings), Read()
-    for split in _numbered(sources.plan(settings).splits):
-        shape = sources.layout(settings, split.format)
-        for block in sources.open_split(split, shape):
-            table, rejects = clean(block, rule)
-            assert table.num_rows + len(rejects.lines) == block.rows + len(block.rejects.lines)
+    rules, found = cleaning_rules(settings), Read()
+    for part in _numbered(plan_reads(settings).slices):
+        layout = layout_of(settings, part.format)
+        for batch in read_slice(part, layout):
+            table, rejects = clean(batch, rules)
+            assert table.num_rows + len(rejects.lines) == batch.rows + len(batch.rejects.lines)
             found.events += events_in(table)
-            found.spans += _spans(block)
+            found.spans += _spans(batch)
             found.rejects += [
-                (split.name, line, reason, raw)
+                (part.name, line, reason, raw)
                 for line, reason, raw in zip(
                     rejects.lines.tolist(), rejects.reasons, rejects.raw.to_pylist(), strict=True
                 )
@@ -56,19 +59,19 @@ def events_in(table: pa.Table) -> list[Event]:
     return list(zip(*columns, strict=True))
 
 
-def _numbered(splits: list[Split]) -> Iterator[Split]:
+def _numbered(slices: list[FileSlice]) -> Iterator[FileSlice]:
     """As the stage does by tasks."""
     first = 1
-    for split in splits:
-        first = 1 if split.start <= 0 else first
-        yield replace(split, first=first) if split.format != "parquet" else split
-        if not split.last and split.format != "parquet":
-            first += text.count_lines(split.url, split.start, split.end)
+    for part in slices:
+        first = 1 if part.start <= 0 else first
+        yield replace(part, first_line=first) if part.format != "parquet" else part
+        if not part.ends_file and part.format != "parquet":
+            first += text_lines.count_lines(part.url, part.start, part.end)
 
 
-def _spans(block: Block) -> Iterator[tuple[int, int]]:
-    bad = block.rejects
-    good = block.raw(np.arange(block.rows)).to_pylist()
-    for lines, raws in ((block.lines, good), (bad.lines, bad.raw.to_pylist())):
+def _spans(batch: ParsedBatch) -> Iterator[tuple[int, int]]:
+    bad = batch.rejects
+    good = batch.raw(np.arange(batch.rows)).to_pylist()
+    for lines, raws in ((batch.lines, good), (bad.lines, bad.raw.to_pylist())):
         for line, raw in zip(lines.tolist(), raws, strict=True):
             yield line, raw.count(b"\n") + 1

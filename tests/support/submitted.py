@@ -24,9 +24,9 @@ def main(orders: str, source: str = "") -> None:
 
     from embedmill import __version__
     from embedmill.pipeline.prepare.engine import frames
-    from embedmill.pipeline.prepare.readers import sources
+    from embedmill.pipeline.prepare.readers import read_plan
 
-    frames.TASK_BYTES = sources.TASK_BYTES = PIECE
+    frames.TASK_BYTES = read_plan.TASK_BYTES = PIECE
     for order in json.loads(Path(orders).read_text(encoding="utf-8")):
         folder = Path(order["folder"])
         with planted(order["faults"], folder / "tasks"):

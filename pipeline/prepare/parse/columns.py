@@ -1,7 +1,8 @@
-"""From the columns that a file has to those that the config names.
+"""From the columns of a file to the columns that the config names.
 
-The value of a column is the first that a record has under its names, in their order; else that
-of a Hive folder of this name; else its default. A null or an empty text is no value.
+A column may have aliases. Its value is the first that the record has under one of its names, in
+their order; else that of the Hive folder of one of the names; else its default. Nulls and empty
+strings count as no value.
 """
 
 from __future__ import annotations
@@ -13,38 +14,55 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedmill.pipeline.errors import InputError
-from embedmill.pipeline.prepare.parse.values import Mask, as_array, as_text, is_text, only, plain
-from embedmill.pipeline.prepare.readers.parsed_batch import Layout
+from embedmill.pipeline.prepare.parse.values import (
+    Mask,
+    as_text,
+    decode_dictionary,
+    is_text,
+    null_unless,
+    to_numpy,
+)
+from embedmill.pipeline.prepare.readers.layout import Layout
 
-__all__ = ["check_names", "chosen", "resolved"]
+__all__ = ["check_column_names", "columns_to_read", "resolve_columns"]
 
 
-def chosen(names: Collection[str], layout: Layout) -> list[str]:
-    """The columns to read of those that a file has, each once; all where none is wanted."""
-    wanted = [name for column in layout.wanted for name in layout.known_as(column)]
+def columns_to_read(names: Collection[str], layout: Layout) -> list[str]:
+    """The columns of a file that hold wanted values, each once; all where none is wanted."""
+    wanted = [name for column in layout.wanted for name in layout.names_of(column)]
     return [name for name in dict.fromkeys(wanted or names) if name in names]
 
 
-def check_names(
+def check_column_names(
     names: Sequence[str], layout: Layout, folders: Mapping[str, str], where: str
 ) -> None:
-    """Raise InputError unless every wanted column is there, and none twice."""
+    """Check that a file has every wanted column, and none twice.
+
+    Args:
+        names: columns of the file.
+        layout: has the wanted columns, their aliases and defaults.
+        folders: values of the file's Hive folders.
+        where: the file, for errors.
+
+    Raises:
+        InputError: a column is lacking, or there twice.
+    """
     for column in layout.wanted:
-        found = 0
-        for name in layout.known_as(column):
+        occurrences = 0
+        for name in layout.names_of(column):
             count = list(names).count(name)
-            found += count + (name in folders)
+            occurrences += count + (name in folders)
             if count > 1:
                 raise InputError(
                     f"has {count} columns '{name}'", where=where, todo="Rename all but one"
                 )
-        if not found and column not in layout.defaults:
-            raise _lacking(column, names, layout, where)
+        if not occurrences and column not in layout.defaults:
+            raise _lacks_column(column, names, layout, where)
 
 
-def _lacking(column: str, names: Sequence[str], layout: Layout, where: str) -> InputError:
+def _lacks_column(column: str, names: Sequence[str], layout: Layout, where: str) -> InputError:
     shown = ", ".join(repr(n[:40]) for n in names[:20])
-    known = "".join(f" or '{n}'" for n in layout.known_as(column)[1:])
+    known = "".join(f" or '{n}'" for n in layout.names_of(column)[1:])
     if len(names) == 1:
         todo = f"Is the separator {layout.separator!r}?"
     else:
@@ -55,43 +73,50 @@ def _lacking(column: str, names: Sequence[str], layout: Layout, where: str) -> I
     return InputError(f"has no column '{column}'{known}; it has {shown}", where=where, todo=todo)
 
 
-def resolved(
-    found: Mapping[str, pa.Array], rows: int, layout: Layout, folders: Mapping[str, str]
+def resolve_columns(
+    file_columns: Mapping[str, pa.Array], rows: int, layout: Layout, folders: Mapping[str, str]
 ) -> dict[str, pa.Array]:
-    """Values of the wanted columns; everything that was found where none is wanted."""
+    """The values of the wanted columns, [rows] each; all columns where none is wanted.
+
+    Args:
+        file_columns: values by the names that the file has, [rows] each.
+        rows: number of records.
+        layout: has the wanted columns, their aliases and defaults.
+        folders: values of the file's Hive folders.
+    """
     if not layout.wanted:
-        return dict(found)
-    return {column: _resolved(column, found, rows, layout, folders) for column in layout.wanted}
+        return dict(file_columns)
+    return {name: _resolve(name, file_columns, rows, layout, folders) for name in layout.wanted}
 
 
-def _resolved(
+def _resolve(
     column: str,
-    found: Mapping[str, pa.Array],
+    file_columns: Mapping[str, pa.Array],
     rows: int,
     layout: Layout,
     folders: Mapping[str, str],
 ) -> pa.Array:
-    names = layout.known_as(column)
-    parts = [plain(found[name]) for name in names if name in found]
-    fixed = [folders[name] for name in names if name in folders]
-    fixed += [layout.defaults[column]] if column in layout.defaults else []
-    if len(parts) == 1 and not fixed:
+    names = layout.names_of(column)
+    parts = [decode_dictionary(file_columns[name]) for name in names if name in file_columns]
+    constants = [folders[name] for name in names if name in folders]
+    constants += [layout.defaults[column]] if column in layout.defaults else []
+    if len(parts) == 1 and not constants:
         return parts[0]
     if not parts:
-        return _repeated(fixed[0], rows) if fixed else pa.nulls(rows, pa.string())
-    lacking = [_lacks(part) for part in parts]
-    if not any(mask.any() for mask in lacking[:1]):
+        return _repeat(constants[0], rows) if constants else pa.nulls(rows, pa.string())
+    missing = [_is_missing(part) for part in parts]
+    if not any(mask.any() for mask in missing[:1]):
         return parts[0]
-    if len({part.type for part in parts}) > 1 or fixed:
-        parts = [_as_written(part, column) for part in parts]
-    value = only(parts[0], pa.array(~lacking[0]))
-    for part, mask in zip(parts[1:], lacking[1:], strict=True):
-        value = pc.coalesce(value, only(part, pa.array(~mask)))
-    return pc.coalesce(value, pa.scalar(fixed[0], pa.string())) if fixed else value
+    if len({part.type for part in parts}) > 1 or constants:
+        parts = [_as_readable_text(part, column) for part in parts]
+    value = null_unless(parts[0], pa.array(~missing[0]))
+    for part, mask in zip(parts[1:], missing[1:], strict=True):
+        value = pc.coalesce(value, null_unless(part, pa.array(~mask)))
+    return pc.coalesce(value, pa.scalar(constants[0], pa.string())) if constants else value
 
 
-def _as_written(part: pa.Array, column: str) -> pa.Array:
-    """Values of any type as text that is read back the same, times as ISO."""
+def _as_readable_text(part: pa.Array, column: str) -> pa.Array:
+    """Values of any type as text that is parsed to the same values again; times in ISO form."""
     kind = part.type
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return part.cast(pa.string())
@@ -104,13 +129,13 @@ def _as_written(part: pa.Array, column: str) -> pa.Array:
     return as_text(part, column)
 
 
-def _lacks(part: pa.Array) -> Mask:
-    """Where there is no value."""
-    lacks = part.is_null()
+def _is_missing(part: pa.Array) -> Mask:
+    """Where there is no value: null or the empty string."""
+    missing = part.is_null()
     if is_text(part.type):
-        lacks = pc.or_(lacks, pc.fill_null(pc.equal(part, ""), True))
-    return as_array(lacks).astype(bool)
+        missing = pc.or_(missing, pc.fill_null(pc.equal(part, ""), True))
+    return to_numpy(missing).astype(bool)
 
 
-def _repeated(text: str, rows: int) -> pa.Array:
+def _repeat(text: str, rows: int) -> pa.Array:
     return pa.array([text]).take(pa.array(np.zeros(rows, np.int64)))

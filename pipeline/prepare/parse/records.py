@@ -1,8 +1,8 @@
-"""Nested records: fields by path, and lists of events in a record.
+"""Nested records: fields by path, and records that hold a list of events.
 
-A path is names with dots between: "actor.id". A field that is called so itself comes first.
-Where `events.explode` names a list, a path that goes on behind it is a field of its elements
-and every other one a field of the record that the list stands in.
+A path is names joined by dots: "actor.id". Where a field's own name has dots and equals the path,
+it is taken first. Where `events.explode` is the path of a list, paths that begin with it are
+fields of the list's elements; all other paths are fields of the record that holds the list.
 """
 
 from __future__ import annotations
@@ -15,15 +15,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embedmill.pipeline.prepare.parse.values import Mask, as_array
-from embedmill.pipeline.prepare.readers.parsed_batch import Ints
+from embedmill.pipeline.prepare.parse.values import Ints, Mask, to_numpy
 
-__all__ = ["Exploded", "events_of", "exploded", "field", "has_field", "value_at"]
+__all__ = [
+    "ExplodedRecords",
+    "event_values",
+    "explode_records",
+    "field_at",
+    "has_field",
+    "value_at",
+]
 
 
 @dataclass(frozen=True)
-class Exploded:
-    """Events of records: fields by path, the record of each, and the records without a list."""
+class ExplodedRecords:
+    """The events of R records, of which some have no list of events.
+
+    Attributes:
+        fields: values of the events by path, [N] each.
+        records: position of each event's record, [N].
+        lacking: whether a record has no list of events, [R].
+    """
 
     fields: dict[str, pa.Array]
     records: Ints
@@ -31,7 +43,13 @@ class Exploded:
 
 
 def has_field(kind: pa.DataType, path: str, explode: str) -> bool:
-    """Whether a struct, or an element of its list at `explode`, has a field at the path."""
+    """Whether records of a type have a field at a path.
+
+    Args:
+        kind: a struct.
+        path: of the field.
+        explode: path of the list of events; empty where a record is an event.
+    """
     if explode and (path == explode or path.startswith(f"{explode}.")):
         inner = _type_at(kind, explode)
         if inner is None or not _is_list(inner):
@@ -40,35 +58,41 @@ def has_field(kind: pa.DataType, path: str, explode: str) -> bool:
     return _type_at(kind, path) is not None
 
 
-def exploded(records: pa.StructArray, paths: list[str], explode: str) -> Exploded:
-    """The fields of all events; without `explode` a record is one event."""
+def explode_records(records: pa.StructArray, paths: list[str], explode: str) -> ExplodedRecords:
+    """The fields of all events.
+
+    Args:
+        records: [R].
+        paths: of the fields.
+        explode: path of the list of events; empty where a record is an event.
+    """
     rows = len(records)
     if not explode:
-        every = {path: field(records, path) for path in paths}
-        fields = {path: found for path, found in every.items() if found is not None}
-        return Exploded(fields, np.arange(rows), np.zeros(rows, bool))
-    lists = field(records, explode)
+        columns = {path: field_at(records, path) for path in paths}
+        fields = {path: column for path, column in columns.items() if column is not None}
+        return ExplodedRecords(fields, np.arange(rows), np.zeros(rows, bool))
+    lists = field_at(records, explode)
     if lists is None or not _is_list(lists.type):
-        return Exploded({}, np.empty(0, np.int64), np.ones(rows, bool))
-    lacking = as_array(lists.is_null()).astype(bool)
-    parents = as_array(pc.list_parent_indices(lists)).astype(np.int64)
+        return ExplodedRecords({}, np.empty(0, np.int64), np.ones(rows, bool))
+    lacking = to_numpy(lists.is_null()).astype(bool)
+    parents = to_numpy(pc.list_parent_indices(lists)).astype(np.int64)
     elements = pc.list_flatten(lists)
     fields = {}
     for path in paths:
         if path == explode:
             column = elements
         elif path.startswith(f"{explode}."):
-            column = field(elements, path[len(explode) + 1 :])
+            column = field_at(elements, path[len(explode) + 1 :])
         else:
-            column = field(records, path)
+            column = field_at(records, path)
             column = None if column is None else column.take(pa.array(parents))
         if column is not None:
             fields[path] = column
-    return Exploded(fields, parents, lacking)
+    return ExplodedRecords(fields, parents, lacking)
 
 
-def field(records: pa.Array, path: str) -> pa.Array | None:
-    """The field at a path, null where the record has none; None where no record can have it."""
+def field_at(records: pa.Array, path: str) -> pa.Array | None:
+    """The field at a path, null where a record has none; None where the type has no such field."""
     if not pa.types.is_struct(records.type):
         return None
     if records.type.get_field_index(path) >= 0:
@@ -76,7 +100,7 @@ def field(records: pa.Array, path: str) -> pa.Array | None:
     head, dot, rest = path.partition(".")
     while dot:
         if records.type.get_field_index(head) >= 0:
-            return field(pc.struct_field(records, [records.type.get_field_index(head)]), rest)
+            return field_at(pc.struct_field(records, [records.type.get_field_index(head)]), rest)
         more, dot, rest = rest.partition(".")
         head = f"{head}.{more}"
     return None
@@ -97,20 +121,25 @@ def value_at(record: Any, path: str) -> Any:
     return None
 
 
-def events_of(record: dict[str, Any], paths: list[str], explode: str) -> Iterator[list[Any]] | None:
-    """Values at the paths for each event of a parsed JSON object; None where it has no list."""
+def event_values(
+    record: dict[str, Any], paths: list[str], explode: str
+) -> Iterator[list[Any]] | None:
+    """The values at the paths for each event of a parsed JSON object.
+
+    None where `explode` is given and the object has no list there.
+    """
     if not explode:
         return iter([[value_at(record, path) for path in paths]])
     events = value_at(record, explode)
     if not isinstance(events, list):
         return None
-    behind = f"{explode}."
+    prefix = f"{explode}."
     return (
         [
             event
             if path == explode
-            else value_at(event, path[len(behind) :])
-            if path.startswith(behind)
+            else value_at(event, path[len(prefix) :])
+            if path.startswith(prefix)
             else value_at(record, path)
             for path in paths
         ]

@@ -1,6 +1,6 @@
-"""Values of columns as text and as numbers, whatever type a file has them in.
+"""Values of columns as text and as numbers, whatever type the file stores them in.
 
-Whether a value is accepted never depends on its neighbours.
+Whether a value is accepted never depends on the other values of the column.
 """
 
 from __future__ import annotations
@@ -14,34 +14,47 @@ import pyarrow.compute as pc
 
 from embedmill.pipeline.errors import InputError
 
-__all__ = ["Mask", "as_array", "as_numbers", "as_text", "is_text", "try_cast"]
+__all__ = [
+    "Ints",
+    "Mask",
+    "as_numbers",
+    "as_text",
+    "decode_dictionary",
+    "is_text",
+    "null_unless",
+    "to_numpy",
+    "try_cast",
+]
 
-# What Arrow reads as a float: the same for a column at once and for each value alone.
+# What Arrow's cast accepts as a float, so that single values are accepted as whole columns are.
 _FLOAT = (
     r"^[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
     r"|[iI][nN][fF](?:[iI][nN][iI][tT][yY])?|[nN][aA][nN](?:\([A-Za-z0-9_]*\))?)$"
 )
+Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 
 def as_text(column: pa.Array, name: str) -> pa.Array:
-    """A column as strings; whole numbers in decimal, null where there is none.
+    """A column as strings, [N]; null where there is no value or it is not UTF-8.
+
+    Whole numbers are written in decimal; other numbers are null.
 
     Raises:
         InputError: the type cannot be an id.
     """
-    column = plain(column)
+    column = decode_dictionary(column)
     kind = column.type
     if pa.types.is_string(kind):
-        return _valid(column)
+        return _valid_utf8(column)
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return _valid(column.cast(pa.string()))
+        return _valid_utf8(column.cast(pa.string()))
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return try_cast(column.cast(pa.binary()), pa.string())
     if pa.types.is_integer(kind) or pa.types.is_null(kind):
         return column.cast(pa.string())
-    if pa.types.is_floating(kind):  # whole numbers beside nulls, as pandas writes them
-        values = as_array(column.cast(pa.float64()))
+    if pa.types.is_floating(kind):  # pandas stores whole numbers with nulls as floats
+        values = to_numpy(column.cast(pa.float64()))
         whole = np.isfinite(values) & (np.abs(values) < 2**53) & (np.floor(values) == values)
         numbers = pa.array(np.where(whole, values, 0).astype(np.int64), mask=~whole)
         return numbers.cast(pa.string())
@@ -49,15 +62,15 @@ def as_text(column: pa.Array, name: str) -> pa.Array:
 
 
 def as_numbers(column: pa.Array, name: str) -> tuple[npt.NDArray[np.float64], Mask]:
-    """Values as floats, and where there is one.
+    """Values as floats, [N], and a mask of where there is one, [N].
 
     Raises:
         InputError: the type cannot be a number.
     """
-    column = plain(column)
+    column = decode_dictionary(column)
     kind = column.type
     if is_text(kind):
-        numbers = _parsed(column)
+        numbers = _parse_floats(column)
     elif pa.types.is_boolean(kind):
         numbers = column.cast(pa.int8()).cast(pa.float64())
     elif (
@@ -69,8 +82,8 @@ def as_numbers(column: pa.Array, name: str) -> tuple[npt.NDArray[np.float64], Ma
         numbers = column.cast(pa.float64(), safe=False)
     else:
         raise InputError(f"column '{name}' is {kind}; a number is needed")
-    known = as_array(numbers.is_valid()).astype(bool)
-    return as_array(numbers.fill_null(0.0)), known
+    known = to_numpy(numbers.is_valid()).astype(bool)
+    return to_numpy(numbers.fill_null(0.0)), known
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -78,15 +91,15 @@ def is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def plain(column: pa.Array) -> pa.Array:
-    """The column without a dictionary."""
+def decode_dictionary(column: pa.Array) -> pa.Array:
+    """The column's values where it is dictionary-encoded, else the column."""
     return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
 def try_cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    """A cast that gives null where a value cannot be cast; halves the array to find those.
+    """A cast that gives null where a value cannot be cast.
 
-    Slow where many cannot: give it what can nearly always be cast.
+    It finds these by bisection, which is slow where there are many: filter them out before.
     """
     try:
         return column.cast(kind)
@@ -98,18 +111,18 @@ def try_cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
     return pa.concat_arrays(halves)
 
 
-def only(column: pa.Array, mask: pa.Array) -> pa.Array:
+def null_unless(column: pa.Array, mask: pa.Array) -> pa.Array:
     """The column with null where the mask is not true."""
     return pc.if_else(mask, column, pa.scalar(None, column.type))
 
 
-def as_array(column: pa.Array) -> npt.NDArray[Any]:
-    """Values as numpy has them."""
+def to_numpy(column: pa.Array) -> npt.NDArray[Any]:
+    """The values as a numpy array, copied where needed."""
     return column.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
 
-def _valid(column: pa.Array) -> pa.Array:
-    """Strings, with null for those that are not UTF-8: Parquet does not promise it."""
+def _valid_utf8(column: pa.Array) -> pa.Array:
+    """The strings, null where they are not UTF-8, which Parquet files may hold."""
     try:
         column.validate(full=True)
     except pa.ArrowInvalid:
@@ -117,14 +130,14 @@ def _valid(column: pa.Array) -> pa.Array:
     return column
 
 
-def _parsed(column: pa.Array) -> pa.Array:
-    """Text as floats; the pattern is asked only where not all of it is numbers."""
+def _parse_floats(column: pa.Array) -> pa.Array:
+    """Text as floats, null where it is no number."""
     try:
         return column.cast(pa.float64())
     except pa.ArrowInvalid:
-        digits = as_array(pc.fill_null(pc.ascii_is_decimal(column), False)).astype(bool)
-    # Most are digits alone, which is quicker to see than what the pattern says of the rest.
+        digits = to_numpy(pc.fill_null(pc.ascii_is_decimal(column), False)).astype(bool)
+    # Most values are digits only, which is quicker to check than the regular expression.
     rest = np.flatnonzero(~digits)
     others = pc.match_substring_regex(column.take(pa.array(rest)), _FLOAT)
-    digits[rest] = as_array(pc.fill_null(others, False)).astype(bool)
-    return try_cast(only(column, pa.array(digits)), pa.float64())
+    digits[rest] = to_numpy(pc.fill_null(others, False)).astype(bool)
+    return try_cast(null_unless(column, pa.array(digits)), pa.float64())

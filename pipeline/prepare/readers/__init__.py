@@ -1,1 +1,1 @@
-"""Readers of source formats: raw files in, batches of parsed records out."""
+"""Readers of source formats: slices of raw files in, batches of parsed records out."""

@@ -1,4 +1,4 @@
-"""Parquet files, a row group at a time. The line of a record is its row, from 1."""
+"""Parquet files, a batch of rows at a time. A record's line number is its row number, from 1."""
 
 from __future__ import annotations
 
@@ -10,119 +10,133 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedmill.pipeline.errors import InputError
-from embedmill.pipeline.prepare.parse.columns import check_names, chosen, resolved
-from embedmill.pipeline.prepare.parse.records import exploded, has_field
-from embedmill.pipeline.prepare.readers.parsed_batch import (
-    Block,
-    Ints,
-    Layout,
-    Rejects,
-    Split,
-    shortened,
+from embedmill.pipeline.prepare.parse.columns import (
+    check_column_names,
+    columns_to_read,
+    resolve_columns,
 )
+from embedmill.pipeline.prepare.parse.records import explode_records, has_field
+from embedmill.pipeline.prepare.parse.rejects import Rejects, truncated
+from embedmill.pipeline.prepare.parse.values import Ints
+from embedmill.pipeline.prepare.readers.file_slice import FileSlice
+from embedmill.pipeline.prepare.readers.layout import Layout
+from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
 from embedmill.pipeline.store.storage import Source, open_source
 
-__all__ = ["blocks", "check", "cut"]
+__all__ = ["check_columns", "read_slice", "slice_file"]
 
-_BATCH = 1 << 18
-_WHOLE = 32 << 20  # smaller files are not cut, and not opened to plan
+_BATCH_ROWS = 1 << 18
+_SLICE_BYTES = 32 << 20  # smaller files are one slice, and are not opened when reads are planned
 
 
-def cut(source: Source, layout: Layout) -> list[tuple[int, int]]:
-    """A large file by its row groups.
+def slice_file(source: Source, layout: Layout) -> list[tuple[int, int]]:
+    """Slices of whole row groups, about _SLICE_BYTES each.
 
     Raises:
         InputError: the file is no Parquet.
     """
-    if source.bytes < _WHOLE:
+    if source.bytes < _SLICE_BYTES:
         return [(0, -1)]
     with open_source(source.url) as raw:
         metadata = _opened(raw, source.url).metadata
-    cuts, start, size = [], 0, 0
+    slices, start, size = [], 0, 0
     for group in range(metadata.num_row_groups):
         size += metadata.row_group(group).total_byte_size
-        if size >= _WHOLE or group + 1 == metadata.num_row_groups:
-            cuts.append((start, group + 1))
+        if size >= _SLICE_BYTES or group + 1 == metadata.num_row_groups:
+            slices.append((start, group + 1))
             start, size = group + 1, 0
-    return cuts
+    return slices
 
 
-def check(split: Split, layout: Layout) -> tuple[str, ...]:
+def check_columns(part: FileSlice, layout: Layout) -> tuple[str, ...]:
     """The columns to read of a file.
 
     Raises:
         InputError: the file is no Parquet or lacks a column.
     """
-    with open_source(split.url) as raw:
-        schema = _opened(raw, split.url).schema_arrow
-    return tuple(_Reader(schema, layout, json.loads(split.folders), split.url).columns)
+    with open_source(part.url) as raw:
+        schema = _opened(raw, part.url).schema_arrow
+    return tuple(_BatchParser(schema, layout, json.loads(part.folders), part.url).columns)
 
 
-def blocks(split: Split, layout: Layout) -> Iterator[Block]:
-    """The records of row groups [start, end); columns keep their Parquet type.
+def read_slice(part: FileSlice, layout: Layout) -> Iterator[ParsedBatch]:
+    """The records of a slice; columns keep their Parquet type.
 
     Raises:
         InputError: the file is no Parquet, is damaged or lacks a column.
     """
-    with open_source(split.url) as raw:
-        file = _opened(raw, split.url)
-        reader = _Reader(file.schema_arrow, layout, json.loads(split.folders), split.url)
-        end = file.num_row_groups if split.end < 0 else split.end
-        groups = list(range(split.start, end))
-        first = 1 + sum(file.metadata.row_group(g).num_rows for g in range(split.start))
+    with open_source(part.url) as raw:
+        file = _opened(raw, part.url)
+        parser = _BatchParser(file.schema_arrow, layout, json.loads(part.folders), part.url)
+        end = file.num_row_groups if part.end < 0 else part.end
+        groups = list(range(part.start, end))
+        row = 1 + sum(file.metadata.row_group(g).num_rows for g in range(part.start))
         try:
-            for batch in file.iter_batches(_BATCH, groups, reader.columns, use_threads=False):
-                yield reader.block(batch, first)
-                first += batch.num_rows
+            for batch in file.iter_batches(_BATCH_ROWS, groups, parser.columns, use_threads=False):
+                yield parser.parse(batch, row)
+                row += batch.num_rows
         except (OSError, pa.ArrowException) as error:
-            raise InputError(f"cannot be read: {error}", where=split.url) from None
+            raise InputError(f"cannot be read: {error}", where=part.url) from None
 
 
-class _Reader:
-    """Turns batches of a file into blocks."""
+class _BatchParser:
+    """Turns record batches of one file into parsed batches.
+
+    Raises:
+        InputError: the file lacks a column.
+    """
 
     def __init__(
         self, schema: pa.Schema, layout: Layout, folders: dict[str, str], url: str
     ) -> None:
         self._layout = layout
         self._folders = folders
-        known = [n for column in layout.wanted for n in layout.known_as(column)]
-        kind = pa.struct(list(schema))
-        nested = [n for n in known if n not in schema.names and has_field(kind, n, layout.explode)]
-        check_names([*schema.names, *dict.fromkeys(nested)], layout, folders, url)
-        self._paths = chosen([*schema.names, *nested], layout)
+        wanted = [name for column in layout.wanted for name in layout.names_of(column)]
+        record = pa.struct(list(schema))
+        nested = [
+            name
+            for name in wanted
+            if name not in schema.names and has_field(record, name, layout.explode)
+        ]
+        check_column_names([*schema.names, *dict.fromkeys(nested)], layout, folders, url)
+        self._paths = columns_to_read([*schema.names, *nested], layout)
         self._nested = bool(nested or layout.explode)
-        self.columns = self._columns(schema.names)
+        self.columns = self._file_columns(schema.names)
 
-    def _columns(self, names: list[str]) -> list[str]:
-        """What to read of the file."""
+    def _file_columns(self, names: list[str]) -> list[str]:
+        """Columns or paths to read from the file; one is read where none is wanted."""
         explode = self._layout.explode
         paths = [p for p in self._paths if not (explode and p.startswith(f"{explode}."))]
         paths += [explode] if explode else []
         return list(dict.fromkeys(paths)) or names[:1]
 
-    def block(self, batch: pa.RecordBatch, first: int) -> Block:
-        """The events of a batch whose first row has number `first`."""
+    def parse(self, batch: pa.RecordBatch, first_row: int) -> ParsedBatch:
+        """The events of a batch whose first row has the number `first_row`."""
         rows = np.arange(batch.num_rows, dtype=np.int64)
-        rejects, empty = Rejects.none(), 0
+        rejects, empty_lists = Rejects.empty(), 0
         if self._nested:
-            found = exploded(batch.to_struct_array(), self._paths, self._layout.explode)
-            fields, rows, lacking = found.fields, found.records, np.flatnonzero(found.lacking)
-            rejects = Rejects.of("explode", first + lacking, _raw(batch, lacking))
-            empty = batch.num_rows - len(lacking) - len(np.unique(rows))
+            events = explode_records(batch.to_struct_array(), self._paths, self._layout.explode)
+            fields, rows = events.fields, events.records
+            no_list = np.flatnonzero(events.lacking)
+            rejects = Rejects.for_reason("explode", first_row + no_list, _as_json(batch, no_list))
+            empty_lists = batch.num_rows - len(no_list) - len(np.unique(rows))
         else:
             fields = {name: batch.column(name) for name in self._paths}
-        columns = resolved(fields, len(rows), self._layout, self._folders)
-        return Block(
-            columns, first + rows, lambda chosen: _raw(batch, rows[chosen]), rejects, empty
+        columns = resolve_columns(fields, len(rows), self._layout, self._folders)
+        return ParsedBatch(
+            columns,
+            first_row + rows,
+            lambda positions: _as_json(batch, rows[positions]),
+            rejects,
+            empty_lists,
         )
 
 
-def _raw(batch: pa.RecordBatch, rows: Ints) -> pa.Array:
-    """Records as JSON, as Parquet has no lines."""
+def _as_json(batch: pa.RecordBatch, rows: Ints) -> pa.Array:
+    """Records as JSON: what is kept of a reject, since Parquet has no lines."""
     records = batch.take(pa.array(rows)).to_pylist()
     texts = [json.dumps(r, default=str, ensure_ascii=False).encode() for r in records]
-    return shortened(pa.array(texts, pa.binary()))
+    return truncated(pa.array(texts, pa.binary()))
 
 
 def _opened(raw: object, url: str) -> pq.ParquetFile:

@@ -1,4 +1,4 @@
-"""Compressed streams, by the ending of a file's name."""
+"""Compressed files, recognised by the end of their names."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ import pyarrow as pa
 
 from embedmill.pipeline.errors import InputError
 
-__all__ = ["CODECS", "codec_of", "opened", "without_codec"]
+__all__ = ["CODECS", "codec_of", "decompressed", "without_codec"]
 
 CODECS = {
     ".gz": "gzip", ".gzip": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bz2",
     ".lz4": "lz4", ".xz": "xz",
 }  # fmt: skip
-_OTHERS = (".snappy", ".sz", ".lzo", ".zip", ".7z", ".rar", ".br", ".tar", ".tgz", ".z")
+_UNSUPPORTED = (".snappy", ".sz", ".lzo", ".zip", ".7z", ".rar", ".br", ".tar", ".tgz", ".z")
 
 
 def codec_of(url: str) -> str:
-    """How a file is compressed; empty where it is not.
+    """The codec that a file is compressed with; empty where it is not compressed.
 
     Raises:
-        InputError: in a way that is not read here.
+        InputError: the codec is not supported.
     """
     name = url.lower()
-    for ending, codec in CODECS.items():
-        if name.endswith(ending):
+    for extension, codec in CODECS.items():
+        if name.endswith(extension):
             return codec
-    if name.endswith(_OTHERS):
+    if name.endswith(_UNSUPPORTED):
         raise InputError(
-            "is compressed in a way that is not read",
+            "its compression is not supported",
             where=url,
             todo=f"Compress it anew as one of {', '.join(dict.fromkeys(CODECS.values()))}",
         )
@@ -41,14 +41,14 @@ def codec_of(url: str) -> str:
 
 
 def without_codec(url: str) -> str:
-    """The name without the ending of its compression."""
+    """The lower-case name without the extension of its compression."""
     name = url.lower()
     return next((name.removesuffix(e) for e in CODECS if name.endswith(e)), name)
 
 
 @contextmanager
-def opened(raw: Any, url: str) -> Iterator[Any]:
-    """The decompressed bytes of a file that is open; its damage is told as an InputError."""
+def decompressed(raw: Any, url: str) -> Iterator[Any]:
+    """The decompressed bytes of an open file; reading raises InputError where it is damaged."""
     codec = codec_of(url)
     if not codec:
         yield raw
@@ -60,7 +60,7 @@ def _arrow(codec: str) -> Callable[[Any], Any]:
     return lambda raw: pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), codec)
 
 
-# Arrow's bz2 stops at the end of the first of several streams; it has no xz.
+# Not Arrow's bz2, which stops after the first of several concatenated streams; it has no xz.
 _STREAMS: dict[str, Callable[[Any], Any]] = {
     "gzip": _arrow("gzip"),
     "zstd": _arrow("zstd"),
@@ -71,13 +71,15 @@ _STREAMS: dict[str, Callable[[Any], Any]] = {
 
 
 class _Decompressed:
+    """A stream whose errors say which file is damaged."""
+
     def __init__(self, stream: Any, codec: str, url: str) -> None:
         self._stream = stream
         self._codec = codec
         self._url = url
 
     def read(self, size: int) -> bytes:
-        """At most so many bytes; none at the end."""
+        """At most `size` bytes; none at the end."""
         try:
             return bytes(self._stream.read(size))
         except (OSError, EOFError, lzma.LZMAError) as error:

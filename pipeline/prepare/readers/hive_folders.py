@@ -11,25 +11,27 @@ from embedmill.pipeline.config.input import InputConfig
 from embedmill.pipeline.errors import InputError
 from embedmill.pipeline.store.storage import Source
 
-__all__ = ["day_of", "in_range", "values_of"]
+__all__ = ["DatedFiles", "files_in_range", "folder_day", "folder_values"]
 
-_NOTHING = "__HIVE_DEFAULT_PARTITION__"
+_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
-def values_of(url: str) -> dict[str, str]:
-    """Names and values of the folders that a file lies in; a null value is left out."""
-    found = {}
+def folder_values(url: str) -> dict[str, str]:
+    """Names and values of a file's Hive folders; null values are left out."""
+    values = {}
     for folder in url.split("/")[:-1]:
         name, equals, value = folder.partition("=")
-        if equals and name and value != _NOTHING:
-            found[unquote(name)] = unquote(value)
-    return found
+        if equals and name and value != _NULL:
+            values[unquote(name)] = unquote(value)
+    return values
 
 
-def day_of(values: Mapping[str, str], names: Sequence[str]) -> str:
-    """The day of a file by its folders, as 2026-11-24; empty where they name none.
+def folder_day(values: Mapping[str, str], names: Sequence[str]) -> str:
+    """The day that a file's folders name, as 2026-11-24; empty where they name none.
 
-    Of one name the value is the day; several are year, month and day.
+    Args:
+        values: of the folders, by name.
+        names: the folder whose value is the day, or those of year, month and day.
     """
     parts = [values.get(name, "") for name in names]
     if not parts or not all(parts):
@@ -42,40 +44,40 @@ def day_of(values: Mapping[str, str], names: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Range:
-    """Files of the days that were asked for, and how many lie outside."""
+class DatedFiles:
+    """Files of the days that the config selects, and how many files lie outside of these."""
 
     files: list[tuple[str, Source]]
     outside: int
 
 
-def in_range(files: list[tuple[str, Source]], config: InputConfig) -> Range:
-    """The files whose folder's day is within date_from and date_to, both included.
+def files_in_range(files: list[tuple[str, Source]], config: InputConfig) -> DatedFiles:
+    """The files whose folder's day is from date_from to date_to, both included.
 
     Raises:
-        InputError: a file lies in no folder of a day, or none is within.
+        InputError: days are selected and a file is in no folder of a day, or no file is in range.
     """
     if not (config.date_from or config.date_to):
-        return Range(files, 0)
-    days = [day_of(values_of(source.url), config.date_folders) for _, source in files]
-    kept = []
-    shape = "/".join(f"{name}=…" for name in config.date_folders)
+        return DatedFiles(files, 0)
+    days = [folder_day(folder_values(source.url), config.date_folders) for _, source in files]
+    selected = []
+    pattern = "/".join(f"{name}=…" for name in config.date_folders)
     for day, (name, source) in zip(days, files, strict=True):
         if not day:
             raise InputError(
-                f"lies in no folder {shape} that names a day, and events.date_from or "
+                f"lies in no folder {pattern} that names a day, and events.date_from or "
                 "events.date_to asks for days",
                 where=source.url,
                 todo="Check events.date_folders, or name paths without it",
             )
         if (config.date_from or day) <= day <= (config.date_to or day):
-            kept.append((name, source))
-    if not kept:
-        asked = f"from {config.date_from or 'the first'} to {config.date_to or 'the last'}"
+            selected.append((name, source))
+    if not selected:
+        wanted = f"from {config.date_from or 'the first'} to {config.date_to or 'the last'}"
         raise InputError(
-            f"no file lies in a day {asked}; there are {len(files):,} files "
+            f"no file lies in a day {wanted}; there are {len(files):,} files "
             f"from {min(days)} to {max(days)}",
             where=", ".join(config.paths),
             todo="Check events.date_from and events.date_to",
         )
-    return Range(kept, len(files) - len(kept))
+    return DatedFiles(selected, len(files) - len(selected))

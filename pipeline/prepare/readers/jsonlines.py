@@ -1,7 +1,8 @@
-"""JSON lines: one object per line. Numbers and strings are taken; others count as missing.
+"""JSON Lines: one object per line. Values that are neither number nor string count as missing.
 
-Lines are parsed by Arrow, a chunk at a time, where all values of a field have one type; the
-others, and lines that are no object, one by one. Both give the same text for the same value.
+Arrow parses a batch of lines at once where all values of a field have one type. Other lines, and
+those that are no object, are parsed one by one in Python. Both give the same text for the same
+value.
 """
 
 from __future__ import annotations
@@ -16,17 +17,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from embedmill.pipeline.prepare.parse.columns import resolved
-from embedmill.pipeline.prepare.parse.records import Exploded, events_of, exploded
-from embedmill.pipeline.prepare.parse.values import as_array
-from embedmill.pipeline.prepare.readers.line_batch import Chunk
-from embedmill.pipeline.prepare.readers.parsed_batch import Block, Ints, Layout, Rejects, Split
-from embedmill.pipeline.prepare.readers.text import chunks
+from embedmill.pipeline.prepare.parse.columns import resolve_columns
+from embedmill.pipeline.prepare.parse.records import ExplodedRecords, event_values, explode_records
+from embedmill.pipeline.prepare.parse.rejects import Rejects
+from embedmill.pipeline.prepare.parse.values import Ints, to_numpy
+from embedmill.pipeline.prepare.readers.file_slice import FileSlice
+from embedmill.pipeline.prepare.readers.layout import Layout
+from embedmill.pipeline.prepare.readers.line_batch import LineBatch
+from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
+from embedmill.pipeline.prepare.readers.text_lines import line_batches
 
-__all__ = ["blocks", "check"]
+__all__ = ["check_columns", "read_slice"]
 
-_EXACT = 2.0**53
-_SAMPLE = 50  # lines whose values tell the types
+_MAX_EXACT = 2.0**53  # a float64 holds every whole number below it
+_SAMPLE_LINES = 50  # whose values decide the types
 _BLANK = r"[ \t]*"
 _SCALAR = (
     r'(?:"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*"'
@@ -34,152 +38,170 @@ _SCALAR = (
 )
 
 
-def blocks(split: Split, layout: Layout) -> Iterator[Block]:
-    """The records of a split; values as strings."""
-    parser = _Parser(layout, json.loads(split.folders))
-    for chunk in chunks(split, layout):
-        yield parser.block(chunk)
+def read_slice(part: FileSlice, layout: Layout) -> Iterator[ParsedBatch]:
+    """The events of a slice; values as strings."""
+    parser = _BatchParser(layout, json.loads(part.folders))
+    for batch in line_batches(part, layout):
+        yield parser.parse(batch)
 
 
-def check(split: Split, layout: Layout) -> tuple[str, ...]:
+def check_columns(part: FileSlice, layout: Layout) -> tuple[str, ...]:
     """No columns: each line has its own."""
     return ()
 
 
+@dataclass(frozen=True)
+class _Events:
+    """Events parsed from some lines of a batch.
+
+    Attributes:
+        fields: values by path, [N] each.
+        lines: the line of each event, as a position in the batch, [N].
+        no_list: lines whose record has no list at `explode`.
+        no_object: lines that are no JSON object.
+    """
+
+    fields: dict[str, pa.Array]
+    lines: Ints
+    no_list: Ints
+    no_object: Ints
+
+    def concat(self, other: _Events) -> _Events:
+        """The events of both, those of `self` first; fields are those of `other`."""
+        return _Events(
+            {n: pa.concat_arrays([self.fields[n], column]) for n, column in other.fields.items()},
+            np.concatenate([self.lines, other.lines]),
+            np.concatenate([self.no_list, other.no_list]),
+            np.concatenate([self.no_object, other.no_object]),
+        )
+
+
 @dataclass
-class _Parser:
-    """Turns chunks into blocks; keeps in mind which types the fields had."""
+class _BatchParser:
+    """Parses batches of lines; remembers the types of the fields from batch to batch."""
 
     layout: Layout
     folders: dict[str, str]
     _schema: pa.Schema | None = field(default=None, init=False)
 
-    def block(self, chunk: Chunk) -> Block:
-        """The events of a chunk."""
-        usable = np.ones(chunk.size, bool)
-        usable[chunk.bad] = False
-        rows = np.flatnonzero(usable)
-        if self.layout.wanted:
-            found = self._at_once(chunk, rows)
-            if found is not None:
-                return self._block(chunk, found[0], rows[found[1]], rows[found[2]], Rejects.none())
-        return self._mixed(chunk, rows)
+    def parse(self, batch: LineBatch) -> ParsedBatch:
+        """The events of a batch."""
+        usable = np.ones(batch.size, bool)
+        usable[batch.bad] = False
+        lines = np.flatnonzero(usable)
+        events = self._parse_with_arrow(batch, lines) if self.layout.wanted else None
+        if events is None:
+            events = self._parse_mixed(batch, lines)
+        return self._parsed_batch(batch, events)
 
-    def _mixed(self, chunk: Chunk, rows: Ints) -> Block:
-        """Lines that look sound by Arrow, the others one by one."""
-        plain = np.zeros(len(rows), bool)
+    def _parse_mixed(self, batch: LineBatch, lines: Ints) -> _Events:
+        """Lines that are valid JSON by a regular expression with Arrow, the others one by one."""
+        valid = np.zeros(len(lines), bool)
         if self.layout.wanted:
-            lines = chunk.lines.take(pa.array(rows))
-            plain = as_array(pc.match_substring_regex(lines, _OBJECT)).astype(bool)
-        found = self._at_once(chunk, rows[plain]) if plain.any() else None
-        if found is None:
-            plain[:] = False
-        fields, lines_of, lacking, wrong = self._one_by_one(chunk, rows[~plain])
-        if found is not None:
-            ours, theirs = found[0], fields
-            fields = {name: pa.concat_arrays([ours[name], theirs[name]]) for name in theirs}
-            lines_of = np.concatenate([rows[plain][found[1]], lines_of])
-            lacking = np.concatenate([rows[plain][found[2]], lacking])
-        rejects = Rejects.of("json", chunk.first + wrong, chunk.lines_at(wrong))
-        return self._block(chunk, fields, lines_of, lacking, rejects)
+            texts = batch.lines.take(pa.array(lines))
+            valid = to_numpy(pc.match_substring_regex(texts, _OBJECT)).astype(bool)
+        by_arrow = self._parse_with_arrow(batch, lines[valid]) if valid.any() else None
+        if by_arrow is None:
+            return self._parse_one_by_one(batch, lines)
+        return by_arrow.concat(self._parse_one_by_one(batch, lines[~valid]))
 
-    def _block(
-        self,
-        chunk: Chunk,
-        fields: dict[str, pa.Array],
-        positions: Ints,
-        lacking: Ints,
-        rejects: Rejects,
-    ) -> Block:
-        columns = resolved(fields, len(positions), self.layout, self.folders)
-        without = Rejects.of("explode", chunk.first + lacking, chunk.lines_at(lacking))
-        told = len(chunk.bad) + len(rejects.lines) + len(lacking) + len(np.unique(positions))
-        return Block(
+    def _parsed_batch(self, batch: LineBatch, events: _Events) -> ParsedBatch:
+        columns = resolve_columns(events.fields, len(events.lines), self.layout, self.folders)
+        rejects = [
+            Rejects.for_reason(reason, batch.first_line + lines, batch.raw_lines(lines))
+            for reason, lines in (("json", events.no_object), ("explode", events.no_list))
+        ]
+        rejected = len(batch.bad) + len(events.no_object) + len(events.no_list)
+        return ParsedBatch(
             columns,
-            chunk.first + positions,
-            lambda chosen: chunk.lines_at(positions[chosen]),
-            Rejects.joined([chunk.rejects_before(chunk.size), rejects, without]),
-            chunk.size - told,
+            batch.first_line + events.lines,
+            lambda positions: batch.raw_lines(events.lines[positions]),
+            Rejects.concat([batch.rejects_before(batch.size), *rejects]),
+            empty_lists=batch.size - rejected - len(np.unique(events.lines)),
         )
 
     def _paths(self) -> list[str]:
-        names = [n for column in self.layout.wanted for n in self.layout.known_as(column)]
+        """All names of the wanted columns."""
+        names = [n for column in self.layout.wanted for n in self.layout.names_of(column)]
         return list(dict.fromkeys(names))
 
-    def _flags(self) -> set[str]:
+    def _boolean_paths(self) -> set[str]:
         """Paths at which true and false are values."""
-        return {n for column in self.layout.flags for n in self.layout.known_as(column)}
+        return {n for column in self.layout.booleans for n in self.layout.names_of(column)}
 
-    def _at_once(self, chunk: Chunk, rows: Ints) -> tuple[dict[str, pa.Array], Ints, Ints] | None:
-        """Fields, the line of each event, lines without a list; None where it cannot be done."""
-        if not len(rows):
+    def _parse_with_arrow(self, batch: LineBatch, lines: Ints) -> _Events | None:
+        """The events of these lines; None where Arrow cannot parse them or could differ."""
+        if not len(lines):
             return None
-        lines = chunk.lines if len(rows) == chunk.size else chunk.lines.take(pa.array(rows))
-        # Each line that begins and ends so holds one object or more; if there are as many
-        # objects as lines, each holds one.
-        if any(key in chunk.data for key in _dotted(self._paths())):
+        texts = batch.lines if len(lines) == batch.size else batch.lines.take(pa.array(lines))
+        if any(key in batch.data for key in _dotted_keys(self._paths())):
             return None
-        framed = pc.and_(pc.starts_with(lines, "{"), pc.ends_with(lines, "}"))
-        if not pc.all(framed).as_py():
+        # A line that begins and ends with braces has at least one object. If Arrow finds as many
+        # objects as there are lines, each line has exactly one.
+        braced = pc.and_(pc.starts_with(texts, "{"), pc.ends_with(texts, "}"))
+        if not pc.all(braced).as_py():
             return None
         schema, table = self._schema, None
         if schema is not None:
-            table = _parsed(lines, schema)
+            table = _read_json(texts, schema)
         if table is None:
-            schema = self._guess(lines)
-            table = _parsed(lines, schema)
-        if table is None or table.num_rows != len(rows):
+            schema = self._guess_schema(texts)
+            table = _read_json(texts, schema)
+        if table is None or table.num_rows != len(lines):
             return None
         self._schema = schema
-        found = exploded(_struct(table), self._paths(), self.layout.explode)
-        return _exact(found, self._paths(), self._flags())
+        exploded = explode_records(_as_structs(table), self._paths(), self.layout.explode)
+        fields = _fields_as_text(exploded, self._paths(), self._boolean_paths())
+        if fields is None:
+            return None
+        no_list = np.flatnonzero(exploded.lacking)
+        return _Events(fields, lines[exploded.records], lines[no_list], lines[:0])
 
-    def _guess(self, lines: pa.Array) -> pa.Schema:
-        """The types of the wanted fields, by the first lines."""
-        records = [_object(line) for line in lines.slice(0, _SAMPLE).to_pylist()]
+    def _guess_schema(self, texts: pa.Array) -> pa.Schema:
+        """The types of the wanted fields in the first lines."""
+        records = [_parse_object(text) for text in texts.slice(0, _SAMPLE_LINES).to_pylist()]
         paths, explode = self._paths(), self.layout.explode
-        kinds: dict[str, type] = {}
+        types: dict[str, type] = {}
         for record in records:
-            for values in (record and events_of(record, paths, explode)) or ():
+            for values in (record and event_values(record, paths, explode)) or ():
                 for path, value in zip(paths, values, strict=True):
-                    if value is not None and kinds.get(path) is not float:
-                        kinds[path] = type(value)
+                    if value is not None and types.get(path) is not float:
+                        types[path] = type(value)
         tree: dict[str, Any] = {}
         for path in paths:
-            _plant(tree, path, kinds.get(path, str), explode)
-        return pa.schema([(name, _arrow_type(kind)) for name, kind in tree.items()])
+            _add_type(tree, path, types.get(path, str), explode)
+        return pa.schema([(name, _arrow_type(node)) for name, node in tree.items()])
 
-    def _one_by_one(self, chunk: Chunk, rows: Ints) -> tuple[dict[str, pa.Array], Ints, Ints, Ints]:
-        """Fields as text, the line of each event, lines without a list, lines of no object."""
-        objects = [(row, _object(chunk.lines[row].as_py())) for row in rows.tolist()]
-        records = [(row, record) for row, record in objects if record is not None]
-        wrong = [row for row, record in objects if record is None]
+    def _parse_one_by_one(self, batch: LineBatch, lines: Ints) -> _Events:
+        objects = [(line, _parse_object(batch.lines[line].as_py())) for line in lines.tolist()]
+        records = [(line, record) for line, record in objects if record is not None]
+        no_object = [line for line, record in objects if record is None]
         paths = self._paths() or list(dict.fromkeys(n for _, record in records for n in record))
-        flags = self._flags()
-        takes = [_text_or_flag if path in flags else _text for path in paths]
-        values: list[list[Any]] = []
-        positions: list[int] = []
-        lacking: list[int] = []
-        for row, record in records:
-            events = events_of(record, paths, self.layout.explode)
+        booleans = self._boolean_paths()
+        converters = [_text_or_boolean if path in booleans else _text for path in paths]
+        rows: list[list[Any]] = []
+        line_of_row: list[int] = []
+        no_list: list[int] = []
+        for line, record in records:
+            events = event_values(record, paths, self.layout.explode)
             if events is None:
-                lacking.append(row)
+                no_list.append(line)
                 continue
             for event in events:
-                values.append([take(value) for take, value in zip(takes, event, strict=True)])
-                positions.append(row)
+                rows.append([f(value) for f, value in zip(converters, event, strict=True)])
+                line_of_row.append(line)
         fields = {
-            path: pa.array([one[place] for one in values], pa.string())
-            for place, path in enumerate(paths)
+            path: pa.array([row[number] for row in rows], pa.string())
+            for number, path in enumerate(paths)
         }
-        return fields, _ints(positions), _ints(lacking), _ints(wrong)
+        return _Events(fields, _ints(line_of_row), _ints(no_list), _ints(no_object))
 
 
 def _ints(values: list[int]) -> Ints:
     return np.array(values, np.int64)
 
 
-def _object(line: str) -> dict[str, Any] | None:
+def _parse_object(line: str) -> dict[str, Any] | None:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
@@ -188,7 +210,7 @@ def _object(line: str) -> dict[str, Any] | None:
 
 
 def _text(value: Any) -> str | None:
-    """A string or number as text; None (missing) for anything else, lone surrogates too."""
+    """A string or number as text; None (missing) for anything else and for lone surrogates."""
     if isinstance(value, str):
         return value if value.isascii() or _encodable(value) else None
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -198,8 +220,8 @@ def _text(value: Any) -> str | None:
     return repr(value)
 
 
-def _text_or_flag(value: Any) -> str | None:
-    """As `_text`, and true and false as they stand."""
+def _text_or_boolean(value: Any) -> str | None:
+    """As `_text`, but true and false are values too: 'true' and 'false'."""
     return json.dumps(value) if isinstance(value, bool) else _text(value)
 
 
@@ -211,8 +233,8 @@ def _encodable(value: str) -> bool:
     return True
 
 
-def _parsed(lines: pa.Array, schema: pa.Schema) -> pa.Table | None:
-    """The lines by Arrow, fields of the schema alone; None where it finds a fault."""
+def _read_json(lines: pa.Array, schema: pa.Schema) -> pa.Table | None:
+    """The fields of the schema in all lines, by Arrow; None where it raises an error."""
     ends = pa.array([0, len(lines)], pa.int32())
     data = pc.binary_join(pa.ListArray.from_arrays(ends, lines), "\n")[0].as_buffer()
     try:
@@ -225,49 +247,59 @@ def _parsed(lines: pa.Array, schema: pa.Schema) -> pa.Table | None:
         return None
 
 
-def _struct(table: pa.Table) -> pa.StructArray:
+def _as_structs(table: pa.Table) -> pa.StructArray:
     return table.combine_chunks().to_struct_array().combine_chunks()
 
 
-def _exact(
-    found: Exploded, paths: list[str], flags: set[str]
-) -> tuple[dict[str, pa.Array], Ints, Ints] | None:
-    """Fields as text, as `_one_by_one` has them; None where they might differ."""
+def _fields_as_text(
+    exploded: ExplodedRecords, paths: list[str], booleans: set[str]
+) -> dict[str, pa.Array] | None:
+    """The same text as parsing line by line gives; None where it could differ."""
     fields = {}
     for path in paths:
-        column = found.fields.get(path)
+        column = exploded.fields.get(path)
         if column is not None and pa.types.is_floating(column.type):
-            numbers = np.abs(as_array(column.fill_null(0.0)))
-            if not (numbers < _EXACT).all():
+            numbers = np.abs(to_numpy(column.fill_null(0.0)))
+            if not (numbers < _MAX_EXACT).all():
                 return None
         elif (
             column is None
             or pa.types.is_nested(column.type)
-            or (pa.types.is_boolean(column.type) and path not in flags)
+            or (pa.types.is_boolean(column.type) and path not in booleans)
         ):
-            column = pa.nulls(len(found.records), pa.string())
+            column = pa.nulls(len(exploded.records), pa.string())
         fields[path] = column.cast(pa.string())
-    return fields, found.records, np.flatnonzero(found.lacking)
+    return fields
 
 
-def _plant(tree: dict[str, Any], path: str, kind: type, explode: str) -> None:
-    """Put the type at a path into a tree of types; `explode` names a list of such a tree."""
-    parts, done = path.split("."), ""
-    for place, part in enumerate(parts):
-        done = f"{done}.{part}" if done else part
-        listed, ends = done == explode, place + 1 == len(parts)
-        if ends:
-            tree.setdefault(part, [kind] if listed else kind)
+def _add_type(tree: dict[str, Any], path: str, kind: type, explode: str) -> None:
+    """Add the type of a path's values to a tree of types.
+
+    Args:
+        tree: by key, a type, a tree for an object, or a list of one of these for a JSON list.
+        path: of the values.
+        kind: their Python type.
+        explode: the path of a list of events.
+    """
+    parts, walked = path.split("."), ""
+    for number, part in enumerate(parts):
+        walked = f"{walked}.{part}" if walked else part
+        is_list, is_last = walked == explode, number + 1 == len(parts)
+        if is_last:
+            tree.setdefault(part, [kind] if is_list else kind)
             return
-        below = tree.setdefault(part, [{}] if listed else {})
+        below = tree.setdefault(part, [{}] if is_list else {})
         below = below[0] if isinstance(below, list) else below
         if not isinstance(below, dict):
-            return  # both a value and a record: left to who reads one by one
+            return  # both a value and an object: those lines are parsed one by one
         tree = below
 
 
-def _dotted(paths: list[str]) -> list[bytes]:
-    """Keys that are paths themselves, as they would stand in a line."""
+def _dotted_keys(paths: list[str]) -> list[bytes]:
+    """Keys with dots in them that equal a part of a path, as they would be written in a line.
+
+    Arrow would look for such a field below an object; a key that equals the path comes first.
+    """
     keys = {b"\\u002e", b"\\u002E"}
     for path in paths:
         parts = path.split(".")
@@ -285,18 +317,18 @@ def _arrow_type(kind: Any) -> pa.DataType:
     return {int: pa.int64(), float: pa.float64(), bool: pa.bool_()}.get(kind, pa.string())
 
 
-def _nested(depth: int) -> str:
-    """Values of JSON whose lists and objects are nested so deep at most."""
+def _value_regex(depth: int) -> str:
+    """JSON values whose lists and objects are nested at most `depth` levels deep."""
     if not depth:
         return _SCALAR
-    inner = _nested(depth - 1)
+    inner = _value_regex(depth - 1)
     listed = rf"\[{_BLANK}(?:{inner}{_BLANK}(?:,{_BLANK}{inner}{_BLANK})*)?\]"
-    return f"(?:{_SCALAR}|{listed}|{_braced(inner)})"
+    return f"(?:{_SCALAR}|{listed}|{_object_regex(inner)})"
 
 
-def _braced(value: str) -> str:
+def _object_regex(value: str) -> str:
     pair = rf'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt])*"{_BLANK}:{_BLANK}{value}{_BLANK}'
     return rf"\{{{_BLANK}(?:{pair}(?:,{_BLANK}{pair})*)?\}}"
 
 
-_OBJECT = f"^{_braced(_nested(2))}$"
+_OBJECT = f"^{_object_regex(_value_regex(2))}$"

@@ -1,4 +1,4 @@
-"""Chunks of whole lines: bytes of a text file decoded, and the lines that cannot be used.
+"""Batches of whole lines: bytes of a text file decoded, with the lines that are rejected for it.
 
 A line ends at LF or CR LF.
 """
@@ -14,26 +14,32 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embedmill.pipeline.prepare.parse.values import Mask
-from embedmill.pipeline.prepare.readers.parsed_batch import MAX_RAW, Ints, Rejects
+from embedmill.pipeline.prepare.parse.rejects import MAX_RAW, Rejects
+from embedmill.pipeline.prepare.parse.values import Ints, Mask
 from embedmill.schemas.events import CODES
 
-__all__ = ["Chunk", "decoded", "unusable", "usable"]
+__all__ = ["LineBatch", "decode_batch", "too_long_line"]
 
 _NEWLINE = 10
-_DECODED = 1 << 14  # bytes decoded at a time where a chunk has bytes that cannot be
-_FEW = 8  # where fewer than one of so many lines may be broken, these are looked at alone
+_RUN_BYTES = 1 << 14  # decoded at a time in a batch that has undecodable bytes
+# Where at most one in this many lines has bytes beyond ASCII, only those lines are decoded again.
+_SUSPECT_RATIO = 8
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """Whole lines of a file in UTF-8, LF between them; the first has number `first`.
+class LineBatch:
+    """Consecutive whole lines of a file.
 
-    Lines at positions `bad` cannot be used and are empty; `codes` are the reasons and `raw` the
-    bytes of these.
+    Attributes:
+        first_line: line number of the first one.
+        data: the lines in UTF-8, LF between them; rejected ones are empty.
+        size: number of lines.
+        bad: positions of the lines that are rejected: undecodable or too long, rising.
+        codes: the reason of each rejected line, as its position in REASONS.
+        raw: the bytes of each rejected line, MAX_RAW at most.
     """
 
-    first: int
+    first_line: int
     data: bytes
     size: int
     bad: Ints = field(default_factory=lambda: np.empty(0, np.int64))
@@ -51,45 +57,45 @@ class Chunk:
 
     @cached_property
     def bounds(self) -> tuple[Ints, Ints]:
-        """Where in `data` each line starts and ends."""
+        """The positions in `data` at which each line starts and ends."""
         return _bounds(self.data) if self.size else (self.bad[:0], self.bad[:0])
 
     def counts(self, byte: int) -> Ints:
-        """How often a byte stands in each line."""
+        """How often a byte occurs in each line, [size]."""
         data = np.frombuffer(self.data, np.uint8)
         marks = np.flatnonzero((data == byte) | (data == _NEWLINE))
         ends = np.flatnonzero(data[marks] == _NEWLINE)
         counts: Ints = np.diff(ends, prepend=-1, append=len(marks)) - 1
         return counts[: self.size]
 
-    def only(self, chosen: Mask) -> bytes:
-        """The lines that the mask chooses, LF between them."""
+    def select(self, mask: Mask) -> bytes:
+        """The lines where the mask is true, LF between them."""
         starts, ends = self.bounds
-        edges = np.flatnonzero(np.diff(chosen.astype(np.int8), prepend=0, append=0))
+        edges = np.flatnonzero(np.diff(mask.astype(np.int8), prepend=0, append=0))
         first, last = starts[edges[::2]].tolist(), ends[edges[1::2] - 1].tolist()
         return b"\n".join([self.data[a:b] for a, b in zip(first, last, strict=True)])
 
-    def lines_at(self, positions: Ints) -> pa.Array:
-        """The bytes of lines, at most MAX_RAW of each; for few lines."""
+    def raw_lines(self, positions: Ints) -> pa.Array:
+        """The bytes of lines, at most MAX_RAW of each; slow for many lines."""
         starts, ends = self.bounds
         return _raw(self.data, starts[positions], ends[positions])
 
     def rejects_before(self, position: int) -> Rejects:
-        """Those of the lines before a position."""
+        """The rejected lines before a position."""
         count = int(np.searchsorted(self.bad, position))
-        lines = self.first + self.bad[:count]
+        lines = self.first_line + self.bad[:count]
         return Rejects(lines, self.codes[:count], self.raw.slice(0, count))
 
-    def after(self, lines: int) -> Chunk:
-        """The chunk without its first lines."""
+    def skip(self, lines: int) -> LineBatch:
+        """The batch without its first `lines` lines."""
         if lines == 1:
             start = self.data.find(b"\n") + 1 or len(self.data)
         else:
             starts = self.bounds[0]
             start = int(starts[lines]) if lines < len(starts) else len(self.data)
         kept = self.bad >= lines
-        return Chunk(
-            self.first + lines,
+        return LineBatch(
+            self.first_line + lines,
             self.data[start:],
             self.size - lines,
             self.bad[kept] - lines,
@@ -97,12 +103,12 @@ class Chunk:
             self.raw.filter(pa.array(kept)),
         )
 
-    def followed_by(self, other: Chunk) -> Chunk:
-        """Both, where `other` is what comes next in the file."""
+    def append(self, other: LineBatch) -> LineBatch:
+        """Both batches as one; `other` is what follows in the file."""
         if not self.size or not other.size:
             return self if self.size else other
-        return Chunk(
-            self.first,
+        return LineBatch(
+            self.first_line,
             self.data + b"\n" + other.data,
             self.size + other.size,
             np.concatenate([self.bad, other.bad + self.size]),
@@ -111,45 +117,52 @@ class Chunk:
         )
 
 
-def usable(data: bytes, encoding: str, first: int, most: int) -> Chunk:
-    """Lines of `data`; those of more than `most` bytes are among the bad ones."""
+def decode_batch(data: bytes, encoding: str, first_line: int, most: int) -> LineBatch:
+    """The lines of `data`, which has no newline at its end.
+
+    Args:
+        data: bytes of whole lines.
+        encoding: of the data, by Python's name; one in which a newline is the byte LF.
+        first_line: line number of the first line.
+        most: bytes; longer lines are rejected.
+    """
     if len(data) <= most:
-        return decoded(data, encoding, first)
+        return _decode(data, encoding, first_line)
     starts, ends = _bounds(data)
     long = np.flatnonzero(ends - starts > most)
     if not len(long):
-        return decoded(data, encoding, first)
+        return _decode(data, encoding, first_line)
     raw = _raw(data, starts[long], ends[long])
-    chunk = decoded(_blanked(data, starts[long], ends[long]), encoding, first)
-    order = np.argsort(np.concatenate([chunk.bad, long]))
+    batch = _decode(_blanked(data, starts[long], ends[long]), encoding, first_line)
+    order = np.argsort(np.concatenate([batch.bad, long]))
     codes = np.full(len(long), CODES["line_too_long"], np.int8)
-    return Chunk(
-        first,
-        chunk.data,
-        chunk.size,
-        np.concatenate([chunk.bad, long])[order],
-        np.concatenate([chunk.codes, codes])[order],
-        pa.concat_arrays([chunk.raw, raw]).take(pa.array(order)),
+    return LineBatch(
+        first_line,
+        batch.data,
+        batch.size,
+        np.concatenate([batch.bad, long])[order],
+        np.concatenate([batch.codes, codes])[order],
+        pa.concat_arrays([batch.raw, raw]).take(pa.array(order)),
     )
 
 
-def unusable(first: int, start: bytes) -> Chunk:
-    """One line that is too long, of which only the start was kept."""
+def too_long_line(number: int, start: bytes) -> LineBatch:
+    """A batch of one rejected line, of which only the start was read."""
     codes = np.array([CODES["line_too_long"]], np.int8)
-    return Chunk(first, b"", 1, np.zeros(1, np.int64), codes, pa.array([start], pa.binary()))
+    return LineBatch(number, b"", 1, np.zeros(1, np.int64), codes, pa.array([start], pa.binary()))
 
 
-def decoded(data: bytes, encoding: str, first: int) -> Chunk:
-    """Lines of `data`, which has no newline at its end."""
+def _decode(data: bytes, encoding: str, first_line: int) -> LineBatch:
+    """The lines of `data`, of any length."""
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").removesuffix(b"\r")
     size = data.count(b"\n") + 1
     if encoding == "utf-8":
         if _is_utf8(data):
-            return Chunk(first, data, size)
+            return LineBatch(first_line, data, size)
     else:
         try:
-            return Chunk(first, data.decode(encoding).encode(), size)
+            return LineBatch(first_line, data.decode(encoding).encode(), size)
         except UnicodeDecodeError:
             pass
     starts, ends = _bounds(data)
@@ -157,7 +170,8 @@ def decoded(data: bytes, encoding: str, first: int) -> Chunk:
     raw = _raw(data, starts[bad], ends[bad])
     text = _blanked(data, starts[bad], ends[bad])
     text = text if encoding == "utf-8" else text.decode(encoding).encode()
-    return Chunk(first, text, size, bad, np.full(len(bad), CODES["encoding"], np.int8), raw)
+    codes = np.full(len(bad), CODES["encoding"], np.int8)
+    return LineBatch(first_line, text, size, bad, codes, raw)
 
 
 def _is_utf8(data: bytes) -> bool:
@@ -174,12 +188,12 @@ def _undecodable(data: bytes, encoding: str, starts: Ints, ends: Ints) -> list[i
     if encoding == "utf-8":
         beyond = np.flatnonzero(np.frombuffer(data, np.uint8) >= 128)
         suspects = np.unique(np.searchsorted(ends, beyond))
-        if len(suspects) * _FEW < len(ends):
+        if len(suspects) * _SUSPECT_RATIO < len(ends):
             slices = zip(starts[suspects].tolist(), ends[suspects].tolist(), strict=True)
             broken = [not _decodes(data[start:end], encoding) for start, end in slices]
-            found: list[int] = suspects[np.array(broken, bool)].tolist()
-            return found
-    return list(_one_after_another(data, encoding))
+            positions: list[int] = suspects[np.array(broken, bool)].tolist()
+            return positions
+    return list(_undecodable_in_order(data, encoding))
 
 
 def _decodes(data: bytes, encoding: str) -> bool:
@@ -190,10 +204,13 @@ def _decodes(data: bytes, encoding: str) -> bool:
     return True
 
 
-def _one_after_another(data: bytes, encoding: str) -> Iterator[int]:
-    """The same, by pieces, since Python's error copies what it could not decode."""
+def _undecodable_in_order(data: bytes, encoding: str) -> Iterator[int]:
+    """Positions of the lines that cannot be decoded, for any encoding.
+
+    Decodes short runs of lines: Python's error holds a copy of all the data it was raised for.
+    """
     line = 0
-    for piece in _pieces(data):
+    for piece in _runs(data):
         start = 0
         while True:
             try:
@@ -212,18 +229,18 @@ def _one_after_another(data: bytes, encoding: str) -> Iterator[int]:
                 break
 
 
-def _pieces(data: bytes) -> Iterator[bytes]:
-    """Runs of whole lines of about _DECODED bytes."""
+def _runs(data: bytes) -> Iterator[bytes]:
+    """Runs of whole lines of about _RUN_BYTES bytes."""
     start = 0
     while start <= len(data):
-        end = data.find(b"\n", min(len(data), start + _DECODED))
+        end = data.find(b"\n", min(len(data), start + _RUN_BYTES))
         end = len(data) if end < 0 else end
         yield data[start:end]
         start = end + 1
 
 
 def _bounds(data: bytes) -> tuple[Ints, Ints]:
-    """Where each line starts and ends."""
+    """The positions at which each line starts and ends."""
     newlines = np.flatnonzero(np.frombuffer(data, np.uint8) == _NEWLINE)
     return np.append(0, newlines + 1), np.append(newlines, len(data))
 
@@ -235,9 +252,9 @@ def _raw(data: bytes, starts: Ints, ends: Ints) -> pa.Array:
 
 
 def _blanked(data: bytes, starts: Ints, ends: Ints) -> bytes:
-    """The data with nothing left of lines but their ends."""
-    kept, done = [], 0
+    """The data with the given lines emptied; their newlines stay."""
+    parts, position = [], 0
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-        kept.append(data[done:start])
-        done = end
-    return b"".join([*kept, data[done:]])
+        parts.append(data[position:start])
+        position = end
+    return b"".join([*parts, data[position:]])

@@ -1,4 +1,4 @@
-"""Numbers of lines in files that are read in parts: how many lines lie before each."""
+"""Line numbers in files that several tasks read: how many lines come before each slice."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from pyspark.sql import SparkSession
 
 from embedmill.pipeline.prepare.engine.frames import Batches, distribute, task_count
 from embedmill.pipeline.prepare.engine.task_report import run_tasks, task_report
-from embedmill.pipeline.prepare.readers import sources
-from embedmill.pipeline.prepare.readers.parsed_batch import Split
-from embedmill.pipeline.prepare.readers.text import count_lines
+from embedmill.pipeline.prepare.readers.file_slice import FileSlice, slices_table
+from embedmill.pipeline.prepare.readers.text_lines import count_lines
 
-__all__ = ["numbered"]
+__all__ = ["with_line_numbers"]
 
 
-def numbered(session: SparkSession, splits: list[Split]) -> list[Split]:
-    """The splits with the number of their first line.
+def with_line_numbers(session: SparkSession, slices: list[FileSlice]) -> list[FileSlice]:
+    """The slices, in order, with the number of their first line filled in.
 
-    Newlines are counted by tasks, which costs a tenth of the reading that follows; only large
-    files of text without compression are cut, so most logs need none of it.
+    Tasks count newlines, which takes a tenth of the time that parsing takes afterwards. Only
+    large uncompressed text files have several slices, so most logs need no counting.
     """
-    before = [one for one in splits if not one.last and one.format != "parquet"]
-    if not before:
-        return splits
-    size = sum(split.bytes for split in before)
-    frame = distribute(session, sources.task_table(before), "number", task_count(size, len(before)))
-    lines = run_tasks(frame, _count).counts
-    found, first = [], 1
-    for split in splits:
-        first = 1 if split.start <= 0 else first
-        found.append(replace(split, first=first) if split.format != "parquet" else split)
-        first += lines[str(split.number)]
-    return found
+    counted = [one for one in slices if not one.ends_file and one.format != "parquet"]
+    if not counted:
+        return slices
+    size = sum(one.bytes for one in counted)
+    frame = distribute(session, slices_table(counted), "number", task_count(size, len(counted)))
+    lines = run_tasks(frame, _count_lines).counts
+    numbered, first_line = [], 1
+    for one in slices:
+        first_line = 1 if one.start <= 0 else first_line
+        text = one.format != "parquet"
+        numbered.append(replace(one, first_line=first_line) if text else one)
+        first_line += lines[str(one.number)]
+    return numbered
 
 
-def _count(batches: Batches) -> Batches:
+def _count_lines(batches: Batches) -> Batches:
     counts: Counter[str] = Counter()
     for batch in batches:
         for row in batch.to_pylist():

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from embedmill.pipeline.config.conditions import TABLE, Condition, connect
 from embedmill.pipeline.errors import InputError
-from embedmill.pipeline.prepare.readers.parsed_batch import Block
+from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
 from embedmill.pipeline.prepare.rules.casts import query_tree
 
 __all__ = ["Filter"]
@@ -30,7 +30,7 @@ class Filter:
         self._connection: Any = None
         self._queries: dict[frozenset[tuple[str, str]], str] = {}
 
-    def takes(self, block: Block) -> Mask:
+    def takes(self, batch: ParsedBatch) -> Mask:
         """Which records meet the condition; those of which it is unknown do not.
 
         Raises:
@@ -38,7 +38,7 @@ class Filter:
         """
         import duckdb
 
-        table = pa.table({name: block.columns[name] for name in self._condition.columns})
+        table = pa.table({name: batch.columns[name] for name in self._condition.columns})
         try:
             if self._connection is None:
                 self._connection = connect()

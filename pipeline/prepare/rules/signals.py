@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from embedmill.pipeline.config import EventsConfig
 from embedmill.pipeline.config.conditions import parse
 from embedmill.pipeline.prepare.parse.clean import type_weights
-from embedmill.pipeline.prepare.readers.parsed_batch import Block
+from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
 from embedmill.pipeline.prepare.rules.filters import Filter
 from embedmill.schemas.events import RULES
 
@@ -59,24 +59,24 @@ class Selection:
         looked_at = set(condition.columns) if condition else set()
         self._idle = looked_at - asked_later - {config.signals.type}
 
-    def of(self, block: Block) -> Block:
+    def of(self, batch: ParsedBatch) -> ParsedBatch:
         """The records that the filter takes, of types that are not to be dropped.
 
         Raises:
             InputError: the filter cannot be asked of columns of these types.
         """
         if self._filter is None and not self._drops_types:
-            return block
-        keep = np.ones(block.rows, bool)
+            return batch
+        keep = np.ones(batch.rows, bool)
         if self._filter is not None:
-            keep = self._filter.takes(block)
-            self.counts["filtered"] += block.rows - int(keep.sum())
+            keep = self._filter.takes(batch)
+            self.counts["filtered"] += batch.rows - int(keep.sum())
         if self._drops_types:
-            weight = type_weights(block, self._rules)
+            weight = type_weights(batch, self._rules)
             known = ~np.isnan(weight) | (self._rules.other_types == "reject")
             taken, keep = int(keep.sum()), keep & known & (weight != 0)
             self.counts["other_type"] += taken - int(keep.sum())
-        return block if keep.all() else _kept(block, keep, self._idle)
+        return batch if keep.all() else _kept(batch, keep, self._idle)
 
     @property
     def _drops_types(self) -> bool:
@@ -97,10 +97,10 @@ class Selection:
         return events
 
 
-def _kept(block: Block, keep: Mask, idle: Set[str]) -> Block:
+def _kept(batch: ParsedBatch, keep: Mask, idle: Set[str]) -> ParsedBatch:
     """Some of the records, without the columns that nobody asks for any more."""
-    rows, mask, raw = np.flatnonzero(keep), pa.array(keep), block.raw
-    columns = {n: column.filter(mask) for n, column in block.columns.items() if n not in idle}
+    rows, mask, raw = np.flatnonzero(keep), pa.array(keep), batch.raw
+    columns = {n: column.filter(mask) for n, column in batch.columns.items() if n not in idle}
     return replace(
-        block, columns=columns, lines=block.lines[rows], raw=lambda chosen: raw(rows[chosen])
+        batch, columns=columns, lines=batch.lines[rows], raw=lambda chosen: raw(rows[chosen])
     )

@@ -1,0 +1,77 @@
+"""The source formats and their readers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from embedmill.pipeline.errors import InputError
+from embedmill.pipeline.prepare.readers import columnar, delimited, jsonlines, text_lines
+from embedmill.pipeline.prepare.readers.compression import codec_of, without_codec
+from embedmill.pipeline.prepare.readers.file_slice import FileSlice
+from embedmill.pipeline.prepare.readers.layout import Layout
+from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
+from embedmill.pipeline.store.storage import Source
+
+__all__ = ["FORMATS", "Format", "format_of", "read_slice"]
+
+_EXTENSIONS = {
+    ".tsv": "tsv", ".tab": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl",
+    ".json": "jsonl", ".parquet": "parquet", ".pq": "parquet", ".txt": "delimited",
+    ".log": "delimited", ".dat": "delimited",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Format:
+    """How files of a format are read.
+
+    Attributes:
+        read_slice: parses a slice.
+        slice_file: the slices [start, end) that a file can be divided into.
+        check_columns: the columns of the file; raises InputError where it lacks one that the
+            config names.
+    """
+
+    read_slice: Callable[[FileSlice, Layout], Iterator[ParsedBatch]]
+    slice_file: Callable[[Source, Layout], list[tuple[int, int]]]
+    check_columns: Callable[[FileSlice, Layout], tuple[str, ...]]
+
+
+_DELIMITED = Format(delimited.read_slice, text_lines.slice_file, delimited.check_columns)
+FORMATS: dict[str, Format] = {
+    "tsv": _DELIMITED,
+    "csv": _DELIMITED,
+    "delimited": _DELIMITED,
+    "jsonl": Format(jsonlines.read_slice, text_lines.slice_file, jsonlines.check_columns),
+    "parquet": Format(columnar.read_slice, columnar.slice_file, columnar.check_columns),
+}
+
+
+def read_slice(part: FileSlice, layout: Layout) -> Iterator[ParsedBatch]:
+    """The records of a slice, a batch at a time.
+
+    Raises:
+        InputError: the file is damaged, gone or lacks a column.
+    """
+    return FORMATS[layout.format].read_slice(part, layout)
+
+
+def format_of(configured: str, url: str) -> str:
+    """The format of a file: `configured`, or where that is "auto" by the end of its name.
+
+    Raises:
+        InputError: the name ends like no format, or its compression is not supported.
+    """
+    codec_of(url)
+    if configured != "auto":
+        return configured
+    name = without_codec(url)
+    for extension, kind in _EXTENSIONS.items():
+        if name.endswith(extension):
+            return kind
+    raise InputError(
+        f"its name ends like that of no format; there are {', '.join(_EXTENSIONS)}",
+        where=url,
+        todo="Set events.format, or name paths without it",
+    )

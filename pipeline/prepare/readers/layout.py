@@ -1,0 +1,45 @@
+"""How the files of a log are laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["Layout"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How to read the files of one format.
+
+    Attributes:
+        format: a key of `FORMATS`.
+        separator: between the fields of delimited text.
+        quote: the quote character of delimited text; empty where fields are not quoted.
+        encoding: of text, by Python's name.
+        header: whether the first line of delimited text has the column names.
+        names: the column names of delimited text without a header.
+        wanted: columns to read; empty for all.
+        aliases: other names of a wanted column.
+        defaults: the value of a wanted column where a record has none.
+        booleans: columns in which true and false are values; elsewhere they count as missing.
+        explode: path of a list in each record whose elements are events; empty for none.
+        max_line_bytes: longer lines are rejected.
+    """
+
+    format: str
+    separator: str
+    quote: str
+    encoding: str
+    header: bool
+    names: tuple[str, ...]
+    wanted: tuple[str, ...]
+    aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    booleans: frozenset[str] = frozenset()
+    explode: str = ""
+    max_line_bytes: int = 16 << 20
+
+    def names_of(self, column: str) -> tuple[str, ...]:
+        """All names of a wanted column, its own first."""
+        return (column, *(n for n in self.aliases.get(column, ()) if n != column))

@@ -1,0 +1,198 @@
+"""The plan of a log's reading: its files, their slices and the tasks that read them.
+
+Planned on the driver.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import takewhile
+
+from embedmill.pipeline.config import EventsConfig, ItemsConfig
+from embedmill.pipeline.errors import ConfigError, InputError
+from embedmill.pipeline.prepare.engine.frames import TASK_BYTES
+from embedmill.pipeline.prepare.readers.file_formats import FORMATS, format_of
+from embedmill.pipeline.prepare.readers.file_slice import FileSlice
+from embedmill.pipeline.prepare.readers.hive_folders import files_in_range, folder_values
+from embedmill.pipeline.prepare.readers.layout import Layout
+from embedmill.pipeline.prepare.rules.signals import columns
+from embedmill.pipeline.store.datasets import resolve
+from embedmill.pipeline.store.storage import Source, find_sources, stamps
+
+__all__ = ["ReadPlan", "layout_of", "metadata_slices", "plan_reads", "source_stamps"]
+
+_SEPARATORS = {"tsv": "\t", "csv": ","}
+_PLANNING_THREADS = 16  # each opens one file at a time
+
+
+@dataclass(frozen=True)
+class ReadPlan:
+    """How a log is read.
+
+    Attributes:
+        slices: of all files, in the order of paths and names.
+        files: number of files.
+        outside: number of files outside of the days that the config selects.
+    """
+
+    slices: list[FileSlice]
+    files: int
+    outside: int
+
+
+def plan_reads(config: EventsConfig) -> ReadPlan:
+    """The slices of all files of `events.paths`.
+
+    Raises:
+        InputError: a path names nothing, no file lies in the selected days, a file's format or
+            compression is unknown, or the first file of a format lacks a column.
+    """
+    dated = files_in_range(_named_files(config.paths), config)
+    formats = [format_of(config.format, source.url) for _, source in dated.files]
+    layouts = {kind: layout_of(config, kind) for kind in set(formats)}
+
+    def bounds_of(file: tuple[tuple[str, Source], str]) -> list[tuple[int, int]]:
+        (_, source), kind = file
+        return FORMATS[kind].slice_file(source, layouts[kind])
+
+    with ThreadPoolExecutor(_PLANNING_THREADS) as pool:
+        bounds = list(pool.map(bounds_of, zip(dated.files, formats, strict=True)))
+    slices: list[FileSlice] = []
+    for (name, source), kind, parts in zip(dated.files, formats, bounds, strict=True):
+        folders = json.dumps(folder_values(source.url), sort_keys=True)
+        for number, (start, end) in enumerate(parts):
+            size, ends = source.bytes // len(parts), number + 1 == len(parts)
+            slices.append(
+                FileSlice(
+                    len(slices), source.url, name, start, end, size, kind, folders, ends_file=ends
+                )
+            )
+    for kind, layout in layouts.items():
+        first = next((one for one in slices if one.format == kind), None)
+        if first is not None:
+            FORMATS[kind].check_columns(first, layout)
+    return ReadPlan(_with_tasks(slices), len(dated.files), dated.outside)
+
+
+def _with_tasks(slices: list[FileSlice]) -> list[FileSlice]:
+    """The slices with the number of their task; a task gets TASK_BYTES, or one larger slice."""
+    task, size, assigned = -1, TASK_BYTES, []
+    for one in slices:
+        if size + one.bytes > TASK_BYTES:
+            task, size = task + 1, 0
+        size += one.bytes
+        assigned.append(replace(one, task=task))
+    return assigned
+
+
+def layout_of(config: EventsConfig | ItemsConfig, kind: str) -> Layout:
+    """How to read the files of a format.
+
+    Args:
+        config: of the log or of item metadata; all columns of metadata are read, as a title may
+            be made of any of them.
+        kind: the format, a key of `FORMATS`.
+
+    Raises:
+        ConfigError: the encoding is unknown.
+    """
+    try:
+        encoding = codecs.lookup(config.encoding).name
+    except LookupError:
+        raise ConfigError(f"unknown encoding '{config.encoding}'", where="events.encoding") from (
+            None
+        )
+    separator = _SEPARATORS.get(kind, config.separator)
+    quote = '"' if isinstance(config, ItemsConfig) else config.quote
+    # Python's csv module, which parses lines with quotes, takes separators of one character.
+    quoted = kind in ("csv", "delimited") and len(separator) == 1
+    layout = Layout(
+        format=kind,
+        separator=separator,
+        quote=quote if quoted else "",
+        encoding=encoding,
+        header=config.header,
+        names=config.columns,
+        wanted=(),
+    )
+    if isinstance(config, ItemsConfig):
+        return layout
+    named = _event_columns(config)
+    return replace(
+        layout,
+        wanted=tuple(dict.fromkeys([*named, *columns(config)])),
+        aliases=config.aliases,
+        defaults=config.defaults,
+        booleans=frozenset(columns(config)) - set(named),
+        explode=config.explode if kind in ("jsonl", "parquet") else "",
+        max_line_bytes=config.max_line_bytes,
+    )
+
+
+def _event_columns(config: EventsConfig) -> list[str]:
+    """The columns that hold the fields of an event."""
+    named = (config.user, config.item, config.time, config.weight, config.split)
+    return [name for name in named if name]
+
+
+def metadata_slices(config: ItemsConfig) -> list[FileSlice]:
+    """The files of item metadata, one slice each."""
+    return [
+        FileSlice(n, source.url, name, 0, -1, source.bytes, format_of(config.format, source.url))
+        for n, (name, source) in enumerate(_named_files(config.paths))
+    ]
+
+
+def source_stamps(config: EventsConfig) -> dict[str, str]:
+    """A stamp per raw file by name, item metadata included: for the fingerprint of `events`.
+
+    The name holds whatever else of the path changes the events: Hive folders, whose values are
+    columns; and for metadata the position of the file, since the first file that has an item
+    decides its title.
+    """
+    files = files_in_range(_named_files(config.paths), config).files
+    named = [(_with_folders(name, source), source) for name, source in files]
+    if config.items:
+        metadata = enumerate(_named_files(config.items.paths))
+        named += [(f"items/{number}/{name}", source) for number, (name, source) in metadata]
+    stamp_of = stamps([source for _, source in named])
+    return {name: stamp_of[source.url] for name, source in named}
+
+
+def _with_folders(name: str, source: Source) -> str:
+    above = folder_values(source.url.removesuffix(name))
+    return "".join(f"{key}={value}/" for key, value in sorted(above.items())) + name
+
+
+def _named_files(patterns: tuple[str, ...]) -> list[tuple[str, Source]]:
+    """Files, each with a name that does not depend on the machine.
+
+    A name is relative to the deepest folder that holds all files of its pattern. Where two
+    patterns give the same name, the later one is prefixed with the number of its pattern.
+
+    Raises:
+        InputError: two patterns name the same file.
+    """
+    named: dict[str, Source] = {}
+    urls: set[str] = set()
+    for number, pattern in enumerate(patterns):
+        sources = find_sources(resolve(pattern))
+        folder = _common_folder([source.url for source in sources])
+        for source in sources:
+            if source.url in urls:
+                raise InputError("named by two paths", where=source.url)
+            urls.add(source.url)
+            name = source.url[len(folder) :]
+            named[f"{number}/{name}" if name in named else name] = source
+    return list(named.items())
+
+
+def _common_folder(urls: list[str]) -> str:
+    """The deepest folder that holds all files, with a slash at its end."""
+    # Not os.path.commonpath, which would turn the two slashes of a URL into one.
+    parts = zip(*(url.split("/")[:-1] for url in urls), strict=False)
+    shared = [names[0] for names in takewhile(lambda names: len(set(names)) == 1, parts)]
+    return "/".join([*shared, ""])
