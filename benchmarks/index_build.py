@@ -30,7 +30,7 @@ from embedmill.pipeline.config import parse
 from embedmill.pipeline.index import open_index
 from embedmill.pipeline.index.faiss_threads import faiss_threads
 from embedmill.pipeline.log import Quiet
-from embedmill.pipeline.memory import Memory
+from embedmill.pipeline.memory import PeakMemory
 from embedmill.pipeline.store.run import Run, open_run
 from embedmill.pipeline.views.vectors import RANGE, Spec, Vectors, part_path
 from embedmill.schemas.export import embeddings
@@ -127,7 +127,7 @@ def built(run: Run, limit_bytes: int) -> dict[str, Any]:
     command = [sys.executable, __file__, "--child", run.storage.root]
     with limited(limit_bytes or 1 << 50) as limit:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=limit.enter)
-        with Memory(process.pid) as memory:
+        with PeakMemory(process.pid) as memory:
             said = process.communicate()[0]
         # Without files' pages, and with those that were cached while there was room.
         peaks = {"held_bytes": memory.measured().get("peak_bytes", 0), "peak_bytes": limit.peak()}

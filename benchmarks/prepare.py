@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from embedmill.pipeline.memory import Memory
+from embedmill.pipeline.memory import PeakMemory
 
 HERE = Path(__file__).parent
 PARTITIONS = 64
@@ -102,7 +102,7 @@ def measured(name: str, log: Path, out: Path) -> Found:
     """Seconds from start to end, and the most memory; what was made is summed up and removed."""
     command, began = CONTENDERS[name](log, out), time.perf_counter()
     process = subprocess.Popen([sys.executable, *command], stdout=sys.stderr)
-    with Memory(process.pid) as memory:
+    with PeakMemory(process.pid) as memory:
         code = process.wait()
         seconds = time.perf_counter() - began
     peak = memory.measured().get("peak_bytes", 0)

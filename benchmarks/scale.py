@@ -25,7 +25,7 @@ from limits import limited
 
 from embedmill.pipeline.config import parse
 from embedmill.pipeline.log import Quiet
-from embedmill.pipeline.memory import Memory
+from embedmill.pipeline.memory import PeakMemory
 from embedmill.pipeline.store.run import Run, open_run
 from embedmill.schemas.shards import SHARD
 from embedmill.schemas.vocab import VOCAB
@@ -130,7 +130,7 @@ def measured(run: Run) -> dict[str, float]:
     command = [sys.executable, __file__, "--child", run.storage.root]
     with limited(_MACHINE) as limit:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=limit.enter)
-        with Memory(process.pid) as memory:
+        with PeakMemory(process.pid) as memory:
             said = process.communicate()[0]
         peak = memory.measured().get("peak_bytes", 0)
     if process.returncode:

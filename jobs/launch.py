@@ -18,7 +18,7 @@ from typing import Any
 from embedmill.pipeline.config import Config, load
 from embedmill.pipeline.errors import ArtifactError, EmbedmillError, MachineError
 from embedmill.pipeline.log import Progress, print_note
-from embedmill.pipeline.memory import Memory
+from embedmill.pipeline.memory import PeakMemory
 from embedmill.pipeline.store.artifact import MANIFEST, Artifact, Writer
 from embedmill.pipeline.store.run import Run, save_config
 from embedmill.pipeline.terminal import Terminal
@@ -89,7 +89,7 @@ def run_stage(run: Run, job: Job, terminal: Terminal, *, rebuild: bool) -> Outco
     if rebuild and job.forget:
         job.forget(run)
     out = run.writer(stage, sources)
-    with Memory() as memory, terminal.stage(stage) as progress:
+    with PeakMemory() as memory, terminal.stage(stage) as progress:
         out.gauges.append(memory.measured)
         job.build(run, out, progress)
         artifact = run.artifact(stage)

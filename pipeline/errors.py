@@ -1,10 +1,10 @@
-"""Errors for people: what is wrong, where, and what to do next.
+"""Errors: what is wrong, where, and what to do next.
 
     EmbedmillError              exit 1
-    ├── ConfigError             exit 2   the TOML or a --set
-    ├── InputError              exit 3   a raw log: missing, empty, wrong columns
-    │   └── RejectsError                 more bad lines than `events.max_rejects`
-    ├── ArtifactError           exit 4   a stored artifact
+    ├── ConfigError             exit 2   the config, an override or the command line
+    ├── InputError              exit 3   a raw log is missing, empty or has wrong columns
+    │   └── RejectsError                 more bad lines than `events.max_rejects` allows
+    ├── ArtifactError           exit 4   a stored artifact cannot be used
     │   ├── MissingArtifactError         the stage has not run
     │   ├── StaleArtifactError           built from another config or input
     │   ├── CorruptArtifactError         bytes differ from the manifest
@@ -13,9 +13,9 @@
     │   └── NotFiniteError               a loss or gradient is NaN or infinite
     ├── GateError               exit 6   the run finished below its gates; not published
     ├── IndexTargetError        exit 6   no index meets the targets of `[index]`; not published
-    └── MachineError            exit 7   disk, permissions, engine, cluster
+    └── MachineError            exit 7   disk, permissions, engine or cluster fail
 
-Ctrl-C exits 130. Anything else is a bug and exits 70 with a traceback.
+Ctrl-C exits 130. Any other exception is a bug, which exits 70 with a traceback.
 """
 
 from __future__ import annotations
@@ -42,18 +42,28 @@ __all__ = [
 
 
 class EmbedmillError(Exception):
-    """One clear sentence for a person; `exit_code` is the process's."""
+    """An error that a user can act on; `str` of it is one line.
+
+    `exit_code` is what a process that ends with it returns.
+    """
 
     exit_code = 1
 
     def __init__(self, what: str, *, where: str = "", todo: str = "") -> None:
+        """An error from its parts.
+
+        Args:
+            what: what is wrong.
+            where: the file, folder, config key or option that it concerns.
+            todo: what the user can do, as a sentence without its final stop.
+        """
         super().__init__(what, where, todo)
         self.what = what
         self.where = where
         self.todo = todo
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Survive the trip between processes."""
+        """Pickle by parts: workers send errors to the process that started them."""
         return _rebuild, (type(self).__name__, self.what, self.where, self.todo)
 
     def __str__(self) -> str:
@@ -65,7 +75,7 @@ class EmbedmillError(Exception):
 
 
 class ConfigError(EmbedmillError):
-    """The TOML or a `--set` cannot be used."""
+    """The config, a `--set` or the command line cannot be used."""
 
     exit_code = 2
 
@@ -99,11 +109,11 @@ class CorruptArtifactError(ArtifactError):
 
 
 class ContractError(ArtifactError):
-    """A schema or a conservation law does not hold."""
+    """A schema or a conservation law of row counts does not hold."""
 
 
 class TrainingError(EmbedmillError):
-    """Training cannot go on."""
+    """Training cannot start or go on."""
 
     exit_code = 5
 
@@ -113,7 +123,7 @@ class NotFiniteError(TrainingError):
 
 
 class GateError(EmbedmillError):
-    """The run finished, below its gates; nothing was published."""
+    """The run finished below its gates; it was not published."""
 
     exit_code = 6
 
@@ -124,15 +134,12 @@ class IndexTargetError(EmbedmillError):
     exit_code = 6
 
     def __str__(self) -> str:
-        said = super().__str__() if "\n" not in self.todo else ""
-        if said:
-            return said
-        todo, lines = self.todo.split("\n", 1)
-        return f"{EmbedmillError(self.what, where=self.where, todo=todo)}\n{lines}"
+        todo, newline, table = self.todo.partition("\n")
+        return f"{EmbedmillError(self.what, where=self.where, todo=todo)}{newline}{table}"
 
 
 class MachineError(EmbedmillError):
-    """Disk, permissions, engine or cluster refuse."""
+    """Disk, permissions, engine or cluster fail."""
 
     exit_code = 7
 
@@ -157,7 +164,8 @@ _CLASSES: dict[str, type[EmbedmillError]] = {
     )
 }
 
-# Engines may wrap it: "RuntimeError: External error: InputError: no such file".
+# Engines may put their own error around it:
+# "RuntimeError: External error: InputError: no such file".
 _IN_TRACEBACK = re.compile(rf"\b({'|'.join(_CLASSES)}): (.+)")
 
 
@@ -166,11 +174,11 @@ def _rebuild(name: str, what: str, where: str, todo: str) -> EmbedmillError:
 
 
 def from_text(text: str) -> EmbedmillError | None:
-    """The error of ours that a remote traceback ends with, or None when there is none.
+    """The last `EmbedmillError` that the text of a traceback names; None where it names none.
 
-    Engines hand a worker's exception back as the text of its traceback.
+    Engines return a worker's exception as the text of its traceback.
     """
-    found = None
+    error = None
     for match in _IN_TRACEBACK.finditer(text):
-        found = _CLASSES[match[1]](match[2].strip())
-    return found
+        error = _CLASSES[match[1]](match[2].strip())
+    return error

@@ -1,4 +1,4 @@
-"""The memory that this machine has left, and what processes hold of it while they work."""
+"""Free memory of this machine, and the peak memory of processes."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["Memory", "free_memory", "held"]
+__all__ = ["PeakMemory", "free_memory", "resident_bytes"]
 
 _PROC = Path("/proc")
 _CGROUP = Path("/sys/fs/cgroup")
-_EVERY = 0.5  # seconds between two looks; one takes a few milliseconds
-# Pages of files are the system's to take back; those of tables mapped from a disk are of files.
+_INTERVAL = 0.5  # seconds between measurements, which take a few milliseconds
+# Not RssFile: the system can take back pages of files, such as memory-mapped tables.
 _COUNTED = ("RssAnon:", "RssShmem:")
 
 
-class Memory:
-    """Watches a process, this one if none is named, while its block runs and when it is read.
+class PeakMemory:
+    """Measures the memory of a process and its descendants while a `with` block runs.
 
-    Processes on other machines are out of sight. Where the system has no /proc, nothing is
-    known.
+    Processes on other machines are not measured. Without /proc there are no figures.
     """
 
     def __init__(self, process: int | None = None) -> None:
+        """Measure the process of that id, or this one."""
         self._process = os.getpid() if process is None else process
         self._ended = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="memory", daemon=True)
         self._peak = 0
 
-    def __enter__(self) -> Memory:
+    def __enter__(self) -> PeakMemory:
         self._watcher.start()
         return self
 
@@ -45,29 +45,31 @@ class Memory:
         self._watcher.join()
 
     def measured(self) -> dict[str, float]:
-        """`peak_bytes` so far, or nothing where it is not known."""
-        self._look()
+        """{"peak_bytes": the greatest sum so far}; empty where it is not known."""
+        self._measure()
         return {"peak_bytes": self._peak} if self._peak else {}
 
     def _watch(self) -> None:
-        self._look()
-        while not self._ended.wait(_EVERY):
-            self._look()
+        self._measure()
+        while not self._ended.wait(_INTERVAL):
+            self._measure()
 
-    def _look(self) -> None:
-        self._peak = max(self._peak, sum(held(process) for process in _family(self._process)))
+    def _measure(self) -> None:
+        self._peak = max(
+            self._peak, sum(resident_bytes(process) for process in _descendants(self._process))
+        )
 
 
 def free_memory() -> int:
-    """Bytes that processes here can still take: of the machine, and of its control groups.
+    """Bytes that processes can still take, within the machine and its control groups.
 
-    Pages of files that are cached count as free.
+    Cached pages of files count as free.
     """
-    return max(0, min([_of_machine(), *_of_groups()]))
+    return max(0, min([_free_of_machine(), *_free_of_groups()]))
 
 
-def held(process: int) -> int:
-    """Resident bytes of a process that are of no file; 0 where it has ended."""
+def resident_bytes(process: int) -> int:
+    """Resident bytes of a process that belong to no file; 0 where it has ended."""
     try:
         lines = (_PROC / str(process) / "status").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -75,19 +77,19 @@ def held(process: int) -> int:
     return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(_COUNTED))
 
 
-def _family(process: int) -> list[int]:
-    """A process and all that descend from it."""
-    found = [process]
-    for one in found:
+def _descendants(process: int) -> list[int]:
+    """A process and all its descendants."""
+    processes = [process]
+    for one in processes:  # grows while it is read
         for path in (_PROC / str(one) / "task").glob("*/children"):
             try:
-                found += map(int, path.read_text(encoding="ascii").split())
+                processes += map(int, path.read_text(encoding="ascii").split())
             except OSError:
                 continue  # the thread has ended
-    return found
+    return processes
 
 
-def _of_machine() -> int:
+def _free_of_machine() -> int:
     with contextlib.suppress(OSError, KeyError):
         return _table(_PROC / "meminfo")["MemAvailable:"] << 10
     with contextlib.suppress(ValueError, OSError):
@@ -95,20 +97,21 @@ def _of_machine() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")  # macOS
 
 
-def _of_groups() -> Iterator[int]:
-    """What each control group of this process leaves, those above it too (cgroup v1 and v2)."""
+def _free_of_groups() -> Iterator[int]:
+    """Free bytes of each control group of this process and of its parents (cgroup v1 and v2)."""
     with contextlib.suppress(OSError):
         for line in (_PROC / "self" / "cgroup").read_text().splitlines():
-            _, kinds, below = line.split(":", 2)
-            if kinds in ("", "memory"):
-                root = _CGROUP if not kinds else _CGROUP / kinds
-                here = root / below.strip("/")
-                for folder in (here, *here.parents):
+            _, controllers, path = line.split(":", 2)
+            if controllers in ("", "memory"):
+                root = _CGROUP if not controllers else _CGROUP / controllers
+                group = root / path.strip("/")
+                for folder in (group, *group.parents):
                     if folder.is_relative_to(root):
-                        yield from _left(folder)
+                        yield from _free_of_group(folder)
 
 
-def _left(folder: Path) -> Iterator[int]:
+def _free_of_group(folder: Path) -> Iterator[int]:
+    """Free bytes of a control group; none where it has no limit."""
     for limit, used, cached in (
         ("memory.max", "memory.current", ("inactive_file", "active_file")),
         (
@@ -118,12 +121,13 @@ def _left(folder: Path) -> Iterator[int]:
         ),
     ):
         with contextlib.suppress(OSError, ValueError, KeyError):
-            most = int((folder / limit).read_text())  # "max" where there is none
-            held = int((folder / used).read_text())
+            limit_bytes = int((folder / limit).read_text())  # "max" where there is none
+            used_bytes = int((folder / used).read_text())
             stat = _table(folder / "memory.stat")
-            yield most - held + sum(stat[name] for name in cached)
+            yield limit_bytes - used_bytes + sum(stat[name] for name in cached)
 
 
 def _table(path: Path) -> dict[str, int]:
+    """Lines of "name number ..." by name."""
     rows = (line.split() for line in path.read_text().splitlines())
     return {row[0]: int(row[1]) for row in rows if len(row) > 1}

@@ -1,6 +1,6 @@
-"""Exact top-k over a catalogue of any size, and the ranking metrics read off it.
+"""Exact top-k over a catalogue of any size, and ranking metrics.
 
-Legend: B users, K the length of the answer, N items of a block, D coordinates.
+Legend: B users, k results of a user, N items of a block, D coordinates, M pairs.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ __all__ = ["METRICS", "RowLists", "hit_sums", "hits", "metric_sums", "top_k", "w
 
 METRICS = ("recall", "ndcg", "mrr", "hit_rate")
 
-# Scores held at once: 64 MiB of float32, whatever the catalogue.
+# Scores in memory at once: 64 MiB of float32, for a catalogue of any size.
 _SCORES = 1 << 24
-# A block that betters more than so many times k answers of a user is ranked as a whole.
-_FEW = 4
-# Answers held at once where seen items are struck out of a ranking.
-_ANSWERS = 1 << 22
+# A block where a user has more than this times k scores above its k-th so far is ranked as a
+# whole.
+_MOST_CANDIDATES = 4
+# Results in memory at once where seen items are removed from rankings.
+_RESULTS = 1 << 22
 
 
 @dataclass(frozen=True)
 class RowLists:
     """One list of item rows per user: user b has `rows[indptr[b] : indptr[b + 1]]`.
 
-    `indptr` is int64 [B + 1], `rows` int64; a row stands at most once in a list.
+    `indptr` is int64 [B + 1], `rows` int64 [M]; a list has each row at most once.
     """
 
     indptr: Tensor
@@ -37,11 +38,11 @@ class RowLists:
 
     @staticmethod
     def of(users: Tensor, rows: Tensor, count: int) -> RowLists:
-        """Lists of `count` users from pairs; a pair that comes twice is taken once.
+        """Lists of `count` users from pairs; a repeated pair counts once.
 
         Args:
-            users: int64 [M], which list (0 .. count - 1).
-            rows: int64 [M], the item row.
+            users: int64 [M], number of the list, 0 to count - 1.
+            rows: int64 [M], item rows.
             count: number of lists.
         """
         width = int(rows.max()) + 1 if rows.numel() else 1
@@ -53,16 +54,16 @@ class RowLists:
 
     @property
     def lengths(self) -> Tensor:
-        """Rows of each user, int64 [B]."""
+        """Number of rows of each user, int64 [B]."""
         return self.indptr.diff()
 
     def users(self) -> Tensor:
-        """Which user each of `rows` belongs to, int64 like `rows`."""
+        """The user that each of `rows` belongs to, int64 [M]."""
         every = torch.arange(len(self.indptr) - 1, device=self.rows.device)
         return every.repeat_interleave(self.lengths)
 
     def select(self, chosen: Tensor) -> RowLists:
-        """The lists of the users `chosen`, int64 [C], in that order."""
+        """The lists of the users `chosen`, int64 [C], in this order."""
         lengths = self.lengths[chosen]
         indptr = torch.zeros(len(chosen) + 1, dtype=torch.int64, device=self.rows.device)
         torch.cumsum(lengths, 0, out=indptr[1:])
@@ -78,19 +79,19 @@ def top_k(
     seen: RowLists | None = None,
     barred: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The k items of largest inner product for each user, equal scores by lower row.
+    """The k items of largest inner product for each user; among equal scores, lower rows first.
 
-    Memory is B x K and one bounded block of scores, whatever the number of items.
+    Memory is B x k and one block of scores of bounded size, for any number of items.
 
     Args:
         user_BD: float32 [B, D].
-        blocks: (first row, float32 [N, D]) of consecutive items, rows rising.
-        k: answers wanted; may exceed the catalogue.
-        seen: rows that must not be answered, by user.
-        barred: int64, rows that must not be answered to anybody, rising.
+        blocks: (first row, float32 [N, D]) of consecutive items, by rising row.
+        k: results for each user; may exceed the catalogue.
+        seen: rows that a user must not get.
+        barred: int64, rows that no user gets, rising.
 
     Returns:
-        scores float32 [B, k] falling, rows int64 [B, k]; where a user has fewer than k
+        scores float32 [B, k], falling, and rows int64 [B, k]; where a user has fewer than k
         items left, scores end in -inf and rows in -1.
 
     Raises:
@@ -116,20 +117,20 @@ def top_k(
 
 
 def _merge(best_Bk: Tensor, rows_Bk: Tensor, score_BN: Tensor, first: int) -> None:
-    """Take the scores of items `first`, `first` + 1, ... into the answers so far, in place.
+    """Merge the scores of items `first`, `first` + 1, ... into the results so far, in place.
 
-    Few items of a later block can still enter, where they come by falling count: these are
-    picked out by the k-th score so far instead of ranking the block.
+    Items come by falling count, so few of a later block score above a user's k-th so far: only
+    these are ranked, not the whole block.
     """
     k, least_B1 = best_Bk.shape[1], best_Bk[:, -1:]
-    if bool((least_B1 == -torch.inf).any()):  # a first block
+    if bool((least_B1 == -torch.inf).any()):  # the first block
         _insert(best_Bk, rows_Bk, *_block_top_k(score_BN, k), first)
         return
-    # Not <= instead of >: a score that is not a number must come through.
+    # "Not <=" instead of ">": a score that is NaN must get through, to be reported.
     user_M, column_M = torch.le(score_BN, least_B1).logical_not_().nonzero(as_tuple=True)
     count_B = torch.bincount(user_M, minlength=len(score_BN))
     widest = int(count_B.max()) if len(user_M) else 0
-    if widest > k * _FEW:
+    if widest > k * _MOST_CANDIDATES:
         _insert(best_Bk, rows_Bk, *_block_top_k(score_BN, k), first)
     elif widest:
         place_M = torch.arange(len(user_M), device=user_M.device)
@@ -142,9 +143,9 @@ def _merge(best_Bk: Tensor, rows_Bk: Tensor, score_BN: Tensor, first: int) -> No
 
 
 def _insert(best_Bk: Tensor, rows_Bk: Tensor, score_BK: Tensor, row_BK: Tensor, first: int) -> None:
-    """Keep the k best of the answers so far and of a block's, in place."""
+    """Keep the k best of the results so far and those of a block, in place."""
     k = best_Bk.shape[1]
-    # Answers so far have lower rows: a stable sort keeps them ahead when equal.
+    # Results so far have lower rows: a stable sort keeps them first among equal scores.
     both, place = torch.cat((best_Bk, score_BK), 1).sort(dim=1, descending=True, stable=True)
     rows = torch.cat((rows_Bk, row_BK + first), 1).gather(1, place[:, :k])
     best_Bk.copy_(both[:, :k])
@@ -153,7 +154,7 @@ def _insert(best_Bk: Tensor, rows_Bk: Tensor, score_BK: Tensor, row_BK: Tensor, 
 
 @dataclass(frozen=True)
 class _Masks:
-    """Seen pairs ordered by item, so that a block finds its own by bisection."""
+    """Seen pairs sorted by item, so that a block finds those of its items by bisection."""
 
     rows: Tensor
     users: Tensor
@@ -169,18 +170,18 @@ class _Masks:
 
 
 def _between(rows: Tensor, first: int, number: int) -> tuple[int, int]:
-    """Where rows first .. first + number - 1 begin and end in a rising list."""
+    """Where the rows first to first + number - 1 begin and end in a rising list."""
     ends = torch.tensor([first, first + number], device=rows.device)
     low, high = torch.searchsorted(rows, ends).tolist()
     return low, high
 
 
 def _block_top_k(score_BN: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The block's k best (fewer in a smaller block), equal scores by lower column."""
+    """The block's k best, all of a smaller block; among equal scores, lower columns first."""
     n = score_BN.shape[1]
     if n <= k:
         return score_BN.sort(dim=1, descending=True, stable=True)
-    # torch.topk picks any of equal scores. One answer more shows where that matters.
+    # torch.topk picks any of equal scores. One more result shows where that matters.
     score_BK, column_BK = score_BN.topk(k + 1, dim=1)
     tied = (score_BK[:, k] == score_BK[:, k - 1]) & (score_BK[:, k] > -torch.inf)
     column_Bk, order = column_BK[:, :k].sort(dim=1)
@@ -192,7 +193,7 @@ def _block_top_k(score_BN: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _exact_row(score_N: Tensor, k: int, least: Tensor) -> tuple[Tensor, Tensor]:
-    """One user's k best when several score `least`, the k-th: the lowest columns win."""
+    """One user's k best where several items have the k-th score, `least`: lowest columns first."""
     above = (score_N > least).nonzero()[:, 0]
     equal = (score_N == least).nonzero()[: k - len(above), 0]
     column = torch.cat((above, equal))
@@ -201,31 +202,31 @@ def _exact_row(score_N: Tensor, k: int, least: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def widths(k: int, seen: RowLists, items: int) -> Iterator[tuple[Tensor, int]]:
-    """How many of a ranking's first answers hold k that a user has not seen.
+    """How long a ranking must be to have k items that the user has not seen.
 
-    That is k and as many as the user has seen, rounded up to a power of two so that users
-    can be asked for together, and at most the catalogue.
+    That is k plus the number of seen items, at most the catalogue; it is rounded up to a power
+    of two, so that many users have the same length and are searched for together.
 
     Yields:
-        users int64 [C] and their width; C * width is bounded.
+        users int64 [C], and the length of their rankings; C * length is bounded.
     """
     exponent_B = torch.log2((k + seen.lengths).double()).ceil().long()
     for exponent in torch.unique(exponent_B).tolist():
         width = min(1 << exponent, items)
         users = (exponent_B == exponent).nonzero()[:, 0]
-        for chosen in users.split(max(1, _ANSWERS // max(1, width))):
+        for chosen in users.split(max(1, _RESULTS // max(1, width))):
             yield chosen, width
 
 
 def hits(rows_Bk: Tensor, relevant: RowLists) -> Tensor:
-    """Whether each answered row is in its user's list, bool [B, k]; -1 never is."""
+    """Whether each result is in its user's list, bool [B, k]; -1 never is."""
     if not relevant.rows.numel():
         return torch.zeros_like(rows_Bk, dtype=torch.bool)
     width = max(int(relevant.rows.max()), int(rows_Bk.max()) if rows_Bk.numel() else 0) + 1
     keys = (relevant.users() * width + relevant.rows).sort().values
-    asked = torch.arange(len(rows_Bk), device=rows_Bk.device)[:, None] * width + rows_Bk
-    place = torch.searchsorted(keys, asked).clamp_(max=len(keys) - 1)
-    return (keys[place] == asked) & (rows_Bk >= 0)
+    result_keys = torch.arange(len(rows_Bk), device=rows_Bk.device)[:, None] * width + rows_Bk
+    place = torch.searchsorted(keys, result_keys).clamp_(max=len(keys) - 1)
+    return (keys[place] == result_keys) & (rows_Bk >= 0)
 
 
 def metric_sums(rows_Bk: Tensor, relevant: RowLists, ks: Sequence[int]) -> dict[str, float]:
@@ -237,26 +238,26 @@ def metric_sums(rows_Bk: Tensor, relevant: RowLists, ks: Sequence[int]) -> dict[
     none; hit rate is 1 with any hit. Users without relevant items add nothing.
 
     Args:
-        rows_Bk: int64 [B, k] in order of rank, -1 where there is no answer.
+        rows_Bk: int64 [B, k] in order of rank, -1 where there is no result.
         relevant: the items to find, by user.
-        ks: cuts; one beyond the width of `rows_Bk` counts what is there.
+        ks: numbers of results to measure at; one above the width of `rows_Bk` counts all.
 
     Returns:
-        "recall@10" and so on for each cut, float64 sums.
+        sums by "recall@10" and so on, for each of `ks`.
     """
     return hit_sums(hits(rows_Bk, relevant), relevant.lengths, ks)
 
 
 def hit_sums(hit_Bk: Tensor, count_B: Tensor, ks: Sequence[int]) -> dict[str, float]:
-    """`metric_sums` of hits that are known already.
+    """`metric_sums` from hits.
 
     Args:
         hit_Bk: bool [B, k] in order of rank; see `hits`.
         count_B: int64 [B], how many items each user's list has.
-        ks: cuts.
+        ks: numbers of results to measure at.
 
     Returns:
-        as `metric_sums`.
+        sums by "recall@10" and so on, for each of `ks`.
     """
     hit_Bk, width = hit_Bk.double(), hit_Bk.shape[1]
     ranks = torch.arange(1, max(width, *ks) + 1, dtype=torch.float64, device=hit_Bk.device)
@@ -265,13 +266,13 @@ def hit_sums(hit_Bk: Tensor, count_B: Tensor, ks: Sequence[int]) -> dict[str, fl
     sums: dict[str, float] = {}
     for k in ks:
         hit = hit_Bk[:, :k]
-        cut = min(k, width)
-        found_B = hit.sum(1)
-        best_B = ideal[count_B.clamp(max=k)]
-        sums[f"recall@{k}"] = float((found_B / count_B.clamp(min=1)).sum())
-        gain_B = (hit * discount[:cut]).sum(1)
-        sums[f"ndcg@{k}"] = float((gain_B / best_B.clamp(min=1e-300)).sum())
-        first_B = (hit / ranks[:cut]).amax(1) if cut else found_B
+        length = min(k, width)
+        hits_B = hit.sum(1)
+        ideal_B = ideal[count_B.clamp(max=k)]
+        sums[f"recall@{k}"] = float((hits_B / count_B.clamp(min=1)).sum())
+        gain_B = (hit * discount[:length]).sum(1)
+        sums[f"ndcg@{k}"] = float((gain_B / ideal_B.clamp(min=1e-300)).sum())
+        first_B = (hit / ranks[:length]).amax(1) if length else hits_B
         sums[f"mrr@{k}"] = float(first_B.sum())
-        sums[f"hit_rate@{k}"] = float((found_B > 0).sum())
+        sums[f"hit_rate@{k}"] = float((hits_B > 0).sum())
     return sums

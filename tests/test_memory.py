@@ -1,4 +1,4 @@
-"""What is held by this process and by those below it."""
+"""Peak memory of a process and its descendants, and free memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from embedmill.pipeline import memory as room
-from embedmill.pipeline.memory import _EVERY, Memory, free_memory, held
+from embedmill.pipeline.memory import _INTERVAL, PeakMemory, free_memory, resident_bytes
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="the system has no /proc"
@@ -20,7 +20,7 @@ _CHILD = f"data = b'x' * {_SIZE}; print(len(data), flush=True); input()"
 
 
 def test_a_child_counts_while_it_lives() -> None:
-    with Memory() as memory:
+    with PeakMemory() as memory:
         before = memory.measured()["peak_bytes"]
         with subprocess.Popen(
             [sys.executable, "-c", _CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -28,18 +28,18 @@ def test_a_child_counts_while_it_lives() -> None:
             assert child.stdout is not None
             child.stdout.readline()
             during = memory.measured()["peak_bytes"]
-            assert held(child.pid) >= _SIZE
+            assert resident_bytes(child.pid) >= _SIZE
             child.communicate(b"\n")
         assert during - before >= 0.9 * _SIZE
         assert memory.measured()["peak_bytes"] >= during  # the peak stays
-    assert held(child.pid) == 0
+    assert resident_bytes(child.pid) == 0
 
 
-def test_what_was_held_between_two_readings_is_seen() -> None:
-    with Memory() as memory:
+def test_a_peak_between_two_measurements_is_seen() -> None:
+    with PeakMemory() as memory:
         start = memory.measured()["peak_bytes"]
         block = bytearray(b"x") * _SIZE
-        time.sleep(1.5 * _EVERY)
+        time.sleep(1.5 * _INTERVAL)
         del block
         assert memory.measured()["peak_bytes"] - start >= 0.9 * _SIZE
 
@@ -50,7 +50,7 @@ def test_free_memory_is_that_of_the_tightest_group(tmp_path: Path) -> None:
         ("memory.stat", "anon 5\ninactive_file 1000\nactive_file 20000\n"),
     ):  # fmt: skip
         (tmp_path / name).write_text(text)
-    assert list(room._left(tmp_path)) == [321_000]
+    assert list(room._free_of_group(tmp_path)) == [321_000]
     (tmp_path / "memory.max").write_text("max")
-    assert list(room._left(tmp_path)) == []
+    assert list(room._free_of_group(tmp_path)) == []
     assert 0 < free_memory() < 1 << 50

@@ -124,7 +124,7 @@ def test_widths_hold_what_a_user_has_seen(monkeypatch: pytest.MonkeyPatch) -> No
     seen = lists([], [0, 1, 2], [], list(range(90)))
     found = [(users.tolist(), width) for users, width in score.widths(5, seen, 100)]
     assert found == [([0, 1, 2], 8), ([3], 100)]
-    monkeypatch.setattr(score, "_ANSWERS", 16)
+    monkeypatch.setattr(score, "_RESULTS", 16)
     found = [(users.tolist(), width) for users, width in score.widths(5, seen, 100)]
     assert found == [([0, 1], 8), ([2], 8), ([3], 100)]
 

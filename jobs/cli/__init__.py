@@ -1,7 +1,7 @@
 """The command `embedmill`.
 
-Engines are imported inside the commands that need them, so that `embedmill config` answers
-at once.
+Engines are imported inside the commands that need them, so that `embedmill config` starts
+fast.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import typer.exceptions
 from embedmill.jobs.cli.app import StoppedError, app
 from embedmill.pipeline.errors import ConfigError
 
-# Each registers its commands with the app, in the order that --help shows.
+# Each registers its commands with the app; --help lists them in this order.
 # isort: off
 from embedmill.jobs.cli import run
 from embedmill.jobs.cli import inspect
@@ -31,7 +31,8 @@ def main() -> None:
 
     code = exit_code(_invoke)
     if code in (INTERRUPTED, TERMINATED):
-        # All is cleaned up; Ray's threads, cut off, may crash what is left of the interpreter.
+        # Everything is cleaned up by now. The interpreter's own end is skipped: threads that Ray
+        # leaves behind may crash it.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -39,7 +40,12 @@ def main() -> None:
 
 
 def _invoke() -> None:
-    """Run the app; Ctrl-C comes out as itself, usage errors exit 2 with one sentence."""
+    """Run the app.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C.
+        ConfigError: the command line has a wrong command, option or value.
+    """
     try:
         app(standalone_mode=False)
     except StoppedError as stopped:

@@ -1,4 +1,4 @@
-"""The commands that are said of the whole: their app, its options, and words they share."""
+"""The Typer app, its own options, and parameters that several commands have."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["AsJson", "ConfigFile", "RunFolder", "RunOrRoot", "Sets", "StoppedErr
 
 
 class StoppedError(Exception):
-    """Carries a KeyboardInterrupt past Typer, which would return from it as from success."""
+    """Carries a KeyboardInterrupt through Typer, which would end as if it had succeeded."""
 
 
 class _Commands(typer.core.TyperGroup):
@@ -39,7 +39,7 @@ app = typer.Typer(
 ConfigFile = Annotated[Path, typer.Argument(metavar="FILE", help="the run's TOML")]
 Sets = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="section.key=value", help="overrides a key; repeatable"),
+    typer.Option("--set", metavar="section.key=value", help="override a key; repeatable"),
 ]
 RunFolder = Annotated[
     str, typer.Argument(metavar="RUN", help="the run's folder or URL, such as runs/movielens-100k")
@@ -48,11 +48,11 @@ RunOrRoot = Annotated[
     str,
     typer.Argument(metavar="RUN", help="the run's folder or URL, or a root with a published run"),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="one JSON object")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(show: bool) -> None:
+    if show:
         print(f"embedmill {__version__}")
         raise typer.Exit
 

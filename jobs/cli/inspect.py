@@ -1,4 +1,4 @@
-"""Commands that look at finished runs."""
+"""Commands that inspect finished runs."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ __all__: list[str] = []
 
 @app.command()
 def status(folder: RunFolder, as_json: AsJson = False) -> None:
-    """Show which stages have finished, with rows, bytes and seconds, and what they took."""
+    """Show which stages have finished: results, bytes, seconds, memory."""
     from embedmill.jobs.cli import render
     from embedmill.pipeline.store.run import open_run, published
     from embedmill.schemas.stages import STAGES
 
-    one = open_run(folder)
-    found = {stage: one.find(stage) for stage in STAGES}
+    run = open_run(folder)
+    artifacts = {stage: run.find(stage) for stage in STAGES}
     if as_json:
-        shown = {"content", "counters", "measured", "seconds"}
-        said = {stage: a and a.manifest.model_dump(include=shown) for stage, a in found.items()}
-        print(json.dumps(said))
+        keys = {"content", "counters", "measured", "seconds"}
+        objects = {s: a and a.manifest.model_dump(include=keys) for s, a in artifacts.items()}
+        print(json.dumps(objects))
         return
-    render.print_stages(found)
-    pointer = published(one.config.run.root)
-    print(f"published in {one.config.run.root}: {pointer['run'] if pointer else 'nothing yet'}")
+    render.print_stages(artifacts)
+    pointer = published(run.config.run.root)
+    print(f"published in {run.config.run.root}: {pointer['run'] if pointer else 'nothing yet'}")
 
 
 @app.command()
 def verify(folder: RunFolder) -> None:
-    """Re-read every file of a run and compare it with the manifests."""
+    """Read every file of a run again and compare it with the manifests."""
     from embedmill.pipeline.errors import CorruptArtifactError
     from embedmill.pipeline.store.run import open_run
     from embedmill.schemas.stages import STAGES
 
-    one, wrong = open_run(folder), []
+    run, wrong = open_run(folder), list[str]()
     for stage in STAGES:
-        artifact = one.find(stage)
+        artifact = run.find(stage)
         if artifact is None:
             print(f"{stage:<9} not yet")
             continue
-        found = [f"{stage}/{path} {what}" for path, what in artifact.verify()]
-        wrong += found
+        differences = [f"{stage}/{path} {what}" for path, what in artifact.verify()]
+        wrong += differences
         files = artifact.manifest.files
-        state = "differs" if found else "ok"
+        state = "differs" if differences else "ok"
         print(f"{stage:<9} {state}: {len(files):,} files, {sum(f.bytes for f in files):,} bytes")
-        for line in found:
+        for line in differences:
             print(f"{'':<9} {line}")
     if wrong:
         raise CorruptArtifactError(
@@ -61,16 +61,16 @@ def verify(folder: RunFolder) -> None:
 
 @app.command()
 def metrics(folder: RunFolder, as_json: AsJson = False) -> None:
-    """Print what `evaluate` measured, and the seconds of every stage."""
+    """Print the metrics of a run, and the seconds of every stage."""
     from embedmill.pipeline.query.metrics import metrics_of
     from embedmill.pipeline.store.run import open_run
 
-    flat = metrics_of(open_run(folder))
+    metrics_by_name = metrics_of(open_run(folder))
     if as_json:
-        print(json.dumps(flat))
+        print(json.dumps(metrics_by_name))
         return
-    width = max(map(len, flat))
-    for name, value in flat.items():
+    width = max(map(len, metrics_by_name))
+    for name, value in metrics_by_name.items():
         print(
             f"{name:<{width}}  {value:.6g}"
             if isinstance(value, float)
@@ -82,21 +82,21 @@ def metrics(folder: RunFolder, as_json: AsJson = False) -> None:
 def diff(
     before: RunFolder,
     after: RunFolder,
-    examples: Annotated[int, typer.Option(min=0, help="ids to name of each kind")] = 3,
+    examples: Annotated[int, typer.Option(min=0, help="example ids of each kind")] = 3,
     engine: Annotated[str, typer.Option(help="sail, spark or sc://host:port")] = "sail",
     as_json: AsJson = False,
 ) -> None:
-    """Tell which users and items came, went and stayed between two runs."""
+    """Show which users and items came, went and stayed between two runs."""
     from embedmill.jobs.cli import render
     from embedmill.pipeline.prepare.engine.connection import open_session
     from embedmill.pipeline.prepare.vocabulary.diff import compare
     from embedmill.pipeline.store.run import open_run
 
     runs = [open_run(folder) for folder in (before, after)]
-    vocabs = [one.artifact("vocab") for one in runs]
+    vocabs = [run.artifact("vocab") for run in runs]
     with open_session(engine, runs[0].config.run.root) as session:
-        found = compare(session, vocabs[0], vocabs[1], examples)
+        difference = compare(session, vocabs[0], vocabs[1], examples)
     if as_json:
-        print(json.dumps(found, ensure_ascii=False))
+        print(json.dumps(difference, ensure_ascii=False))
         return
-    render.print_diff(found, runs[1])
+    render.print_diff(difference, runs[1])

@@ -1,4 +1,4 @@
-"""Commands that give what a run found: items for users, items near items, vectors for tools."""
+"""Commands that query a finished run: recommendations, neighbours, exported vectors."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Filters = Annotated[
     typer.Option(
         "--filter",
         metavar="COLUMN=VALUE",
-        help="only items with this value in the item metadata: categories=Drama; repeatable",
+        help="only items with this value in the item metadata (categories=Drama); repeatable",
     ),
 ]
-Neighbours = Annotated[int, typer.Option("-k", min=1, help="how many")]
+Neighbours = Annotated[int, typer.Option("-k", min=1, help="number of results")]
 
 
 @app.command()
@@ -30,20 +30,26 @@ def recommend(
     users: Annotated[
         str,
         typer.Option(
-            metavar="FILE", help="ids: one on each line, or a column of .csv .tsv .parquet"
+            metavar="FILE", help="user ids: one a line, or a column of .csv .tsv .parquet"
         ),
     ] = "",
-    output: Annotated[str, typer.Option(metavar="FILE", help="Parquet, for --users")] = "",
-    column: Annotated[str, typer.Option(help="of --users; else the only one, or the log's")] = "",
+    output: Annotated[
+        str, typer.Option(metavar="FILE", help="Parquet file to write, for --users")
+    ] = "",
+    column: Annotated[
+        str, typer.Option(help="column of --users; default: the only one, or events.user")
+    ] = "",
     filters: Filters = None,
-    with_seen: Annotated[bool, typer.Option("--with-seen", help="items of the log too")] = False,
+    with_seen: Annotated[
+        bool, typer.Option("--with-seen", help="also items that the user has seen")
+    ] = False,
     k: Neighbours = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Print the best items for a user, without those already seen; or write them for many.
+    """Print the best items that a user has not seen; or write them for a file of users.
 
-    A file of many users gives a Parquet file with a row for every answer: user, rank, item,
-    score. Ids that have none are counted by the reason.
+    For a file of users a Parquet file is written, with columns user, rank, item, score. Users
+    without recommendations are counted by reason.
     """
     from embedmill.jobs.cli import render
     from embedmill.pipeline.query import lookup
@@ -51,22 +57,23 @@ def recommend(
 
     if bool(user) == bool(users) or bool(users) != bool(output):
         raise ConfigError("recommend needs --user ID, or --users FILE with --output FILE")
-    one, wanted = find_run(folder), _wanted(filters)
+    run, item_filter = find_run(folder), _item_filter(filters)
     if user:
-        found = lookup.recommend(one, user, k, exclude_seen=not with_seen, filter=wanted)
-        render.print_items(one, found, as_json)
+        hits = lookup.recommend(run, user, k, exclude_seen=not with_seen, filter=item_filter)
+        render.print_items(run, hits, as_json)
         return
     from embedmill.pipeline.index import retriever_of
     from embedmill.pipeline.query.id_files import read_ids
     from embedmill.pipeline.query.recommendations import Asked, recommend_all
     from embedmill.pipeline.terminal import Terminal
 
-    retriever = retriever_of(one)
-    asked = Asked(k, not with_seen, None if wanted is None else retriever.item_filter(wanted))
-    ids = read_ids(users, column, one.config.events.user)
+    retriever = retriever_of(run)
+    allowed = None if item_filter is None else retriever.item_filter(item_filter)
+    ids = read_ids(users, column, run.config.events.user)
     with Terminal(quiet=as_json).stage("recommend") as progress:
-        told = recommend_all(retriever, ids, output, asked, progress)
-    render.print_told(told, output, as_json)
+        asked = Asked(k, not with_seen, allowed)
+        batch = recommend_all(retriever, ids, output, asked, progress)
+    render.print_batch_report(batch, output, as_json)
 
 
 @app.command()
@@ -82,27 +89,28 @@ def neighbors(
     from embedmill.pipeline.query import lookup
     from embedmill.pipeline.store.run import find_run
 
-    one = find_run(folder)
-    render.print_items(one, lookup.neighbors(one, item, k, filter=_wanted(filters)), as_json)
+    run = find_run(folder)
+    hits = lookup.neighbors(run, item, k, filter=_item_filter(filters))
+    render.print_items(run, hits, as_json)
 
 
 @app.command()
 def export(
     folder: RunOrRoot,
-    format: Annotated[str, typer.Option(metavar="NAME", help="see below")],
-    output: Annotated[str, typer.Option(metavar="FOLDER", help="must not be there yet")],
-    dtype: Annotated[str, typer.Option(help="float32, float16 or int8")] = "float32",
+    format: Annotated[str, typer.Option(metavar="NAME", help="one of those below")],
+    output: Annotated[str, typer.Option(metavar="FOLDER", help="folder to write; must not exist")],
+    dtype: Annotated[str, typer.Option(help="number type: float32, float16 or int8")] = "float32",
     side: Annotated[str, typer.Option(help="users, items or both")] = "both",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="replace an earlier export there")
+        bool, typer.Option("--overwrite", help="replace an earlier export in the folder")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a run's vectors in a format that other tools load, with their ids.
+    """Write the vectors of a run, with their ids, in a format that other tools load.
 
     Formats: parquet, npy, safetensors, faiss, word2vec, word2vec-binary, projector, lance,
-    pgvector, qdrant. The folder's manifest.json says how many vectors there are, how ids are
-    stored, and which recall@10 the number type keeps.
+    pgvector, qdrant. The folder's manifest.json has the number of vectors, how ids are stored,
+    and the recall@10 that is left with the number type.
     """
     from embedmill.jobs.cli import render
     from embedmill.pipeline.formats import DTYPES, SIDES, Wanted, write
@@ -111,7 +119,7 @@ def export(
 
     for name, value, allowed in (("--dtype", dtype, DTYPES), ("--side", side, (*SIDES, "both"))):
         if value not in allowed:
-            raise ConfigError(f"{name} is '{value}'; there are {', '.join(allowed)}")
+            raise ConfigError(f"{name}: '{value}' is not known; allowed: {', '.join(allowed)}")
     wanted = Wanted(format, dtype, SIDES if side == "both" else (side,))
     with Terminal(quiet=as_json).stage("export") as progress:
         manifest = write(find_run(folder), wanted, output, progress, overwrite=overwrite)
@@ -121,12 +129,12 @@ def export(
     render.print_exported(manifest, output)
 
 
-def _wanted(filters: list[str] | None) -> dict[str, list[str]] | None:
-    """Values by column; an item may have any of a column's."""
-    found: dict[str, list[str]] = {}
-    for one in filters or []:
-        column, equals, value = one.partition("=")
+def _item_filter(filters: list[str] | None) -> dict[str, list[str]] | None:
+    """Allowed values by column; an item needs one value of each column."""
+    values: dict[str, list[str]] = {}
+    for text in filters or []:
+        column, equals, value = text.partition("=")
         if not equals:
-            raise ConfigError(f"--filter is '{one}'; it needs COLUMN=VALUE, as categories=Drama")
-        found.setdefault(column, []).append(value)
-    return found or None
+            raise ConfigError(f"--filter: '{text}' is not COLUMN=VALUE, such as categories=Drama")
+        values.setdefault(column, []).append(value)
+    return values or None

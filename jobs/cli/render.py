@@ -1,10 +1,10 @@
-"""What commands answer on the terminal: tables that fit 80 columns, or JSON."""
+"""What commands print: tables that fit 80 columns, or JSON."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -14,25 +14,40 @@ from embedmill.pipeline.query.metrics import metrics_of
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.terminal import duration, si, summary
+from embedmill.schemas import evaluate, events, report
+
+if TYPE_CHECKING:  # both load torch, which few commands need
+    from embedmill.pipeline.query.lookup import Hit
+    from embedmill.pipeline.query.recommendations import Told
 
 __all__ = [
+    "print_batch_report",
     "print_diff",
     "print_exported",
     "print_items",
     "print_plan",
     "print_stages",
     "print_summary",
-    "print_told",
 ]
+
+# Figures of a manifest, and the columns that they have in the table of costs.
+_COSTS = {
+    "rows_per_second": "rows/s",
+    "peak_bytes": "memory",
+    "read_bytes": "read",
+    "shuffle_bytes": "shuffled",
+    "written_bytes": "written",
+}
+_NEIGHBOURS_SHOWN = 5
 
 
 def _console() -> Console:
-    """Where answers go: as wide as the terminal, 80 columns elsewhere."""
+    """The console of stdout: as wide as the terminal, 80 columns where there is none."""
     return Console(highlight=False, soft_wrap=False)
 
 
 def print_plan(lines: Iterable[Sequence[str]]) -> None:
-    """What training will take: a name, a figure, and what it is, on each line."""
+    """What training will take: on each line a name, a figure and what it means."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column()
     table.add_column(justify="right", no_wrap=True)
@@ -42,63 +57,64 @@ def print_plan(lines: Iterable[Sequence[str]]) -> None:
     _console().print(table)
 
 
-def print_stages(found: Mapping[str, Artifact | None]) -> None:
-    """Each stage's state, size, time and counters, and below what it took."""
+def print_stages(artifacts: Mapping[str, Artifact | None]) -> None:
+    """State, size, time and counters of each stage, then its costs.
+
+    Args:
+        artifacts: by stage; None where it has not finished.
+    """
     table = Table(box=None, pad_edge=False)
     table.add_column("stage")
     table.add_column("state")
     table.add_column("bytes", justify="right")
     table.add_column("time", justify="right")
-    table.add_column("what")
-    for stage, artifact in found.items():
+    table.add_column("result")
+    for stage, artifact in artifacts.items():
         if artifact is None:
             table.add_row(stage, "not yet")
             continue
-        size = si(sum(f.bytes for f in artifact.manifest.files)) + "B"
+        size = si(sum(file.bytes for file in artifact.manifest.files)) + "B"
         seconds = duration(artifact.manifest.seconds)
         version = artifact.manifest.version
-        what = f"version {version} of its contract, which this program does not read"
-        what = summary(artifact) if artifact.readable else what
-        table.add_row(stage, "done", size, seconds, what)
+        result = f"version {version} of its contract, which this program does not read"
+        result = summary(artifact) if artifact.readable else result
+        table.add_row(stage, "done", size, seconds, result)
     _console().print(table)
-    cost = _costs({stage: a for stage, a in found.items() if a is not None})
-    if cost.row_count:
-        _console().print(cost)
+    costs = _costs({stage: one for stage, one in artifacts.items() if one is not None})
+    if costs.row_count:
+        _console().print(costs)
 
 
-def _costs(found: Mapping[str, Artifact]) -> Table:
-    """What stages took beside time, a row for each of which it is known."""
-    table = Table(box=None, pad_edge=False, title="\nwhat it took", title_justify="left")
+def _costs(artifacts: Mapping[str, Artifact]) -> Table:
+    """Memory and bytes that stages took, with a row for each stage that recorded any."""
+    table = Table(box=None, pad_edge=False, title="\ncosts", title_justify="left")
     table.add_column("stage")
-    shown = {
-        "rows_per_second": "rows/s",
-        "peak_bytes": "memory",
-        "read_bytes": "read",
-        "shuffle_bytes": "shuffled",
-        "written_bytes": "written",
-    }
-    known = {name for artifact in found.values() for name in artifact.manifest.measured}
-    shown = {key: name for key, name in shown.items() if key in known}
-    for name in shown.values():
-        table.add_column(name, justify="right")
-    for stage, artifact in found.items():
+    recorded = {name for artifact in artifacts.values() for name in artifact.manifest.measured}
+    columns = {key: title for key, title in _COSTS.items() if key in recorded}
+    for title in columns.values():
+        table.add_column(title, justify="right")
+    for stage, artifact in artifacts.items():
         measured = artifact.manifest.measured
-        if measured.keys() & shown.keys():
-            values = [(si(measured[k]), k) if k in measured else ("", "") for k in shown]
-            table.add_row(stage, *(f"{v}B" if k.endswith("bytes") else v for v, k in values))
+        if measured.keys() & columns.keys():
+            table.add_row(stage, *(_cost(measured, key) for key in columns))
     return table
 
 
-def print_items(one: Run, found: list[Any], as_json: bool) -> None:
-    """Items with scores and, where the log has them, titles."""
-    titles = _titles(one, {hit.item for hit in found})
+def _cost(measured: Mapping[str, Any], key: str) -> str:
+    """One figure; empty where the stage has not recorded it."""
+    if key not in measured:
+        return ""
+    return si(measured[key]) + ("B" if key.endswith("bytes") else "")
+
+
+def print_items(run: Run, hits: Sequence[Hit], as_json: bool) -> None:
+    """Items with scores and, where the run has them, titles."""
+    titles = _titles(run, {hit.item for hit in hits})
     if as_json:
-        print(
-            json.dumps(
-                [{"item": h.item, "score": h.score, "title": titles.get(h.item)} for h in found],
-                ensure_ascii=False,
-            )
-        )
+        objects = [
+            {"item": hit.item, "score": hit.score, "title": titles.get(hit.item)} for hit in hits
+        ]
+        print(json.dumps(objects, ensure_ascii=False))
         return
     table = Table(box=None, pad_edge=False)
     table.add_column("", justify="right")
@@ -106,89 +122,97 @@ def print_items(one: Run, found: list[Any], as_json: bool) -> None:
     table.add_column("item", overflow="fold")
     if titles:
         table.add_column("title", overflow="fold")
-    for rank, hit in enumerate(found, 1):
+    for rank, hit in enumerate(hits, 1):
         cells = [hit.item, *([titles.get(hit.item, "")] if titles else [])]
-        table.add_row(str(rank), f"{hit.score:.3f}", *(Text(_on_a_line(cell)) for cell in cells))
+        table.add_row(str(rank), f"{hit.score:.3f}", *(Text(_escaped(cell)) for cell in cells))
     _console().print(table)
 
 
-def print_told(told: Any, output: str, as_json: bool) -> None:
-    """What became of the users of a file: a line for each reason there is, with examples."""
+def print_batch_report(batch: Told, output: str, as_json: bool) -> None:
+    """How many users of a file have recommendations, and why the others have none."""
     if as_json:
-        print(json.dumps(told.as_json()))
+        print(json.dumps(batch.as_json()))
         return
     console = _console()
-    console.print(Text(f"{told.rows:,} answers in {output}"), soft_wrap=True)
+    console.print(Text(f"{batch.rows:,} recommendations in {output}"), soft_wrap=True)
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("users asked for", f"{told.users_in:,}", "")
-    for fate, what in told.fates.items():
-        if count := told.counts[fate]:
-            named = ", ".join(_on_a_line(one) for one in told.examples[fate] if one)
-            some = (
-                f" ({named}{', ...' if count > 3 else ''})" if fate != "answered" and named else ""
-            )
-            table.add_row(f"  {fate.replace('_', ' ')}", f"{count:,}", Text(f"{what}{some}"))
+    table.add_row("users in the file", f"{batch.users_in:,}", "")
+    for outcome, meaning in batch.fates.items():
+        if count := batch.counts[outcome]:
+            examples = ", ".join(_escaped(user) for user in batch.examples[outcome] if user)
+            if outcome != "answered" and examples:
+                meaning += f" ({examples}{', ...' if count > 3 else ''})"
+            table.add_row(f"  {outcome.replace('_', ' ')}", f"{count:,}", Text(meaning))
     console.print(table)
 
 
 def print_exported(manifest: Mapping[str, Any], output: str) -> None:
-    """What an export wrote."""
-    size = si(sum(one["bytes"] for one in manifest["files"])) + "B"
-    sides = [
-        f"{manifest[side]['count']:,} {side}" for side in ("users", "items") if side in manifest
-    ]
-    out = [f"{' and '.join(sides)}, {manifest['dim']} x {manifest['dtype']}, {size} in {output}"]
-    left = sum(manifest[side]["left_out"] for side in ("users", "items") if side in manifest)
-    out += [f"{left:,} rows without an id in use are left out"] if left else []
-    out += [f"ids: {manifest['ids']}"]
+    """What an export wrote.
+
+    Args:
+        manifest: of the export.
+        output: its folder.
+    """
+    size = si(sum(file["bytes"] for file in manifest["files"])) + "B"
+    sides = [side for side in ("users", "items") if side in manifest]
+    counts = " and ".join(f"{manifest[side]['count']:,} {side}" for side in sides)
+    lines = [f"{counts}, {manifest['dim']} x {manifest['dtype']}, {size} in {output}"]
+    left_out = sum(manifest[side]["left_out"] for side in sides)
+    lines += [f"{left_out:,} rows without an id in use are left out"] if left_out else []
+    lines += [f"ids: {manifest['ids']}"]
     if manifest["dtype"] != "float32":
-        kept = f"{manifest['recall@10']:.4f} of {manifest['queries']:,} users"
-        out += [f"recall@10 against float32: {kept}"]
-    for line in out:
+        recall = f"{manifest['recall@10']:.4f}, measured with {manifest['queries']:,} users"
+        lines += [f"recall@10 against float32: {recall}"]
+    for line in lines:
         _console().print(Text(line), soft_wrap=True)
 
 
-def print_diff(found: dict[str, Any], after: Run) -> None:
-    """What came, went and stayed, with examples."""
-    _console().print(_movements(found))
-    for name, side in found.items():
-        titles = _titles(after, _named(side)) if name == "items" else {}
+def print_diff(difference: Mapping[str, Any], after: Run) -> None:
+    """Which users and items came, went and stayed, with examples.
+
+    Args:
+        difference: by "users" and "items", as `prepare.vocabulary.diff.compare` returns it.
+        after: the second run, which has the titles.
+    """
+    _console().print(_movements(difference))
+    for name, side in difference.items():
+        titles = _titles(after, _example_ids(side)) if name == "items" else {}
         for kind, ids in side["examples"].items():
             if ids and kind != "stayed":
-                _console().print(_named_ids(f"{name} that {kind}", ids, titles))
+                _console().print(_examples(f"{name} that {kind}", ids, titles))
 
 
-def _movements(found: dict[str, Any]) -> Table:
-    """How many of each kind, both sides beside each other."""
+def _movements(difference: Mapping[str, Any]) -> Table:
+    """Users and items of each kind."""
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     table.add_column("users", justify="right")
     table.add_column("items", justify="right")
     table.add_column("")
-    for kind, said in (
+    for kind, meaning in (
         ("before", "in use in the first run"),
-        ("came", "in the second alone"),
-        ("  back", "of these, whose row the first had kept"),
-        ("went", "in the first alone"),
-        ("  retired", "of these, whose row the second keeps"),
-        ("stayed", "in both"),
-        ("  moved", "of these, on another row: 0 where one continues the other"),
+        ("came", "only in the second run"),
+        ("  back", "of these, those whose row the first run had kept"),
+        ("went", "only in the first run"),
+        ("  retired", "of these, those whose row the second run keeps"),
+        ("stayed", "in both runs"),
+        ("  moved", "of these, those on another row; 0 with vocab.previous"),
         ("after", "in use in the second run"),
     ):
-        counts = (f"{found[side][kind.strip()]:,}" for side in ("users", "items"))
-        table.add_row(kind, *counts, said)
+        counts = (f"{difference[side][kind.strip()]:,}" for side in ("users", "items"))
+        table.add_row(kind, *counts, meaning)
     return table
 
 
-def _named(side: dict[str, Any]) -> set[str]:
-    return {one["id"] for ids in side["examples"].values() for one in ids}
+def _example_ids(side: Mapping[str, Any]) -> set[str]:
+    return {one["id"] for examples in side["examples"].values() for one in examples}
 
 
-def _named_ids(heading: str, ids: list[dict[str, Any]], titles: dict[str, str]) -> Table:
-    """Examples with their events in both runs."""
+def _examples(heading: str, ids: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> Table:
+    """Some ids, with their events in both runs."""
     table = Table(box=None, pad_edge=False, title=f"\n{heading}", title_justify="left")
     table.add_column("id", overflow="fold")
     table.add_column("before", justify="right")
@@ -198,74 +222,73 @@ def _named_ids(heading: str, ids: list[dict[str, Any]], titles: dict[str, str]) 
     for one in ids:
         cells = [one["id"], f"{one['before']:,}", f"{one['after']:,}"]
         cells += [titles.get(one["id"], "")] if titles else []
-        table.add_row(*(Text(_on_a_line(cell)) for cell in cells))
+        table.add_row(*(Text(_escaped(cell)) for cell in cells))
     return table
 
 
-def _on_a_line(text: str) -> str:
-    """Newlines, tabs and the like as their escapes: an id may hold any."""
+def _escaped(text: str) -> str:
+    """Text on one line: what is not printable, such as a newline in an id, as its escape."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def _titles(one: Run, items: set[str]) -> dict[str, str]:
-    """Titles of items, of those that have one."""
-    events = one.artifact("events")
-    if not events.has("items.parquet"):
+def _titles(run: Run, items: set[str]) -> dict[str, str]:
+    """Titles by item, of those among `items` that have one."""
+    artifact = run.artifact("events")
+    if not artifact.has(events.ITEMS):
         return {}
-    table = events.read_table("items.parquet", ["item", "title"])
+    table = artifact.read_table(events.ITEMS, ["item", "title"])
     pairs = zip(table["item"].to_pylist(), table["title"].to_pylist(), strict=True)
     return {item: title for item, title in pairs if item in items}
 
 
-def print_summary(one: Run) -> None:
-    """The closing table: metrics beside popularity, some neighbours, where the page is."""
-    flat, page = metrics_of(one), one.artifact("report")
+def print_summary(run: Run) -> None:
+    """The end of a run: metrics beside popularity's, some neighbours, where the page is."""
+    metrics, page = metrics_of(run), run.artifact("report")
     console = _console()
     console.print()
-    if f"recall@{one.config.evaluate.ks[0]}" in flat:
-        console.print(_beside(flat, one.config.evaluate.ks))
-    elif "rmse" not in flat:
-        console.print("No user with test events: nothing was measured on test.")
+    if f"recall@{run.config.evaluate.ks[0]}" in metrics:
+        console.print(_beside_popularity(metrics, run.config.evaluate.ks[0]))
+    elif "rmse" not in metrics:
+        console.print("No user has test events: nothing was measured on test.")
     for name in ("rmse", "mae"):
-        if name in flat:
-            plain = flat.get(f"{name}.mean_baseline")
-            beside = f" (mean alone {plain:.4f})" if isinstance(plain, float) else ""
-            console.print(f"{name:<9} {flat[name]:.4f}{beside}")
-    if "index.recall@10" in flat:
-        milliseconds = flat.get("index.ms_per_query")
+        if name in metrics:
+            baseline = metrics.get(f"{name}.mean_baseline")
+            beside = f" (mean rating {baseline:.4f})" if isinstance(baseline, float) else ""
+            console.print(f"{name:<9} {metrics[name]:.4f}{beside}")
+    if "index.recall@10" in metrics:
+        milliseconds = metrics.get("index.ms_per_query")
         speed = f", {milliseconds:.2f} ms a query" if isinstance(milliseconds, float) else ""
-        console.print(f"index     finds {flat['index.recall@10']:.1%} of the exact ten{speed}")
-    for item in page.read_json("data.json")["neighbours"]["of"][:3]:
-        if near := " · ".join(_name(n) for n in item["near"][:5]):
+        console.print(f"index     {metrics['index.recall@10']:.1%} of the exact top ten{speed}")
+    for item in page.read_json(report.DATA)["neighbours"]["of"][:3]:
+        if near := " · ".join(_name(one) for one in item["near"][:_NEIGHBOURS_SHOWN]):
             console.print(Text(f"{_name(item)} is near {near}"))
-    passed = all(gate["passed"] for gate in one.artifact("evaluate").read_json("gates.json"))
-    said = "published" if passed else "NOT published: a gate failed"
-    console.print(f"{said}, {flat['seconds.total']:.0f} s in all")
-    console.print(Text(f"page: {page.url('index.html')}"), soft_wrap=True)
+    passed = all(gate.passed for gate in run.artifact("evaluate").read_json(evaluate.GATES))
+    state = "published" if passed else "NOT published: a gate failed"
+    console.print(f"{state}, {metrics['seconds.total']:.0f} s in all")
+    console.print(Text(f"page: {page.url(report.PAGE)}"), soft_wrap=True)
 
 
-def _beside(flat: dict[str, float | int | str], ks: Sequence[int]) -> Table:
-    """Metrics at the first k: exact, through the index, and popularity's."""
-    k = ks[0]
+def _beside_popularity(metrics: Mapping[str, float | int | str], k: int) -> Table:
+    """Metrics at k: by exact search, through the index, and of popularity."""
     table = Table(box=None, pad_edge=False)
     table.add_column("on test")
     for column in ("exact", "through index", "popularity", "ratio"):
         table.add_column(column, justify="right")
     for name in ("recall", "ndcg", "mrr", "hit_rate", "coverage"):
         key = f"{name}@{k}"
-        if key not in flat:
+        if key not in metrics:
             continue
-        ours, theirs = float(flat[key]), float(flat[f"popularity.{key}"])
-        through = flat.get(f"through_index.{key}")
+        exact, popularity = float(metrics[key]), float(metrics[f"popularity.{key}"])
+        through = metrics.get(f"through_index.{key}")
         table.add_row(
             key,
-            f"{ours:.4f}",
+            f"{exact:.4f}",
             f"{through:.4f}" if isinstance(through, float) else "",
-            f"{theirs:.4f}",
-            f"{ours / theirs:.2f}x" if theirs else "",
+            f"{popularity:.4f}",
+            f"{exact / popularity:.2f}x" if popularity else "",
         )
     return table
 
 
-def _name(item: dict[str, Any]) -> str:
-    return _on_a_line(str(item.get("title") or item["id"]))
+def _name(item: Mapping[str, Any]) -> str:
+    return _escaped(str(item.get("title") or item["id"]))

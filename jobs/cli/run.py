@@ -1,4 +1,4 @@
-"""Commands that take a config: run the line, or tell what it would do."""
+"""Commands that take a config: run the stages, print the config, profile the log, plan."""
 
 from __future__ import annotations
 
@@ -19,20 +19,24 @@ __all__: list[str] = []
 def run(
     file: ConfigFile,
     sets: Sets = None,
-    first: Annotated[str | None, typer.Option("--from", metavar="STAGE", help="begin here")] = None,
-    last: Annotated[str, typer.Option("--to", metavar="STAGE", help="end here")] = "report",
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="STAGE", help="first stage to run")
+    ] = None,
+    last: Annotated[
+        str, typer.Option("--to", metavar="STAGE", help="last stage to run")
+    ] = "report",
     engine: Annotated[str | None, typer.Option(help="sail, spark or sc://host:port")] = None,
     workers: Annotated[
         str | None, typer.Option(help="training workers: a number, auto, or a range: 2-8")
     ] = None,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="build anew what is stale")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="build stale stages again")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="errors only")] = False,
 ) -> None:
-    """Run the line: events, vocab, shards, train, export, index, evaluate, report.
+    """Run the stages: events, vocab, shards, train, export, index, evaluate, report.
 
-    What has finished with this config and these inputs is skipped, so the same command
-    again after an interruption goes on where it stopped. --rebuild builds stale stages
-    anew; with --from it builds that stage and all that follow anew.
+    Stages that have finished with this config and these inputs are skipped: after an
+    interruption, the same command goes on where it stopped. --rebuild builds stale stages
+    again; with --from it builds that stage and all later ones again.
     """
     from embedmill.jobs.cli import render
     from embedmill.pipeline.config import load
@@ -47,15 +51,15 @@ def run(
     from embedmill.jobs.all import run_line
 
     one, terminal = Run(config), Terminal(quiet=quiet)
-    below: GateError | None = None
+    failed: GateError | None = None
     try:
         run_line(one, first=first, last=last, rebuild=rebuild, terminal=terminal)
     except GateError as error:
-        below = error  # the run is whole, and its figures say why
+        failed = error  # the run is complete, and its summary shows the figures
     if last == "report" and not quiet:
         render.print_summary(one)
-    if below is not None:
-        raise below
+    if failed is not None:
+        raise failed
 
 
 @app.command()
@@ -88,10 +92,10 @@ def profile(
     engine: Annotated[str | None, typer.Option(help="sail, spark or sc://host:port")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look at the log before any run: days, users, items, bad lines, the split; and a page.
+    """Profile the log before any run: days, users, items, bad lines, split; and a page.
 
-    It tells what the data stages would make, and that a run would stop where it would. Nothing
-    of the run is built or changed.
+    Shows what the data stages would make, and the error where they would fail. Nothing of the
+    run is built or changed.
     """
     from embedmill.pipeline.config import load
     from embedmill.pipeline.store.run import Run
@@ -100,44 +104,49 @@ def profile(
         file, [*(sets or []), *([f'run.engine="{engine}"'] if engine else [])], print_note
     )
 
-    from embedmill.jobs.profile import profile as look
+    from embedmill.jobs.profile import profile as profile_log
     from embedmill.pipeline.report.profile_text import lines
 
-    found = look(Run(config))
+    profiled = profile_log(Run(config))
     if as_json:
-        print(json.dumps(found.data | {"page": found.page}, ensure_ascii=False))
+        print(json.dumps(profiled.data | {"page": profiled.page}, ensure_ascii=False))
         return
-    print(*lines(found.data), f"page: {found.page}", sep="\n")
+    print(*lines(profiled.data), f"page: {profiled.page}", sep="\n")
 
 
 @app.command()
 def plan(
     file: ConfigFile,
     sets: Sets = None,
-    users: Annotated[int, typer.Option(min=0, help="where vocab has not finished")] = 0,
-    items: Annotated[int, typer.Option(min=0, help="where vocab has not finished")] = 0,
-    events: Annotated[int, typer.Option(min=0, help="pairs to train on, likewise")] = 0,
-    seconds: Annotated[float, typer.Option(min=0, help="of calibration; 0: no estimate")] = 3.0,
+    users: Annotated[int, typer.Option(min=0, help="if vocab has not finished")] = 0,
+    items: Annotated[int, typer.Option(min=0, help="if vocab has not finished")] = 0,
+    events: Annotated[
+        int, typer.Option(min=0, help="train events or pairs, if shards has not")
+    ] = 0,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="time of calibration; 0: no estimate of time")
+    ] = 3.0,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what training will take: rows, memory, disk, bytes sent, steps, minutes.
+    """Estimate what training will take: rows, memory, disk, bytes sent, steps, time.
 
-    Sizes come from finished stages, or from --users, --items and --events. What cannot fit
-    is refused, as `run` would refuse it. Minutes are those of real steps on small tables.
+    Sizes come from finished stages, or from --users, --items and --events. Training that does
+    not fit is refused, as `run` would refuse it. Time is extrapolated from real steps on small
+    tables.
     """
     from embedmill.jobs.cli import render
     from embedmill.pipeline.config import load
     from embedmill.pipeline.store.run import Run
     from embedmill.pipeline.train.estimate import GivenSizes, estimate
 
-    found = estimate(
+    planned = estimate(
         Run(load(file, sets or [], print_note)),
         GivenSizes(users, items, events),
         seconds=seconds,
     )
     if as_json:
-        print(json.dumps(found.as_json()))
+        print(json.dumps(planned.as_json()))
     else:
-        render.print_plan(found.lines())
-    if found.refused is not None:
-        raise found.refused
+        render.print_plan(planned.lines())
+    if planned.refused is not None:
+        raise planned.refused

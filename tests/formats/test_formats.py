@@ -313,8 +313,14 @@ def test_the_command(run: Run, tmp_path: Path, embedmill: Cli, side: str) -> Non
     ("words", "message"),
     [
         (["--format", "csv"], "no format 'csv'"),
-        (["--format", "npy", "--dtype", "int4"], "--dtype is 'int4'; there are float32, float16"),
-        (["--format", "npy", "--side", "left"], "--side is 'left'; there are users, items, both"),
+        (
+            ["--format", "npy", "--dtype", "int4"],
+            "--dtype: 'int4' is not known; allowed: float32, float16",
+        ),
+        (
+            ["--format", "npy", "--side", "left"],
+            "--side: 'left' is not known; allowed: users, items, both",
+        ),
     ],
 )
 def test_what_the_command_refuses(

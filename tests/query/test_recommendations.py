@@ -132,7 +132,7 @@ def test_nothing_is_left_of_a_file_that_fails(run: Run, tmp_path: Path) -> None:
         ([], "recommend needs --user ID, or --users FILE with --output FILE"),
         (["--user", "u1", "--users", "x"], "recommend needs --user ID"),
         (["--users", "x"], "recommend needs --user ID"),
-        (["--user", "u1", "--filter", "odd"], "--filter is 'odd'; it needs COLUMN=VALUE"),
+        (["--user", "u1", "--filter", "odd"], "--filter: 'odd' is not COLUMN=VALUE"),
         (["--user", "u1", "--filter", "categories=od"], 'Did you mean "odd"'),
         (["--users", "/nowhere/x", "--output", "/tmp/o"], "/nowhere/x: no such file"),
     ],
