@@ -1,8 +1,9 @@
-"""SQL conditions on the raw columns of a log, parsed and checked.
+"""SQL conditions on the raw columns of a log (`events.filter`), parsed and checked.
 
-DuckDB parses; its tree is walked here. What may stand in a condition is listed below: columns,
-constants, comparisons and functions of their arguments alone. Nothing can ask for a file, a
-setting, the time or chance, so a condition holds of a row wherever and whenever it is asked.
+DuckDB parses the text; its syntax tree is checked here against the lists below. They allow
+columns, constants, comparisons and functions that depend on nothing but their arguments. No
+condition can read a file, a setting, the clock or random numbers, so its value for a record is
+the same on every machine and at any time.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 __all__ = ["FUNCTIONS", "TABLE", "Condition", "Node", "connect", "parse", "type_name"]
 
-TABLE = "block"
+TABLE = "batch"  # name of the table that conditions are evaluated on
 _SETTINGS: dict[str, Any] = {
     "threads": 1,
     "enable_external_access": False,
@@ -66,12 +67,13 @@ _OPERATORS = _words(
     COMPARE_NOT_IN
     """
 )
-_CLASSES = _words(
+_NODE_CLASSES = _words(
     """
     BETWEEN CASE CAST COLUMN_REF COMPARISON CONJUNCTION CONSTANT FUNCTION OPERATOR TYPE
     """
 )
-_NAMES = {"SUBQUERY": "a query", "STAR": "*", "LAMBDA": "->", "PARAMETER": "a parameter"}
+# How errors call the classes that SQL users know by another name.
+_CLASS_NAMES = {"SUBQUERY": "a query", "STAR": "*", "LAMBDA": "->", "PARAMETER": "a parameter"}
 NUMBERS = _words(
     """
     REAL TINYINT SMALLINT INTEGER BIGINT HUGEINT FLOAT DOUBLE DECIMAL UTINYINT USMALLINT
@@ -82,12 +84,18 @@ TEXTS = _words("VARCHAR TEXT STRING")
 _TYPES = NUMBERS | TEXTS | {
     "BOOLEAN", "DATE", "TIME", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "INTERVAL"
 }  # fmt: skip
-_BEFORE, _AFTER = "SELECT (", f"\n) FROM {TABLE}"  # the newline ends a comment
+# The text becomes the only column of a query; the newline ends a comment at its end.
+_BEFORE, _AFTER = "SELECT (", f"\n) FROM {TABLE}"
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition that was checked: `tree` is DuckDB's, as JSON; `columns` as they are written."""
+    """A checked condition.
+
+    Attributes:
+        tree: DuckDB's syntax tree of the query `SELECT (condition) FROM <TABLE>`, as JSON.
+        columns: names of the columns it reads, as they are written in the text.
+    """
 
     tree: str
     columns: tuple[str, ...]
@@ -95,14 +103,14 @@ class Condition:
 
 @lru_cache(maxsize=16)
 def parse(text: str) -> Condition:
-    """The condition that `text` is.
+    """Parse and check a condition.
 
     Raises:
-        ValueError: it does not parse, or holds something that has no place in a condition.
+        ValueError: the text does not parse, or has something that is not allowed in a condition.
     """
     document = _document(text)
     node = document["statements"][0]["node"]
-    if len(document["statements"]) != 1 or {**node, "select_list": []} != _plain():
+    if len(document["statements"]) != 1 or {**node, "select_list": []} != _query_frame():
         raise ValueError("one condition is needed, not a whole query")
     if len(node["select_list"]) != 1:
         raise ValueError("one condition is needed, not a list")
@@ -113,15 +121,15 @@ def parse(text: str) -> Condition:
     lower = [name.lower() for name in columns]
     for name in columns:
         if lower.count(name.lower()) > 1:
-            raise ValueError(f"two columns are called '{name.lower()}' but for upper case")
+            raise ValueError(f"two columns differ only in case: '{name.lower()}'")
     if not columns:
         raise ValueError("names no column")
     return Condition(json.dumps(document), columns)
 
 
 def connect() -> Any:
-    """A DuckDB of one thread that knows no files, no extensions and no variables of Python."""
-    import duckdb  # here, so that a config without conditions loads no database
+    """A DuckDB connection of one thread without access to files, extensions or Python variables."""
+    import duckdb  # imported here so that a config without conditions does not load it
 
     connection = duckdb.connect(config=_SETTINGS)
     connection.execute("SET TimeZone = 'UTC'; SET lock_configuration = true")
@@ -129,7 +137,7 @@ def connect() -> Any:
 
 
 def _document(text: str) -> Node:
-    """DuckDB's tree of a query for the condition, without places in the text."""
+    """DuckDB's syntax tree of a query for the condition, without positions in the text."""
     import duckdb
 
     with connect() as connection:
@@ -138,15 +146,15 @@ def _document(text: str) -> Node:
             row = connection.execute("SELECT json_serialize_sql(?)", [query]).fetchone()
             document = json.loads(row[0] if row else "{}")
         except (duckdb.Error, RecursionError) as error:
-            raise ValueError(f"does not parse: {_line(error)}") from None
+            raise ValueError(f"does not parse: {_first_line(error)}") from None
     if document["error"]:
-        raise ValueError(_said(document, text))
-    return dict(_without_places(document))
+        raise ValueError(_parse_error(document, text))
+    return dict(_without_positions(document))
 
 
-def _said(document: Node, text: str) -> str:
-    """What a person is told of a text that does not parse."""
-    message = _line(document["error_message"])
+def _parse_error(document: Node, text: str) -> str:
+    """The error message for a text that does not parse, with the position in the text."""
+    message = _first_line(document["error_message"])
     at = int(document.get("position") or 0) - len(_BEFORE)
     if at >= len(text):
         return f"does not parse: something is missing after '{text[-20:]}'"
@@ -155,34 +163,38 @@ def _said(document: Node, text: str) -> str:
     return f"does not parse: {message}, at character {at + 1}"
 
 
-def _line(error: object) -> str:
-    """The first line of what DuckDB says, without its class."""
+def _first_line(error: object) -> str:
+    """The first line of DuckDB's message, without the class of the error."""
     line = str(error).splitlines()[0].removeprefix("Parser Error: ")
     return "it is nested too deeply" if "expression depth" in line else line
 
 
 @lru_cache(maxsize=1)
-def _plain() -> Node:
-    """The node of a query for no more than a condition, without the condition."""
+def _query_frame() -> Node:
+    """The syntax tree of the query around a condition, without the condition.
+
+    A text that closes the parenthesis and adds clauses of its own gives another tree.
+    """
     return {**_document("true")["statements"][0]["node"], "select_list": []}
 
 
-def _without_places(value: Any) -> Any:
+def _without_positions(value: Any) -> Any:
+    """A tree without the positions in the text at which its nodes begin."""
     if isinstance(value, dict):
-        kept = {k: v for k, v in value.items() if not k.startswith("query_location")}
-        return {k: _without_places(v) for k, v in kept.items()}
-    return [_without_places(v) for v in value] if isinstance(value, list) else value
+        rest = {k: v for k, v in value.items() if not k.startswith("query_location")}
+        return {k: _without_positions(v) for k, v in rest.items()}
+    return [_without_positions(v) for v in value] if isinstance(value, list) else value
 
 
 def _columns(node: Node) -> Iterator[str]:
-    """Columns below a node, which is checked.
+    """The columns below a node; the node and all below it are checked.
 
     Raises:
-        ValueError: something below it has no place in a condition.
+        ValueError: something is not allowed in a condition.
     """
     kind = node["class"]
-    if kind not in _CLASSES:
-        raise ValueError(f"{_NAMES.get(kind, kind.lower())} has no place in a condition")
+    if kind not in _NODE_CLASSES:
+        raise ValueError(f"{_CLASS_NAMES.get(kind, kind.lower())} is not allowed in a condition")
     check = _CHECKS.get(kind)
     if check is not None:
         check(node)
@@ -196,35 +208,35 @@ def _columns_in(value: Any) -> Iterator[str]:
     if isinstance(value, dict) and "class" in value:
         yield from _columns(value)
     elif isinstance(value, dict | list):
-        for one in value.values() if isinstance(value, dict) else value:
-            yield from _columns_in(one)
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _columns_in(inner)
 
 
 def _check_function(node: Node) -> None:
     name = node["function_name"]
     special = node["filter"] or node["distinct"] or node["order_bys"]["orders"]
     if node["schema"] or node["catalog"] or special:
-        raise ValueError(f"'{name}' has no place in a condition as it stands there")
+        raise ValueError(f"'{name}' is not allowed in a condition with these clauses")
     if name not in FUNCTIONS:
         near = difflib.get_close_matches(name, FUNCTIONS, 1, 0.75)
         hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise ValueError(f"the function '{name}' has no place in a condition{hint}")
+        raise ValueError(f"the function '{name}' is not allowed in a condition{hint}")
 
 
 def _check_operator(node: Node) -> None:
     if node["type"] not in _OPERATORS:
         name = node["type"].removeprefix("OPERATOR_").lower()
-        raise ValueError(f"'{name}' has no place in a condition")
+        raise ValueError(f"'{name}' is not allowed in a condition")
 
 
 def type_name(node: Node) -> str:
-    """The name of a type, in capitals."""
+    """The name of a SQL type, in capitals."""
     return str(node["type_name"]).upper()
 
 
 def _check_type(node: Node) -> None:
     if type_name(node) not in _TYPES or node["schema"] or node["catalog"]:
-        raise ValueError(f"the type {node['type_name']} has no place in a condition")
+        raise ValueError(f"the type {node['type_name']} is not allowed in a condition")
 
 
 _CHECKS: dict[str, Callable[[Node], None]] = {
