@@ -20,6 +20,7 @@ from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.train.data.train_events import Events, integer_type
 from embedmill.pipeline.train.plan import Layout, rows_in
 from embedmill.pipeline.train.tables.embedding import ShardedEmbedding
+from embedmill.schemas.shards import FILES
 
 __all__ = ["Histories", "read_latest_events"]
 
@@ -93,9 +94,7 @@ def read_latest_events(
     dtype, users, items = integer_type(max(rows)), [], []
     columns = ["user_row", "item_row", "time", "hash"]
     for partition in layout.owned:
-        tables = [
-            shards.read_table(f"{split}/part-{partition:05d}.parquet", columns) for split in splits
-        ]
+        tables = [shards.read_table(FILES[split].path(partition), columns) for split in splits]
         user_N, item_N, time_N, hash_N = (
             np.concatenate([table[name].to_numpy() for table in tables]) for name in columns
         )

@@ -21,6 +21,7 @@ from embedmill.pipeline.errors import ContractError
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.train.collectives import Group
 from embedmill.pipeline.train.plan import Layout
+from embedmill.schemas.shards import FILES
 
 __all__ = [
     "Events",
@@ -88,7 +89,7 @@ def read_events(
         ContractError: a file has another number of rows than its manifest says.
     """
     counts = {entry.path: entry.rows or 0 for entry in shards.files()}
-    paths = [[f"{split}/part-{p:05d}.parquet" for split in splits] for p in layout.owned]
+    paths = [[FILES[split].path(p) for split in splits] for p in layout.owned]
     sizes = tuple(sum(counts.get(path, 0) for path in files) for files in paths)
     user_E, item_E = (torch.empty(sum(sizes), dtype=integer_type(max(rows))) for _ in rows)
     weights, at = _Weights(sum(sizes)), 0

@@ -21,6 +21,7 @@ from embedmill.pipeline.train.losses import LossSettings
 from embedmill.pipeline.train.model import ItemPairModel, Model
 from embedmill.pipeline.train.plan import Layout, TrainingSize
 from embedmill.pipeline.train.tables.embedding_table import Table
+from embedmill.schemas.shards import pairs_of
 
 __all__ = ["EVENTS", "ITEM_PAIRS", "ExampleSource"]
 
@@ -137,7 +138,7 @@ class _ItemPairs:
     def read(self, run: Run, layout: Layout, *, refit: bool) -> Examples:
         shards, last = run.artifact("shards"), run.config.train.item2vec.history
         events = EVENTS.read(run, layout, refit=refit)
-        folder = "pairs_with_valid" if refit else "pairs"
+        folder = pairs_of(_splits(refit)[0])
         pairs = read_events(shards, [folder], layout, (events.items, events.items))
         history = events.known
         if last:
