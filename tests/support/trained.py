@@ -33,7 +33,7 @@ ITEM2VEC = {
     "refit": True, "patience": 2, "item2vec": {"history": 3},
 }  # fmt: skip
 OBJECTIVES = {"softmax": SOFTMAX, "rating": RATING, "ials": IALS, "item2vec": ITEM2VEC}
-# Every entry of the table is held to be the same for any number of workers.
+# Every entry of the table must be the same for any number of workers.
 EVERY: dict[str, dict[str, Any]] = {
     name: {"objective": name, "epochs": 2, "dim": 6, "batch_size": 50, "negatives": 8}
     for name in objectives.OBJECTIVES
@@ -95,5 +95,5 @@ def train_rank(run: Run, kill_at: int, hard: bool = False) -> train.TrainingResu
 
 
 def run_of(folder: Path, objective: str, **changes: Any) -> Run:
-    asked = {"pairs": {"with_valid": True}} if objective.startswith("item2vec") else {}
-    return planted(folder, train={**EVERY[objective], **changes}, shards=asked)
+    shards = {"pairs": {"with_valid": True}} if objective.startswith("item2vec") else {}
+    return planted(folder, train={**EVERY[objective], **changes}, shards=shards)

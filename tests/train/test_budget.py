@@ -59,7 +59,7 @@ def test_bytes_by_hand(tmp_path: Path) -> None:
 
 
 def sent(run: Run) -> tuple[int, int]:
-    """Bytes that this rank sent to others for a step of an epoch, and what was said."""
+    """Bytes that this rank sent to others in a step of an epoch, and the budget of it."""
     steps: list[int] = []
     done: list[int] = []
     swap = dist.all_to_all_single
@@ -98,13 +98,13 @@ def scattered(root: Path, users: int, items: int, events: int, **settings: Any) 
     return store(run, users, items, splits)
 
 
-def test_bytes_on_the_wire_are_those_that_were_said(tmp_path: Path) -> None:
+def test_bytes_that_workers_send_are_those_of_the_budget(tmp_path: Path) -> None:
     run = scattered(tmp_path, 300, 5000, 2000, batch_size=512, negatives=256)
-    for most, said in run_ranks(sent, 2, tmp_path, run):
-        assert 0.8 * said < most < 1.1 * said
+    for sent_bytes, budget in run_ranks(sent, 2, tmp_path, run):
+        assert 0.8 * budget < sent_bytes < 1.1 * budget
 
 
-def test_peak_memory_is_what_was_said(tmp_path: Path) -> None:
+def test_peak_memory_is_within_the_budget(tmp_path: Path) -> None:
     settings = {"batch_size": 4096, "optimizer": "adam", "negatives": 64}
     run = scattered(tmp_path, 300_000, 40_000, 40_000, **settings)
     code = (
@@ -120,12 +120,12 @@ def test_peak_memory_is_what_was_said(tmp_path: Path) -> None:
         [sys.executable, "-c", code, run.storage.root], capture_output=True, text=True, check=True
     )
     peak = int(answer.stdout.split()[1]) << 10
-    said = budget_of(TrainingSize(300_000, 40_000, 40_000, 4000), run.config, 1).memory("memory")
-    assert 0.6 * said < peak < said, (peak, said)
+    budget = budget_of(TrainingSize(300_000, 40_000, 40_000, 4000), run.config, 1).memory("memory")
+    assert 0.6 * budget < peak < budget, (peak, budget)
 
 
 @pytest.mark.parametrize(
-    ("free", "changes", "said"),
+    ("free", "changes", "message"),
     [
         ({"memory": 1 << 28}, {}, r"needs .* GB of memory in one worker even with its tables on"),
         ({"memory": 1 << 28}, {"tables": "memory"}, r"set train\.tables = 'mapped'"),
@@ -138,11 +138,11 @@ def test_peak_memory_is_what_was_said(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_fit_is_refused(
-    free: dict[str, int], changes: dict[str, Any], said: str, tmp_path: Path
+    free: dict[str, int], changes: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     run = sized(tmp_path, **{"dim": 128, **changes})
     budget = budget_of(TrainingSize(9_000_000, 1_000_000, 1_000_000, 0), run, 1)
-    with pytest.raises(MachineError, match=said):
+    with pytest.raises(MachineError, match=message):
         choose_tables(budget, run, FreeResources(**{**vars(ROOM), **free}))
 
 
@@ -180,10 +180,10 @@ def plan(folder: Path, *more: str, train: str = "") -> subprocess.CompletedProce
 
 def test_the_command_tells_and_refuses(tmp_path: Path) -> None:
     sizes = ["--users", "300000", "--items", "20000", "--events", "900000"]
-    said = plan(tmp_path, *sizes, "--seconds", "0.1")
-    assert said.returncode == 0, said.stderr
-    assert all(len(line) <= 80 for line in said.stdout.splitlines())
-    assert {line.split("  ")[0].strip() for line in said.stdout.splitlines()} >= {
+    output = plan(tmp_path, *sizes, "--seconds", "0.1")
+    assert output.returncode == 0, output.stderr
+    assert all(len(line) <= 80 for line in output.stdout.splitlines())
+    assert {line.split("  ")[0].strip() for line in output.stdout.splitlines()} >= {
         "rows", "pairs", "steps", "memory", "disk", "on the wire", "time"
     }  # fmt: skip
     big = plan(tmp_path, "--json", "--users", "90000000000", *sizes[2:])
@@ -208,12 +208,14 @@ def test_minutes_come_from_real_steps(objective: str, tmp_path: Path) -> None:
     if OBJECTIVES[objective].source is ITEM_PAIRS:
         sections["shards"] = {"pairs": {}}
     run = Run(config(tmp_path, "log.tsv", **sections))
-    found = estimate(run, GivenSizes(60, 40, 500), seconds=0.02)
-    assert (found.size.items, found.size.train, found.epochs) == (40, 500, 3)
-    assert 0 < found.seconds < 60
+    estimated = estimate(run, GivenSizes(60, 40, 500), seconds=0.02)
+    assert (estimated.size.items, estimated.size.train, estimated.epochs) == (40, 500, 3)
+    assert 0 < estimated.seconds < 60
 
 
 def test_sizes_are_those_of_finished_stages(tmp_path: Path) -> None:
-    found = estimate(planted(tmp_path, train={"refit": True, "epochs": 2}), GivenSizes(), seconds=0)
-    assert found.size == TrainingSize(60, 40, 480 - 2 * 60, 60)
-    assert (found.epochs, found.seconds) == (4, 0)
+    estimated = estimate(
+        planted(tmp_path, train={"refit": True, "epochs": 2}), GivenSizes(), seconds=0
+    )
+    assert estimated.size == TrainingSize(60, 40, 480 - 2 * 60, 60)
+    assert (estimated.epochs, estimated.seconds) == (4, 0)

@@ -22,8 +22,8 @@ def whole_table() -> torch.Tensor:
 
 def sharded(rows: int, group: Group, whole: torch.Tensor) -> ShardedEmbedding:
     layout = Layout(PARTITIONS, group.world, group.rank)
-    held = [torch.arange(rows)[p::PARTITIONS] for p in layout.owned]
-    return ShardedEmbedding(whole[torch.cat(held)].clone(), rows, layout, group)
+    owned = [torch.arange(rows)[p::PARTITIONS] for p in layout.owned]
+    return ShardedEmbedding(whole[torch.cat(owned)].clone(), rows, layout, group)
 
 
 shapes = st.lists(st.integers(0, 3), max_size=3)
@@ -36,10 +36,10 @@ def test_is_an_embedding_for_any_shape(shape: list[int], rows: int, data: st.Dat
     drawn = data.draw(st.lists(st.integers(0, rows - 1), min_size=count, max_size=count))
     index = torch.tensor(drawn, dtype=torch.int64).reshape(shape)
     whole = torch.randn(rows, WIDTH, generator=torch.Generator().manual_seed(rows))
-    ours = sharded(rows, Group(), whole)
-    theirs = nn.Embedding.from_pretrained(whole.clone(), freeze=False)
+    table = sharded(rows, Group(), whole)
+    reference = nn.Embedding.from_pretrained(whole.clone(), freeze=False)
     onehot = nn.functional.one_hot(index, rows).float() @ whole
-    got, expected = ours(index), theirs(index)
+    got, expected = table(index), reference(index)
     assert got.shape == (*shape, WIDTH)
     torch.testing.assert_close(got, expected, rtol=0, atol=0)
     torch.testing.assert_close(got, onehot)
@@ -48,9 +48,9 @@ def test_is_an_embedding_for_any_shape(shape: list[int], rows: int, data: st.Dat
     (expected * weight).sum().backward()
     by_row = torch.empty_like(whole)
     by_row[torch.cat([torch.arange(rows)[p::PARTITIONS] for p in range(PARTITIONS)])] = (
-        ours.weight.grad
+        table.weight.grad
     )
-    torch.testing.assert_close(by_row, theirs.weight.grad)
+    torch.testing.assert_close(by_row, reference.weight.grad)
 
 
 @pytest.mark.parametrize("index", [[-1], [ROWS], [0, ROWS + 5]])
@@ -66,9 +66,9 @@ def look_up() -> tuple[list[list[float]], list[list[float]], list[int]]:
     index = torch.tensor([[0, 7, 22], [7, 7, group.rank]]) if group.rank < 2 else torch.empty(0, 2)
     got = table(index.long())
     (got * (group.rank + 1)).sum().backward()
-    held = torch.cat([torch.arange(ROWS)[p::PARTITIONS] for p in table.layout.owned])
+    owned = torch.cat([torch.arange(ROWS)[p::PARTITIONS] for p in table.layout.owned])
     assert table.weight.grad is not None
-    return got.reshape(-1, WIDTH).tolist(), table.weight.grad.tolist(), held.tolist()
+    return got.reshape(-1, WIDTH).tolist(), table.weight.grad.tolist(), owned.tolist()
 
 
 def test_three_ranks_look_up_and_sum_gradients(tmp_path: Path) -> None:
@@ -78,8 +78,8 @@ def test_three_ranks_look_up_and_sum_gradients(tmp_path: Path) -> None:
     torch.testing.assert_close(torch.tensor(answers[1][0]), whole[[0, 7, 22, 7, 7, 1]])
     assert answers[2][0] == []
     summed = torch.zeros(ROWS, WIDTH)
-    for _, gradient, held in answers:
-        summed[held] = torch.tensor(gradient)
+    for _, gradient, owned in answers:
+        summed[owned] = torch.tensor(gradient)
     expected = torch.zeros(ROWS)
     expected[[0, 1, 7, 22]] = torch.tensor([2.0 + 2, 2, 3 + 6, 1 + 2])
     torch.testing.assert_close(summed, expected[:, None].expand(-1, WIDTH))
@@ -92,7 +92,7 @@ def bring() -> list[tuple[list[list[float]], dict[int, list[float]]]]:
     """By lookup: the vectors, and what rank r's gradients of r + 1 came to at their owners."""
     group = Group.current()
     table = sharded(ROWS, group, whole_table())
-    held = torch.cat([torch.arange(ROWS)[p::PARTITIONS] for p in table.layout.owned])
+    owned = torch.cat([torch.arange(ROWS)[p::PARTITIONS] for p in table.layout.owned])
     lookups = [torch.tensor(rows, dtype=torch.int64) for rows in LOOKUPS[group.rank]]
     answers = []
     for route, rows_V in zip(table.route_lookups(lookups), lookups, strict=True):
@@ -100,7 +100,7 @@ def bring() -> list[tuple[list[list[float]], dict[int, list[float]]]]:
         local_G, summed_GD = table.sum_gradients(
             route, torch.full((len(rows_V), WIDTH), group.rank + 1.0)
         )
-        sums = dict(zip(held[local_G].tolist(), summed_GD.tolist(), strict=True))
+        sums = dict(zip(owned[local_G].tolist(), summed_GD.tolist(), strict=True))
         answers.append((vectors_VD.tolist(), sums))
     return answers
 
@@ -110,15 +110,15 @@ def test_several_lookups_are_routed_in_one_exchange(tmp_path: Path) -> None:
     for lookup in range(3):
         expected: dict[int, float] = {}
         for rank, answer in enumerate(answers):
-            asked = LOOKUPS[rank][lookup]
-            assert answer[lookup][0] == whole[asked].tolist()
-            for row in asked:
+            requested = LOOKUPS[rank][lookup]
+            assert answer[lookup][0] == whole[requested].tolist()
+            for row in requested:
                 expected[row] = expected.get(row, 0.0) + rank + 1
-        pushed: dict[int, list[float]] = {}
+        summed: dict[int, list[float]] = {}
         for answer in answers:
-            assert not pushed.keys() & answer[lookup][1].keys(), "a row has one owner"
-            pushed |= answer[lookup][1]
-        assert pushed == {row: [value] * WIDTH for row, value in expected.items()}
+            assert not summed.keys() & answer[lookup][1].keys(), "a row has one owner"
+            summed |= answer[lookup][1]
+        assert summed == {row: [value] * WIDTH for row, value in expected.items()}
 
 
 def look_up_wrongly() -> str:
@@ -132,8 +132,8 @@ def look_up_wrongly() -> str:
 
 
 def test_a_bad_index_at_one_rank_is_an_error_at_all(tmp_path: Path) -> None:
-    said = run_ranks(look_up_wrongly, 2, tmp_path)
-    assert all("rows 0 to 22" in text for text in said), said
+    messages = run_ranks(look_up_wrongly, 2, tmp_path)
+    assert all("rows 0 to 22" in text for text in messages), messages
 
 
 def initial(table: str, layout: Layout) -> torch.Tensor:

@@ -98,7 +98,7 @@ def test_sessions_without_pairs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sections", "said"),
+    ("sections", "message"),
     [
         (
             {"events": {"time": ""}, "shards": {"split": "random", "valid": 0.1, "test": 0.1}},
@@ -115,8 +115,10 @@ def test_sessions_without_pairs(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_it_needs_is_said_at_once(sections: dict[str, Any], said: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_what_it_needs_is_said_at_once(
+    sections: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
         config(tmp_path, "log.tsv", **{"train": {"objective": "item2vec"}, **sections})
 
 

@@ -93,10 +93,10 @@ def gradient(negative_K: Tensor, log_expected_K: Tensor) -> Tensor:
 def expected_gradient(source: str, number: int, *, logq: bool) -> Tensor:
     """The exact mean over all that can be drawn."""
     total = torch.zeros(4, 2, dtype=torch.float64)
-    asked = drawer(source, number)
+    sampler = drawer(source, number)
     for counts, chance in every_outcome(source, number).items():
         rows_K = torch.arange(3).repeat_interleave(torch.tensor(counts))
-        log_expected_K = asked.log_expected(rows_K, 1 << 20)
+        log_expected_K = sampler.log_expected(rows_K, 1 << 20)
         if not logq:
             log_expected_K = torch.zeros_like(log_expected_K)
         total += chance * gradient(rows_K, log_expected_K)
@@ -126,18 +126,18 @@ def test_the_expected_gradient_is_that_of_the_full_softmax(source: str) -> None:
 def test_the_corrected_sum_is_that_of_the_catalogue(source: str) -> None:
     """The exact mean of sum exp(score - log expected) is the sum over all items, for any K."""
     score_I = torch.tensor([-1.0, 0.5, 1.5])
-    asked, total = drawer(source, 4), 0.0
+    sampler, total = drawer(source, 4), 0.0
     for counts, chance in every_outcome(source, 4).items():
         rows_K = torch.arange(3).repeat_interleave(torch.tensor(counts))
-        corrected_K = score_I[rows_K] - asked.log_expected(rows_K, 100)
+        corrected_K = score_I[rows_K] - sampler.log_expected(rows_K, 100)
         total += chance * float(corrected_K.exp().sum())
     assert total == pytest.approx(float(score_I.exp().sum()), rel=1e-5)
 
 
 @pytest.mark.parametrize("power", [0.0, 0.75, 1.0])
 def test_draws_follow_the_counts(power: float) -> None:
-    asked, steps = negative_sampler(COUNTS, number=500, power=power, from_batch=0, seed=3), 40
-    drawn_K = torch.cat([asked.draw(step) for step in range(steps)])
+    sampler, steps = negative_sampler(COUNTS, number=500, power=power, from_batch=0, seed=3), 40
+    drawn_K = torch.cat([sampler.draw(step) for step in range(steps)])
     chance_I = COUNTS**power / (COUNTS**power).sum()
     seen_I = torch.bincount(drawn_K, minlength=3) / len(drawn_K)
     spread = 4 * (chance_I * (1 - chance_I) / len(drawn_K)).sqrt()
@@ -145,12 +145,12 @@ def test_draws_follow_the_counts(power: float) -> None:
 
 
 def test_places_are_drawn_evenly_and_once() -> None:
-    asked = negative_sampler(COUNTS, number=0, power=0.0, from_batch=3, seed=3)
-    drawn = [asked.batch_positions(step, 10) for step in range(2000)]
-    assert all(len(place_K.unique()) == 3 for place_K in drawn)
+    sampler = negative_sampler(COUNTS, number=0, power=0.0, from_batch=3, seed=3)
+    drawn = [sampler.batch_positions(step, 10) for step in range(2000)]
+    assert all(len(position_K.unique()) == 3 for position_K in drawn)
     seen = torch.bincount(torch.cat(drawn), minlength=10) / 2000
     assert seen == pytest.approx(0.3, abs=4 * math.sqrt(0.3 * 0.7 / 2000))
-    assert asked.batch_positions(0, 2).tolist() == [0, 1]
+    assert sampler.batch_positions(0, 2).tolist() == [0, 1]
 
 
 def in_batch(folder: Path, **changes: Any) -> Run:
@@ -222,14 +222,14 @@ def test_hits_of_another_workers_batch_are_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"in_batch_negatives": 4}, "in_batch_negatives: needs train.softmax.in_batch = true"),
         ({"in_batch": True, "in_batch_negatives": 99, "batch_size": 9}, "at most train.batch_size"),
     ],
 )
-def test_settings_that_do_not_go_together(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_settings_that_do_not_go_together(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         config("runs", "log.tsv", train=changes)
 
 

@@ -41,10 +41,10 @@ def built(folder: Path, tables: str, **changes: Any) -> str:
 
 @pytest.mark.parametrize("objective", SETTINGS)
 def test_mapped_tables_train_the_same_bytes(objective: str, tmp_path: Path) -> None:
-    said = [
+    contents = [
         built(tmp_path / tables, tables, **SETTINGS[objective]) for tables in ("memory", "mapped")
     ]
-    assert said[0] == said[1]
+    assert contents[0] == contents[1]
 
 
 def mapped_bytes(run: Run) -> tuple[int, int]:
@@ -117,15 +117,17 @@ def test_a_scratch_folder_that_is_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"tables": "mapped", "device": "cuda"}, r"train\.tables: 'mapped' needs"),
         ({"scratch": "s3://bucket/x"}, r"train\.scratch: must be a folder on a local disk"),
         ({"tables": "disk"}, r"train\.tables: .*allowed: auto, memory, mapped"),
     ],
 )
-def test_keys_that_do_not_go_together(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_keys_that_do_not_go_together(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
         planted(tmp_path, train=changes)
 
 

@@ -12,21 +12,21 @@ worlds = st.integers(1, 7)
 
 @given(partitions, st.integers(0, 500))
 def test_partitions_hold_every_row_once(count: int, rows: int) -> None:
-    held = [rows_in(p, count, rows) for p in range(count)]
-    assert held == [len(range(p, rows, count)) for p in range(count)]
+    counts = [rows_in(p, count, rows) for p in range(count)]
+    assert counts == [len(range(p, rows, count)) for p in range(count)]
 
 
 @given(partitions, worlds, st.integers(0, 200))
 def test_every_row_has_one_owner_and_place(count: int, world: int, rows: int) -> None:
-    places = []
+    owned_rows = []
     every = torch.arange(rows)
     for rank in range(world):
         layout = Layout(count, world, rank)
         mine = every[layout.owner(every) == rank]
         local = layout.offsets(rows)[mine % count] + mine // count
         assert sorted(local.tolist()) == list(range(layout.local_rows(rows)))
-        places += mine.tolist()
-    assert sorted(places) == every.tolist()
+        owned_rows += mine.tolist()
+    assert sorted(owned_rows) == every.tolist()
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=20), st.integers(1, 60))

@@ -41,8 +41,8 @@ def started(folder: Path, *sets: str, **variables: str) -> subprocess.Popen[str]
 
 
 def answer(process: subprocess.Popen[str]) -> tuple[int, list[dict[str, Any]], str]:
-    out, said = process.communicate(timeout=300)
-    return process.returncode, [json.loads(line) for line in out.splitlines()], said
+    out, errors = process.communicate(timeout=300)
+    return process.returncode, [json.loads(line) for line in out.splitlines()], errors
 
 
 def until(process: subprocess.Popen[str], text: str) -> None:
@@ -109,22 +109,22 @@ def test_killed_worker_then_killed_driver(tmp_path: Path) -> None:
     driver.communicate()
     assert not gone(workers, 10)
     assert list(home.iterdir()) == []
-    code, said, errors = answer(started(tmp_path / "ray", *sets))
+    code, messages, errors = answer(started(tmp_path / "ray", *sets))
     assert code == 0, errors
-    assert "resumed at epoch" in said[0]["note"]
+    assert "resumed at epoch" in messages[0]["note"]
     calm = planted(tmp_path / "calm", train=long)
     first, second = run_ranks(reference, 2, tmp_path, calm)
-    assert said[-1]["files"] == first == second
+    assert messages[-1]["files"] == first == second
 
 
 def test_an_error_of_ours_is_one_sentence_and_not_tried_again(tmp_path: Path) -> None:
-    code, said, errors = answer(
+    code, messages, errors = answer(
         started(tmp_path, 'objective="rating"', "learning_rate=1e30", "workers=3")
     )
     assert code == 5
-    assert len(said) == 1
-    assert said[0]["error"] == "NotFiniteError"
-    assert "Lower train.learning_rate" in said[0]["text"]
+    assert len(messages) == 1
+    assert messages[0]["error"] == "NotFiniteError"
+    assert "Lower train.learning_rate" in messages[0]["text"]
     assert errors == ""
 
 
@@ -158,30 +158,33 @@ def other_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
 def wait_for(variables: dict[str, str]) -> None:
     """Until the other Ray answers."""
     for _ in range(60):
-        asked = subprocess.run(
+        status = subprocess.run(
             [str(RAY), "status"], env={**os.environ, **variables}, capture_output=True, check=False
         )
-        if asked.returncode == 0:
+        if status.returncode == 0:
             return
         time.sleep(1)
-    raise AssertionError(asked.stderr.decode())
+    raise AssertionError(status.stderr.decode())
 
 
 def test_another_ray_is_left_alone_and_joined_when_asked(
     other_ray: dict[str, str], tmp_path: Path
 ) -> None:
     wait_for(other_ray)
-    code, said, errors = answer(started(tmp_path / "own", "epochs=1"))
+    code, messages, errors = answer(started(tmp_path / "own", "epochs=1"))
     assert code == 0, errors
-    assert said[-1]["files"]
-    code, said, _ = answer(started(tmp_path / "small", "epochs=1", **other_ray))
-    assert (code, said[-1]["error"]) == (7, "MachineError")
-    assert "train.workers = 2 need one CPU each, the Ray cluster has room for 1" in said[-1]["text"]
-    code, said, errors = answer(
+    assert messages[-1]["files"]
+    code, messages, _ = answer(started(tmp_path / "small", "epochs=1", **other_ray))
+    assert (code, messages[-1]["error"]) == (7, "MachineError")
+    assert (
+        "train.workers = 2 need one CPU each, the Ray cluster has room for 1"
+        in messages[-1]["text"]
+    )
+    code, messages, errors = answer(
         started(tmp_path / "joined", "epochs=1", "workers=[1, 2]", **other_ray)
     )
     assert code == 0, errors
-    assert said[-1]["files"]
+    assert messages[-1]["files"]
 
 
 def test_ray_job_submit(other_ray: dict[str, str], tmp_path: Path) -> None:
@@ -202,7 +205,7 @@ def test_ray_job_submit(other_ray: dict[str, str], tmp_path: Path) -> None:
 
 
 def test_no_ray_at_the_address(tmp_path: Path) -> None:
-    code, said, _ = answer(started(tmp_path, RAY_ADDRESS="127.0.0.1:1"))
+    code, messages, _ = answer(started(tmp_path, RAY_ADDRESS="127.0.0.1:1"))
     assert code == 7
-    assert "Ray at 127.0.0.1:1 cannot be reached" in said[-1]["text"]
-    assert "Check RAY_ADDRESS" in said[-1]["text"]
+    assert "Ray at 127.0.0.1:1 cannot be reached" in messages[-1]["text"]
+    assert "Check RAY_ADDRESS" in messages[-1]["text"]

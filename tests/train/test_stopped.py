@@ -136,8 +136,8 @@ def test_a_loss_that_is_not_finite_publishes_nothing(objective: str, tmp_path: P
 
 def test_a_sweep_that_is_not_finite_publishes_nothing(tmp_path: Path) -> None:
     run = run_of(tmp_path, "ials", init_scale=1e30)
-    said = r"epoch 1, step 1 of 2.*Raise train\.ials\.regularization"
-    with pytest.raises(NotFiniteError, match=said):
+    message = r"epoch 1, step 1 of 2.*Raise train\.ials\.regularization"
+    with pytest.raises(NotFiniteError, match=message):
         train.build(run, run.writer("train"), Quiet())
     assert run.manifest("train") is None
 

@@ -38,9 +38,9 @@ def test_without_validation_the_last_epoch_is_kept(tmp_path: Path) -> None:
     assert (model["best_epoch"], model["metric"]) == (2, "")
     assert notes.texts[0] == "no validation events: the last epoch is kept"
     for key, value in (("metric", "ndcg@10"), ("refit", True)):
-        asked = Run(config(tmp_path, "log.tsv", train={"dim": 64, "epochs": 2, key: value}))
+        changed = Run(config(tmp_path, "log.tsv", train={"dim": 64, "epochs": 2, key: value}))
         with pytest.raises(ConfigError, match=rf"train\.{key}: .*Raise shards\.valid"):
-            train.build(asked, asked.writer("train"), Quiet())
+            train.build(changed, changed.writer("train"), Quiet())
 
 
 def test_validation_that_only_repeats_train_events(tmp_path: Path) -> None:

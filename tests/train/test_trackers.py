@@ -145,6 +145,6 @@ def test_a_tracker_that_fails_half_way_is_left_out(
     monkeypatch.setitem(TRACKERS, "breaks", TrackerKind(Breaks, ("json",), "", ""))
     run, progress = planted(tmp_path, train={**SETTINGS, "track": "breaks"}), Stops()
     train.build(run, run.writer("train"), progress)
-    said = [note for note in progress.notes if "breaks" in note]
-    assert said == ["breaks is left out from here on: the server is gone"]
+    left_out = [note for note in progress.notes if "breaks" in note]
+    assert left_out == ["breaks is left out from here on: the server is gone"]
     assert run.up_to_date("train")

@@ -98,15 +98,15 @@ def test_an_epoch_is_the_slices_of_each_partition_s_shuffle(
 def test_validation_is_what_plain_sets_give(tmp_path: Path) -> None:
     train, valid = drawn_pairs(400, 3), drawn_pairs(90, 4)
     run, layout = written(tmp_path, train, valid), Layout(4)
-    held = [
+    splits = [
         read_events(run.artifact("shards"), (split,), layout, (40, 30))
         for split in ("train", "valid")
     ]
     known = {(u, i) for u, i, _ in train}
     fresh = {(u, i) for u, i, _ in valid} - known
-    every = choose_validation(*held, layout, Group(), limit=1000, seed=1)
+    every = choose_validation(*splits, layout, Group(), limit=1000, seed=1)
     assert every.user_B.tolist() == sorted({u for u, _ in fresh})
-    few = choose_validation(*held, layout, Group(), limit=10, seed=1)
+    few = choose_validation(*splits, layout, Group(), limit=10, seed=1)
     assert len(few.user_B) == few.users == 10
     for chosen in (every, few):
         ends = list(zip(chosen.user_B.tolist(), range(len(chosen.user_B)), strict=True))

@@ -58,7 +58,7 @@ def test_only_a_lack_of_memory_is_called_so() -> None:
 
 
 def test_what_rays_memory_monitor_says() -> None:
-    said = (
+    text = (
         "Task was killed due to the node running low on memory.\n"
         "Memory on the node (IP: 10.0.0.7, ID: 4f2) where the task (actor ID: 8c, "
         "name=RayTrainWorker.__init__, pid=812, memory used=30.10GB) was running was "
@@ -66,7 +66,7 @@ def test_what_rays_memory_monitor_says() -> None:
         "this worker (ID: 77) because it was the most recently scheduled task"
     )
     config = parse(config_tree("runs", "log.tsv")).train
-    failed = WorkerGroupError("a worker died", {1: OutOfMemoryError(said)})
+    failed = WorkerGroupError("a worker died", {1: OutOfMemoryError(text)})
     with pytest.raises(MachineError) as stop:
         embedmill.jobs.train._raise_failure(failed, config, killed=False)
     assert "ran out of memory on node 10.0.0.7" in str(stop.value)
