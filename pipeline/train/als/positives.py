@@ -83,7 +83,17 @@ class Slice:
 
 
 def at_owners_of_items(events: Events, weight_E: Tensor, layout: Layout, group: Group) -> Events:
-    """Send each event to the worker that owns its item, in one all-to-all."""
+    """Send each event to the worker that owns its item, in one all-to-all.
+
+    Args:
+        events: of this worker's users.
+        weight_E: their sample weights.
+        layout: of the items.
+        group: the workers.
+
+    Returns:
+        the events of this worker's items; their weights are the sample weights.
+    """
     owner_E = layout.owner(events.item_E)
     order_E = torch.argsort(owner_E, stable=True)
     send = torch.bincount(owner_E, minlength=group.world).tolist()

@@ -45,7 +45,14 @@ class ExampleSource(Protocol):
         """The size of a training, from the counters of both stages."""
 
     def given_size(self, users: int, items: int, train: int, valid: int) -> TrainingSize:
-        """The size of a training on `train` examples, before shards are there."""
+        """The size of a training, before shards are there.
+
+        Args:
+            users: users of the log.
+            items: items of the log.
+            train: examples to train on.
+            valid: events to validate on.
+        """
 
     def read(self, run: Run, layout: Layout, *, refit: bool) -> Examples:
         """Read the owned partitions.

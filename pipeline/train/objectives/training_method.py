@@ -67,9 +67,23 @@ class TrainingMethod(Protocol):
     def step_bytes(
         self, size: TrainingSize, config: TrainConfig, workers: int, row_bytes: int
     ) -> int:
-        """Memory of a step, beside the tables."""
+        """Memory of a step, beside the tables.
+
+        Args:
+            size: rows and examples of the training.
+            config: section train.
+            workers: how many train.
+            row_bytes: of a row of a table.
+        """
 
     def sent_bytes(
         self, size: TrainingSize, config: TrainConfig, workers: int, row_bytes: int
     ) -> int:
-        """What a worker sends to the others in a step."""
+        """Bytes that a worker sends to the others in a step.
+
+        Args:
+            size: rows and examples of the training.
+            config: section train.
+            workers: how many train.
+            row_bytes: of a row of a table.
+        """
