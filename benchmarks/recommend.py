@@ -150,7 +150,7 @@ def measured(folder: str, scratch: Path, args: argparse.Namespace) -> dict[str, 
     return {
         "users": len(ids),
         "items": len(exact.item_ND),
-        "kind": retriever.index.spec["kind"],
+        "kind": retriever.index.spec.kind,
         "k": args.k,
         **flat,
         "ours_over_torch": round(took["torch"] / took["ours"], 3),

@@ -17,6 +17,7 @@ from embedmill.pipeline.index.selection.targets import Targets
 from embedmill.pipeline.log import Progress
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.views.vectors import Vectors
+from embedmill.schemas.index import IncrementalSpec, ShardSpec
 
 __all__ = ["BuildTask", "BuiltIndex"]
 
@@ -43,9 +44,10 @@ class BuiltIndex:
     """An index whose files have been written, and what is known of it.
 
     `bytes` are those of its files, `estimate` what they were estimated at. `truth` are the
-    verifying queries with their correct answers, `exact` is the latency of exact search.
-    `files_json` and `incremental_json` are parts of spec.json. `selection` is there where the
-    config has targets, `carried` where the index was carried over.
+    verifying queries with their correct answers, `exact` is the latency of exact search. It has
+    one file with this `sha256`, or `shards`; an incremental one has further files, described in
+    `incremental`. `selection` is there where the config has targets, `carried` where the index was
+    carried over.
     """
 
     kind: str
@@ -54,10 +56,11 @@ class BuiltIndex:
     estimate: int
     truth: Truth
     exact: Latency
-    files_json: dict[str, Any]
+    sha256: str | None = None
+    shards: list[ShardSpec] | None = None
     selection: Selection[Any] | None = None
     carried: CarriedIndex | None = None
-    incremental_json: dict[str, Any] | None = None
+    incremental: IncrementalSpec | None = None
 
     @property
     def targets(self) -> Targets | None:

@@ -1,34 +1,14 @@
 """The index stage: build the index, write it, and measure it.
 
-Files beside `items.faiss` and `ids.parquet` (row, id):
-
-    spec.json     {kind, parameters, knob, metric, dim, items, bytes, estimate, sha256,
-                   promise: null or {recall_at_10, max_bytes, max_latency_ms},
-                   living: null, or of an incremental index, whose other files are then there too
-                   (see `incremental.incremental_files`);
-                   of a sharded index, with files of these paths instead of `items.faiss`:
-                   sha256: null, shards: [{path, items, bytes, sha256}]}
-    recall.json   {k, queries, queries_from, "recall@10", knob, setting,
-                   curve: [{setting, "recall@10"}],
-                   promise: null or {recall_at_10, max_bytes, max_latency_ms, tuning_queries,
-                   attempts, verified: {mean, low, high, queries, confidence, method},
-                   frontier: [{kind, parameters, "recall@10", counted_us, bytes}]}}
-    latency.json  {exact: {ms_per_query, ms_p99, bytes},
-                   curve: [{parameter, value, chosen, "recall@10", ms_per_query, ms_p99, bytes}],
-                   candidates: [{kind, parameters, verdict, expected_us,
-                   estimated_bytes, bytes, estimated_seconds, seconds, ms_per_query}]}
-
-`knob` is the search parameter, which trades time for recall ("ef_search"); `parameters` hold the
-operating point, so that whoever loads the index searches it as it was measured. `promise` holds
-the targets of the config. Where it has any, users are split in two halves: the index is tuned with
-one, and measured with the other. Latency is that of single queries on one thread; it changes from
-run to run and is not in the content hash, recall is.
+The files are described in `embedmill.schemas.index`. The spec holds the operating point, so that
+whoever loads the index searches it as it was measured. Where the config has targets, users are
+split in two halves: the index is tuned with one, and measured with the other. Latency is that of
+single queries on one thread; it changes from run to run and is not in the content hash, recall is.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import faiss
 
@@ -45,6 +25,19 @@ from embedmill.pipeline.log import Progress
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.vectors import Vectors
+from embedmill.schemas.index import (
+    LATENCY,
+    RECALL,
+    SPEC,
+    CurvePoint,
+    FrontierPoint,
+    IndexLatency,
+    IndexRecall,
+    IndexSpec,
+    LatencyPoint,
+    SearchCost,
+    VerifiedTarget,
+)
 
 __all__ = ["build"]
 
@@ -52,7 +45,7 @@ __all__ = ["build"]
 def build(run: Run, out: Writer, progress: Progress, launchers: Launchers = LAUNCHERS) -> None:
     """Build the configured index over all live items, and measure it.
 
-    Positions of the index are those of live items by rising row; `ids.parquet` has the row and id
+    Positions of the index are those of live items by rising row; the file of ids has the row and id
     of each.
 
     Args:
@@ -80,9 +73,9 @@ def build(run: Run, out: Writer, progress: Progress, launchers: Launchers = LAUN
         else:
             built = build_whole(task, run)
         settings = _measure_settings(built, progress)
-    out.write_json("spec.json", _spec_json(built, items.dim))
-    out.write_json("recall.json", _recall_json(built, settings, queries))
-    out.write_json("latency.json", _latency_json(built, settings, items.dim), volatile=True)
+    out.write_json(SPEC, _spec(built, items.dim))
+    out.write_json(RECALL, _recall(built, settings, queries))
+    out.write_json(LATENCY, _latency(built, settings, items.dim))
     planned = settings[0]
     progress.note(f"recall@{K} {planned.recall:.4f}, {planned.latency.mean:.3f} ms a query")
     indexed = built.index.items
@@ -135,80 +128,79 @@ def _measure_settings(built: BuiltIndex, progress: Progress) -> list[MeasuredSet
     return measured
 
 
-def _spec_json(built: BuiltIndex, dim: int) -> dict[str, Any]:
+def _spec(built: BuiltIndex, dim: int) -> IndexSpec:
     index, targets = built.index, built.targets
-    return {
-        "kind": built.kind,
-        "parameters": index.parameters,
-        "knob": index.search_parameter,
-        "metric": "inner_product",
-        "dim": dim,
-        "items": index.items,
-        "bytes": built.bytes,
-        "estimate": built.estimate,
-        **built.files_json,
-        "promise": targets.as_json() if targets else None,
-        "living": built.incremental_json,
-    }
+    return IndexSpec(
+        kind=built.kind,
+        parameters=index.parameters,
+        search_parameter=index.search_parameter,
+        metric="inner_product",
+        dim=dim,
+        items=index.items,
+        bytes=built.bytes,
+        estimate=built.estimate,
+        sha256=built.sha256,
+        shards=built.shards,
+        target=targets.stored() if targets else None,
+        incremental=built.incremental,
+    )
 
 
-def _recall_json(
-    built: BuiltIndex, settings: list[MeasuredSetting], queries: _Queries
-) -> dict[str, Any]:
+def _recall(built: BuiltIndex, settings: list[MeasuredSetting], queries: _Queries) -> IndexRecall:
     planned, rising = settings[0], sorted(settings, key=lambda s: s.setting)
-    return {
-        "k": built.truth.k,
-        "queries": len(built.truth.query_BD),
-        "queries_from": queries.split,
-        f"recall@{K}": planned.recall,
-        "knob": built.index.search_parameter,
-        "setting": planned.setting,
-        "curve": [{"setting": s.setting, f"recall@{K}": s.recall} for s in rising],
-        "promise": _targets_json(built, len(queries.tuning_BD)),
-    }
+    return IndexRecall(
+        k=built.truth.k,
+        queries=len(built.truth.query_BD),
+        queries_from=queries.split,
+        recall=planned.recall,
+        search_parameter=built.index.search_parameter,
+        setting=planned.setting,
+        curve=[CurvePoint(setting=s.setting, recall=s.recall) for s in rising],
+        target=_verified_target(built, len(queries.tuning_BD)),
+    )
 
 
-def _targets_json(built: BuiltIndex, tuning_queries: int) -> dict[str, Any] | None:
+def _verified_target(built: BuiltIndex, tuning_queries: int) -> VerifiedTarget | None:
     """The targets and how they were met; None where the config has none."""
     selection = built.selection
     if selection is None:
-        return built.carried.promise_json() if built.carried else None
-    return {
-        **selection.targets.as_json(),
-        "tuning_queries": tuning_queries,
-        "attempts": selection.attempts,
-        "verified": selection.verified.as_json(),
-        "frontier": [
-            {
-                "kind": candidate.plan.kind,
-                "parameters": dict(point.parameters),
-                f"recall@{K}": point.recall,
-                "counted_us": round(point.cost_us, 3),
-                "bytes": candidate.bytes,
-            }
+        return built.carried.verified_target() if built.carried else None
+    return VerifiedTarget(
+        **selection.targets.stored().as_json(),
+        tuning_queries=tuning_queries,
+        attempts=selection.attempts,
+        verified=selection.verified.stored(),
+        frontier=[
+            FrontierPoint(
+                kind=candidate.plan.kind,
+                parameters=dict(point.parameters),
+                recall=point.recall,
+                counted_us=round(point.cost_us, 3),
+                bytes=candidate.bytes or 0,
+            )
             for candidate, point in frontier(selection.candidates)
         ],
-    }
+    )
 
 
-def _latency_json(built: BuiltIndex, settings: list[MeasuredSetting], dim: int) -> dict[str, Any]:
+def _latency(built: BuiltIndex, settings: list[MeasuredSetting], dim: int) -> IndexLatency:
     index, selection, exact = built.index, built.selection, built.exact
-    raw_bytes = index.items * dim * 4
-    return {
-        "exact": {"ms_per_query": exact.mean, "ms_p99": exact.p99, "bytes": raw_bytes},
-        "curve": [
-            {
-                "parameter": index.search_parameter or "exact",
-                "value": one.setting if index.search_parameter else None,
-                "chosen": one.setting == index.parameters.get(index.search_parameter, 0),
-                f"recall@{K}": one.recall,
-                "ms_per_query": one.latency.mean,
-                "ms_p99": one.latency.p99,
-                "bytes": built.bytes,
-            }
+    parameter, raw_bytes = index.search_parameter, index.items * dim * 4
+    return IndexLatency(
+        exact=SearchCost(ms_per_query=exact.mean, ms_p99=exact.p99, bytes=raw_bytes),
+        curve=[
+            LatencyPoint(
+                parameter=parameter or "exact",
+                value=one.setting if parameter else None,
+                chosen=one.setting == index.parameters.get(parameter, 0),
+                recall=one.recall,
+                ms_per_query=one.latency.mean,
+                ms_p99=one.latency.p99,
+                bytes=built.bytes,
+            )
             for one in sorted(settings, key=lambda s: s.setting)
         ],
-        "candidates": [
-            candidate.as_json(selection.slowdown) for candidate in selection.candidates
+        candidates=[
+            candidate.stored(selection.slowdown) for candidate in selection.candidates
         ] if selection else [],
-    }  # fmt: skip
+    )  # fmt: skip

@@ -19,12 +19,9 @@ from embedmill.pipeline.index.selection.choose import choose
 from embedmill.pipeline.index.selection.selector import Selection
 from embedmill.pipeline.index.vector_checks import check_vectors
 from embedmill.pipeline.store.run import Run
+from embedmill.schemas.index import IDS, IDS_FILE, INDEX_FILE
 
-__all__ = ["IDS", "build_whole"]
-
-IDS = pa.schema(
-    [pa.field("row", pa.int64(), nullable=False), pa.field("id", pa.string(), nullable=False)]
-)
+__all__ = ["build_whole"]
 
 
 @dataclass(frozen=True)
@@ -83,13 +80,13 @@ def _built(task: BuildTask, item_ND: Floats) -> _Result:
 def _written(task: BuildTask, result: _Result, row_N: Rows, truth: GroundTruth) -> BuiltIndex:
     """Write the index and its ids."""
     items, out, carried = task.items, task.out, result.carried
-    out.write("items.faiss", result.data)
-    incremental_json = carried.write(out, row_N) if carried is not None else None
-    delta_bytes = incremental_json["delta_bytes"] if incremental_json else 0
+    out.write(INDEX_FILE, result.data)
+    incremental = carried.write(out, row_N) if carried is not None else None
+    delta_bytes = incremental.delta_bytes if incremental is not None else 0
     ids = pa.table([pa.array(row_N), pa.array(items.ids(row_N))], schema=IDS)
-    out.write_table("ids.parquet", ids)
+    out.write_table(IDS_FILE, ids)
     parameters = result.index.parameters
-    sha256 = next(entry.sha256 for entry in out.entries if entry.path == "items.faiss")
+    sha256 = next(entry.sha256 for entry in out.entries if entry.path == INDEX_FILE)
     return BuiltIndex(
         kind=result.kind,
         index=result.index,
@@ -97,8 +94,8 @@ def _written(task: BuildTask, result: _Result, row_N: Rows, truth: GroundTruth) 
         estimate=kind_of(result.kind).estimate_bytes(len(row_N), items.dim, parameters),
         truth=truth,
         exact=exact_latency(truth.item_ND, truth.query_BD, truth.k),
-        files_json={"sha256": sha256},
+        sha256=sha256,
         selection=result.selection,
         carried=carried,
-        incremental_json=incremental_json,
+        incremental=incremental,
     )

@@ -19,6 +19,7 @@ from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run, save_config
 from embedmill.pipeline.views.vectors import Vectors
+from embedmill.schemas.index import SPEC
 from tests.support.planted import Planted, clusters
 
 ITEMS = 60
@@ -153,7 +154,8 @@ def test_rows_that_moved_are_refused(tmp_path: Path) -> None:
 def test_an_item_in_two_places_is_refused(tmp_path: Path) -> None:
     one = stored(first(), tmp_path, "one")
     art = stored(second(one), tmp_path, "two").artifact("index")
-    spec = art.read_json("spec.json")
+    spec = art.read_json(SPEC).incremental
+    assert spec is not None
     base = Flat().build(first().item_ND, {}, 0)
     assert open_incremental(art, spec, base).layout.tombstones == 4
     table = art.read_table("base.parquet")

@@ -5,15 +5,13 @@ Legend: N live items, M items of the delta, D coordinates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from embedmill.pipeline.config import IndexConfig
 from embedmill.pipeline.errors import ContractError
-from embedmill.pipeline.index.incremental.incremental_files import DELTA, write_base_rows
+from embedmill.pipeline.index.incremental.incremental_files import write_base_rows
 from embedmill.pipeline.index.incremental.incremental_index import IncrementalIndex
 from embedmill.pipeline.index.incremental.layout import plan_layout
 from embedmill.pipeline.index.incremental.previous_index import (
@@ -29,6 +27,16 @@ from embedmill.pipeline.index.selection.targets import Targets
 from embedmill.pipeline.store.artifact import Artifact, Writer
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.vectors import Vectors
+from embedmill.schemas.index import (
+    DELTA_FILE,
+    INDEX_FILE,
+    RECALL,
+    SPEC,
+    DeltaSpec,
+    IncrementalSpec,
+    IndexSpec,
+    VerifiedTarget,
+)
 
 __all__ = ["MAX_RECALL_DROP", "CarriedIndex", "Rebuild", "build_delta", "carry_over"]
 
@@ -55,32 +63,32 @@ class CarriedIndex:
     targets: Targets | None
     verified: Interval
 
-    def write(self, out: Writer, row_N: Rows) -> dict[str, Any]:
-        """Write the files beside `items.faiss` and `ids.parquet`; gives `living` of spec.json."""
+    def write(self, out: Writer, row_N: Rows) -> IncrementalSpec:
+        """Write the rows of the base and the delta, beside the index file and the ids."""
         write_base_rows(out, self.index.layout, row_N)
         delta, spec = self.index.delta, None
         data = b"" if delta is None else delta.to_bytes()
         if delta is not None:
-            out.write(DELTA, data)
-            spec = {"kind": self.delta_kind, "parameters": delta.parameters}
-        return {
-            "recall_when_built": self.recall_when_built,
-            "delta": spec,
-            "delta_bytes": len(data),
+            out.write(DELTA_FILE, data)
+            spec = DeltaSpec(kind=self.delta_kind, parameters=delta.parameters)
+        return IncrementalSpec(
+            recall_when_built=self.recall_when_built,
+            delta=spec,
+            delta_bytes=len(data),
             **self.index.layout.counters(),
-        }
+        )
 
-    def promise_json(self) -> dict[str, Any] | None:
-        """`promise` of recall.json: nothing was tuned, the tuned base still meets the targets."""
+    def verified_target(self) -> VerifiedTarget | None:
+        """The targets as stored: nothing was tuned, the tuned base still meets them."""
         if self.targets is None:
             return None
-        return {
-            **self.targets.as_json(),
-            "tuning_queries": 0,
-            "attempts": 1,
-            "verified": self.verified.as_json(),
-            "frontier": [],
-        }
+        return VerifiedTarget(
+            **self.targets.stored().as_json(),
+            tuning_queries=0,
+            attempts=1,
+            verified=self.verified.stored(),
+            frontier=[],
+        )
 
 
 @dataclass(frozen=True)
@@ -106,12 +114,12 @@ def carry_over(run: Run, row_N: Rows, item_ND: Floats, truth: Truth) -> CarriedI
     previous = find_previous_index(run)
     if previous is None:
         return Rebuild("there is no index to carry over")
-    if not previous.index.has("items.faiss"):
+    if not previous.index.has(INDEX_FILE):
         return Rebuild("the index before is in shards")
     key = _changed_key(previous.index, run)
     if key:
         return Rebuild(f"{key} is another than before")
-    spec, row_S = previous.index.read_json("spec.json"), previous.slot_rows()
+    spec, row_S = previous.index.read_json(SPEC), previous.slot_rows()
     before = Vectors.of(previous.export, "items")
     items, before_R = Vectors.of(run.artifact("export"), "items"), np.flatnonzero(before.live())
     layout = plan_layout(row_N, before_R, unchanged_rows(items, before)[before_R], row_S)
@@ -120,17 +128,17 @@ def carry_over(run: Run, row_N: Rows, item_ND: Floats, truth: Truth) -> CarriedI
             f"delta and tombstones are {layout.overhead:.0%} of the items, more than "
             f"index.carry_over = {config.carry_over:g}"
         )
-    data = previous.index.read("items.faiss")
-    base = kind_of(spec["kind"]).load(data, spec["parameters"])
+    data = previous.index.read(INDEX_FILE)
+    base = kind_of(spec.kind).load(data, spec.parameters)
     if base.items != len(row_S):
         raise ContractError(
             f"holds {base.items:,} items, and {len(row_S):,} rows are told of it",
-            where=previous.index.url("items.faiss"),
+            where=previous.index.url(INDEX_FILE),
         )
     delta_kind, delta = build_delta(item_ND[layout.delta_M], config, run.config.run.seed)
     index = IncrementalIndex(base, delta, layout)
     carried = CarriedIndex(
-        kind=spec["kind"],
+        kind=spec.kind,
         index=index,
         data=data,
         recall_when_built=_recall_when_built(previous, spec),
@@ -174,7 +182,7 @@ def _changed_key(index: Artifact, run: Run) -> str:
     return next((key for key in keys if before.get(key) != now.get(key)), "")
 
 
-def _recall_when_built(previous: PreviousIndex, spec: Mapping[str, Any]) -> float:
-    if spec.get("living"):
-        return float(spec["living"]["recall_when_built"])
-    return float(previous.index.read_json("recall.json")[f"recall@{K}"])
+def _recall_when_built(previous: PreviousIndex, spec: IndexSpec) -> float:
+    if spec.incremental is not None:
+        return float(spec.incremental.recall_when_built)
+    return float(previous.index.read_json(RECALL).recall)

@@ -17,11 +17,10 @@ from embedmill.pipeline.index.searchable import Rows
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import CONTINUES, Run, open_run
 from embedmill.pipeline.views.vectors import Vectors
+from embedmill.schemas.index import BASE_ROWS_FILE, IDS_FILE
 
-__all__ = ["BASE", "PreviousIndex", "find_previous_index", "sources", "unchanged_rows"]
+__all__ = ["PreviousIndex", "find_previous_index", "sources", "unchanged_rows"]
 
-# In an incremental index: the row of each slot of the base, null for tombstones.
-BASE = "base.parquet"
 _SOURCE = "index.previous"
 
 
@@ -37,7 +36,7 @@ class PreviousIndex:
 
         Every slot holds an item where the index is not incremental itself.
         """
-        path = BASE if self.index.has(BASE) else "ids.parquet"
+        path = BASE_ROWS_FILE if self.index.has(BASE_ROWS_FILE) else IDS_FILE
         column = self.index.read_table(path, ["row"])["row"]
         return np.asarray(column.fill_null(-1).to_numpy(), np.int64)
 

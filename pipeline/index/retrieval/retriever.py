@@ -289,7 +289,7 @@ class Retriever:
 
     def _checked_vectors(self, queries: Floats) -> Floats:
         """Vectors of the caller as float32 [B, D]."""
-        dim = int(self.index.spec["dim"])
+        dim = self.index.spec.dim
         query_BD = queries[None] if queries.ndim == 1 else queries
         if query_BD.ndim != 2 or query_BD.shape[1] != dim or query_BD.dtype.kind not in "fiu":
             raise InputError(

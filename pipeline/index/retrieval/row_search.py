@@ -7,9 +7,7 @@ N items in the index, D coordinates.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +24,7 @@ from embedmill.pipeline.index.sharded.sharded_index import ShardedIndex
 from embedmill.pipeline.score import RowLists, hits, widths
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.cache import checked
+from embedmill.schemas.index import IDS_FILE, INDEX_FILE, SPEC, IndexSpec
 
 __all__ = ["RowSearcher", "first_allowed", "open_index"]
 
@@ -35,13 +34,13 @@ class RowSearcher:
     """Searches an index for rows of the vocabulary, and maps between positions, rows and ids."""
 
     artifact: Artifact
-    spec: dict[str, Any]
+    spec: IndexSpec
     index: Searchable
 
     @property
     def items(self) -> int:
         """N."""
-        return int(self.spec["items"])
+        return self.spec.items
 
     @functools.cached_property
     def row_N(self) -> Rows:  # noqa: N802 (a shape)
@@ -105,11 +104,11 @@ class RowSearcher:
         return np.where(position_Bk < 0, -1, self.row_N[position_Bk])
 
     def _column(self, name: str) -> pa.ChunkedArray:
-        column = self.artifact.read_table("ids.parquet", [name])[name]
+        column = self.artifact.read_table(IDS_FILE, [name])[name]
         if len(column) != self.items:
             raise ContractError(
                 f"names {len(column):,} items, the index holds {self.items:,}",
-                where=self.artifact.url("ids.parquet"),
+                where=self.artifact.url(IDS_FILE),
             )
         return column
 
@@ -152,35 +151,38 @@ def open_index(artifact: Artifact, *, again: bool = False, keep: bool = False) -
         CorruptArtifactError: the bytes differ from the manifest's sha256.
         ContractError: the index does not hold what its spec says.
     """
-    spec = artifact.read_json("spec.json")
-    if spec.get("shards"):
+    spec = artifact.read_json(SPEC)
+    if spec.shards:
         return RowSearcher(artifact, spec, _open_sharded(artifact, spec, again=again))
-    kind = kind_of(spec["kind"])
+    kind = kind_of(spec.kind)
     if keep or artifact.storage.is_local:
-        path = checked(artifact, "items.faiss", again=again)
-        index = map_index(path, kind, spec["parameters"])
+        path = checked(artifact, INDEX_FILE, again=again)
+        index = map_index(path, kind, spec.parameters)
     else:
-        index = kind.load(artifact.read("items.faiss"), spec["parameters"])
-    if spec.get("living"):
-        return RowSearcher(artifact, spec, open_incremental(artifact, spec, index))
-    if index.items != spec["items"]:
+        index = kind.load(artifact.read(INDEX_FILE), spec.parameters)
+    if spec.incremental is not None:
+        return RowSearcher(artifact, spec, open_incremental(artifact, spec.incremental, index))
+    if index.items != spec.items:
         raise ContractError(
-            f"holds {index.items:,} items, its spec says {spec['items']:,}",
-            where=artifact.url("items.faiss"),
+            f"holds {index.items:,} items, its spec says {spec.items:,}",
+            where=artifact.url(INDEX_FILE),
         )
     return RowSearcher(artifact, spec, index)
 
 
-def _open_sharded(artifact: Artifact, spec: Mapping[str, Any], *, again: bool) -> ShardedIndex:
+def _open_sharded(artifact: Artifact, spec: IndexSpec, *, again: bool) -> ShardedIndex:
     """Map the shards of an artifact into memory; remote files go into the cache."""
-    kind, parameters, shards = kind_of(spec["kind"]), spec["parameters"], spec["shards"]
+    kind, shards = kind_of(spec.kind), spec.shards or []
     index = ShardedIndex(
-        [map_index(checked(artifact, one["path"], again=again), kind, parameters) for one in shards]
+        [
+            map_index(checked(artifact, one.path, again=again), kind, spec.parameters)
+            for one in shards
+        ]
     )
-    found, expected = [shard.items for shard in index.shards], [one["items"] for one in shards]
-    if found != expected or sum(found) != spec["items"]:
+    found, expected = [shard.items for shard in index.shards], [one.items for one in shards]
+    if found != expected or sum(found) != spec.items:
         raise ContractError(
-            f"shards hold {found} items, their spec says {expected} and {spec['items']:,} in all",
-            where=artifact.url("spec.json"),
+            f"shards hold {found} items, their spec says {expected} and {spec.items:,} in all",
+            where=artifact.url(SPEC.path),
         )
     return index

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from embedmill.pipeline.index.searchable import Rows
 from embedmill.pipeline.score import RowLists
 from embedmill.pipeline.store.artifact import Artifact
+from embedmill.schemas.shards import FILES, SPLITS
 
 __all__ = ["SeenItems"]
 
-_SPLITS = ("train", "valid", "test")
 # Events in memory at most: half a GiB.
 _MAX_EVENTS = 1 << 26
 
@@ -81,10 +81,9 @@ class SeenItems:
 
 
 def _read(shards: Artifact, number: int, fitted: Sequence[str]) -> _Partition:
-    path = f"part-{number:05d}.parquet"
     user, item, in_training = [], [], []
-    for split in _SPLITS:
-        table = shards.read_table(f"{split}/{path}", ["user_row", "item_row"])
+    for split in SPLITS:
+        table = shards.read_table(FILES[split].path(number), ["user_row", "item_row"])
         user.append(table["user_row"].to_numpy())
         item.append(table["item_row"].to_numpy())
         in_training.append(np.full(table.num_rows, split in fitted))

@@ -6,9 +6,9 @@ import enum
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from embedmill.pipeline.index.selection.plans import Plan
+from embedmill.schemas.index import CandidateResult
 
 __all__ = ["Candidate", "MeasuredPoint", "Outcome", "frontier", "frontier_table"]
 
@@ -56,20 +56,20 @@ class Candidate:
     seconds: float | None = None
     points: tuple[MeasuredPoint, ...] = ()
 
-    def as_json(self, slowdown: float) -> dict[str, Any]:
-        """As stored; `slowdown` scales the estimated seconds to this machine."""
+    def stored(self, slowdown: float) -> CandidateResult:
+        """As stored in the artifact; `slowdown` scales the estimated seconds to this machine."""
         best = max(self.points, key=lambda p: (p.recall, -p.cost_us), default=None)
-        return {
-            "kind": self.plan.kind,
-            "parameters": dict(self.plan.parameters),
-            "verdict": self.outcome.value,
-            "expected_us": self.expected_us,
-            "estimated_bytes": self.plan.bytes,
-            "bytes": self.bytes,
-            "estimated_seconds": round(self.plan.build_seconds * slowdown, 3),
-            "seconds": None if self.seconds is None else round(self.seconds, 3),
-            "ms_per_query": best.milliseconds if best else None,
-        }
+        return CandidateResult(
+            kind=self.plan.kind,
+            parameters=dict(self.plan.parameters),
+            verdict=self.outcome.value,
+            expected_us=self.expected_us,
+            estimated_bytes=self.plan.bytes,
+            bytes=self.bytes,
+            estimated_seconds=round(self.plan.build_seconds * slowdown, 3),
+            seconds=None if self.seconds is None else round(self.seconds, 3),
+            ms_per_query=best.milliseconds if best else None,
+        )
 
 
 def frontier(candidates: Iterable[Candidate]) -> list[tuple[Candidate, MeasuredPoint]]:

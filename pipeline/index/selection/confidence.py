@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from embedmill.schemas.index import RecallInterval
 
 __all__ = ["Interval", "recall_interval", "tuning_margin"]
 
@@ -30,9 +31,10 @@ class Interval:
     high: float
     queries: int
 
-    def as_json(self) -> dict[str, Any]:
-        """As stored."""
-        return {**asdict(self), "confidence": 0.95, "method": "wilson, effective sample size"}
+    def stored(self) -> RecallInterval:
+        """As stored in the artifact."""
+        method = "wilson, effective sample size"
+        return RecallInterval(**asdict(self), confidence=0.95, method=method)
 
 
 def recall_interval(recall_B: NDArray[np.float64], k: int) -> Interval:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 from embedmill.pipeline.config import IndexConfig
 from embedmill.pipeline.index import cost
+from embedmill.schemas.index import Target
 
 __all__ = ["DEFAULT_RECALL", "Targets"]
 
@@ -49,10 +49,10 @@ class Targets:
         )
         return ", ".join(text for value, text in parts if value)
 
-    def as_json(self) -> dict[str, Any]:
-        """As stored, by the keys of the config; null where there is no target."""
-        return {
-            "recall_at_10": self.recall or None,
-            "max_bytes": self.bytes or None,
-            "max_latency_ms": self.milliseconds or None,
-        }
+    def stored(self) -> Target:
+        """As stored in the artifact; null where there is no target."""
+        return Target(
+            recall_at_10=self.recall or None,
+            max_bytes=self.bytes or None,
+            max_latency_ms=self.milliseconds or None,
+        )

@@ -24,6 +24,7 @@ from embedmill.pipeline.index.kinds import kind_of
 from embedmill.pipeline.index.kinds.inverted import Inverted
 from embedmill.pipeline.index.kinds.padding import padded
 from embedmill.pipeline.index.searchable import Floats
+from embedmill.pipeline.index.selection.plans import Plan
 from embedmill.pipeline.index.sharded.item_files import ItemFile, read_live_vectors
 from embedmill.pipeline.index.sharded.kmeans import VectorTransform, train_centroids_by_tasks
 from embedmill.pipeline.index.sharded.sharded_index import open_shard
@@ -32,6 +33,7 @@ from embedmill.pipeline.index.sharded.task_pool import TaskPool
 from embedmill.pipeline.store.artifact import entry_of
 from embedmill.pipeline.store.storage import Storage
 from embedmill.pipeline.views.vectors import Vectors
+from embedmill.schemas.index import shard_file
 from embedmill.schemas.manifest import FileEntry
 
 __all__ = [
@@ -52,21 +54,20 @@ class ShardSettings:
     """What all shards of a build have in common.
 
     `empty_index` names the file of the trained, empty FAISS index in `scratch`, "" for kinds that
-    train nothing; files of shards go to `storage`, named by `name` and their number.
+    train nothing; files of shards go to `storage`.
     """
 
     vectors: Vectors
-    kind: str
-    parameters: Mapping[str, int]
+    plan: Plan
     seed: int
     scratch: Storage
     storage: Storage
-    name: str
     empty_index: str = ""
 
-    def path(self, number: int) -> str:
-        """Path of a shard's file."""
-        return f"{self.name}-{number:05d}.faiss"
+    @property
+    def parameters(self) -> Mapping[str, int]:
+        """Those of the plan."""
+        return self.plan.parameters
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class _ShardTask:
     @property
     def path(self) -> str:
         """Path of its file."""
-        return self.settings.path(self.number)
+        return shard_file(self.settings.plan.kind, self.settings.plan.number, self.number)
 
     @property
     def items(self) -> int:
@@ -149,7 +150,7 @@ def build_shards(
 
 def _fill(task: _ShardTask) -> FileEntry:
     """Build a shard and write it."""
-    settings, kind = task.settings, kind_of(task.settings.kind)
+    settings, kind = task.settings, kind_of(task.settings.plan.kind)
     with faiss_threads(1):
         if settings.empty_index:
             data = np.frombuffer(settings.scratch.read(settings.empty_index), np.uint8)
@@ -183,7 +184,7 @@ def _fill_lists(index: Any, blocks: Iterator[Floats], segments: int) -> None:
 def _verify(task: _ShardTask) -> int:
     """Read a shard back and check it; how many items it holds."""
     settings = task.settings
-    shard = open_shard(settings.storage, settings.kind, settings.parameters, task.path)
+    shard = open_shard(settings.storage, settings.plan.kind, settings.parameters, task.path)
     return check_positions(shard.faiss_index, task.items, settings.storage.url(task.path))
 
 

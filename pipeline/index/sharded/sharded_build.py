@@ -48,10 +48,10 @@ from embedmill.pipeline.index.sharded.sharded_index import ShardedIndex, open_sh
 from embedmill.pipeline.index.sharded.stored_sample import StoredSample, sample_items
 from embedmill.pipeline.index.sharded.task_pool import TaskPool
 from embedmill.pipeline.index.vector_checks import check_vectors
-from embedmill.pipeline.index.whole_build import IDS
 from embedmill.pipeline.store.artifact import Writer, entry_of
 from embedmill.pipeline.store.storage import Storage
 from embedmill.pipeline.views.vectors import RANGE
+from embedmill.schemas.index import IDS, IDS_FILE, ShardSpec
 from embedmill.schemas.manifest import FileEntry
 
 __all__ = ["build_sharded", "shard_count"]
@@ -115,14 +115,11 @@ class _ShardBuilder:
     def build(self, plan: Plan) -> tuple[ShardedIndex, int]:
         """Build a plan and open it; the index and its bytes."""
         task, scratch, storage = self.task, self.sample.scratch, self.task.out.storage
-        name = f"items-{plan.kind}-{plan.number}"
-        settings = ShardSettings(
-            task.items, plan.kind, plan.parameters, task.seed, scratch, storage, name
-        )
+        settings = ShardSettings(task.items, plan, task.seed, scratch, storage)
         kind = inverted_kind(plan.kind)
         if kind is not None:
             empty = train_empty_index(kind, plan.parameters, task.seed, self.sample, self.pool)
-            settings = replace(settings, empty_index=f"{name}.empty")
+            settings = replace(settings, empty_index=f"empty-{plan.kind}-{plan.number}.faiss")
             scratch.write(settings.empty_index, faiss.serialize_index(empty).tobytes())
         entries = build_shards(settings, self.groups, self.pool)
         self.entries[plan.key] = entries
@@ -143,7 +140,7 @@ class _ShardBuilder:
         _write_ids(self.task.out, self.item_files)
         self.task.out.add(entries)
         shards = [
-            {"path": entry.path, "items": shard.items, "bytes": entry.bytes, "sha256": entry.sha256}
+            ShardSpec(path=entry.path, items=shard.items, bytes=entry.bytes, sha256=entry.sha256)
             for entry, shard in zip(entries, index.shards, strict=True)
         ]
         return BuiltIndex(
@@ -153,7 +150,7 @@ class _ShardBuilder:
             estimate=plan.bytes,
             truth=truth,
             exact=exact_latency_by_file(self.item_files, truth),
-            files_json={"sha256": None, "shards": shards},
+            shards=shards,
             selection=selection,
         )
 
@@ -218,21 +215,21 @@ def _too_slow(plans: Sequence[Plan], config: IndexConfig) -> list[Plan]:
 
 
 def _write_ids(out: Writer, item_files: ItemFiles) -> None:
-    """`ids.parquet`: row and raw id of every item by position, file by file."""
+    """Row and raw id of every item by position, written file by file."""
     rows = 0
     with (
-        out.storage.writer("ids.parquet") as raw,
+        out.storage.writer(IDS_FILE) as raw,
         pq.ParquetWriter(raw, IDS, compression="zstd") as ids,
     ):
         for file in item_files.files:
             table = item_files.live_ids(file)
             ids.write_table(table.cast(IDS))
             rows += len(table)
-    out.add([entry_of("ids.parquet", raw, rows)])
+    out.add([entry_of(IDS_FILE, raw, rows)])
     if rows != item_files.items:
         raise ContractError(
             f"names {rows:,} items, the index holds {item_files.items:,}",
-            where=out.storage.url("ids.parquet"),
+            where=out.storage.url(IDS_FILE),
             todo="This is a bug; nothing was committed",
         )
 
