@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from embedmill.pipeline.errors import ContractError
 from embedmill.pipeline.index.searchable import Rows
 from embedmill.pipeline.store.artifact import Artifact
-from embedmill.pipeline.store.run import CONTINUES, Run, open_run
+from embedmill.pipeline.store.run import Run, open_run
 from embedmill.pipeline.views.vectors import Vectors
 from embedmill.schemas.index import BASE_ROWS_FILE, IDS_FILE
+from embedmill.schemas.vocab import BASE
 
 __all__ = ["PreviousIndex", "find_previous_index", "sources", "unchanged_rows"]
 
@@ -53,9 +54,9 @@ def find_previous_index(run: Run) -> PreviousIndex | None:
     if not run.config.index.carry_over:
         return None
     vocab = run.artifact("vocab")
-    if not vocab.has("previous.json"):
+    if not vocab.has(BASE.path):
         return None
-    previous = open_run(vocab.read_json("previous.json")[CONTINUES])
+    previous = open_run(vocab.read_json(BASE).continues)
     index, export = previous.find("index"), previous.find("export")
     if index is None or export is None or not (index.readable and export.readable):
         return None

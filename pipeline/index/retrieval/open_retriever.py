@@ -8,6 +8,7 @@ from embedmill.pipeline.index.retrieval.row_search import open_index
 from embedmill.pipeline.store.artifact import Artifact, read_manifest
 from embedmill.pipeline.store.run import Run, find_run, open_run
 from embedmill.pipeline.store.storage import Storage
+from embedmill.schemas.run import CONFIG
 from embedmill.schemas.stages import STAGES
 
 __all__ = ["open_retriever", "retriever_of"]
@@ -60,6 +61,6 @@ def _index_folder(artifact: Artifact) -> tuple[Artifact, Run | None]:
             todo="Build it again, or use the release that wrote it",
         )
     folder, _, name = artifact.storage.root.rpartition("/")
-    if name == "index" and Storage(folder or ".").exists("config.json"):
+    if name == "index" and Storage(folder or ".").exists(CONFIG):
         return artifact, open_run(folder or ".")
     return artifact, None
