@@ -22,6 +22,7 @@ check: .venv/.ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	MYPYPATH=benchmarks $(BIN)/mypy --explicit-package-bases benchmarks
 
 bench: .venv/.ready-dev
 	$(BIN)/python benchmarks/line.py

@@ -30,9 +30,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from peers import ask
+from harness import line
+from harness.command_line import finish, parser_of
+from harness.peer_environments import ask
+from harness.public_sets import path_of
 from safetensors.torch import load
-from sets import path_of
 
 from embedmill.pipeline.score import RowLists, metric_sums, top_k
 from embedmill.pipeline.store.run import Run, open_run
@@ -92,8 +94,7 @@ def ours(folder: Path, args: argparse.Namespace) -> tuple[Run, float]:
     keys = "".join(f"{key} = {value}\n" for key, value in SETTINGS["ours"].items())
     text = CONFIG.format(folder=folder, dim=args.dim, iterations=args.iterations) + keys
     (folder / "als.toml").write_text(text, encoding="utf-8")
-    command = [sys.executable, "-m", "embedmill", "run", str(folder / "als.toml")]
-    subprocess.run([*command, "--to", "train"], check=True, stdout=sys.stderr)
+    line.run(folder / "als.toml", last="train")
     run = open_run(str(folder / "als"))
     lines = map(json.loads, run.artifact("train").read("log.jsonl").splitlines())
     phases = [f"seconds.{name}" for name in ("wait", "lookup", "exchange", "loss", "update")]
@@ -186,20 +187,18 @@ def show(flat: dict[str, float], args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
+    parser = parser_of(__doc__)
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--iterations", type=int, default=10)
     parser.add_argument("--on", choices=list(SPLITS), default="test", help="what is measured on")
     parser.add_argument("--without", action="append", default=[], choices=list(PEERS))
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     if "spark" not in args.without and not (shutil.which("java") or "JAVA_HOME" in os.environ):
         print("no JVM: Spark MLlib is left out", file=sys.stderr)
         args.without.append("spark")
     flat = measure(args)
     show(flat, args)
-    if args.json:
-        print(json.dumps(flat))
+    finish(args, flat)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,7 @@ Prints a table; with --json one flat JSON object last.
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import subprocess
-import sys
 import tempfile
 import time
 from typing import Any
@@ -24,7 +21,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from limits import limited
+from harness.children import Result, call, serve
+from harness.command_line import add_folder, finish, parser_of
 
 from embedmill.pipeline.config import parse
 from embedmill.pipeline.memory import free_memory
@@ -89,22 +87,21 @@ def stepped(trainer: Trainer) -> tuple[int, float, float]:
     return pairs, time.perf_counter() - began, loss
 
 
-def child(args: argparse.Namespace) -> None:
+def trained(argument: dict[str, Any]) -> dict[str, float]:
     """All workers of one run, in a process of their own that may be limited."""
+    args = argparse.Namespace(**argument)
     with tempfile.TemporaryDirectory(prefix="embedmill-bench-", dir=args.folder) as folder:
         answer = mp.get_context("spawn").SimpleQueue()
-        mp.spawn(work, (args, args.child, folder, answer), nprocs=args.workers)
-        print(json.dumps(answer.get()))
-
-
-def measured(args: argparse.Namespace, tables: str, enter: Any = None) -> dict[str, float]:
-    """One run."""
-    command = [sys.executable, __file__, "--child", tables]
-    for key in ("rows", "dim", "batch", "negatives", "steps", "workers", "folder"):
-        command += [f"--{key}", str(getattr(args, key))]
-    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, preexec_fn=enter)
-    found: dict[str, float] = json.loads(answer.stdout.splitlines()[-1])
+        mp.spawn(  # type: ignore[attr-defined]
+            work, (args, args.tables, folder, answer), nprocs=args.workers
+        )
+        found: dict[str, float] = answer.get()
     return found
+
+
+def measured(args: argparse.Namespace, tables: str, limit_bytes: int = 0) -> Result:
+    """One run."""
+    return call(__file__, "trained", {**vars(args), "tables": tables}, limit_bytes=limit_bytes)
 
 
 def compared(args: argparse.Namespace) -> dict[str, Any]:
@@ -113,10 +110,10 @@ def compared(args: argparse.Namespace) -> dict[str, Any]:
     flat: dict[str, Any] = {"rows": args.rows, "dim": args.dim, "table_bytes": budget.files,
                             "limit_bytes": int(args.limit * 2**30)}  # fmt: skip
     if not args.only and budget.memory("memory") <= free_memory():
-        flat |= {f"memory.{key}": v for key, v in measured(args, "memory").items()}
-    with limited(flat["limit_bytes"]) as limit:
-        flat |= {f"mapped.{key}": v for key, v in measured(args, "mapped", limit.enter).items()}
-        flat |= {"limit_by": limit.name, "mapped.peak_bytes": limit.peak()}
+        flat |= {f"memory.{key}": v for key, v in measured(args, "memory").value.items()}
+    mapped = measured(args, "mapped", flat["limit_bytes"])
+    flat |= {f"mapped.{key}": value for key, value in mapped.value.items()}
+    flat |= {"limit_by": mapped.limited_by, "mapped.peak_bytes": mapped.peak_bytes}
     if "memory.loss" in flat:
         flat["mapped_over_memory"] = (
             flat["mapped.pairs_per_second"] / flat["memory.pairs_per_second"]
@@ -141,8 +138,8 @@ def shown(flat: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
-    parser.add_argument("--json", action="store_true")
+    serve({"trained": trained})
+    parser = parser_of(__doc__)
     parser.add_argument("--rows", type=int, default=50_000_000)
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--batch", type=int, default=16_384, help="pairs of a step")
@@ -150,17 +147,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--limit", type=float, default=4.0, help="GiB for the mapped run")
-    parser.add_argument("--folder", default=tempfile.gettempdir(), help="on a local disk")
+    add_folder(parser)
     parser.add_argument("--only", action="store_true", help="leave the run in memory out")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.child:
-        child(args)
-        return
     flat = compared(args)
     shown(flat)
-    if args.json:
-        print(json.dumps(flat))
+    finish(args, flat)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ train.checkpoint_steps so that one is written every S seconds, it is seconds / S
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from harness.command_line import add_folder, finish, parser_of
 
 from embedmill.pipeline.config import parse
 from embedmill.pipeline.store.run import Run
@@ -112,7 +112,7 @@ def work(rank: int, args: argparse.Namespace, folder: str, answer: Any) -> None:
         for kind in (KINDS, KINDS[::-1])[at % 2]:  # drift of the machine falls on all alike
             found[kind].append(pieces.piece(kind))
     if rank == 0:
-        size_of = trainer.bytes * args.workers
+        size_of = trainer.model.nbytes * args.workers
         answer.put({"found": found, "bytes": size_of, "pairs": pieces.steps * args.batch})
     dist.destroy_process_group()
 
@@ -121,7 +121,9 @@ def compared(args: argparse.Namespace) -> dict[str, Any]:
     """All figures, flat."""
     with tempfile.TemporaryDirectory(prefix="embedmill-bench-", dir=args.folder) as folder:
         answer = mp.get_context("spawn").SimpleQueue()
-        mp.spawn(work, (args, folder, answer), nprocs=args.workers)
+        mp.spawn(  # type: ignore[attr-defined]
+            work, (args, folder, answer), nprocs=args.workers
+        )
         said = answer.get()
     flat: dict[str, Any] = {"users": args.users, "items": args.items, "dim": args.dim,
                             "checkpoint_bytes": said["bytes"]}  # fmt: skip
@@ -153,8 +155,7 @@ def shown(flat: dict[str, Any]) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
-    parser.add_argument("--json", action="store_true")
+    parser = parser_of(__doc__)
     parser.add_argument("--users", type=int, default=1_000_000)
     parser.add_argument("--items", type=int, default=250_000)
     parser.add_argument("--dim", type=int, default=64)
@@ -164,12 +165,11 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=30.0, help="of a piece, about")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--folder", default=tempfile.gettempdir(), help="on the disk to measure")
+    add_folder(parser, "on the disk to measure")
     args = parser.parse_args()
     flat = compared(args)
     shown(flat)
-    if args.json:
-        print(json.dumps(flat))
+    finish(args, flat)
     return 0
 
 

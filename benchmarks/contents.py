@@ -9,7 +9,6 @@ the exit code is then 1. The shop's log is planted, as the others come from pinn
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import json
 import os
@@ -20,6 +19,8 @@ import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from harness.command_line import finish, parser_of
 
 HERE = Path(__file__).parents[1]
 STAGES = ("events", "vocab", "shards", "train", "export", "index", "evaluate", "report")
@@ -69,16 +70,15 @@ def differing(ours: dict[str, str], theirs: dict[str, str]) -> Iterator[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--against", type=Path, help="another checkout of this repository")
     parser.add_argument("--only", nargs="*", default=[], help="names of examples")
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     examples = args.only or sorted(path.stem for path in HERE.glob("examples/*.toml"))
     checkouts = [HERE, *([args.against.resolve()] if args.against else [])]
     found: list[dict[str, str]] = []
     for checkout in checkouts:
-        flat = {}
+        flat: dict[str, str] = {}
         with tempfile.TemporaryDirectory(prefix="embedmill-contents-") as scratch:
             shop_log(Path(scratch))
             for example in examples:
@@ -88,8 +88,7 @@ def main() -> int:
     changed = list(differing(*found)) if args.against else []
     for name, content in found[0].items():
         print(f"{name:<36} {content[:16]}  {'DIFFERS' if name in changed else ''}".rstrip())
-    if args.json:
-        print(json.dumps(found[0] | {"differing": changed}))
+    finish(args, found[0] | {"differing": changed})
     return 1 if changed else 0
 
 

@@ -11,10 +11,8 @@ benchmark with an error. Prints a table; with --json one flat JSON object last.
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +24,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from harness.children import call, serve
+from harness.command_line import add_folder, finish, parser_of
+from harness.power_law import draw_rows
 
 from embedmill.pipeline.config import parse
 from embedmill.pipeline.log import Quiet
@@ -92,23 +93,21 @@ def written(path: Path, rows: int, *, dirty: bool) -> Counter[str]:
 
 
 def _lines(size: int, draw: np.random.Generator) -> pa.Array:
-    def power(most: int) -> npt.NDArray[np.int64]:
-        return (most * draw.random(size) ** 2.5).astype(np.int64)
-
     def text(values: npt.NDArray[np.int64], prefix: str = "") -> pa.Array:
         return pc.binary_join_element_wise(prefix, pa.array(values).cast(pa.string()), "")
 
     columns = [
-        text(power(USERS), "user-"),
-        text(power(ITEMS), "item-"),
+        text(draw_rows(USERS, size, draw), "user-"),
+        text(draw_rows(ITEMS, size, draw), "item-"),
         text(START + draw.integers(DAYS * 86_400, size=size)),
         text(draw.integers(1, 6, size=size)),
     ]
     return pc.binary_join_element_wise(*columns, "\t").cast(pa.binary())
 
 
-def child(log: str, folder: str) -> None:
+def events_stage(argument: dict[str, str]) -> dict[str, float]:
     """The events stage over a log."""
+    log, folder = argument["log"], argument["folder"]
     tree = {
         "run": {"name": "dirty", "root": folder},
         "events": {
@@ -121,16 +120,15 @@ def child(log: str, folder: str) -> None:
     with open_session("sail") as session:
         events.build(session, run, run.writer("events", {}), Quiet())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-    print(json.dumps({"seconds": time.perf_counter() - began, "peak_bytes": peak}))
+    return {"seconds": time.perf_counter() - began, "peak_bytes": peak}
 
 
 def measured(log: Path, folder: str) -> tuple[dict[str, float], dict[str, int], int]:
     """Seconds and peak memory of the stage, its counters, and bytes of its rejects."""
-    command = [sys.executable, __file__, "--child", str(log), folder]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    result = call(__file__, "events_stage", {"log": str(log), "folder": folder})
     artifact = open_run(f"{folder}/dirty").artifact("events")
     size = sum(entry.bytes for entry in artifact.files("rejects"))
-    return json.loads(done.stdout.splitlines()[-1]), artifact.counters, size
+    return result.value, artifact.counters, size
 
 
 def check(rows: int, planted: Counter[str], counters: dict[str, int]) -> dict[str, int]:
@@ -180,16 +178,12 @@ def compared(args: argparse.Namespace) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
-    parser.add_argument("--json", action="store_true")
+    serve({"events_stage": events_stage})
+    parser = parser_of(__doc__)
     parser.add_argument("--rows", type=int, default=20_000_000)
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--folder", default=tempfile.gettempdir(), help="on a local disk")
-    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    add_folder(parser)
     args = parser.parse_args()
-    if args.child:
-        child(*args.child)
-        return
     flat = compared(args)
     print(f"{'log':<6} {'rows':>11} {'rows/s':>10} {'seconds':>8} {'peak GiB':>9}")
     for name in ("clean", "dirty"):
@@ -200,8 +194,7 @@ def main() -> None:
           f"kept: {flat['rejects_kept']:,.0f} in {flat['rejects_bytes'] / 1e6:.1f} MB")  # fmt: skip
     for key in sorted(key for key in flat if key.startswith("rejected.")):
         print(f"  {key.removeprefix('rejected.'):<16} {flat[key]:>10,.0f}")
-    if args.json:
-        print(json.dumps(flat))
+    finish(args, flat)
 
 
 if __name__ == "__main__":

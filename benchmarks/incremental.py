@@ -12,13 +12,13 @@ delta and of the whole new build. Prints a table; with --json one flat JSON obje
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness.command_line import finish, parser_of
 from indexes.process import Exact
 from indexes.vectors import SETS, Source
 
@@ -28,7 +28,7 @@ from embedmill.pipeline.index.faiss_threads import faiss_threads
 from embedmill.pipeline.index.incremental.carry_over import build_delta
 from embedmill.pipeline.index.incremental.incremental_index import IncrementalIndex
 from embedmill.pipeline.index.incremental.layout import Layout, plan_layout
-from embedmill.pipeline.index.searchable import Floats
+from embedmill.pipeline.index.searchable import Floats, Searchable
 
 THREADS = 2
 
@@ -59,15 +59,18 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     found = SETS[args.set].load(Source("", Path()))
     old_PD, item_ND, layout = nights(found.vector_ND[: args.rows or None], args)
     kind, config = INDEXES[args.kind], IndexConfig(kind=args.kind)
-    plan = kind.plan(*item_ND.shape, config)
+    plan = kind.plan(len(item_ND), item_ND.shape[1], config)
     with faiss_threads(THREADS):
-        base = kind.build(old_PD, kind.plan(*old_PD.shape, config), 1)
+        base = kind.build(old_PD, kind.plan(len(old_PD), old_PD.shape[1], config), 1)
         began = time.perf_counter()
         _, delta = build_delta(item_ND[layout.delta_M], config, 1)
         incremental = IncrementalIndex(base, delta, layout)
         seconds = {"incremental": time.perf_counter() - began}
         began = time.perf_counter()
-        sides = {"incremental": incremental, "anew": kind.build(item_ND, plan, 1)}
+        sides: dict[str, Searchable] = {
+            "incremental": incremental,
+            "anew": kind.build(item_ND, plan, 1),
+        }
         seconds["anew"] = time.perf_counter() - began
         exact = Exact.of(item_ND, found.test_BD, 10)
         taken: dict[str, list[float]] = {name: [] for name in sides}
@@ -90,14 +93,13 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
+    parser = parser_of(__doc__)
     parser.add_argument("--set", choices=sorted(set(SETS) - {"gowalla"}), default="glove")
     parser.add_argument("--kind", choices=sorted(INDEXES), default="hnsw")
     parser.add_argument("--rows", type=int, default=0, help="the first so many vectors alone")
     for name in ("changed", "removed", "new"):
         parser.add_argument(f"--{name}", type=float, default=0.05, help="share of the items")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     flat = measure(args)
     names = ("kept", "changed", "new", "removed")
@@ -108,8 +110,7 @@ def main() -> None:
         print(f"{side:<9}{row[0]:>11.4f}{row[1]:>10,.0f}{row[2]:>10.2f}")
     print(f"carried over: {flat['qps_over_anew']} x qps, {flat['build_over_anew']} x build time, "
           f"{flat['recall_below_anew']} less recall")  # fmt: skip
-    if args.json:
-        print(json.dumps(flat))
+    finish(args, flat)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import statistics
 import sys
 import tempfile
@@ -39,6 +38,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness.command_line import finish, parser_of
 from indexes.curves import svg
 from indexes.grid import GRIDS, Point, Search
 from indexes.process import Exact, FailedError, Process
@@ -236,7 +236,7 @@ def draw(args: argparse.Namespace, searches: Mapping[str, Search]) -> None:
 
 
 def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
+    parser = parser_of(__doc__)
     parser.add_argument("set", choices=sorted(SETS))
     parser.add_argument("--vectors", default="", help="gowalla: a run to take the vectors of")
     parser.add_argument("--keep", default="", help="gowalla: folder that keeps the trained run")
@@ -246,7 +246,6 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--without", action="append", default=[], choices=LIBRARIES)
     parser.add_argument("--plot", default="", help="an SVG: recall@10; recall@100 beside it")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 
 
@@ -266,8 +265,7 @@ def main() -> None:
         show(args, one, chosen, flat)
         if args.plot:
             draw(args, searches)
-    if args.json:
-        print(json.dumps(flat))
+    finish(args, flat)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,6 @@ search. Needs about 600 bytes of disk an item in --folder, deleted at the end. P
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,13 +22,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from limits import limited
+from harness.children import call, serve
+from harness.command_line import add_folder, finish, parser_of
 
 from embedmill.pipeline.config import parse
 from embedmill.pipeline.index import open_index
 from embedmill.pipeline.index.faiss_threads import faiss_threads
 from embedmill.pipeline.log import Quiet
-from embedmill.pipeline.memory import PeakMemory
 from embedmill.pipeline.store.run import Run, open_run
 from embedmill.pipeline.views.vectors import RANGE, Spec, Vectors, part_path
 from embedmill.schemas.export import embeddings
@@ -113,29 +111,22 @@ class Said(Quiet):
         print(text, file=sys.stderr)
 
 
-def child(folder: str) -> None:
+def index_stage(folder: str) -> dict[str, float]:
     """Stage `index` of the run at `folder`, as jobs/index.py runs it."""
     import embedmill.jobs.index
 
     run, began = open_run(folder), time.perf_counter()
     embedmill.jobs.index.build(run, run.writer("index"), Said())
-    print(json.dumps({"seconds": time.perf_counter() - began}))
+    return {"seconds": time.perf_counter() - began}
 
 
 def built(run: Run, limit_bytes: int) -> dict[str, Any]:
     """Build it under a limit, 0 for none; what it took and what came of it."""
-    command = [sys.executable, __file__, "--child", run.storage.root]
-    with limited(limit_bytes or 1 << 50) as limit:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=limit.enter)
-        with PeakMemory(process.pid) as memory:
-            said = process.communicate()[0]
-        # Without files' pages, and with those that were cached while there was room.
-        peaks = {"held_bytes": memory.measured().get("peak_bytes", 0), "peak_bytes": limit.peak()}
-        peaks["limit_by"] = limit.name
-    if process.returncode:
-        raise SystemExit(process.returncode)
-    seconds = json.loads(said.splitlines()[-1])["seconds"]
-    return {"seconds": seconds, **peaks, **_found(run)}
+    result = call(__file__, "index_stage", run.storage.root, limit_bytes=limit_bytes)
+    # Without files' pages, and with those that were cached while there was room.
+    peaks: dict[str, Any] = {"held_bytes": result.resident_bytes, "peak_bytes": result.peak_bytes}
+    peaks["limit_by"] = result.limited_by
+    return {"seconds": result.value["seconds"], **peaks, **_found(run)}
 
 
 def _found(run: Run) -> dict[str, Any]:
@@ -207,8 +198,8 @@ def shown(flat: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
-    parser.add_argument("--json", action="store_true")
+    serve({"index_stage": index_stage})
+    parser = parser_of(__doc__)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--limit", type=float, default=8.0, help="GiB of driver and workers")
@@ -218,16 +209,11 @@ def main() -> None:
     parser.add_argument("--launcher", choices=("inline", "processes", "ray"), default="processes")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--beside-one", action="store_true", help="one file, without a limit, too")
-    parser.add_argument("--folder", default=tempfile.gettempdir(), help="on a local disk")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
+    add_folder(parser)
     args = parser.parse_args()
-    if args.child:
-        child(args.child)
-        return
     flat = compared(args)
     shown(flat)
-    if args.json:
-        print(json.dumps(flat))
+    finish(args, flat)
 
 
 if __name__ == "__main__":

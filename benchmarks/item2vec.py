@@ -16,7 +16,6 @@ Prints a table; with --json one flat JSON object last.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import tempfile
@@ -31,7 +30,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from peers import ask
+from harness.command_line import finish, parser_of
+from harness.peer_environments import ask
 from safetensors.torch import load
 
 from embedmill.pipeline import train
@@ -178,8 +178,9 @@ def score(run: Run, trained: Trained, last: int) -> dict[str, float]:
     queries = list(asked(run))
     query_BD = torch.stack([unit_ND[had[-last:]].mean(0) for had, _ in queries])
     seen = [(b, item) for b, (had, _) in enumerate(queries) for item in had]
-    lists = (torch.tensor(column) for column in zip(*seen, strict=True))
-    _, rows_BK = top_k(query_BD, [(0, unit_ND)], 20, RowLists.of(*lists, len(queries)))
+    owner, rows = (torch.tensor(column) for column in zip(*seen, strict=True))
+    seen_lists = RowLists.of(owner, rows, len(queries))
+    _, rows_BK = top_k(query_BD, [(0, unit_ND)], 20, seen_lists)
     wanted = torch.tensor([item for _, item in queries])
     relevant = RowLists.of(torch.arange(len(queries)), wanted, len(queries))
     sums = metric_sums(rows_BK, relevant, [10, 20])
@@ -206,7 +207,8 @@ def choose(root: str) -> None:
 
 def measure(root: str, rounds: int) -> dict[str, float]:
     """Both sides on test, in turn, `rounds` times; returns the flat object."""
-    run, flat = prepared(root, HELD), {}
+    run = prepared(root, HELD)
+    flat: dict[str, float] = {}
     pairs = run.artifact("shards").counters["pairs_counted"] * EPOCHS
     seconds: dict[str, list[float]] = {side: [] for side in CHOSEN}
     for _ in range(rounds):
@@ -224,10 +226,9 @@ def measure(root: str, rounds: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
+    parser = parser_of(__doc__)
     parser.add_argument("--choose", action="store_true", help="settings on validation, and stop")
     parser.add_argument("--rounds", type=int, default=3, help="of both; the median time counts")
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="embedmill-bench-") as root:
@@ -244,8 +245,7 @@ def main() -> None:
         print(f"{side:<9}" + "".join(f"{v:>18,.4f}" if v < 1 else f"{v:>18,.0f}" for v in values))
     print(f"ours over gensim: recall@20 {flat['recall_over_gensim']:.3f}, "
           f"pairs per second {flat['speed_over_gensim']:.2f}")  # fmt: skip
-    if args.json:
-        print(json.dumps(flat))
+    finish(args, flat)
 
 
 if __name__ == "__main__":

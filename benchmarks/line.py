@@ -7,12 +7,11 @@ Prints a table; with --json one flat JSON object last. Runs in a temporary folde
 
 from __future__ import annotations
 
-import argparse
-import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
+
+from harness.command_line import finish, parser_of
+from harness.line import metrics, run
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SHOWN = {
@@ -28,25 +27,12 @@ SHOWN = {
 
 def measure(name: str, root: str) -> dict[str, float]:
     """Run an example to its end in `root`; returns its metrics."""
-    command = [sys.executable, "-m", "embedmill"]
-    subprocess.run(
-        [*command, "run", str(EXAMPLES / f"{name}.toml"), "--set", f'run.root="{root}"'],
-        check=True,
-        stdout=sys.stderr,
-    )
-    answer = subprocess.run(
-        [*command, "metrics", f"{root}/{name}", "--json"],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    found: dict[str, float] = json.loads(answer.stdout)
-    return found
+    run(EXAMPLES / f"{name}.toml", [f'run.root="{root}"'])
+    return metrics(f"{root}/{name}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
-    parser.add_argument("--json", action="store_true")
+    parser = parser_of(__doc__)
     args = parser.parse_args()
     flat: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="embedmill-bench-") as root:
@@ -58,8 +44,7 @@ def main() -> None:
     width = max(map(len, flat))
     for key, value in flat.items():
         print(f"{key:<{width}}  {value:10.4f}")
-    if args.json:
-        print(json.dumps(flat))
+    finish(args, flat)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@
 
 A log of a power law is made: a tenth as many users as rows, a fortieth as many items, string
 ids, Parquet. It goes through the first three stages on the embedded engine and on local Spark,
-and the same rows are made by Polars and by DuckDB, each in one process (`prepared/`), which
+and the same rows are made by Polars and by DuckDB, each in one process (peers/), which
 keep no cleaned events, no rejects, no checksums and nothing to go on from. All results are
 compared: the same events in each split, with the same rows. With --skew one user has a tenth of
-the rows and one item a fifth. Needs about 1 GB of disk for 10 M
-rows in --folder, deleted at the end. Prints a table; with --json one flat JSON object last.
+the rows and one item a fifth. Needs about 1 GB of disk for 10 M rows in --folder,
+deleted at the end. Prints a table; with --json one flat JSON object last.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from harness.command_line import add_folder, finish, parser_of
+from harness.power_law import draw_rows
 
 from embedmill.pipeline.memory import PeakMemory
 
 HERE = Path(__file__).parent
 PARTITIONS = 64
 _FILE = 1_000_000  # rows of a file of the log
-_POWER = 0.6  # of the law of counts: the r-th id has events in proportion to r ** -0.6
 _YEAR = 365 * 24 * 3600 * 10**6
 
 Found = dict[str, Any]
@@ -59,7 +60,7 @@ def written_log(folder: Path, rows: int, *, skew: bool) -> None:
 
 def _ids(side: str, count: int, size: int, most: float, source: np.random.Generator) -> pa.Array:
     """Ids of a power law, the first with a share `most` beside; spelling does not show the rank."""
-    rank = (count * source.random(size) ** (1 / (1 - _POWER))).astype(np.int64)
+    rank = draw_rows(count, size, source)
     if most:
         rank[source.random(size) < most] = 0
     spelled = rank * 2_654_435_761 % 2**32  # odd: one to one
@@ -81,7 +82,7 @@ def ours(engine: str, log: Path, out: Path) -> list[str]:
 
 def peer(name: str, log: Path, out: Path) -> list[str]:
     """The command of a peer."""
-    return [str(HERE / "prepared" / f"by_{name}.py"), str(log), str(out), str(PARTITIONS)]
+    return [str(HERE / "peers" / f"prepare_{name}.py"), str(log), str(out), str(PARTITIONS)]
 
 
 CONTENDERS = {
@@ -171,20 +172,18 @@ def show(flat: Found) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
-    parser.add_argument("--json", action="store_true")
+    parser = parser_of(__doc__)
     parser.add_argument("--rows", type=int, default=20_000_000)
     parser.add_argument(
         "--skew", action="store_true", help="a user with a tenth of the rows, an item with a fifth"
     )
     parser.add_argument("--without", action="append", default=[],
                         choices=[name for name in CONTENDERS if name != "ours"])  # fmt: skip
-    parser.add_argument("--folder", default=tempfile.gettempdir(), help="on a local disk")
+    add_folder(parser)
     args = parser.parse_args()
     flat = compared(args)
     show(flat)
-    if args.json:
-        print(json.dumps(flat))
+    finish(args, flat)
 
 
 if __name__ == "__main__":

@@ -18,10 +18,7 @@ Prints a table; with --json one flat JSON object last.
 
 from __future__ import annotations
 
-import argparse
 import json
-import subprocess
-import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sets import path_of
+from harness.command_line import finish, parser_of
+from harness.line import metrics, run
+from harness.public_sets import path_of
 
 from embedmill.pipeline.config import TrainConfig
 from embedmill.pipeline.store.datasets import PREFIX, resolve
@@ -71,16 +70,8 @@ class Set:
 
 def line(config: Path, sets: Sequence[str], folder: str) -> Flat:
     """Run a TOML up to `evaluate`; returns the run's metrics."""
-    command = [sys.executable, "-m", "embedmill"]
-    words = [word for one in sets for word in ("--set", one)]
-    subprocess.run(
-        [*command, "run", str(config), "--to", "evaluate", *words], check=True, stdout=sys.stderr
-    )
-    answer = subprocess.run(
-        [*command, "metrics", folder, "--json"], check=True, capture_output=True, text=True
-    )
-    found: Flat = json.loads(answer.stdout)
-    return found
+    run(config, sets, last="evaluate")
+    return metrics(folder)
 
 
 def tuned(one: Set, options: Options) -> list[str]:
@@ -249,14 +240,13 @@ def show(one: Set, rows: Mapping[str, Row], flat: Flat) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
+    parser = parser_of(__doc__)
     parser.add_argument("set", choices=sorted(SETS))
     parser.add_argument("--dim", type=int, default=0, help="dimension instead of the config's")
     parser.add_argument("--untuned", action="store_true", help="the defaults' training settings")
     parser.add_argument("--both", action="store_true", help="also trained on train alone")
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--keep", default="", help="folder for the runs; a temporary one if empty")
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     one = SETS[args.set]
     with tempfile.TemporaryDirectory(prefix="embedmill-quality-") as temporary:
@@ -265,8 +255,7 @@ def main() -> None:
             one, Options(args.dim, args.untuned, args.both, tuple(args.sets), root)
         )
     show(one, rows, flat)
-    if args.json:
-        print(json.dumps(flat))
+    finish(args, flat)
 
 
 if __name__ == "__main__":

@@ -20,10 +20,8 @@ flat JSON object last.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -35,7 +33,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from sets import path_of
+from harness.command_line import finish, parser_of
+from harness.line import COMMAND, run
+from harness.public_sets import path_of
 
 from embedmill.pipeline import index
 from embedmill.pipeline.log import Quiet
@@ -52,9 +52,7 @@ def trained(root: str, epochs: int) -> str:
         f'events.paths="{path_of("gowalla/checkins.tsv.gz")}"', f'run.root="{root}"',
         'run.name="gowalla"', f"train.epochs={epochs}", "train.refit=false",
     ]  # fmt: skip
-    words = [word for one in sets for word in ("--set", one)]
-    command = [sys.executable, "-m", "embedmill", "run", str(HERE / "gowalla.toml")]
-    subprocess.run([*command, "--to", "index", *words], check=True, stdout=sys.stderr)
+    run(HERE / "gowalla.toml", sets, last="index")
     return f"{root}/gowalla"
 
 
@@ -62,6 +60,7 @@ class Exact:
     """Every item compared: vectors, and the seen items of each user, in memory."""
 
     def __init__(self, retriever: index.Retriever, rows: Any) -> None:
+        assert retriever.run is not None
         export = retriever.run.artifact("export")
         self.item_ND = Vectors.of(export, "items").load()
         self.user_BD = retriever.query_vectors(rows, "users")
@@ -109,13 +108,14 @@ def timed(work: dict[str, Callable[[], object]], rounds: int) -> dict[str, float
 
 def measured(folder: str, scratch: Path, args: argparse.Namespace) -> dict[str, Any]:
     retriever = index.open(folder)
+    assert retriever.run is not None
     users = Vectors.of(retriever.run.artifact("export"), "users")
     known = np.flatnonzero(users.live())
     known = known[retriever.seen.of(known)[1]]
     ids = users.ids(known)
     (scratch / "users.txt").write_text("\n".join(ids), encoding="utf-8")
     output = str(scratch / "answers.parquet")
-    command = [sys.executable, "-m", "embedmill", "recommend", folder, "-k", str(args.k)]
+    command = [*COMMAND, "recommend", folder, "-k", str(args.k)]
     command += ["--users", str(scratch / "users.txt"), "--output", output, "--json"]
 
     def ours() -> None:
@@ -174,19 +174,17 @@ def show(found: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
+    parser = parser_of(__doc__)
     parser.add_argument("--run", default="", help="a run's folder; trained anew if empty")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("-k", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="embedmill-recommend-") as scratch:
         folder = args.run or trained(scratch, args.epochs)
         found = measured(folder, Path(scratch), args)
     show(found)
-    if args.json:
-        print(json.dumps(found))
+    finish(args, found)
 
 
 if __name__ == "__main__":

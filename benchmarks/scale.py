@@ -11,27 +11,24 @@ deleted at the end. Prints a table; with --json one flat JSON object last.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from limits import limited
+from harness.children import call, serve
+from harness.command_line import add_folder, finish, parser_of
+from harness.power_law import draw_rows
 
 from embedmill.pipeline.config import parse
 from embedmill.pipeline.log import Quiet
-from embedmill.pipeline.memory import PeakMemory
 from embedmill.pipeline.store.run import Run, open_run
 from embedmill.schemas.shards import SHARD
 from embedmill.schemas.vocab import VOCAB
 
 _MACHINE = 24 << 30
-_POWER = 0.6  # of the law of counts: the r-th row has events in proportion to r ** -0.6
 _VOCAB = 1 << 20  # rows of a file of the vocabulary
 _HELD = 0.002  # share of the pairs that is held out for validation
 
@@ -77,8 +74,8 @@ def _shards(run: Run, users: int, items: int, pairs: int) -> None:
             number = int(pairs * share) // partitions
             sizes[split] += number
             columns = [
-                pa.array(partition + partitions * _law(held, number, source)),
-                pa.array(_law(items, number, source)),
+                pa.array(partition + partitions * draw_rows(held, number, source)),
+                pa.array(draw_rows(items, number, source)),
                 pa.nulls(number, pa.int64()),
                 pa.array(np.ones(number, np.float32)),
                 pa.array(np.sort(source.integers(1 << 62, size=number))),
@@ -86,11 +83,6 @@ def _shards(run: Run, users: int, items: int, pairs: int) -> None:
             table = pa.Table.from_arrays(columns, schema=SHARD)
             out.write_table(f"{split}/part-{partition:05d}.parquet", table)
     out.commit({"events_in": sum(sizes.values()), "dropped": 0, **sizes})
-
-
-def _law(rows: int, number: int, source: np.random.Generator) -> Any:
-    share = source.random(number) ** (1 / (1 - _POWER))
-    return np.minimum((rows * share).astype(np.int64), rows - 1)
 
 
 class Timed(Quiet):
@@ -112,31 +104,23 @@ class Timed(Quiet):
         return (last - first) / (ended - began)
 
 
-def child(folder: str) -> None:
+def train_stage(folder: str) -> dict[str, float]:
     """Stage `train` of the run at `folder`, as jobs/train.py runs it."""
     import embedmill.jobs.train
 
     run, timed, began = open_run(folder), Timed(), time.perf_counter()
     embedmill.jobs.train.build(run, run.writer("train"), timed)
     entry = run.artifact("train").read_json("history.json")[0]
-    print(json.dumps({
+    return {
         "pairs_per_second": timed.pace(), "seconds": time.perf_counter() - began,
         "loss": entry["train_loss"], "ndcg@10": entry["ndcg@10"],
-    }))  # fmt: skip
+    }  # fmt: skip
 
 
 def measured(run: Run) -> dict[str, float]:
     """Train it under the machine's limit."""
-    command = [sys.executable, __file__, "--child", run.storage.root]
-    with limited(_MACHINE) as limit:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=limit.enter)
-        with PeakMemory(process.pid) as memory:
-            said = process.communicate()[0]
-        peak = memory.measured().get("peak_bytes", 0)
-    if process.returncode:
-        raise SystemExit(process.returncode)
-    found: dict[str, float] = json.loads(said.splitlines()[-1])
-    return {**found, "peak_bytes": peak}
+    result = call(__file__, "train_stage", run.storage.root, limit_bytes=_MACHINE)
+    return {**result.value, "peak_bytes": result.resident_bytes}
 
 
 def compared(args: argparse.Namespace) -> dict[str, float]:
@@ -161,20 +145,16 @@ def compared(args: argparse.Namespace) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
-    parser.add_argument("--json", action="store_true")
+    serve({"train_stage": train_stage})
+    parser = parser_of(__doc__)
     parser.add_argument("--users", type=int, default=10_000_000)
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--pairs", type=int, default=100_000_000)
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--batch", type=int, default=16_384, help="pairs of a step")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--folder", default=tempfile.gettempdir(), help="on a local disk")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
+    add_folder(parser)
     args = parser.parse_args()
-    if args.child:
-        child(args.child)
-        return
     flat = compared(args)
     print(f"{'users':>10} {'items':>9} {'pairs':>11} {'pairs/s':>9} {'seconds':>8} {'peak GiB':>9}")
     for name in ("million", "scale"):
@@ -183,8 +163,7 @@ def main() -> None:
               f"{flat[f'{name}.pairs_per_second']:>9,.0f} {flat[f'{name}.seconds']:>8,.0f} "
               f"{flat[f'{name}.peak_bytes'] / 2**30:>9.2f}")  # fmt: skip
     print(f"time per pair over a million rows: {flat['time_per_pair_over_million']:.2f}")
-    if args.json:
-        print(json.dumps(flat))
+    finish(args, flat)
 
 
 if __name__ == "__main__":

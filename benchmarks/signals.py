@@ -11,8 +11,6 @@ weights to seven digits. Prints a table; with --json one flat JSON object last.
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,6 +21,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from harness.command_line import finish, parser_of
 from pyspark.sql import SparkSession
 
 from embedmill.pipeline.config import parse
@@ -161,17 +160,15 @@ def measure(rows: int, rounds: int, folder: Path) -> dict[str, float | int]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--rows", type=int, default=5_000_000)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(args.rows, args.rounds, Path(folder))
     for name, value in found.items():
         print(f"{name:<20} {value:>14,}")
-    if args.json:
-        print(json.dumps(found))
+    finish(args, found)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ SparseAdam, and its Adagrad beside it). Keys with `n64.` are with 64 negatives, 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -24,7 +23,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from peers import ROOT, python_of
+from harness.command_line import finish, parser_of
+from harness.peer_environments import ROOT, python_of
 from steps.products import FLOPS
 from steps.turns import Task
 
@@ -150,8 +150,7 @@ def show(title: str, found: dict[str, float]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
-    parser.add_argument("--json", action="store_true")
+    parser = parser_of(__doc__)
     parser.add_argument("--quick", action="store_true", help="small tables, few rounds: a trial")
     parser.add_argument("--dim", type=int, nargs="+", default=[64, 128])
     parser.add_argument("--negatives", type=int, nargs="+", default=[1024, 64])
@@ -167,8 +166,7 @@ def main() -> None:
             show(f"{dim} dimensions, {negatives:,} negatives", found)
             prefix = f"d{dim}." * (dim != 64) + f"n{negatives}." * (negatives != 1024)
             flat |= {f"{prefix}{key}": value for key, value in found.items()}
-    if args.json:
-        print(json.dumps(flat))
+    finish(args, flat)
 
 
 if __name__ == "__main__":

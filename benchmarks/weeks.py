@@ -16,7 +16,6 @@ Prints a table; with --json one flat JSON object last. Runs in a temporary folde
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -28,6 +27,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from harness.command_line import finish, parser_of
 from pyspark.sql import SparkSession
 
 from embedmill.pipeline.config import parse
@@ -133,8 +133,7 @@ def judged(weeks: Sequence[Week], *, growing: bool) -> dict[str, int]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
-    parser.add_argument("--json", action="store_true")
+    parser = parser_of(__doc__)
     parser.add_argument("--weeks", type=int, default=10)
     parser.add_argument("--window", type=int, default=0, help="weeks a run reads; 0: all so far")
     parser.add_argument("--retire-after", type=int, default=3)
@@ -144,8 +143,7 @@ def main() -> None:
             weeks = weekly(session, Path(folder), args)
         wrong = judged(weeks, growing=not args.window)
         flat = printed(weeks, wrong)
-    if args.json:
-        print(json.dumps(flat))
+    finish(args, flat)
     if any(wrong.values()):
         sys.exit(f"ids moved, or others were found: {wrong}")
 

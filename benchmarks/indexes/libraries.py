@@ -57,7 +57,7 @@ class Faiss(Library):
         inner = self.faiss.METRIC_INNER_PRODUCT
         engine = self.faiss.index_factory(vector_ND.shape[1], settings["factory"], inner)
         if "construction" in settings:
-            engine.hnsw.efConstruction = settings["construction"]
+            engine.hnsw.efConstruction = settings["construction"]  # type: ignore[attr-defined]
         for clustering in _clusterings(engine):
             clustering.min_points_per_centroid = 1  # no warnings
         engine.train(vector_ND)
@@ -164,7 +164,7 @@ class USearch(Library):
         engine.expansion_search = max(k, effort["ef"])
         found = engine.search(query_BD, k, threads=self.threads)
         rows: Rows = np.atleast_2d(found.keys).astype(np.int64)
-        counts = np.atleast_1d(getattr(found, "counts", rows.shape[1]))
+        counts = np.atleast_1d(np.asarray(getattr(found, "counts", rows.shape[1])))
         if rows.shape[1] < k:
             rows = np.pad(rows, ((0, 0), (0, k - rows.shape[1])), constant_values=-1)
         return np.where(np.arange(k) < counts[:, None], rows, -1)

@@ -15,8 +15,8 @@ from typing import Any, Self
 
 import faiss
 import numpy as np
+from harness.peer_environments import python_of
 from numpy.typing import NDArray
-from peers import python_of
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from libraries import LIBRARIES, Library, Rows
+from libraries import LIBRARIES, Library, Rows  # its own folder is on the path
 
 SINGLE = 300  # queries that are asked one by one
 PASSES, PASSES_SECONDS = 5, 0.3

@@ -6,16 +6,15 @@ Legend: N vectors, B queries, D coordinates.
 from __future__ import annotations
 
 import gzip
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from harness.line import run
+from harness.public_sets import fashion_mnist as fashion_mnist_file
+from harness.public_sets import path_of
 from numpy.typing import NDArray
-from sets import fashion_mnist as fashion_mnist_file
-from sets import path_of
 
 from embedmill.pipeline.store.datasets import resolve
 from embedmill.pipeline.store.run import open_run
@@ -60,9 +59,7 @@ def _trained(keep: Path) -> str:
     config = HERE.parent / "gowalla.toml"
     raw = path_of("gowalla/checkins.tsv.gz")
     sets = [f'events.paths="{raw}"', f'run.root="{keep}"', 'run.name="gowalla-index"']
-    words = [word for one in sets for word in ("--set", one)]
-    command = [sys.executable, "-m", "embedmill", "run", str(config), "--to", "export"]
-    subprocess.run([*command, *words], check=True, stdout=sys.stderr)
+    run(config, sets, last="export")
     return str(keep / "gowalla-index")
 
 

@@ -1,8 +1,8 @@
 """Vocabulary and shards of a log by DuckDB, in one process.
 
-    python benchmarks/prepared/by_duckdb.py LOG OUT PARTITIONS
+    python benchmarks/peers/prepare_duckdb.py LOG OUT PARTITIONS
 
-The same rows as `by_polars.py` gives.
+The same rows as `prepare_polars.py` gives.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Vocabulary and shards of a log by Polars, in one process.
 
-    python benchmarks/prepared/by_polars.py LOG OUT PARTITIONS
+    python benchmarks/peers/prepare_polars.py LOG OUT PARTITIONS
 
 The same rows as the data stages with their defaults: events alike in user, item and time are
 one, rows by count falling and then id, a user's last event is test and the one before it

@@ -16,12 +16,13 @@ import venv
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+BENCHMARKS = Path(__file__).parents[1]
+ROOT = BENCHMARKS.parent
 
 
 def python_of(name: str) -> Path:
     """The Python of a peer's environment, installed where it is not there yet."""
-    needs = Path(__file__).parent / "peers" / f"{name}.txt"
+    needs = BENCHMARKS / "peers" / f"{name}.txt"
     text = needs.read_text(encoding="utf-8")
     folder = ROOT / ".peers" / name
     python, sealed = folder / "bin" / "python", folder / "installed.sha256"

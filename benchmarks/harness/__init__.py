@@ -1,0 +1,1 @@
+"""What the benchmarks share: command line, child processes, limits, peers, public data."""
