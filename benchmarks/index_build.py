@@ -30,8 +30,8 @@ from embedmill.pipeline.index import open_index
 from embedmill.pipeline.index.faiss_threads import faiss_threads
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import Run, open_run
-from embedmill.pipeline.views.vectors import RANGE, Spec, Vectors, part_path
-from embedmill.schemas.export import embeddings
+from embedmill.pipeline.views.vectors import Vectors
+from embedmill.schemas.export import FILES, ROWS_PER_FILE, SPEC, VectorSpec, embeddings
 from embedmill.schemas.shards import SHARD
 
 Floats = npt.NDArray[np.float32]
@@ -81,16 +81,19 @@ def exported(run: Run, rows: int, dim: int) -> None:
     centre /= np.linalg.norm(centre, axis=1, keepdims=True)
     share = np.arange(1, _CENTRES + 1) ** -0.5
     for place, (side, count) in enumerate((("users", _USERS), ("items", rows))):
-        for number, first in enumerate(range(0, count, RANGE)):
+        for number, first in enumerate(range(0, count, ROWS_PER_FILE)):
             draw = np.random.default_rng((2, place, number))
-            row = np.arange(first, min(count, first + RANGE))
+            row = np.arange(first, min(count, first + ROWS_PER_FILE))
             own = draw.choice(_CENTRES, len(row), p=share / share.sum())
             vector_ND = _SPREAD * draw.standard_normal((len(row), dim), np.float32)
             vector_ND += centre[own].astype(np.float32)
             vector_ND /= np.linalg.norm(vector_ND, axis=1, keepdims=True)
-            out.write_table(part_path(side, number), _table(side, row, vector_ND))
-    spec = Spec("softmax", "cosine", dim, dim, False, 0.0, _USERS, rows)
-    out.write_json("spec.json", spec.as_json())
+            out.write_table(FILES[side].path(number), _table(side, row, vector_ND))
+    spec = VectorSpec(
+        objective="softmax", similarity="cosine", dim=dim, model_dim=dim, bias=False, mean=0.0,
+        users=_USERS, items=rows,
+    )  # fmt: skip
+    out.write_json(SPEC, spec)
     out.commit({"users_in": _USERS, "users": _USERS, "items_in": rows, "items": rows})
 
 

@@ -42,7 +42,7 @@ from embedmill.pipeline.log import Progress
 from embedmill.pipeline.score import RowLists, top_k
 from embedmill.pipeline.store.artifact import Artifact, Writer
 from embedmill.pipeline.store.run import Run
-from embedmill.pipeline.views.vectors import Spec, Vectors
+from embedmill.pipeline.views.vectors import Spec, Vectors, spec_of
 
 __all__ = ["Recommender", "build"]
 
@@ -83,7 +83,7 @@ def build(
     """
     check_gates(run.config)
     shards, export, index = (run.artifact(s) for s in ("shards", "export", "index"))
-    spec, config = Spec.of(export), run.config.evaluate
+    spec, config = spec_of(export), run.config.evaluate
     log = read_log(shards, spec.items, spec.fitted)
     board = _Board.of(config, log.counts, _Items.of(export), open_index(index))
     errors = Errors() if spec.objective == "rating" else None

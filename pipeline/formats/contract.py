@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embedmill.pipeline.store.artifact import Artifact
-from embedmill.pipeline.views.vectors import RANGE, Spec, Vectors, part_path, to_matrix
+from embedmill.pipeline.views.vectors import RANGE, Vectors, part_path, spec_of, to_matrix
 
 __all__ = ["DTYPES", "IDS", "Block", "Format", "Table", "write_ids"]
 
@@ -73,7 +73,7 @@ class Table:
     @functools.cached_property
     def dim(self) -> int:
         """Coordinates of a vector."""
-        return Spec.of(self.export).dim
+        return spec_of(self.export).dim
 
     @functools.cached_property
     def count(self) -> int:

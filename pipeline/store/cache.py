@@ -22,7 +22,7 @@ from embedmill.pipeline.store.parquet import damaged, missing
 from embedmill.pipeline.store.storage import Storage
 from embedmill.schemas.manifest import FileEntry
 
-__all__ = ["cache_folder", "checked"]
+__all__ = ["cache_folder", "checked", "fetch"]
 
 _CHUNK = 4 << 20
 # A file that was changed so few seconds ago may be changed again without a trace in its times.
@@ -61,7 +61,7 @@ def checked(artifact: Artifact, path: str, *, again: bool = False) -> Path:
         return local
     local = cache_folder() / "fetched" / entry.sha256
     if not (local.exists() and _is(local, entry, again=again)):
-        _fetch(artifact, entry, local)
+        fetch(artifact, entry, local)
         _forget(local.parent)
     return local
 
@@ -100,8 +100,13 @@ def _noted(note: Path) -> object:
         return None
 
 
-def _fetch(artifact: Artifact, entry: FileEntry, local: Path) -> None:
-    """Copy a remote file to `local`; under that name only with the right bytes."""
+def fetch(artifact: Artifact, entry: FileEntry, local: Path) -> None:
+    """Copy a remote file to `local`; under that name only with the right bytes.
+
+    Raises:
+        CorruptArtifactError: it is missing, or its bytes are not those of the manifest.
+        MachineError: the local disk refuses.
+    """
     cached = Storage(str(local.parent))
     with artifact.open(entry.path) as remote, cached.writer(local.name) as out:
         while out.bytes <= entry.bytes and (chunk := remote.read(_CHUNK)):

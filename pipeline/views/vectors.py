@@ -1,67 +1,52 @@
-"""What `export` wrote, for those who read it: vectors by range, ids by row, rows by id.
+"""Exported vectors: by file, by row, live ones alone.
 
-Legend: N vectors of a block, R rows asked for, D coordinates as exported.
+Legend: N vectors of a block, R rows or positions asked for, D coordinates as exported.
 """
 
 from __future__ import annotations
 
-import difflib
-import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import functools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from embedmill.pipeline.errors import InputError
 from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.store.cache import checked
+from embedmill.pipeline.views.row_files import RowFiles, Rows
+from embedmill.pipeline.views.vocabulary import Vocabulary
+from embedmill.schemas.export import FILES, ROWS_PER_FILE, SPEC, VectorSpec, matrix_file
 
-__all__ = ["RANGE", "Spec", "Vectors", "part_path", "to_matrix"]
-
-# Rows of one Parquet file of `export`.
-RANGE = 1 << 17
+__all__ = [
+    "RANGE",
+    "LiveFile",
+    "LiveVectors",
+    "Spec",
+    "VectorBlock",
+    "Vectors",
+    "part_path",
+    "spec_of",
+    "to_matrix",
+]
 
 Floats = NDArray[np.float32]
-Rows = NDArray[np.int64]
 
-
-@dataclass(frozen=True)
-class Spec:
-    """`export/spec.json`: what the vectors are.
-
-    `dim` counts their coordinates, `model_dim` those of the model (one fewer where there
-    are biases). A rating is `mean` + user bias + inner product. `fitted` are the splits that
-    the final vectors were fitted to: train, and valid too after a refit.
-    """
-
-    objective: str
-    similarity: str
-    dim: int
-    model_dim: int
-    bias: bool
-    mean: float
-    users: int
-    items: int
-    metric: str = "inner_product"
-    fitted: tuple[str, ...] = ("train",)
-
-    @staticmethod
-    def of(export: Artifact) -> Spec:
-        """The spec of an export artifact."""
-        said = export.read_json("spec.json")
-        return Spec(**{**said, "fitted": tuple(said["fitted"])})
-
-    def as_json(self) -> dict[str, Any]:
-        """What is stored."""
-        return asdict(self)
+# Names that rooms still use which have not moved to this module's classes.
+RANGE = ROWS_PER_FILE
+Spec = VectorSpec
 
 
 def part_path(side: str, number: int) -> str:
-    """Path of the file with rows from `number` * RANGE."""
-    return f"{side}/part-{number:05d}.parquet"
+    """Path of a file of vectors."""
+    return FILES[side].path(number)
+
+
+def spec_of(export: Artifact) -> VectorSpec:
+    """What the vectors of an `export` artifact are."""
+    return export.read_json(SPEC)
 
 
 def to_matrix(column: pa.ChunkedArray, dim: int) -> Floats:
@@ -72,10 +57,43 @@ def to_matrix(column: pa.ChunkedArray, dim: int) -> Floats:
 
 
 @dataclass(frozen=True)
-class Vectors:
-    """The exported vectors of one side, read a range at a time.
+class VectorBlock:
+    """Some rows [N]: their ids, events, vectors float32 [N, D], biases [N] or None.
 
-    `side` is "users" or "items"; `count` and `dim` are N and D of the whole table.
+    D is 0 where vectors were not asked for.
+    """
+
+    row_N: Rows
+    ids: pa.Array
+    count_N: Rows
+    vector_ND: Floats
+    bias_N: Floats | None = None
+
+    def take(self, places: Sequence[int] | Rows) -> VectorBlock:
+        """The rows at some places of this block, in that order."""
+        at = np.asarray(places, np.int64)
+        bias_N = None if self.bias_N is None else self.bias_N[at]
+        ids = self.ids.take(pa.array(at))
+        return VectorBlock(self.row_N[at], ids, self.count_N[at], self.vector_ND[at], bias_N)
+
+    @staticmethod
+    def concatenated(blocks: Sequence[VectorBlock]) -> VectorBlock:
+        """Blocks, at least one, as one."""
+        ids = pa.concat_arrays([block.ids for block in blocks])
+        row_N, count_N, vector_ND = (
+            np.concatenate([getattr(block, name) for block in blocks])
+            for name in ("row_N", "count_N", "vector_ND")
+        )
+        biases = [block.bias_N for block in blocks if block.bias_N is not None]
+        bias_N = np.concatenate(biases) if biases else None
+        return VectorBlock(row_N, ids, count_N, vector_ND, bias_N)
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """The exported vectors of one side, a file at a time.
+
+    `side` is "users" or "items"; `count` and `dim` are N and D of the whole table. Picklable.
     """
 
     export: Artifact
@@ -85,15 +103,24 @@ class Vectors:
 
     @staticmethod
     def of(export: Artifact, side: str) -> Vectors:
-        """The vectors of `side` of an export artifact."""
-        spec = Spec.of(export)
-        count = spec.users if side == "users" else spec.items
-        return Vectors(export, side, count, spec.dim)
+        """The vectors of `side` of an `export` artifact."""
+        spec = spec_of(export)
+        return Vectors(export, side, spec.count(side), spec.dim)
+
+    @functools.cached_property
+    def files(self) -> RowFiles:
+        """The files, by row."""
+        return RowFiles(self.export, FILES[self.side].folder)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The ids of the rows."""
+        return Vocabulary(self.files, self.side)
 
     def blocks(self) -> Iterator[tuple[int, Floats]]:
-        """(first row, float32 [N, D]) of every range, rows rising."""
-        for first in range(0, self.count, RANGE):
-            yield first, to_matrix(self._column(first // RANGE, "vector"), self.dim)
+        """(first row, float32 [N, D]) of every file, rows rising."""
+        for number in range(len(self.files)):
+            yield int(self.files.starts[number]), self._matrix(number)
 
     def load(self) -> Floats:
         """All vectors, float32 [count, D]."""
@@ -103,84 +130,176 @@ class Vectors:
         return whole
 
     def gather(self, rows: Rows) -> Floats:
-        """Vectors of some rows in their order, float32 [R, D]; reads each range once."""
-        found_RD = np.empty((len(rows), self.dim), np.float32)
-        number = rows // RANGE
-        for one in np.unique(number):
-            at = np.flatnonzero(number == one)
-            block_ND = to_matrix(self._column(int(one), "vector"), self.dim)
-            found_RD[at] = block_ND[rows[at] - one * RANGE]
-        return found_RD
+        """Vectors of some rows in their order, float32 [R, D]; reads each file once."""
+        vector_RD = np.empty((len(rows), self.dim), np.float32)
+        for number, place, within in self.files.grouped(rows):
+            vector_RD[place] = self._matrix(number)[within]
+        return vector_RD
+
+    def matrix(self) -> Floats | None:
+        """All vectors as a read-only memory map, [count, D], its bytes checked.
+
+        None where the run exports no NumPy arrays, or they are not on a local disk.
+        """
+        path = matrix_file(self.side)
+        if not (self.export.has(path) and self.export.storage.is_local):
+            return None
+        mapped: Floats = np.load(checked(self.export, path), mmap_mode="r", allow_pickle=False)
+        return mapped
 
     def column(self, name: str) -> NDArray[Any]:
         """A column of numbers ("count", "bias", "live") over all rows."""
-        parts = [self._column(n, name).to_numpy() for n in range(-(-self.count // RANGE))]
-        return np.concatenate(parts) if parts else np.empty(0)
-
-    def check_live(self, row: int) -> None:
-        """Raise InputError where the row of an id is retired."""
-        number, place = divmod(row, RANGE)
-        if not self._column(number, "live")[place].as_py():
-            one, raw = self.side.removesuffix("s"), self._column(number, "id")[place].as_py()
-            raise InputError(
-                f"{one} {json.dumps(raw, ensure_ascii=False)} is retired: its row is kept, "
-                "but this run has no events to learn its vector from",
-                where=self.export.storage.root,
-            )
+        return self.files.column(name)
 
     def live(self) -> NDArray[np.bool_]:
         """Which rows have an id and events, bool [count]: the others are no candidates."""
-        return self.column("live").astype(bool)
+        return self.vocabulary.live()
 
     def ids(self, rows: Rows) -> list[str]:
-        """Raw ids of some rows, in their order."""
-        found = [""] * len(rows)
-        number = rows // RANGE
-        for one in np.unique(number):
-            at = np.flatnonzero(number == one)
-            taken = self._column(int(one), "id").take(pa.array(rows[at] - one * RANGE))
-            for place, raw in zip(at.tolist(), taken.to_pylist(), strict=True):
-                found[place] = raw
-        return found
-
-    def range_ids(self, first: int) -> pa.ChunkedArray:
-        """Raw ids of the range of rows that begins with `first`, null where a row has none."""
-        return self._column(first // RANGE, "id")
+        """See `Vocabulary.ids`."""
+        return self.vocabulary.ids(rows)
 
     def rows_of(self, raw: pa.Array) -> Rows:
-        """The row of each raw id, int64 [R]; -1 where there is no such id."""
-        found_R = np.full(len(raw), -1, np.int64)
-        for number in range(-(-self.count // RANGE)):
-            ids = self._column(number, "id").combine_chunks()
-            place = pc.index_in(raw, value_set=ids, skip_nulls=True)
-            at = np.flatnonzero(place.is_valid().to_numpy(zero_copy_only=False))
-            found_R[at] = number * RANGE + place.drop_null().to_numpy()
-        return found_R
+        """See `Vocabulary.rows_of`."""
+        return self.vocabulary.rows_of(raw)
 
     def find(self, raw: str) -> int:
-        """The row of a raw id.
+        """See `Vocabulary.row_of`."""
+        return self.vocabulary.row_of(raw)
 
-        Raises:
-            InputError: there is no such id; names some that look like it.
+    def check_live(self, row: int) -> None:
+        """See `Vocabulary.check_live`."""
+        self.vocabulary.check_live(row)
+
+    def range_ids(self, first: int) -> pa.ChunkedArray:
+        """Raw ids of the file that begins with row `first`."""
+        return self.vocabulary.id_column(int(self.files.file_of(np.array([first]))[0]))
+
+    def live_blocks(
+        self, rows: int = 0, *, vectors: bool = True, bias: bool = False
+    ) -> Iterator[VectorBlock]:
+        """All live rows in order.
+
+        Args:
+            rows: read at most so many rows at once; 0 for a whole file.
+            vectors: read vectors; their D is 0 otherwise.
+            bias: read biases too, of a model that has any.
         """
-        near: set[str] = set()
-        for number in range(-(-self.count // RANGE)):
-            ids = self._column(number, "id")
-            place = pc.index(ids, raw).as_py()
-            if place >= 0:
-                return number * RANGE + int(place)
-            # Ids that hold what was typed, or begin alike, are worth a closer look.
-            stem = raw[: max(1, len(raw) // 2)]
-            alike = pc.match_substring(ids, stem, ignore_case=True)
-            near.update(ids.filter(alike).slice(0, 1000).to_pylist())
-        one = self.side.removesuffix("s")
-        close = difflib.get_close_matches(raw, sorted(near), 3, 0.5)
-        named = ", ".join(json.dumps(c, ensure_ascii=False) for c in close)
-        raise InputError(
-            f"no {one} {json.dumps(raw, ensure_ascii=False)} among {self.count:,}",
-            where=self.export.storage.root,
-            todo=f"Did you mean {named}?" if named else f"Give the {one}'s id as the log has it",
-        )
+        columns = ["row", "id", "count", "live", *["vector"] * vectors, *["bias"] * bias]
+        for number in range(len(self.files)):
+            yield from self._live_blocks(number, rows, columns)
 
-    def _column(self, number: int, name: str) -> pa.ChunkedArray:
-        return self.export.read_table(part_path(self.side, number), [name])[name]
+    def select(
+        self, rows: Sequence[int], block_rows: int = 0, *, bias: bool = False
+    ) -> VectorBlock:
+        """Some rows, distinct and live, in this order; only files that hold some are read.
+
+        Args:
+            rows: which rows.
+            block_rows: read at most so many rows at once; 0 for a whole file.
+            bias: read biases too, of a model that has any.
+        """
+        wanted = np.sort(np.array(rows, np.int64))
+        columns = ["row", "id", "count", "live", "vector", *["bias"] * bias]
+        blocks = [self._empty(bias=bias)]
+        for number in np.unique(self.files.file_of(wanted)).tolist():
+            found = self._live_blocks(number, block_rows, columns)
+            blocks += [one.take(np.flatnonzero(np.isin(one.row_N, wanted))) for one in found]
+        # Files are in order of rows, and so are the blocks.
+        return VectorBlock.concatenated(blocks).take(np.searchsorted(wanted, rows))
+
+    def _live_blocks(self, number: int, rows: int, columns: list[str]) -> Iterator[VectorBlock]:
+        if not rows:
+            yield self._block(self.files.read(number, columns))
+            return
+        path = self.files.entries[number].path
+        for batch in self.export.batches(path, rows, columns):
+            yield self._block(pa.Table.from_batches([batch]))
+
+    def _block(self, table: pa.Table) -> VectorBlock:
+        """The live rows of a table."""
+        table = table.filter(table["live"])
+        vector_ND = np.empty((table.num_rows, 0), np.float32)
+        if "vector" in table.column_names:
+            vector_ND = to_matrix(table["vector"], self.dim)
+        bias_N = table["bias"].to_numpy() if "bias" in table.column_names else None
+        row_N, count_N = table["row"].to_numpy(), table["count"].to_numpy()
+        return VectorBlock(row_N, table["id"].combine_chunks(), count_N, vector_ND, bias_N)
+
+    def _empty(self, *, bias: bool) -> VectorBlock:
+        none, vector_ND = np.empty(0, np.int64), np.empty((0, self.dim), np.float32)
+        bias_N = np.empty(0, np.float32) if bias else None
+        return VectorBlock(none, pa.array([], pa.string()), none, vector_ND, bias_N)
+
+    def _matrix(self, number: int) -> Floats:
+        return to_matrix(self.files.read(number, ["vector"])["vector"], self.dim)
+
+
+@dataclass(frozen=True)
+class LiveFile:
+    """A file that has live rows: its number and first row, and its live rows.
+
+    `position` is that of its first live row among all live rows, `items` how many it has.
+    """
+
+    number: int
+    first: int
+    position: int
+    items: int
+
+
+@dataclass(frozen=True)
+class LiveVectors:
+    """The live vectors of one side, a file at a time, by their position among all live ones.
+
+    Nothing that grows with the vectors is kept in memory. Picklable.
+    """
+
+    vectors: Vectors
+    files: tuple[LiveFile, ...]
+
+    @staticmethod
+    def of(vectors: Vectors) -> LiveVectors:
+        """Counts the live rows of each file; files without any are left out."""
+        found, position, files = [], 0, vectors.files
+        for number in range(len(files)):
+            items = int(files.read(number, ["live"])["live"].to_numpy().sum())
+            if items:
+                found.append(LiveFile(number, int(files.starts[number]), position, items))
+            position += items
+        return LiveVectors(vectors, tuple(found))
+
+    @property
+    def items(self) -> int:
+        """Live rows in all."""
+        return sum(file.items for file in self.files)
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self.vectors.dim
+
+    def read(self, file: LiveFile) -> tuple[Rows, Floats]:
+        """Rows and vectors of the live rows of a file, int64 [N] and float32 [N, D]."""
+        table = self.vectors.files.read(file.number, ["live", "vector"])
+        live_N = table["live"].to_numpy().astype(bool)
+        vector_ND = to_matrix(table["vector"], self.dim)
+        rows = file.first + np.flatnonzero(live_N)
+        return rows, vector_ND if live_N.all() else vector_ND[live_N]
+
+    def read_ids(self, file: LiveFile) -> pa.Table:
+        """Columns row and id of the live rows of a file."""
+        table = self.vectors.files.read(file.number, ["id", "live"])
+        live_N = table["live"].to_numpy().astype(bool)
+        ids = table["id"].filter(pa.array(live_N))
+        return pa.table({"row": file.first + np.flatnonzero(live_N), "id": ids})
+
+    def gather(self, position_R: Rows) -> Floats:
+        """Vectors at some positions, float32 [R, D]; reads each file that has one."""
+        vector_RD = np.empty((len(position_R), self.dim), np.float32)
+        starts = [file.position for file in self.files]
+        file_R = np.searchsorted(starts, position_R, side="right") - 1
+        for one in np.unique(file_R):
+            at, file = np.flatnonzero(file_R == one), self.files[one]
+            vector_RD[at] = self.read(file)[1][position_R[at] - file.position]
+        return vector_RD

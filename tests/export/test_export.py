@@ -28,7 +28,7 @@ from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views import vectors as reading
-from embedmill.pipeline.views.vectors import Spec, Vectors
+from embedmill.pipeline.views.vectors import Vectors, spec_of
 from embedmill.schemas.export import embeddings
 from tests.support.planted import Planted, clusters
 
@@ -97,7 +97,7 @@ def test_a_rating_is_mean_and_user_bias_and_inner_product(tmp_path: Path) -> Non
     assert world.user_bias is not None
     assert world.item_bias is not None
     art = exported(world, tmp_path)
-    spec = Spec.of(art)
+    spec = spec_of(art)
     assert (spec.dim, spec.model_dim, spec.bias, spec.mean) == (6, 5, True, 3.5)
     users, items = art.read_tables("users"), art.read_tables("items")
     assert items.schema.equals(embeddings(6, bias=True))
@@ -120,9 +120,9 @@ def test_a_cosine_with_biases_is_their_sum(tmp_path: Path) -> None:
 
 
 def test_the_spec_says_what_the_vectors_were_fitted_to(tmp_path: Path) -> None:
-    assert Spec.of(exported(clusters(), tmp_path / "a")).fitted == ("train",)
+    assert spec_of(exported(clusters(), tmp_path / "a")).fitted == ("train",)
     world = dataclasses.replace(clusters(), model={"refit": [0.5, 0.4]})
-    assert Spec.of(exported(world, tmp_path / "b")).fitted == ("train", "valid")
+    assert spec_of(exported(world, tmp_path / "b")).fitted == ("train", "valid")
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

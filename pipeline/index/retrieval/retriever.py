@@ -26,7 +26,7 @@ from embedmill.pipeline.index.searchable import Floats, Rows, no_answers
 from embedmill.pipeline.score import RowLists
 from embedmill.pipeline.store.cache import checked
 from embedmill.pipeline.store.run import Run
-from embedmill.pipeline.views.vectors import RANGE, Spec, Vectors
+from embedmill.pipeline.views.vectors import RANGE, Spec, Vectors, spec_of
 
 __all__ = ["FilterLike", "Retriever", "SearchResults", "Side"]
 
@@ -262,7 +262,7 @@ class Retriever:
     @functools.cached_property
     def model(self) -> Spec:
         """What the vectors are."""
-        return Spec.of(self._run().artifact("export"))
+        return spec_of(self._run().artifact("export"))
 
     def live(self, of: Side) -> NDArray[np.bool_]:
         """Which rows are live, bool [count]."""
