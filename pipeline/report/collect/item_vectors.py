@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
-from embedmill.pipeline.views.vectors import Spec
+from embedmill.pipeline.views.vectors import spec_of
 
 __all__ = [
     "ItemBlock",
@@ -142,7 +142,7 @@ class ItemVectors:
 def open_items(run: Run) -> ItemVectors:
     """The items of a run whose `export` has finished."""
     export = run.artifact("export")
-    spec = Spec.of(export)
+    spec = spec_of(export)
     # A softmax's bias says how frequent an item is, not how well it is liked: it is left out.
     has_bias = spec.bias and spec.objective == "rating"
     return ItemVectors(export, run.artifact("events"), spec.model_dim, has_bias)
