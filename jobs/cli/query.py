@@ -113,16 +113,16 @@ def export(
     and the recall@10 that is left with the number type.
     """
     from embedmill.jobs.cli import render
-    from embedmill.pipeline.formats import DTYPES, SIDES, Wanted, write
+    from embedmill.pipeline.formats import DTYPES, SIDES, ExportOptions, write
     from embedmill.pipeline.store.run import find_run
     from embedmill.pipeline.terminal import Terminal
 
     for name, value, allowed in (("--dtype", dtype, DTYPES), ("--side", side, (*SIDES, "both"))):
         if value not in allowed:
             raise ConfigError(f"{name}: '{value}' is not known; allowed: {', '.join(allowed)}")
-    wanted = Wanted(format, dtype, SIDES if side == "both" else (side,))
+    options = ExportOptions(format, dtype, SIDES if side == "both" else (side,))
     with Terminal(quiet=as_json).stage("export") as progress:
-        manifest = write(find_run(folder), wanted, output, progress, overwrite=overwrite)
+        manifest = write(find_run(folder), options, output, progress, overwrite=overwrite)
     if as_json:
         print(json.dumps(manifest, ensure_ascii=False))
         return

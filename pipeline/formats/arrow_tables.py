@@ -1,4 +1,4 @@
-"""Tables of Arrow: a Parquet file, and a table of LanceDB."""
+"""Formats that are Arrow tables: a Parquet file, and a table of LanceDB."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedmill.pipeline.formats.contract import DTYPES, IDS, Table
+from embedmill.pipeline.formats.vector_table import DTYPES, IDS, VectorTable
 
 __all__ = ["lance", "parquet"]
 
 
-def parquet(table: Table, folder: Path) -> None:
-    """`SIDE.parquet`: row, id, count, vector (a list of fixed size)."""
+def parquet(table: VectorTable, folder: Path) -> None:
+    """Write `SIDE.parquet`: row, id, count, vector (a list of fixed size)."""
     path, schema = folder / f"{table.side}.parquet", _schema(table)
     with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as out:
         for batch in _batches(table):
             out.write_batch(batch)
 
 
-def lance(table: Table, folder: Path) -> None:
-    """`SIDE.lance`, for `lancedb.connect(folder).open_table(SIDE)`; no index on it yet."""
-    os.environ.setdefault("LANCE_LOG", "error")  # it warns that a new table is new
+def lance(table: VectorTable, folder: Path) -> None:
+    """Write `SIDE.lance`, for `lancedb.connect(folder).open_table(SIDE)`; it has no index yet."""
+    os.environ.setdefault("LANCE_LOG", "error")  # it would warn that the table is new
     import lancedb
 
     schema = _schema(table)
@@ -32,13 +32,13 @@ def lance(table: Table, folder: Path) -> None:
     lancedb.connect(str(folder)).create_table(table.side, data=reader, schema=schema)
 
 
-def _schema(table: Table) -> pa.Schema:
-    kind = pa.from_numpy_dtype(DTYPES[table.dtype])
-    element = pa.field("item", kind, nullable=False)
+def _schema(table: VectorTable) -> pa.Schema:
+    number = pa.from_numpy_dtype(DTYPES[table.dtype])
+    element = pa.field("item", number, nullable=False)
     return IDS.append(pa.field("vector", pa.list_(element, table.dim), nullable=False))
 
 
-def _batches(table: Table) -> Iterator[pa.RecordBatch]:
+def _batches(table: VectorTable) -> Iterator[pa.RecordBatch]:
     schema = _schema(table)
     for block in table.blocks():
         flat = pa.array(block.vector_ND.reshape(-1))

@@ -1,4 +1,4 @@
-"""How many of the best items a number type keeps, asked with real users.
+"""How many of the best items are still found when vectors are stored in a number type.
 
 Legend: B users, k answers each, N items of a block, D coordinates.
 """
@@ -11,61 +11,74 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embedmill.pipeline.formats.contract import in_type
+from embedmill.pipeline.formats.vector_table import convert
 from embedmill.pipeline.index.query_users import choose_query_users
 from embedmill.pipeline.index.searchable import K
 from embedmill.pipeline.score import top_k
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.vectors import Vectors
 
-__all__ = ["kept"]
+__all__ = ["dtype_recall"]
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
+Conversion = Callable[[Floats], Floats]
 
 
-def kept(run: Run, dtype: str, scales: Mapping[str, float]) -> dict[str, float | int | str]:
-    """recall@10 of exact search, users and items both in the type, against float32.
+def dtype_recall(run: Run, dtype: str, scales: Mapping[str, float]) -> dict[str, float | int | str]:
+    """recall@10 of exact search with users and items in a number type, against float32.
 
-    Users are those that the index was measured with: held out, picked by a hash. An answer
-    counts whose float32 score reaches that of the tenth best, whichever of equal ones it is.
+    The users are those that the index was measured with: they have held-out events and are picked
+    by a hash. A result counts if its float32 score reaches that of the tenth best item, so that
+    any of several items with equal scores will do.
+
+    Args:
+        run: a run whose `export` has finished.
+        dtype: the number type.
+        scales: the unit of an int8 for "users" and "items".
+
+    Returns:
+        `recall@10`, the number of `queries`, and the split that they are from (`queries_from`).
     """
     export, config = run.artifact("export"), run.config
     split, rows = choose_query_users(run.artifact("shards"), config.index.queries, config.run.seed)
-    said: dict[str, float | int | str] = {"queries": len(rows), "queries_from": split}
+    queries: dict[str, float | int | str] = {"queries": len(rows), "queries_from": split}
     if dtype == "float32" or not len(rows):
-        return {f"recall@{K}": 1.0, **said}
+        return {f"recall@{K}": 1.0, **queries}
     items, user_BD = Vectors.of(export, "items"), Vectors.of(export, "users").gather(rows)
 
-    def coarse(side: str) -> Callable[[Floats], Floats]:
-        return lambda vector_ND: in_type(vector_ND, dtype, scales[side]).astype(np.float32)
+    def converted(side: str) -> Conversion:
+        return lambda vector_ND: convert(vector_ND, dtype, scales[side]).astype(np.float32)
 
-    def best(of_users: Callable[[Floats], Floats], of_items: Callable[[Floats], Floats]) -> Rows:
-        def blocks() -> Iterator[tuple[int, torch.Tensor]]:
-            for first, block_ND in items.blocks():
-                yield first, torch.from_numpy(of_items(block_ND))
-
-        barred = torch.from_numpy(np.flatnonzero(~items.live()))
-        found = top_k(torch.from_numpy(of_users(user_BD)), blocks(), K, None, barred)[1]
-        rows: Rows = found.numpy()
-        return rows
-
-    asked = (best(_same, _same), best(coarse("users"), coarse("items")))
-    truth, found = (_scores(items, user_BD, row_Bk) for row_Bk in asked)
-    wanted = np.isfinite(truth)
-    least_B1 = np.where(wanted, truth, np.inf).min(axis=1, keepdims=True)
-    slack = 1e-6 * np.maximum(1.0, np.abs(least_B1))
-    share = float((found >= least_B1 - slack).sum() / max(1, wanted.sum()))
-    return {f"recall@{K}": round(share, 6), **said}
+    exact_Bk = _best(items, user_BD, _unchanged)
+    found_Bk = _best(items, converted("users")(user_BD), converted("items"))
+    exact, found = (_scores(items, user_BD, row_Bk) for row_Bk in (exact_Bk, found_Bk))
+    answered = np.isfinite(exact)
+    least_B1 = np.where(answered, exact, np.inf).min(axis=1, keepdims=True)
+    tolerance_B1 = 1e-6 * np.maximum(1.0, np.abs(least_B1))
+    recall = float((found >= least_B1 - tolerance_B1).sum() / max(1, answered.sum()))
+    return {f"recall@{K}": round(recall, 6), **queries}
 
 
-def _same(vector_ND: Floats) -> Floats:
+def _unchanged(vector_ND: Floats) -> Floats:
     return vector_ND
 
 
+def _best(items: Vectors, user_BD: Floats, of_items: Conversion) -> Rows:
+    """Rows of the best live items for each user [B, k], best first; -1 where there are fewer."""
+
+    def blocks() -> Iterator[tuple[int, torch.Tensor]]:
+        for first, block_ND in items.blocks():
+            yield first, torch.from_numpy(of_items(block_ND))
+
+    excluded = torch.from_numpy(np.flatnonzero(~items.live()))
+    row_Bk: Rows = top_k(torch.from_numpy(user_BD), blocks(), K, None, excluded)[1].numpy()
+    return row_Bk
+
+
 def _scores(items: Vectors, user_BD: Floats, row_Bk: Rows) -> NDArray[np.float64]:
-    """float32 inner products in double precision [B, k]; -inf where there is no answer."""
-    rows, at = np.unique(np.maximum(row_Bk, 0), return_inverse=True)
-    item_BkD = items.gather(rows)[at.reshape(row_Bk.shape)].astype(np.float64)
+    """Inner products in double precision [B, k]; -inf where there is no item."""
+    rows, position = np.unique(np.maximum(row_Bk, 0), return_inverse=True)
+    item_BkD = items.gather(rows)[position.reshape(row_Bk.shape)].astype(np.float64)
     score_Bk = np.einsum("bkd,bd->bk", item_BkD, user_BD.astype(np.float64))
     return np.where(row_Bk < 0, -np.inf, score_Bk)

@@ -1,60 +1,77 @@
-"""The formats by name. A new one is a function and its line here."""
+"""The formats by name. A new format is a function that writes it, and its entry in `FORMATS`."""
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 from embedmill.pipeline.errors import ConfigError, MachineError
 from embedmill.pipeline.formats.arrays import faiss_file, npy, safetensors
 from embedmill.pipeline.formats.arrow_tables import lance, parquet
-from embedmill.pipeline.formats.contract import Format
 from embedmill.pipeline.formats.postgres import pgvector
 from embedmill.pipeline.formats.projector import projector
 from embedmill.pipeline.formats.qdrant import qdrant
+from embedmill.pipeline.formats.vector_table import VectorTable
 from embedmill.pipeline.formats.word2vec import word2vec, word2vec_binary
 
-__all__ = ["FORMATS", "format_of"]
+__all__ = ["FORMATS", "Format", "find_format"]
 
 
-def format_of(name: str, dtype: str) -> Format:
+@dataclass(frozen=True)
+class Format:
+    """A format: how a table is written into a folder, and what readers of the folder must know.
+
+    Attributes:
+        write: writes the vectors of one side.
+        dtypes: number types that the format has.
+        ids: where the raw ids are, and how they are escaped.
+        package: what must be installed, by the extra of the format's name; "" for nothing.
+    """
+
+    write: Callable[[VectorTable, Path], None]
+    dtypes: tuple[str, ...]
+    ids: str
+    package: str = ""
+
+
+_ALL_DTYPES = ("float32", "float16", "int8")
+_IDS_FILE = "in SIDE.ids.parquet, in the order of the vectors"
+_ID_COLUMN = "in column id"
+_PERCENT_ENCODED = "white space, control characters and % percent-encoded (urllib's unquote)"
+
+FORMATS: dict[str, Format] = {
+    "parquet": Format(parquet, _ALL_DTYPES, _ID_COLUMN),
+    "npy": Format(npy, _ALL_DTYPES, _IDS_FILE),
+    "safetensors": Format(safetensors, _ALL_DTYPES, _IDS_FILE),
+    "faiss": Format(
+        faiss_file, _ALL_DTYPES, "rows in the index, and their ids in SIDE.ids.parquet"
+    ),
+    "word2vec": Format(word2vec, _ALL_DTYPES, _PERCENT_ENCODED),
+    "word2vec-binary": Format(word2vec_binary, ("float32",), _PERCENT_ENCODED),
+    "projector": Format(projector, ("float32", "float16"), "tab, newline and \\ by a backslash"),
+    "lance": Format(lance, _ALL_DTYPES, _ID_COLUMN, package="lancedb"),
+    "pgvector": Format(pgvector, ("float32", "float16"), _ID_COLUMN),
+    "qdrant": Format(qdrant, ("float32",), "in the payload, under id", package="qdrant_client"),
+}
+
+
+def find_format(name: str, dtype: str) -> Format:
     """The format of a name.
 
     Raises:
-        ConfigError: there is no such format, or it has no such numbers; names those there are.
-        MachineError: what it needs is not installed.
+        ConfigError: there is no such format, or it does not have the number type.
+        MachineError: a package that it needs is not installed.
     """
     if name not in FORMATS:
         raise ConfigError(f"no format '{name}'; there are {', '.join(FORMATS)}")
-    found = FORMATS[name]
-    if dtype not in found.dtypes:
-        raise ConfigError(f"format {name} has no {dtype}; it has {', '.join(found.dtypes)}")
-    if found.package and importlib.util.find_spec(found.package) is None:
+    format_ = FORMATS[name]
+    if dtype not in format_.dtypes:
+        raise ConfigError(f"format {name} has no {dtype}; it has {', '.join(format_.dtypes)}")
+    if format_.package and importlib.util.find_spec(format_.package) is None:
         raise MachineError(
-            f"format {name} needs the package {found.package}, which is not installed",
+            f"format {name} needs the package {format_.package}, which is not installed",
             todo=f"pip install 'embedmill[{name}]'",
         )
-    return found
-
-
-_BESIDE = "in SIDE.ids.parquet, in the order of the vectors"
-_COLUMN = "in column id"
-_ALL = ("float32", "float16", "int8")
-
-FORMATS: dict[str, Format] = {
-    "parquet": Format(parquet, _ALL, _COLUMN),
-    "npy": Format(npy, _ALL, _BESIDE),
-    "safetensors": Format(safetensors, _ALL, _BESIDE),
-    "faiss": Format(faiss_file, _ALL, "rows in the index, and their ids in SIDE.ids.parquet"),
-    "word2vec": Format(
-        word2vec, _ALL, "white space, control characters and % percent-encoded (urllib's unquote)"
-    ),
-    "word2vec-binary": Format(
-        word2vec_binary,
-        ("float32",),
-        "white space, control characters and % percent-encoded (urllib's unquote)",
-    ),
-    "projector": Format(projector, ("float32", "float16"), "tab, newline and \\ by a backslash"),
-    "lance": Format(lance, _ALL, _COLUMN, package="lancedb"),
-    "pgvector": Format(pgvector, ("float32", "float16"), _COLUMN),
-    "qdrant": Format(qdrant, ("float32",), "in the payload, under id", package="qdrant_client"),
-}
+    return format_

@@ -1,4 +1,4 @@
-"""A file for PostgreSQL's COPY, and SQL that loads it into a table of pgvector."""
+"""Format of PostgreSQL with pgvector: a file for COPY, and SQL that loads it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedmill.pipeline.errors import InputError
-from embedmill.pipeline.formats.contract import Block, Table
-from embedmill.pipeline.formats.text_lines import NUMBERS, joined, replaced, write_lines
+from embedmill.pipeline.formats.text_lines import NUMBERS, escape, join_numbers, write_lines
+from embedmill.pipeline.formats.vector_table import VectorBlock, VectorTable
 
 __all__ = ["pgvector"]
 
-# COPY's text format (PostgreSQL's manual, COPY, "Text Format").
-_ESCAPED = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
-# Type, and the most coordinates that its HNSW index takes.
+# COPY's text format (PostgreSQL's manual, COPY, "Text Format"), the backslash first.
+_ESCAPES = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
+# Number type → pgvector's type, and the most coordinates that its HNSW index takes.
 _TYPES = {"float32": ("vector", 2000), "float16": ("halfvec", 4000)}
 
 _SQL = """-- psql -f {side}.sql, in this folder
@@ -36,8 +36,8 @@ _INDEX = "CREATE INDEX ON {side} USING hnsw (embedding {kind}_ip_ops);"
 _NO_INDEX = "-- No index: pgvector's HNSW takes at most {most} coordinates of a {kind}."
 
 
-def pgvector(table: Table, folder: Path) -> None:
-    """`SIDE.copy` and `SIDE.sql`.
+def pgvector(table: VectorTable, folder: Path) -> None:
+    """Write `SIDE.copy` and `SIDE.sql`.
 
     Raises:
         InputError: an id holds a NUL character, which PostgreSQL cannot store.
@@ -50,14 +50,14 @@ def pgvector(table: Table, folder: Path) -> None:
     (folder / f"{table.side}.sql").write_text(sql, encoding="utf-8")
     with (folder / f"{table.side}.copy").open("wb") as raw:
         for block in (piece for whole in table.blocks() for piece in whole.pieces(NUMBERS)):
-            _check(block, table.side)
-            vector = pc.binary_join_element_wise("[", joined(block.vector_ND, ","), "]", "")
-            numbers = (pc.cast(pa.array(n), pa.string()) for n in (block.row_N, block.count_N))
-            row, count = numbers
-            write_lines(raw, [row, replaced(block.ids, _ESCAPED), count, vector], "\t")
+            _check_ids(block, table.side)
+            vector = pc.binary_join_element_wise("[", join_numbers(block.vector_ND, ","), "]", "")
+            row, count = (pc.cast(pa.array(n), pa.string()) for n in (block.row_N, block.count_N))
+            write_lines(raw, [row, escape(block.ids, _ESCAPES), count, vector], "\t")
 
 
-def _check(block: Block, side: str) -> None:
+def _check_ids(block: VectorBlock, side: str) -> None:
+    """Raise InputError where an id holds a NUL character."""
     nul = block.ids.filter(pc.match_substring(block.ids, "\0"))
     if len(nul):
         raise InputError(

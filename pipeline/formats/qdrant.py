@@ -1,4 +1,4 @@
-"""A local collection of Qdrant, in the folder that `QdrantClient(path=...)` opens."""
+"""Format of Qdrant: a local collection, in the folder that `QdrantClient(path=...)` opens."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from embedmill.pipeline.formats.contract import Table
+from embedmill.pipeline.formats.vector_table import VectorTable
 
 __all__ = ["qdrant"]
 
-_POINTS = 1024
+_POINTS = 1024  # of a batch
 
 
-def qdrant(table: Table, folder: Path) -> None:
-    """Collection SIDE, compared by inner product; points are rows, ids are in their payload.
+def qdrant(table: VectorTable, folder: Path) -> None:
+    """Write the collection SIDE: points are numbered by row and have their ids in the payload.
 
-    The local mode of the client is for tries and tests: it holds a collection in memory and
-    compares every point. A server takes the same points by `client.migrate(...)`.
+    The client's local mode is for trials and tests: it keeps a collection in memory and compares
+    every point, by inner product. `client.migrate(...)` copies the points to a server.
     """
     from qdrant_client import QdrantClient, models
 
@@ -29,7 +29,7 @@ def qdrant(table: Table, folder: Path) -> None:
         try:
             params = models.VectorParams(size=table.dim, distance=models.Distance.DOT)
             client.create_collection(table.side, vectors_config=params)
-            _unhurried(client, table.side)
+            _sync_once(client, table.side)
             for block in (p for whole in table.blocks() for p in whole.pieces(_POINTS * table.dim)):
                 pairs = zip(block.ids.to_pylist(), block.count_N.tolist(), strict=True)
                 points = models.Batch(
@@ -42,11 +42,11 @@ def qdrant(table: Table, folder: Path) -> None:
             client.close()
 
 
-def _unhurried(client: Any, side: str) -> None:
-    """Leave it to the caller to bring the file to the disk, once: the client does for every point.
+def _sync_once(client: Any, side: str) -> None:
+    """Switch off the client's fsync after every point, which takes 3 ms on a disk.
 
-    That is 3 ms each on a disk. The client's own parts may be named otherwise some day; then it
-    takes longer.
+    The caller syncs all files once. This needs private attributes of the client; where a later
+    version renames them nothing changes but the time it takes.
     """
     with contextlib.suppress(AttributeError, KeyError):
         database = client._client.collections[side].storage.storage

@@ -1,4 +1,4 @@
-"""Lines of text, put together by Arrow's kernels a piece at a time."""
+"""Lines of text from Arrow columns, a piece at a time."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-__all__ = ["NUMBERS", "joined", "replaced", "write_lines"]
+__all__ = ["NUMBERS", "escape", "join_numbers", "write_lines"]
 
-# Of a piece: some 50 MB of text.
+# Numbers of a piece: about 50 MB of text.
 NUMBERS = 1 << 22
 
 
-def joined(vector_ND: NDArray[Any], separator: str) -> pa.Array:
-    """The numbers of each vector, as few digits as tell them from all others of their type."""
+def join_numbers(vector_ND: NDArray[Any], separator: str) -> pa.Array:
+    """The numbers of each vector as text, in the fewest digits that read back the same."""
     count, dim = vector_ND.shape
-    whole = vector_ND.dtype.kind == "i"
-    flat = pa.array(vector_ND.reshape(-1) if whole else vector_ND.reshape(-1).astype(np.float32))
+    integers = vector_ND.dtype.kind == "i"
+    flat = pa.array(vector_ND.reshape(-1) if integers else vector_ND.reshape(-1).astype(np.float32))
     texts = pc.cast(flat, pa.string())
     ends = pa.array(np.arange(count + 1, dtype=np.int32) * dim)
     return pc.binary_join(pa.ListArray.from_arrays(ends, texts), separator)
 
 
-def replaced(texts: pa.Array, changes: dict[str, str]) -> pa.Array:
-    """Texts with each key replaced by its value, in this order."""
-    for old, new in changes.items():
+def escape(texts: pa.Array, escapes: dict[str, str]) -> pa.Array:
+    """Texts with each key of `escapes` replaced by its value, one after another."""
+    for old, new in escapes.items():
         texts = pc.replace_substring(texts, old, new)
     return texts
 
 
 def write_lines(raw: BinaryIO, columns: list[pa.Array], separator: str) -> None:
-    """A line for each row, its columns side by side."""
+    """Write a line for each row, its columns joined by the separator."""
     lines = pc.binary_join_element_wise(*columns, separator)
     lines = pc.binary_join_element_wise(lines, "", "\n")
     if len(lines):

@@ -1,8 +1,8 @@
-"""The formats of word2vec (Mikolov et al. 2013): a word and its vector, as text or binary.
+"""Formats of word2vec (Mikolov et al. 2013): a word and its vector, as text or binary.
 
-A space ends a word and a newline a line, so a word can hold neither. Ids are percent-encoded
-where they hold white space, control characters or a percent sign; `urllib.parse.unquote` gives
-them back, and an id without any of these is its own word.
+A space ends a word and a newline ends a line, so a word can hold neither. White space, control
+characters and percent signs of an id are percent-encoded; `urllib.parse.unquote` gives the id
+back.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ import numpy as np
 import pyarrow as pa
 
 from embedmill.pipeline.errors import InputError
-from embedmill.pipeline.formats.contract import Block, Table
-from embedmill.pipeline.formats.text_lines import NUMBERS, joined, write_lines
+from embedmill.pipeline.formats.text_lines import NUMBERS, join_numbers, write_lines
+from embedmill.pipeline.formats.vector_table import VectorBlock, VectorTable
 
 __all__ = ["word2vec", "word2vec_binary"]
 
 _ENCODED = re.compile(r"[\s%\x00-\x1f\x7f-\x9f]")
 
 
-def word2vec(table: Table, folder: Path) -> None:
-    """`SIDE.txt`, for gensim's `KeyedVectors.load_word2vec_format(path)`."""
+def word2vec(table: VectorTable, folder: Path) -> None:
+    """Write `SIDE.txt`, for gensim's `KeyedVectors.load_word2vec_format(path)`."""
     with (folder / f"{table.side}.txt").open("wb") as raw:
         raw.write(f"{table.count} {table.dim}\n".encode())
         for block in (piece for whole in table.blocks() for piece in whole.pieces(NUMBERS)):
             words = pa.array(_words(block), pa.string())
-            write_lines(raw, [words, joined(block.vector_ND, " ")], " ")
+            write_lines(raw, [words, join_numbers(block.vector_ND, " ")], " ")
 
 
-def word2vec_binary(table: Table, folder: Path) -> None:
-    """`SIDE.bin`, for `load_word2vec_format(path, binary=True)`: float32 after each word."""
+def word2vec_binary(table: VectorTable, folder: Path) -> None:
+    """Write `SIDE.bin`, for `load_word2vec_format(path, binary=True)`: float32 after each word."""
     with (folder / f"{table.side}.bin").open("wb") as raw:
         raw.write(f"{table.count} {table.dim}\n".encode())
         for block in table.blocks():
@@ -43,14 +43,14 @@ def word2vec_binary(table: Table, folder: Path) -> None:
             raw.write(b"".join(b"%b %b\n" % (w.encode(), v.tobytes()) for w, v in pairs))
 
 
-def _words(block: Block) -> list[str]:
-    return [_word(raw) for raw in block.ids.to_pylist()]
+def _words(block: VectorBlock) -> list[str]:
+    return [_word(raw_id) for raw_id in block.ids.to_pylist()]
 
 
-def _word(raw: str) -> str:
-    if not raw:
+def _word(raw_id: str) -> str:
+    if not raw_id:
         raise InputError(
-            f"the id {json.dumps(raw)} is empty, and word2vec has no empty words",
+            f"the id {json.dumps(raw_id)} is empty, and word2vec has no empty words",
             todo="Choose another format",
         )
-    return _ENCODED.sub(lambda found: quote(found[0]), raw)
+    return _ENCODED.sub(lambda match: quote(match[0]), raw_id)

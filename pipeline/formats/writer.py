@@ -1,8 +1,8 @@
-"""A folder in a format: written beside its place, moved there when it is whole.
+"""Writes a folder in a format so that it is there completely or not at all.
 
-`manifest.json` is written last. On a local disk the folder gets its name by a rename, so a
-kill leaves at most a folder whose name ends in `.part`; elsewhere files go first and the
-manifest after them.
+The manifest is written last. On a local disk the folder is written beside its final name and then
+renamed, so that a kill leaves at most a folder whose name ends in `.part`. Elsewhere the files are
+uploaded first and the manifest after them.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from typing import Any
 
 from embedmill import __version__
 from embedmill.pipeline.errors import InputError
-from embedmill.pipeline.formats.contract import Table, scale_of
-from embedmill.pipeline.formats.dtype_recall import kept
-from embedmill.pipeline.formats.formats import FORMATS, format_of
+from embedmill.pipeline.formats.dtype_recall import dtype_recall
+from embedmill.pipeline.formats.formats import find_format
+from embedmill.pipeline.formats.vector_table import VectorTable, int8_scale
 from embedmill.pipeline.log import Progress
-from embedmill.pipeline.store.artifact import MANIFEST
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage
 from embedmill.pipeline.views.vectors import Vectors
+from embedmill.schemas.run import MANIFEST
 
-__all__ = ["SIDES", "Wanted", "write"]
+__all__ = ["SIDES", "ExportOptions", "write"]
 
 SIDES = ("users", "items")
-_CHUNK = 4 << 20
+_BUFFER = 4 << 20  # bytes
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A name in FORMATS, the number type, and the sides."""
+class ExportOptions:
+    """What to write: the name of a format, the number type, and the sides."""
 
     format: str
     dtype: str = "float32"
@@ -46,79 +46,83 @@ class Wanted:
 
 
 def write(
-    run: Run, wanted: Wanted, output: str, progress: Progress, *, overwrite: bool = False
+    run: Run, options: ExportOptions, output: str, progress: Progress, *, overwrite: bool = False
 ) -> dict[str, Any]:
     """Write vectors of a run in a format to the folder `output`.
 
     Args:
         run: a run whose `export` has finished.
-        wanted: what.
-        output: folder or fsspec URL; it must not be there yet.
-        progress: hears of sides done.
-        overwrite: replace what an earlier call wrote there.
+        options: format, number type and sides.
+        output: folder or fsspec URL; it must not exist yet.
+        progress: updated after each side.
+        overwrite: replace a folder that an earlier call wrote there.
 
     Returns:
-        the manifest: format, dtype, how many vectors and which scale each side has, how ids are
-        stored, recall@10 against float32, and bytes and sha256 of every file.
+        the manifest: format, dtype, number of vectors and scale of each side, how ids are stored,
+        recall@10 against float32, and bytes and sha256 of every file.
 
     Raises:
-        ConfigError: no such format, or not with these numbers.
-        MachineError: what it needs is not installed.
-        InputError: the folder is there, or an id that the format cannot hold.
+        ConfigError: there is no such format, or it does not have the number type.
+        MachineError: a package that it needs is not installed.
+        InputError: the folder exists, or the format cannot hold one of the ids.
     """
-    kind = format_of(wanted.format, wanted.dtype)
+    format_ = find_format(options.format, options.dtype)
     export, target = run.artifact("export"), Storage(output.rstrip("/"))
     _check_free(target, overwrite)
-    scales = {side: scale_of(Vectors.of(export, side), wanted.dtype) for side in SIDES}
+    scales = {side: _scale(Vectors.of(export, side), options.dtype) for side in SIDES}
     events = run.find("events")
-    tables = [Table(export, s, wanted.dtype, scales[s], events) for s in wanted.sides]
+    tables = [VectorTable(export, s, options.dtype, scales[s], events) for s in options.sides]
     with _scratch(target) as folder:
         for done, table in enumerate(tables, 1):
-            kind.write(table, folder)
+            format_.write(table, folder)
             progress.update(done, len(tables), "sides")
         manifest = {
-            "format": wanted.format,
+            "format": options.format,
             "version": 1,
             "embedmill": __version__,
             "run": run.config.run.name,
             "export": export.manifest.content,
             "metric": "inner_product",
-            "dtype": wanted.dtype,
+            "dtype": options.dtype,
             "dim": tables[0].dim,
-            **{table.side: _about(table) for table in tables},
-            "ids": FORMATS[wanted.format].ids,
-            **kept(run, wanted.dtype, scales),
+            **{table.side: _summary(table) for table in tables},
+            "ids": format_.ids,
+            **dtype_recall(run, options.dtype, scales),
             "files": _files(folder),
         }
         text = json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n"
-        _seal(folder, target, text)
+        _publish(folder, target, text)
     return manifest
 
 
-def _about(table: Table) -> dict[str, float | int]:
+def _scale(vectors: Vectors, dtype: str) -> float:
+    return int8_scale(vectors) if dtype == "int8" else 1.0
+
+
+def _summary(table: VectorTable) -> dict[str, float | int]:
     return {"count": table.count, "left_out": table.left_out, "scale": table.scale}
 
 
 def _check_free(target: Storage, overwrite: bool) -> None:
     """Raise InputError where something is at `target` that may not be replaced."""
-    ours = target.exists(MANIFEST)
-    there = ours or (target.is_local and os.path.lexists(target.local_path("")))
-    if there and not (ours and overwrite):
+    has_manifest = target.exists(MANIFEST)
+    exists = has_manifest or (target.is_local and os.path.lexists(target.local_path("")))
+    if exists and not (has_manifest and overwrite):
         raise InputError(
             "is there already",
             where=target.root,
             todo="Give another --output, or --overwrite to replace it"
-            if ours
+            if has_manifest
             else "Give another --output: it was not written by this command",
         )
 
 
 @contextlib.contextmanager
 def _scratch(target: Storage) -> Iterator[Path]:
-    """A new folder, beside a local target, that is gone afterwards."""
+    """A new folder, beside the target if that is local; removed when the block ends."""
     if target.is_local:
-        place = target.local_path("")
-        folder = place.with_name(f"{place.name}.{uuid.uuid4().hex}.part")
+        final = target.local_path("")
+        folder = final.with_name(f"{final.name}.{uuid.uuid4().hex}.part")
         folder.mkdir(parents=True)
     else:
         folder = Path(tempfile.mkdtemp(prefix="embedmill-export-"))
@@ -129,36 +133,36 @@ def _scratch(target: Storage) -> Iterator[Path]:
 
 
 def _files(folder: Path) -> list[dict[str, Any]]:
-    """Bytes and sha256 of every file, which are on the disk from here on."""
-    found = []
+    """Path, bytes and sha256 of every file; all are synced to the disk."""
+    entries = []
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         sha256, size = hashlib.sha256(), 0
         with path.open("rb") as raw:
-            while chunk := raw.read(_CHUNK):
-                sha256.update(chunk)
-                size += len(chunk)
+            while data := raw.read(_BUFFER):
+                sha256.update(data)
+                size += len(data)
             os.fsync(raw.fileno())
         name = path.relative_to(folder).as_posix()
-        found.append({"path": name, "bytes": size, "sha256": sha256.hexdigest()})
-    return found
+        entries.append({"path": name, "bytes": size, "sha256": sha256.hexdigest()})
+    return entries
 
 
-def _seal(folder: Path, target: Storage, manifest: bytes) -> None:
-    """Give a whole folder its name."""
+def _publish(folder: Path, target: Storage, manifest: bytes) -> None:
+    """Move the files to the target, with the manifest last."""
     if target.is_local:
         Storage(str(folder)).write(MANIFEST, manifest)
-        place = target.local_path("")
-        if place.exists():
-            old = place.with_name(f"{place.name}.{uuid.uuid4().hex}.part")
-            place.rename(old)
-            folder.rename(place)
-            shutil.rmtree(old)
+        final = target.local_path("")
+        if final.exists():
+            replaced = final.with_name(f"{final.name}.{uuid.uuid4().hex}.part")
+            final.rename(replaced)
+            folder.rename(final)
+            shutil.rmtree(replaced)
         else:
-            folder.rename(place)
+            folder.rename(final)
         return
     target.remove(MANIFEST)
     for path in (p for p in folder.rglob("*") if p.is_file()):
         with path.open("rb") as raw, target.writer(path.relative_to(folder).as_posix()) as out:
-            while chunk := raw.read(_CHUNK):
-                out.write(chunk)
+            while data := raw.read(_BUFFER):
+                out.write(data)
     target.write(MANIFEST, manifest)

@@ -20,11 +20,11 @@ from embedmill.pipeline.errors import ConfigError, InputError, MachineError
 from embedmill.pipeline.formats import (
     FORMATS,
     SIDES,
-    Wanted,
-    contract,
-    format_of,
+    ExportOptions,
+    find_format,
     formats,
     text_lines,
+    vector_table,
     write,
 )
 from embedmill.pipeline.log import Quiet
@@ -79,7 +79,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def written(run: Run, out: Path, name: str, dtype: str = "float32") -> dict[str, Any]:
-    return write(run, Wanted(name, dtype), str(out), Quiet())
+    return write(run, ExportOptions(name, dtype), str(out), Quiet())
 
 
 @pytest.fixture
@@ -156,9 +156,9 @@ def test_no_more_than_a_block_is_in_memory(
 ) -> None:
     """A block is written before the next one is asked for."""
     alive: list[Any] = []
-    blocks = contract.Table.blocks
+    blocks = vector_table.VectorTable.blocks
 
-    def watched(table: contract.Table) -> Iterator[contract.Block]:
+    def watched(table: vector_table.VectorTable) -> Iterator[vector_table.VectorBlock]:
         import weakref
 
         for block in (piece for whole in blocks(table) for piece in whole.pieces(16)):
@@ -168,7 +168,7 @@ def test_no_more_than_a_block_is_in_memory(
             del copy, block
             assert sum(one() is not None for one in alive) <= 2
 
-    monkeypatch.setattr(contract.Table, "blocks", watched)
+    monkeypatch.setattr(vector_table.VectorTable, "blocks", watched)
     written(run, tmp_path / "out", name)
     assert len(alive) > 20
 
@@ -209,13 +209,13 @@ def test_a_table_of_zeros(tmp_path: Path) -> None:
 
 
 def test_a_remote_folder_gets_its_manifest_last(run: Run) -> None:
-    manifest = write(run, Wanted("npy"), "memory://export-remote/x", Quiet())
+    manifest = write(run, ExportOptions("npy"), "memory://export-remote/x", Quiet())
     target = Storage("memory://export-remote/x")
     for file in manifest["files"]:
         assert hashlib.sha256(target.read(file["path"])).hexdigest() == file["sha256"]
     assert json.loads(target.read("manifest.json")) == manifest
     with pytest.raises(InputError, match="is there already"):
-        write(run, Wanted("npy"), "memory://export-remote/x", Quiet())
+        write(run, ExportOptions("npy"), "memory://export-remote/x", Quiet())
 
 
 def test_what_is_there_is_replaced_only_when_asked_and_ours(run: Run, tmp_path: Path) -> None:
@@ -223,18 +223,18 @@ def test_what_is_there_is_replaced_only_when_asked_and_ours(run: Run, tmp_path: 
     written(run, out, "npy")
     with pytest.raises(InputError, match=r"is there already\. Give another --output, or --overw"):
         written(run, out, "parquet")
-    write(run, Wanted("parquet", sides=("items",)), str(out), Quiet(), overwrite=True)
+    write(run, ExportOptions("parquet", sides=("items",)), str(out), Quiet(), overwrite=True)
     assert sorted(p.name for p in out.iterdir()) == ["items.parquet", "manifest.json"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(InputError, match="it was not written by this command"):
-        write(run, Wanted("npy"), str(tmp_path / "mine"), Quiet(), overwrite=True)
+        write(run, ExportOptions("npy"), str(tmp_path / "mine"), Quiet(), overwrite=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "out"]
 
 
 KILLED = """
 import os, signal, sys
-from embedmill.pipeline.formats import Wanted, contract, write
+from embedmill.pipeline.formats import ExportOptions, write
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import open_run
 
@@ -242,7 +242,7 @@ class Killer(Quiet):
     def update(self, done, total, unit, **facts):
         os.kill(os.getpid(), signal.SIGKILL)
 
-write(open_run(sys.argv[1]), Wanted("npy"), sys.argv[2], Killer(), overwrite=True)
+write(open_run(sys.argv[1]), ExportOptions("npy"), sys.argv[2], Killer(), overwrite=True)
 """
 
 
@@ -277,25 +277,27 @@ def test_an_id_that_a_format_cannot_hold(tmp_path: Path) -> None:
 
 def test_formats_and_numbers_that_there_are_not() -> None:
     with pytest.raises(ConfigError, match="no format 'csv'; there are parquet, npy"):
-        format_of("csv", "float32")
+        find_format("csv", "float32")
     with pytest.raises(ConfigError, match="format qdrant has no int8; it has float32"):
-        format_of("qdrant", "int8")
+        find_format("qdrant", "int8")
 
 
 def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     absent = dataclasses.replace(FORMATS["lance"], package="not_installed_at_all")
     monkeypatch.setitem(formats.FORMATS, "lance", absent)
     with pytest.raises(MachineError, match=r"pip install 'embedmill\[lance\]'"):
-        format_of("lance", "float32")
+        find_format("lance", "float32")
 
 
 def test_numbers_have_as_few_digits_as_tell_them_apart() -> None:
     vector_ND = np.array([[0.1, -1e-10, 3.4e38, 0], [1 / 3, 1e16, -0.0, 123456.79]], np.float32)
-    texts = text_lines.joined(vector_ND, " ").to_pylist()
+    texts = text_lines.join_numbers(vector_ND, " ").to_pylist()
     assert texts[0].startswith("0.1 -1e-10 3.4e")
     again = np.array([text.split(" ") for text in texts], np.float32)
     assert np.array_equal(again, vector_ND)
-    assert text_lines.joined(np.array([[-127, 0, 5]], np.int8), ",").to_pylist() == ["-127,0,5"]
+    assert text_lines.join_numbers(np.array([[-127, 0, 5]], np.int8), ",").to_pylist() == [
+        "-127,0,5"
+    ]
 
 
 @pytest.mark.parametrize("side", [*SIDES, "both"])
