@@ -97,7 +97,7 @@ def prepared(root: str, held: int) -> Run:
     run = Run(parse(tree_of(root, held)))
     with open_session("sail") as session:
         for stage, module in (("events", events), ("vocab", vocab), ("shards", shards)):
-            out = run.writer(stage, events.stamps(run) if stage == "events" else None)
+            out = run.writer(stage, events.source_stamps(run) if stage == "events" else None)
             module.build(session, run, out, Quiet())
     return run
 

@@ -86,7 +86,7 @@ def ours(session: SparkSession, folder: Path, source: Path, rules: dict[str, Any
     }
     run = Run(parse(tree))
     run.discard("events")
-    events.build(session, run, run.writer("events", events.stamps(run)), Quiet())
+    events.build(session, run, run.writer("events", events.source_stamps(run)), Quiet())
     return run
 
 

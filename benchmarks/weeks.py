@@ -80,9 +80,9 @@ def built(session: SparkSession, root: Path, name: str, paths: Sequence[str], **
         "vocab": {**LEAST, **keys},
     }
     run = Run(parse(tree))
-    out = run.writer("events", events.stamps(run))
+    out = run.writer("events", events.source_stamps(run))
     events.build(session, run, out, Quiet())
-    out = run.writer("vocab", base_vocabulary.sources(run))
+    out = run.writer("vocab", base_vocabulary.source_stamps(run))
     vocab.build(session, run, out, Quiet())
     return run
 

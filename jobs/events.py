@@ -25,7 +25,7 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
 
 def sources(run: Run) -> Mapping[str, Any]:
     """Stamps of the raw files."""
-    return events.stamps(run)
+    return events.source_stamps(run)
 
 
 JOB = Job("events", build, sources)

@@ -79,8 +79,8 @@ class _Stage:
 
 
 _STAGES = {
-    "events": _Stage(partial(events.build, strict=False), events.stamps),
-    "vocab": _Stage(vocab.build, base_vocabulary.sources),
+    "events": _Stage(partial(events.build, strict=False), events.source_stamps),
+    "vocab": _Stage(vocab.build, base_vocabulary.source_stamps),
     "shards": _Stage(shards.build, lambda _: {}),
 }
 
@@ -99,7 +99,7 @@ def profile(run: Run, terminal: Terminal | None = None) -> Profile:
         InputError: the log is not there, is empty, or lacks a column.
         ConfigError, MissingArtifactError: the previous run cannot be continued.
     """
-    base_vocabulary.check(run.config)
+    base_vocabulary.check_base_vocabulary(run.config)
     with _scratch(run) as scratch:
         lacking = _built(scratch, terminal or Terminal(sys.stderr))
         art = {stage: found for stage in _STAGES if (found := scratch.find(stage)) is not None}

@@ -26,13 +26,13 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
 
 
 def sources(run: Run) -> Mapping[str, Any]:
-    """What the stage is built from beside events: the content of the previous vocabulary."""
-    return base_vocabulary.sources(run)
+    """What the stage is built from beside events: the content of the base vocabulary."""
+    return base_vocabulary.source_stamps(run)
 
 
 def check(config: Config) -> None:
-    """Raise where the previous run cannot be continued."""
-    base_vocabulary.check(config)
+    """Raise if the base vocabulary that the config names cannot be used."""
+    base_vocabulary.check_base_vocabulary(config)
 
 
 JOB = Job("vocab", build, sources, check)

@@ -1,7 +1,7 @@
-"""What a log looks like, in tables that do not grow with it: for `profile` and the report.
+"""Histograms of a log whose size does not grow with it: events by day, ids by number of events.
 
-Tasks count while they have the rows in hand anyway and hand the counts back in their reports;
-sums of these do not depend on how the rows lay.
+Tasks count the rows that they process anyway, and return the counts as counters of their
+reports. The sums of these counters do not depend on how the rows were distributed over tasks.
 """
 
 from __future__ import annotations
@@ -16,102 +16,130 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["DAY", "HEAVIEST", "bin_of", "by_day", "counted", "days", "least_of", "spread_of"]
+__all__ = [
+    "MICROSECONDS_PER_DAY",
+    "TOP_IDS",
+    "bin_indices",
+    "bin_lower_bounds",
+    "day_counters",
+    "day_histogram",
+    "id_counters",
+    "id_histogram",
+]
 
-HEAVIEST = 5  # ids named of each side
-DAY = 24 * 3600 * 10**6  # microseconds
-_BITS = 8  # a count is told to so many leading bits
-_HALF = 1 << (_BITS - 1)
+TOP_IDS = 5  # the most frequent ids of each side that are named
+MICROSECONDS_PER_DAY = 24 * 3600 * 10**6
+_BITS = 8  # leading bits of a count that decide its bin
+_BINS_PER_LENGTH = 1 << (_BITS - 1)  # bins for the counts of one length in bits
 _EPOCH = date(1970, 1, 1)
 
 Ints = npt.NDArray[np.int64]
 
 
-def days(time: pa.ChunkedArray) -> dict[str, int]:
-    """Counts of events by day, for a report: "day.20000", days (UTC) since 1970-01-01."""
-    day = time.drop_null().to_numpy() // DAY
+def day_counters(time: pa.ChunkedArray) -> dict[str, int]:
+    """Numbers of events by day, for a report.
+
+    Args:
+        time: microseconds; nulls are left out.
+
+    Returns:
+        counters such as "day.20000": days (UTC) since 1970-01-01.
+    """
+    day = time.drop_null().to_numpy() // MICROSECONDS_PER_DAY
     if not len(day):
         return {}
     first = int(day.min())
     if int(day.max()) - first < len(day) + 100_000:
-        found = np.bincount(day - first)
-        at = np.flatnonzero(found)
-        return _named("day", at + first, found[at])
-    return _named("day", *np.unique(day, return_counts=True))
+        counts = np.bincount(day - first)
+        used = np.flatnonzero(counts)
+        return _counters("day", used + first, counts[used])
+    return _counters("day", *np.unique(day, return_counts=True))
 
 
-def by_day(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    """Days that have events, as ISO dates in order, with their counts: for days.json."""
+def day_histogram(counters: Mapping[str, int]) -> list[tuple[str, int]]:
+    """The days that have events (ISO dates, rising) and their counts, as days.json stores them.
+
+    Args:
+        counters: the sum of all reports; those of `day_counters` are used.
+    """
     numbers = sorted(
         (int(name.removeprefix("day.")), count)
-        for name, count in counts.items()
+        for name, count in counters.items()
         if name.startswith("day.")
     )
     return [((_EPOCH + timedelta(days=day)).isoformat(), count) for day, count in numbers]
 
 
-def bin_of(counts: Ints) -> Ints:
-    """The number of the bin of each count [N]: counts of a bin share their leading eight bits.
+def bin_indices(counts: Ints) -> Ints:
+    """The bin of each count [N]: counts with the same length and leading eight bits share one.
 
-    Counts below 256 have bins of their own, others bins no wider than 1/128 of them; a log of
-    2^40 events fills at most 4,352. (As HdrHistogram's buckets.)
+    A count below 256 has a bin of its own; other bins are at most 1/128 of their counts wide. A
+    log of 2^40 events fills at most 4,352 bins. (The buckets of HdrHistogram.)
     """
     _, length = np.frexp(counts.astype(np.float64))
-    dropped: Ints = np.maximum(length.astype(np.int64) - _BITS, 0)
-    return _HALF * dropped + (counts >> dropped)
+    dropped_bits: Ints = np.maximum(length.astype(np.int64) - _BITS, 0)
+    return _BINS_PER_LENGTH * dropped_bits + (counts >> dropped_bits)
 
 
-def least_of(bins: Ints) -> Ints:
-    """The least count of each bin [N]."""
-    dropped: Ints = np.maximum(bins // _HALF - 1, 0)
-    return bins - _HALF * dropped << dropped
+def bin_lower_bounds(bins: Ints) -> Ints:
+    """The least count of each bin [N]; the inverse of `bin_indices`."""
+    dropped_bits: Ints = np.maximum(bins // _BINS_PER_LENGTH - 1, 0)
+    return bins - _BINS_PER_LENGTH * dropped_bits << dropped_bits
 
 
-def counted(side: str, ids: pa.ChunkedArray, counts: pa.ChunkedArray) -> dict[str, int]:
-    """For a report: how many ids have how many events, and which have most.
+def id_counters(side: str, ids: pa.ChunkedArray, counts: pa.ChunkedArray) -> dict[str, int]:
+    """A histogram of ids by their number of events, and the most frequent ids, for a report.
 
     Args:
         side: "user" or "item".
-        ids: distinct.
+        ids: distinct ids.
         counts: events of each, at least 1.
-    """
-    number = counts.to_numpy()
-    bins = bin_of(number)
-    size = np.bincount(bins)
-    at = np.flatnonzero(size)
-    least = least_of(at)
-    found = _named(f"{side}.ids", least, size[at])
-    # Sums of floats, and exact: they stay below 2^53.
-    events = np.bincount(bins, weights=number)[at].astype(np.int64)
-    found |= _named(f"{side}.events", least, events)
-    table = pa.table({"id": ids, "n": counts})
-    order = [("n", "descending"), ("id", "ascending")]
-    first = table.take(pc.select_k_unstable(table, HEAVIEST, order)).to_pylist()
-    return found | {f"{side}.heaviest.{one['id']}": one["n"] for one in first}
-
-
-def spread_of(counts: Mapping[str, int], side: str) -> dict[str, Any]:
-    """A side of counts.json, from the sum of all reports.
 
     Returns:
-        `counts`: [least count, ids, events of these ids] of each bin that has ids, rising;
-        `heaviest`: [id, events] of the ids with most events, ties by id.
+        counters "<side>.ids.<least count of a bin>", "<side>.events.<least count of a bin>" and
+        "<side>.heaviest.<id>".
     """
-    found: dict[str, dict[str, int]] = {"ids": {}, "events": {}, "heaviest": {}}
-    for name, count in counts.items():
-        own, _, rest = name.partition(".")
+    events_of_id = counts.to_numpy()
+    bins = bin_indices(events_of_id)
+    ids_of_bin = np.bincount(bins)
+    used = np.flatnonzero(ids_of_bin)
+    lower_bounds = bin_lower_bounds(used)
+    # The sums are floats, but exact: they stay below 2^53.
+    events_of_bin = np.bincount(bins, weights=events_of_id)[used].astype(np.int64)
+    counters = _counters(f"{side}.ids", lower_bounds, ids_of_bin[used])
+    counters |= _counters(f"{side}.events", lower_bounds, events_of_bin)
+    table = pa.table({"id": ids, "n": counts})
+    order = [("n", "descending"), ("id", "ascending")]
+    top = table.take(pc.select_k_unstable(table, TOP_IDS, order)).to_pylist()
+    return counters | {f"{side}.heaviest.{row['id']}": row["n"] for row in top}
+
+
+def id_histogram(counters: Mapping[str, int], side: str) -> dict[str, Any]:
+    """The histogram of one side, as counts.json stores it.
+
+    Args:
+        counters: the sum of all reports; those of `id_counters` are used.
+        side: "user" or "item".
+
+    Returns:
+        `counts`: [least count, ids, events of these ids] for each bin that has ids, rising;
+        `heaviest`: [id, events] of the most frequent ids, ties by id.
+    """
+    kinds: dict[str, dict[str, int]] = {"ids": {}, "events": {}, "heaviest": {}}
+    for name, count in counters.items():
+        name_side, _, rest = name.partition(".")
         kind, _, key = rest.partition(".")
-        if own == side and kind in found:
-            found[kind][key] = count
-    first = heapq.nsmallest(HEAVIEST, ((-n, i.encode(), i) for i, n in found["heaviest"].items()))
+        if name_side == side and kind in kinds:
+            kinds[kind][key] = count
+    keys = ((-n, name.encode(), name) for name, n in kinds["heaviest"].items())
     return {
         "counts": [
-            [int(key), found["ids"][key], found["events"][key]]
-            for key in sorted(found["ids"], key=int)
+            [int(key), kinds["ids"][key], kinds["events"][key]]
+            for key in sorted(kinds["ids"], key=int)
         ],
-        "heaviest": [[i, -n] for n, _, i in first],
+        "heaviest": [[name, -n] for n, _, name in heapq.nsmallest(TOP_IDS, keys)],
     }
 
 
-def _named(what: str, keys: Ints, counts: Ints) -> dict[str, int]:
-    return {f"{what}.{k}": n for k, n in zip(keys.tolist(), counts.tolist(), strict=True)}
+def _counters(prefix: str, keys: Ints, counts: Ints) -> dict[str, int]:
+    return {f"{prefix}.{k}": n for k, n in zip(keys.tolist(), counts.tolist(), strict=True)}

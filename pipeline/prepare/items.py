@@ -1,4 +1,4 @@
-"""Item metadata: titles and categories for people to read. Small enough for one process."""
+"""Item metadata: titles and categories of items, read and written by one process."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from embedmill.pipeline.prepare.readers.read_plan import layout_of, metadata_sli
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.schemas.events import ITEMS_META
 
-__all__ = ["fields_of", "write"]
+__all__ = ["write_item_metadata"]
 
-_LINE_BITS = 40
-_NUMBERED = pa.schema([pa.field(f.name, f.type) for f in ITEMS_META] + [("n", pa.int64())])
+_LINE_BITS = 40  # of `order`, for the line; the number of the file is in the bits above
+_ORDERED = pa.schema([pa.field(f.name, f.type) for f in ITEMS_META] + [("order", pa.int64())])
 _FIELD = re.compile(r"\{([^{}]+)\}")
 
 
-def write(config: ItemsConfig, out: Writer) -> dict[str, int]:
+def write_item_metadata(config: ItemsConfig, out: Writer) -> dict[str, int]:
     """Write items.parquet, sorted by id; returns its counters.
 
-    A row without an id is rejected; of rows with one id the first is kept.
+    A row without an id is rejected. If an id has several rows, the first one is kept.
 
     Raises:
         InputError: a path names nothing or a column is not there.
@@ -37,25 +37,27 @@ def write(config: ItemsConfig, out: Writer) -> dict[str, int]:
     for part in metadata_slices(config):
         for batch in read_slice(part, layout_of(config, part.format)):
             table = _table(batch, config, part)
-            known = pc.fill_null(pc.not_equal(table["item"], ""), False)
-            tables.append(table.filter(known))
+            has_id = pc.fill_null(pc.not_equal(table["item"], ""), False)
+            tables.append(table.filter(has_id))
             rejected += len(batch.rejects.lines) + batch.rows - tables[-1].num_rows
-    everything = pa.concat_tables(tables) if tables else _NUMBERED.empty_table()
-    kept = _first_of_each(everything)
-    out.write_table("items.parquet", kept)
-    repeated = everything.num_rows - kept.num_rows
-    counts = {"items_meta": kept.num_rows, "items_rejected": rejected, "items_repeated": repeated}
-    return counts
+    rows = pa.concat_tables(tables) if tables else _ORDERED.empty_table()
+    items = _first_of_each_id(rows)
+    out.write_table("items.parquet", items)
+    return {
+        "items_meta": items.num_rows,
+        "items_rejected": rejected,
+        "items_repeated": rows.num_rows - items.num_rows,
+    }
 
 
-def fields_of(template: str) -> list[str]:
-    """The columns that a title template names: '{title} ({year})' gives title, year."""
+def _template_fields(template: str) -> list[str]:
+    """The columns that a title template names: '{title} ({year})' gives title and year."""
     return _FIELD.findall(template)
 
 
 def _table(batch: ParsedBatch, config: ItemsConfig, part: FileSlice) -> pa.Table:
-    """Columns of ITEMS_META and `n`, which rises with file and line."""
-    for name in (config.item, *fields_of(config.title), config.categories):
+    """Columns of ITEMS_META, and `order`, which rises with file and line."""
+    for name in (config.item, *_template_fields(config.title), config.categories):
         if name and name not in batch.columns:
             shown = ", ".join(repr(n[:40]) for n in batch.columns)
             raise InputError(f"has no column '{name}'; it has {shown}", where=part.name)
@@ -63,13 +65,13 @@ def _table(batch: ParsedBatch, config: ItemsConfig, part: FileSlice) -> pa.Table
     titles = pa.array(_titles(batch, config.title), pa.string())
     categories = pa.array(_categories(batch, config), ITEMS_META.field("categories").type)
     order = pa.array((part.number << _LINE_BITS) + batch.lines)
-    return pa.Table.from_arrays([ids, titles, categories, order], schema=_NUMBERED)
+    return pa.Table.from_arrays([ids, titles, categories, order], schema=_ORDERED)
 
 
 def _titles(batch: ParsedBatch, template: str) -> Iterator[str]:
-    """The template filled in for each record; missing values are empty."""
+    """The title of each record: the template with the record's values; missing ones are empty."""
     literals = _FIELD.split(template)[::2]
-    columns = [as_text(batch.columns[n], n).to_pylist() for n in fields_of(template)]
+    columns = [as_text(batch.columns[n], n).to_pylist() for n in _template_fields(template)]
     for row in range(batch.rows):
         parts = [literals[0]]
         for column, literal in zip(columns, literals[1:], strict=True):
@@ -86,10 +88,11 @@ def _categories(batch: ParsedBatch, config: ItemsConfig) -> Iterator[list[str]]:
         yield [part for part in parts if part]
 
 
-def _first_of_each(table: pa.Table) -> pa.Table:
-    ordered = table.sort_by([("item", "ascending"), ("n", "ascending")])
+def _first_of_each_id(rows: pa.Table) -> pa.Table:
+    """The first row of each id, sorted by id (schema ITEMS_META)."""
+    ordered = rows.sort_by([("item", "ascending"), ("order", "ascending")])
     ids = ordered["item"].combine_chunks()
-    new = pc.not_equal(ids.slice(1), ids.slice(0, max(0, len(ids) - 1)))
-    firsts = pa.concat_arrays([pa.array([True] * min(1, len(ids))), new])
-    kept = ordered.filter(firsts).combine_chunks()
-    return pa.Table.from_arrays([kept[n] for n in ITEMS_META.names], schema=ITEMS_META)
+    differs = pc.not_equal(ids.slice(1), ids.slice(0, max(0, len(ids) - 1)))
+    is_first = pa.concat_arrays([pa.array([True] * min(1, len(ids))), differs])
+    firsts = ordered.filter(is_first).combine_chunks()
+    return pa.Table.from_arrays([firsts[n] for n in ITEMS_META.names], schema=ITEMS_META)

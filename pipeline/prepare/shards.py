@@ -1,7 +1,7 @@
-"""Stage `shards`: events as rows, split once, partitioned by user, in hash order.
+"""Stage `shards`: events with rows for ids, split, partitioned by user, sorted by a hash.
 
-A user's events meet in one task, which decides their split, looks for leakage and writes the
-files of its partition.
+All events of a user meet in one task, which assigns their splits, checks for leakage, and writes
+the files of its partitions.
 """
 
 from __future__ import annotations
@@ -19,20 +19,15 @@ from pyspark.sql import DataFrame, SparkSession
 from embedmill.pipeline.config import ShardsConfig
 from embedmill.pipeline.errors import ContractError
 from embedmill.pipeline.log import Progress
-from embedmill.pipeline.prepare.engine.frames import (
-    Batches,
-    collect,
-    engine_versions,
-    task_count,
-)
+from embedmill.pipeline.prepare.engine.frames import Batches, collect, engine_versions, task_count
 from embedmill.pipeline.prepare.engine.ordering import order_by
 from embedmill.pipeline.prepare.engine.parquet_frame import read_parquet
 from embedmill.pipeline.prepare.engine.spill_buffer import SpillBuffer
 from embedmill.pipeline.prepare.engine.task_monitor import report_progress
 from embedmill.pipeline.prepare.engine.task_report import run_tasks, task_report
 from embedmill.pipeline.prepare.splits import assignment, session_pairs
-from embedmill.pipeline.prepare.splits.boundaries import Span, cuts_of
-from embedmill.pipeline.prepare.vocabulary.base_vocabulary import Rows, Spec
+from embedmill.pipeline.prepare.splits.boundaries import TimeRange, split_boundaries
+from embedmill.pipeline.prepare.vocabulary.base_vocabulary import SideRows, VocabularySpec
 from embedmill.pipeline.store.artifact import Artifact, Writer
 from embedmill.pipeline.store.parquet import write_parquet
 from embedmill.pipeline.store.run import Run
@@ -69,79 +64,89 @@ _ITEM = pa.schema([("item_row", pa.int64())])
 @dataclass(frozen=True)
 class _Task:
     storage: Storage
-    cuts: assignment.Cuts
+    boundaries: assignment.SplitBoundaries
     config: ShardsConfig
-    spec: Spec
+    spec: VocabularySpec
 
 
 def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> None:
-    """Write shards/: train, valid and test, a file per partition each; pairs if asked for.
+    """Write shards/: train, valid and test with a file per partition each, and pairs if asked for.
 
-    An event of a shared row is for training alone: whose it is, or of what, is not known. One
-    that would be held out is dropped.
+    An event of a shared row is only used for training, because its user or item is not known. If
+    the split would hold it out, it is dropped.
+
+    Args:
+        session: the engine's session.
+        run: the run, whose stages `events` and `vocab` have finished.
+        out: writer of the `shards` artifact.
+        progress: receives the number of rows read.
 
     Raises:
-        InputError: the split column holds a value that the config does not name.
+        InputError: the split column has a value that the config does not name.
         ContractError: events are lost or leak between splits.
     """
     events, vocab = run.artifact("events"), run.artifact("vocab")
     partitions = run.config.run.partitions
-    spec = Spec.of(vocab)
+    spec = VocabularySpec.of(vocab)
     tasks = task_count(sum(f.bytes for f in events.files("data")), partitions)
     with report_progress(progress, "rows read"):
-        looked_at = _joined(session, run, events, vocab, throttled=False)
-        cuts = cuts_of(run.config.shards, looked_at, _span(events, vocab))
-        task = _Task(out.storage, cuts, run.config.shards, spec)
-        joined = _joined(session, run, events, vocab, throttled=True)
+        # Read to find the boundaries; nothing collects these rows, so reading need not wait.
+        unpaced = _with_rows(session, run, events, vocab, throttled=False)
+        boundaries = split_boundaries(run.config.shards, unpaced, _time_range(events, vocab))
+        task = _Task(out.storage, boundaries, run.config.shards, spec)
+        joined = _with_rows(session, run, events, vocab, throttled=True)
         shuffled = joined.repartition(tasks, "partition")
         done = run_tasks(shuffled, partial(_write, task))
-    kept = sum(done.counts[name] for name in NAMES)
-    found = kept + done.counts["shared_held_out"]
-    if found != vocab.counters["events_kept"]:
+    written = sum(done.counts[name] for name in NAMES)
+    joined_events = written + done.counts["shared_held_out"]
+    if joined_events != vocab.counters["events_kept"]:
         raise ContractError(
-            f"{found:,} events found their rows, the vocabulary kept "
+            f"{joined_events:,} events found their rows, the vocabulary kept "
             f"{vocab.counters['events_kept']:,}",
             where=out.storage.root,
             todo="This is a bug; nothing was committed",
         )
     out.add(done.files)
-    _fill_up(out, partitions)
+    _add_empty_files(out, partitions)
     total = events.counters["events"]
     counters = {name: done.counts[name] for name in _COUNTS}
-    counters |= {"events_in": total, "dropped": total - kept}
+    counters |= {"events_in": total, "dropped": total - written}
     counters |= _cold_items(session, out, vocab.counters["items_live"], spec.items)
-    counters |= _pairs(session, run, out, spec)
+    counters |= _write_pairs(session, run, out, spec)
     progress.update(total, total, "events")
     read = {"read_bytes": sum(f.bytes for f in (*events.files("data"), *vocab.files()))}
     out.commit(counters, read, engine_versions(session))
 
 
-def _span(events: Artifact, vocab: Artifact) -> Span | None:
-    """Where the times of the kept events lie; None where the log has none."""
+def _time_range(events: Artifact, vocab: Artifact) -> TimeRange | None:
+    """The range of the times of the events kept; None if the log has no times."""
     if not events.has("days.json"):
         return None
-    return Span.of(events.read_json("days.json"), vocab.counters["events_kept"])
+    return TimeRange.of_days(events.read_json("days.json"), vocab.counters["events_kept"])
 
 
-def _joined(
+def _with_rows(
     session: SparkSession, run: Run, events: Artifact, vocab: Artifact, *, throttled: bool
 ) -> DataFrame:
-    """Events with rows for ids, their hash and partition.
+    """Events with the rows of their ids, their hash and their partition (schema _JOINED).
 
-    Ids without a live row share one by their hash, or drop out.
+    An id without a live row gets a shared row by its hash; if there are none, the event is left
+    out.
     """
-    seed, partitions, spec = run.config.run.seed, run.config.run.partitions, Spec.of(vocab)
+    seed, partitions = run.config.run.seed, run.config.run.partitions
+    spec = VocabularySpec.of(vocab)
     nullable = pa.schema([pa.field(f.name, f.type) for f in EVENTS])
     files = events.files("data")
     log = read_parquet(session, events.storage, files, nullable, throttled=throttled).selectExpr(
         "*", f"xxhash64(user, item, time, weight, cast({seed} as bigint)) as hash"
     )
-    # Sail builds its hash table from the left side of a join: the smaller one.
+    # Sail builds its hash table from the left side of a join, which should be the smaller one.
     for side in ("user", "item"):
-        rows = _rows(session, vocab, f"{side}s").selectExpr(f"id as {side}", f"row as own_{side}")
+        rows = _live_rows(session, vocab, f"{side}s")
+        rows = rows.selectExpr(f"id as {side}", f"row as own_{side}")
         if spec.side(side).shared:
             log = rows.join(log, side, "right")
-            row = f"coalesce(own_{side}, cast({spec.slot(side)} as bigint))"
+            row = f"coalesce(own_{side}, cast({spec.shared_row_sql(side)} as bigint))"
         else:
             log, row = rows.join(log, side), f"own_{side}"
         log = log.selectExpr("*", f"{row} as {side}_row").drop(side, f"own_{side}")
@@ -151,7 +156,7 @@ def _joined(
     )
 
 
-def _rows(session: SparkSession, vocab: Artifact, folder: str) -> DataFrame:
+def _live_rows(session: SparkSession, vocab: Artifact, folder: str) -> DataFrame:
     schema = pa.schema([("row", pa.int64()), ("id", pa.string()), ("live", pa.bool_())])
     return read_parquet(session, vocab.storage, vocab.files(folder), schema).where("live")
 
@@ -162,18 +167,18 @@ def _write(task: _Task, batches: Batches) -> Batches:
 
 
 def _write_partition(task: _Task, number: int, rows: pa.Table) -> Batches:
-    """The three files of a partition."""
-    events = assignment.Events(
+    """Write the three files of a partition."""
+    events = assignment.UserHistories(
         user=rows["user_row"].to_numpy(),
         item=rows["item_row"].to_numpy(),
         time=rows["time"].fill_null(0).to_numpy(),
         hash=rows["hash"].to_numpy(),
-        given=_given(rows["split"], task.config),
+        given=_given_codes(rows["split"], task.config),
     )
-    codes = assignment.SPLITS[task.cuts.kind](events, task.cuts)
-    assignment.check(task.cuts.kind, events.user, events.time, codes)
-    shared_user = task.spec.users.shares(events.user)
-    shared = shared_user | task.spec.items.shares(events.item)
+    codes = assignment.assign_splits(events, task.boundaries)
+    assignment.check_leakage(task.boundaries.rule, events.user, events.time, codes)
+    shared_user = task.spec.users.is_shared(events.user)
+    shared = shared_user | task.spec.items.is_shared(events.item)
     codes[shared & (codes != assignment.TRAIN)] = assignment.DROPPED
     order = order_by(events.hash, events.user, events.item, events.time)
     for code, name in enumerate(NAMES):
@@ -182,8 +187,8 @@ def _write_partition(task: _Task, number: int, rows: pa.Table) -> Batches:
         entry = write_parquet(task.storage, "shards", path, table)
         yield task_report(entry, {name: table.num_rows})
     dropped = int((codes == assignment.DROPPED).sum())
-    own = assignment.Events(*(getattr(events, f.name)[~shared_user] for f in fields(events)))
-    counts = _counts(own, codes[~shared_user]) if len(own.user) else {}
+    own = assignment.UserHistories(*(getattr(events, f.name)[~shared_user] for f in fields(events)))
+    counts = _user_counts(own, codes[~shared_user]) if len(own.user) else {}
     yield task_report(None, {"shared_held_out": dropped, **counts})
 
 
@@ -192,56 +197,59 @@ def _shard(rows: pa.Table) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=SHARD).combine_chunks()
 
 
-def _given(column: pa.ChunkedArray, config: ShardsConfig) -> npt.NDArray[np.int8]:
-    """Codes of the split that the log gives; -1 where it gives none."""
+def _given_codes(column: pa.ChunkedArray, config: ShardsConfig) -> npt.NDArray[np.int8]:
+    """Codes of the split that the log gives; -1 if it gives none."""
     codes = np.full(len(column), -1, np.int8)
     if config.split != "given":
         return codes
-    for code, names in enumerate((config.given_train, config.given_valid, config.given_test)):
-        mask = pc.is_in(column, pa.array(names, pa.string()))
+    for code, values in enumerate((config.given_train, config.given_valid, config.given_test)):
+        mask = pc.is_in(column, pa.array(values, pa.string()))
         codes[mask.to_numpy()] = code
     return codes
 
 
-def _counts(events: assignment.Events, codes: npt.NDArray[np.int8]) -> dict[str, int]:
-    """Counts about users, all of whose events are here."""
-    users, place = np.unique(events.user, return_inverse=True)
+def _user_counts(events: assignment.UserHistories, codes: npt.NDArray[np.int8]) -> dict[str, int]:
+    """Counters about users, of whom all events are here."""
+    users, index = np.unique(events.user, return_inverse=True)
     train, valid, test = (
-        np.bincount(place[codes == code], minlength=len(users))
+        np.bincount(index[codes == code], minlength=len(users))
         for code in (assignment.TRAIN, assignment.VALID, assignment.TEST)
     )
     held_out = codes != assignment.TRAIN
-    seen = _seen(events, held_out)
+    repeats = _repeats_train(events, held_out)
     return {
         "users_without_train": int((train == 0).sum()),
         "cold_users_test": int(((train == 0) & (test > 0)).sum()),
         "users_not_held_out": int((valid + test == 0).sum()),
-        "repeats_valid": int((seen & (codes[held_out] == assignment.VALID)).sum()),
-        "repeats_test": int((seen & (codes[held_out] == assignment.TEST)).sum()),
+        "repeats_valid": int((repeats & (codes[held_out] == assignment.VALID)).sum()),
+        "repeats_test": int((repeats & (codes[held_out] == assignment.TEST)).sum()),
     }
 
 
-def _seen(events: assignment.Events, held_out: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Of each event that is held out, whether its user has its item in train too."""
+def _repeats_train(
+    events: assignment.UserHistories, held_out: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """For each event that is held out, whether its user has its item in train too."""
     pairs = events.user * (int(events.item.max()) + 1) + events.item
-    known, asked = np.sort(pairs[~held_out]), pairs[held_out]
-    if not len(known):
-        return np.zeros(len(asked), bool)
-    return known[np.searchsorted(known, asked).clip(max=len(known) - 1)] == asked  # type: ignore[no-any-return]
+    train_pairs, held_out_pairs = np.sort(pairs[~held_out]), pairs[held_out]
+    if not len(train_pairs):
+        return np.zeros(len(held_out_pairs), bool)
+    position = np.searchsorted(train_pairs, held_out_pairs).clip(max=len(train_pairs) - 1)
+    return train_pairs[position] == held_out_pairs  # type: ignore[no-any-return]
 
 
-def _fill_up(out: Writer, partitions: int) -> None:
-    """An empty file for every partition without users: readers count on all of them."""
-    there = {entry.path for entry in out.entries}
+def _add_empty_files(out: Writer, partitions: int) -> None:
+    """Write an empty file for each partition without users: readers expect all of them."""
+    written = {entry.path for entry in out.entries}
     for name in NAMES:
         for number in range(partitions):
             path = f"{name}/part-{number:05d}.parquet"
-            if path not in there:
+            if path not in written:
                 out.write_table(path, SHARD.empty_table())
 
 
-def _cold_items(session: SparkSession, out: Writer, live: int, rows: Rows) -> dict[str, int]:
-    """How many live items no train event has, and how many of these are in test."""
+def _cold_items(session: SparkSession, out: Writer, live: int, rows: SideRows) -> dict[str, int]:
+    """The numbers of live items without a train event, and of those of them that are in test."""
     frames = {
         name: read_parquet(
             session,
@@ -249,29 +257,31 @@ def _cold_items(session: SparkSession, out: Writer, live: int, rows: Rows) -> di
             [f for f in out.entries if f.path.startswith(f"{name}/") and f.rows],
             _ITEM,
         )
-        .where(f"not {rows.holds('item_row')}")
+        .where(f"not {rows.is_shared_sql('item_row')}")
         .distinct()
         for name in ("train", "test")
     }
-    trained = _size(frames["train"])
-    cold = _size(frames["test"].join(frames["train"], "item_row", "left_anti"))
-    return {"items_without_train": live - trained, "cold_items_test": cold}
+    in_train = _row_count(frames["train"])
+    cold = _row_count(frames["test"].join(frames["train"], "item_row", "left_anti"))
+    return {"items_without_train": live - in_train, "cold_items_test": cold}
 
 
-def _pairs(session: SparkSession, run: Run, out: Writer, spec: Spec) -> dict[str, int]:
-    """Pairs for item2vec, where the config asks for them."""
+def _write_pairs(
+    session: SparkSession, run: Run, out: Writer, spec: VocabularySpec
+) -> dict[str, int]:
+    """Write the pairs for item2vec, if the config asks for them."""
     config = run.config.shards.pairs
     if config is None:
         return {}
-    space = session_pairs.Space(
+    rows = session_pairs.PairRows(
         spec.users, spec.items, run.config.run.partitions, run.config.run.seed
     )
-    counters = session_pairs.write(session, out, config, space, ("train",))
+    counters = session_pairs.write_pairs(session, out, config, rows, ("train",))
     if config.with_valid:
-        counters |= session_pairs.write(session, out, config, space, ("train", "valid"))
+        counters |= session_pairs.write_pairs(session, out, config, rows, ("train", "valid"))
     return counters
 
 
-def _size(distinct: DataFrame) -> int:
-    table: Any = collect(distinct.groupBy().count())
-    return int(table["count"][0].as_py())
+def _row_count(table: DataFrame) -> int:
+    counted: Any = collect(table.groupBy().count())
+    return int(counted["count"][0].as_py())

@@ -1,11 +1,12 @@
-"""Stage `vocab`: string ids to dense rows by count, ties by id; thresholds until stable.
+"""Stage `vocab`: string ids to dense rows by falling count, ties by id; minimum counts applied.
 
-With a minimum on both sides the events that are left are the (k, l)-core of the user-item
-graph: the largest set in which every user has k and every item l events. It is unique, so
-the order of removal does not matter (Batagelj and Zaversnik 2003, cs/0310049).
+Minimum counts are applied in rounds until nothing changes. With a minimum for users and one for
+items, the events that are left are the (k, l)-core of the user-item graph: the largest set in
+which every user has k and every item l events. The core is unique, so the order of removal does
+not matter (Batagelj and Zaversnik 2003, cs/0310049).
 
-A vocabulary that continues another keeps its rows: see `continued`. The ids that have their
-minimum count are the same with and without it.
+An incremental vocabulary keeps the rows of a base vocabulary: see `vocabulary.id_outcomes`. The
+same ids have their minimum count with and without a base.
 """
 
 from __future__ import annotations
@@ -22,107 +23,121 @@ from embedmill.pipeline.prepare.engine.frames import engine_versions, task_count
 from embedmill.pipeline.prepare.engine.parquet_frame import read_parquet
 from embedmill.pipeline.prepare.engine.task_monitor import report_progress
 from embedmill.pipeline.prepare.engine.task_report import TaskResults
-from embedmill.pipeline.prepare.vocabulary import incremental
 from embedmill.pipeline.prepare.vocabulary.base_vocabulary import (
     PUBLISHED,
-    Rows,
-    Spec,
-    columns_of,
-    find_previous,
+    SideRows,
+    VocabularySpec,
+    find_base_vocabulary,
+    id_columns,
 )
-from embedmill.pipeline.prepare.vocabulary.counts import SIDES, Counts, count, discard
-from embedmill.pipeline.prepare.vocabulary.row_numbers import ranked, write_rows
+from embedmill.pipeline.prepare.vocabulary.id_counts import SIDES, IdCounts, count_ids
+from embedmill.pipeline.prepare.vocabulary.id_outcomes import (
+    IdEvidence,
+    IdOutcomes,
+    OutcomeRules,
+    decide_outcomes,
+    retained_ids,
+    write_outcomes,
+)
+from embedmill.pipeline.prepare.vocabulary.row_numbers import assign_rows, write_rows
 from embedmill.pipeline.store.artifact import Artifact, Writer
 from embedmill.pipeline.store.run import CONTINUES, Run
 
 __all__ = ["build"]
 
 _PAIRS = pa.schema([("user", pa.string()), ("item", pa.string())])
-_BUCKETS = 4096  # of ids, at most
+_MAX_BUCKETS = 4096  # hash buckets of ids
 
 
 def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> None:
-    """Write vocab/: users and items, spec.json, and counts.json on all ids of the events.
+    """Write vocab/: users and items, spec.json, and counts.json with histograms of all ids.
+
+    Args:
+        session: the engine's session.
+        run: the run, whose stage `events` has finished.
+        out: writer of the `vocab` artifact.
+        progress: receives the number of rows read, and what the rounds have kept.
 
     Raises:
-        InputError: no event is left after the thresholds.
-        MissingArtifactError, ConfigError: the previous run cannot be continued.
+        InputError: no event is left after the minimum counts.
+        MissingArtifactError, ConfigError: the base vocabulary cannot be used.
     """
-    events, previous = run.artifact("events"), find_previous(run)
+    events, base = run.artifact("events"), find_base_vocabulary(run)
     pairs = read_parquet(session, events.storage, events.files("data"), _PAIRS)
     with report_progress(progress, "rows read"):
-        rounds = _rounds(session, run, out, pairs, progress)
-        work = _Work(session, run, out, pairs, rounds, previous)
-        is_new = previous is None and not run.config.vocab.oov_rows
-        sides = _new(work) if is_new else _continued(work)
-    for one in rounds:
-        discard(one)
-    _say(progress, run, previous, sides)
-    total, kept = events.counters["events"], _kept(sides, out)
-    out.write_json("counts.json", {f"{side}s": rounds[0].spread[side] for side in SIDES})
+        rounds = _threshold_rounds(session, run, out, pairs, progress)
+        work = _Work(session, run, out, pairs, rounds, base)
+        is_new = base is None and not run.config.vocab.oov_rows
+        sides = _write_new(work) if is_new else _write_incremental(work)
+    for counts in rounds:
+        counts.remove_files()
+    _note_changes(progress, run, base, sides)
+    events_in, events_kept = events.counters["events"], _events_kept(sides, out)
+    out.write_json("counts.json", {f"{side}s": rounds[0].histograms[side] for side in SIDES})
     out.write_json("spec.json", _spec(work, sides).as_json())
-    if previous is not None:
-        # Where it is does not matter to what came out.
-        folder = previous.storage.root.removesuffix("/vocab")
+    if base is not None:
+        # Volatile: where the base lies has no influence on what is written.
+        folder = base.storage.root.removesuffix("/vocab")
         out.write_json("previous.json", {CONTINUES: folder}, volatile=True)
     counters = {
-        "events_in": total,
-        "events_kept": kept,
-        "events_dropped": total - kept,
+        "events_in": events_in,
+        "events_kept": events_kept,
+        "events_dropped": events_in - events_kept,
         "rounds": len(rounds),
     }
     for name, side in sides.items():
-        counters |= {f"{name}s{tail}": value for tail, value in side.counters.items()}
+        counters |= {f"{name}s{suffix}": value for suffix, value in side.counters.items()}
     read = {"read_bytes": sum(f.bytes for f in events.files("data"))}
     out.commit(counters, read, engine_versions(session))
 
 
 @dataclass(frozen=True)
 class _Side:
-    """One side as written: its rows, the sum of their counts, and counters by suffix."""
+    """A side as it was written: rows, sum of their counts, counters by the suffix of their name."""
 
-    rows: Rows
+    rows: SideRows
     events: int
     counters: Mapping[str, int]
 
 
 @dataclass(frozen=True)
 class _Work:
+    """What the steps of the stage share; `pairs` are columns user, item of all events."""
+
     session: SparkSession
     run: Run
     out: Writer
     pairs: DataFrame
-    rounds: list[Counts]
-    previous: Artifact | None
+    rounds: list[IdCounts]
+    base: Artifact | None
 
     @property
-    def before(self) -> Spec | None:
-        """What the previous vocabulary says of itself."""
-        return None if self.previous is None else Spec.of(self.previous)
+    def base_spec(self) -> VocabularySpec | None:
+        return None if self.base is None else VocabularySpec.of(self.base)
 
     @property
     def seed(self) -> int:
-        """Of the shared rows' hash: that of the run which reserved them."""
-        before = self.before
-        return before.seed if before and before.users.shared else self.run.config.run.seed
+        """Seed of the hash to shared rows: that of the run in which they were reserved."""
+        spec = self.base_spec
+        return spec.seed if spec and spec.users.shared else self.run.config.run.seed
 
 
-def _rounds(
+def _threshold_rounds(
     session: SparkSession, run: Run, out: Writer, pairs: DataFrame, progress: Progress
-) -> list[Counts]:
-    """Counts of all events, then of those whose ids the round before kept, until all are."""
+) -> list[IdCounts]:
+    """Counts of all events; then of the events whose ids were frequent, until all ids are."""
     config = run.config.vocab
     minimum = (config.min_user_count, config.min_item_count)
-    rounds: list[Counts] = []
+    rounds: list[IdCounts] = []
     left = pairs
     while not rounds or not rounds[-1].stable:
-        rounds.append(count(left, out.storage, minimum, len(rounds), _buckets(run)))
+        rounds.append(count_ids(left, out.storage, minimum, len(rounds), _buckets(run)))
         last = rounds[-1]
         progress.note(
-            f"round {len(rounds)}: {last.kept['user']:,} of {last.ids['user']:,} users, "
-            f"{last.kept['item']:,} of {last.ids['item']:,} items are frequent enough"
+            f"round {len(rounds)}: {last.frequent['user']:,} of {last.ids['user']:,} users, "
+            f"{last.frequent['item']:,} of {last.ids['item']:,} items are frequent enough"
         )
-        if not all(last.kept.values()):
+        if not all(last.frequent.values()):
             raise InputError(
                 f"no event is left with vocab.min_user_count = {minimum[0]} "
                 f"and vocab.min_item_count = {minimum[1]}",
@@ -131,8 +146,8 @@ def _rounds(
         left = pairs
         for side in SIDES:
             if minimum[SIDES.index(side)] > 1:
-                kept = last.of(session, side).selectExpr(f"id as {side}")
-                left = left.join(kept, side, "left_semi")
+                frequent = last.frequent_ids(session, side).selectExpr(f"id as {side}")
+                left = left.join(frequent, side, "left_semi")
     return rounds
 
 
@@ -141,77 +156,84 @@ def _buckets(run: Run) -> int:
     return task_count(sum(f.bytes for f in files), len(files))
 
 
-def _new(work: _Work) -> dict[str, _Side]:
-    """Rows by falling count."""
+def _write_new(work: _Work) -> dict[str, _Side]:
+    """A vocabulary without a base and without shared rows: rows by falling count."""
     last = work.rounds[-1]
     sides = {}
     for side in SIDES:
-        rows = last.kept[side]
-        done = write_rows(ranked(last.of(work.session, side), rows), rows, work.out.storage, side)
-        sides[side] = _written(work, side, done, Rows(rows, rows, 0), {"live": rows, "new": rows})
+        rows = last.frequent[side]
+        numbered = assign_rows(last.frequent_ids(work.session, side), rows)
+        done = write_rows(numbered, rows, work.out.storage, side)
+        counts = {"live": rows, "new": rows}
+        sides[side] = _finish_side(work, side, done, SideRows(rows, rows, 0), counts)
     return sides
 
 
-def _continued(work: _Work) -> dict[str, _Side]:
-    """Rows of known ids kept, those of new ones and shared ones after them."""
-    before, wanted = work.before, work.run.config.vocab.oov_rows
+def _write_incremental(work: _Work) -> dict[str, _Side]:
+    """Rows of the base; after them new ids; shared rows, if they are not in the base already."""
+    base, shared_rows = work.base_spec, work.run.config.vocab.oov_rows
     sides = {}
-    for side, settled in _settled(work, _rule(work)).items():
-        known = Rows(0, 0, 0) if before is None else before.side(side)
-        end = known.total + settled.counts["new"]
-        rows = Rows(end, known.shared_from, known.shared)
+    for side, outcomes in _outcomes(work, _outcome_rules(work)).items():
+        known = SideRows(0, 0, 0) if base is None else base.side(side)
+        end = known.total + outcomes.counts["new"]
+        rows = SideRows(end, known.shared_from, known.shared)
         if not known.shared:
-            rows = Rows(end + wanted, end, wanted)
-        done = incremental.write(work.session, side, settled, rows, known.total)
-        settled.discard()
-        sides[side] = _written(work, side, done, rows, settled.counts)
+            rows = SideRows(end + shared_rows, end, shared_rows)
+        done = write_outcomes(work.session, side, outcomes, rows, known.total)
+        outcomes.remove_files()
+        sides[side] = _finish_side(work, side, done, rows, outcomes.counts)
     return sides
 
 
-def _rule(work: _Work) -> incremental.Rule:
+def _outcome_rules(work: _Work) -> OutcomeRules:
     config = work.run.config
-    files = work.previous.files() if work.previous is not None else []
-    return incremental.Rule(
+    files = work.base.files() if work.base is not None else []
+    return OutcomeRules(
         retire_after=config.vocab.retire_after,
-        shared=config.vocab.oov_rows,
+        shared_rows=config.vocab.oov_rows,
         seed=work.seed,
-        buckets=max(_buckets(work.run), task_count(sum(f.bytes for f in files), _BUCKETS)),
+        buckets=max(_buckets(work.run), task_count(sum(f.bytes for f in files), _MAX_BUCKETS)),
     )
 
 
-def _settled(work: _Work, rule: incremental.Rule) -> dict[str, incremental.Settled]:
-    """Every id of both sides. Where ids below their minimum stay in use, events count anew."""
+def _outcomes(work: _Work, rules: OutcomeRules) -> dict[str, IdOutcomes]:
+    """Outcomes of all ids of both sides.
+
+    If ids below their minimum stay live, their events count for the other side too: then events
+    are counted again, and outcomes decided again.
+    """
     # With shared rows no event is dropped, so an id has all of its events.
-    found = _settle(work, rule, work.rounds[0 if rule.shared else -1])
-    if rule.shared or not any(one.counts["waiting"] for one in found.values()):
-        return found
-    assert work.previous is not None
+    counts = work.rounds[0 if rules.shared_rows else -1]
+    outcomes = _decide_sides(work, rules, counts)
+    if rules.shared_rows or not any(side.counts["below_minimum"] for side in outcomes.values()):
+        return outcomes
+    assert work.base is not None
     left = work.pairs
     for side in SIDES:
-        core = work.rounds[-1].of(work.session, side)
-        ids = incremental.in_grace(work.session, work.previous, core, side, rule.retire_after)
+        frequent = work.rounds[-1].frequent_ids(work.session, side)
+        ids = retained_ids(work.session, work.base, frequent, side, rules.retire_after)
         left = left.join(ids, side, "left_semi")
-    again = count(left, work.out.storage, (1, 1), len(work.rounds), _buckets(work.run))
-    for one in found.values():
-        one.discard()
-    found = _settle(work, rule, again)
-    discard(again)
-    return found
+    recounted = count_ids(left, work.out.storage, (1, 1), len(work.rounds), _buckets(work.run))
+    for side_outcomes in outcomes.values():
+        side_outcomes.remove_files()
+    outcomes = _decide_sides(work, rules, recounted)
+    recounted.remove_files()
+    return outcomes
 
 
-def _settle(work: _Work, rule: incremental.Rule, counts: Counts) -> dict[str, incremental.Settled]:
-    found = {}
+def _decide_sides(work: _Work, rules: OutcomeRules, counts: IdCounts) -> dict[str, IdOutcomes]:
+    outcomes = {}
     for side in SIDES:
-        core = work.rounds[-1].of(work.session, side)
-        ids = incremental.Ids(counts.every(work.session, side), core, work.previous)
-        found[side] = incremental.settle(work.session, side, ids, rule, work.out.storage)
-    return found
+        frequent = work.rounds[-1].frequent_ids(work.session, side)
+        evidence = IdEvidence(counts.all_ids(work.session, side), frequent, work.base)
+        outcomes[side] = decide_outcomes(work.session, side, evidence, rules, work.out.storage)
+    return outcomes
 
 
-def _written(
-    work: _Work, side: str, done: TaskResults, rows: Rows, counts: Mapping[str, int]
+def _finish_side(
+    work: _Work, side: str, done: TaskResults, rows: SideRows, counts: Mapping[str, int]
 ) -> _Side:
-    """Take in the files of a side, and count."""
+    """Add the files of a side to the artifact, and compute its counters."""
     work.out.add(done.files)
     live = counts.get("live", 0)
     counters = {
@@ -224,28 +246,28 @@ def _written(
     return _Side(rows, done.counts["events"], counters)
 
 
-def _kept(sides: Mapping[str, _Side], out: Writer) -> int:
-    """Events that are kept: each is counted once on either side."""
-    users, items = (sides[side].events for side in SIDES)
-    if users != items:
+def _events_kept(sides: Mapping[str, _Side], out: Writer) -> int:
+    """The number of events kept, which must be the same by users and by items."""
+    by_users, by_items = (sides[side].events for side in SIDES)
+    if by_users != by_items:
         raise ContractError(
-            f"users have {users:,} events, items {items:,}",
+            f"users have {by_users:,} events, items {by_items:,}",
             where=out.storage.root,
             todo="This is a bug; nothing was committed",
         )
-    return users
+    return by_users
 
 
-def _spec(work: _Work, sides: Mapping[str, _Side]) -> Spec:
+def _spec(work: _Work, sides: Mapping[str, _Side]) -> VocabularySpec:
     user, item = (sides[side].rows for side in SIDES)
-    return Spec(columns_of(work.run.config), work.seed if user.shared else 0, user, item)
+    return VocabularySpec(id_columns(work.run.config), work.seed if user.shared else 0, user, item)
 
 
-def _say(
-    progress: Progress, run: Run, previous: Artifact | None, sides: Mapping[str, _Side]
+def _note_changes(
+    progress: Progress, run: Run, base: Artifact | None, sides: Mapping[str, _Side]
 ) -> None:
-    """What came and went, for people."""
-    if previous is None:
+    """Tell the user how the ids differ from those of the base."""
+    if base is None:
         if run.config.vocab.previous == PUBLISHED:
             progress.note(f"nothing is published in {run.config.run.root}: a new vocabulary begins")
         return

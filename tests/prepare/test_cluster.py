@@ -41,9 +41,9 @@ BUILT = {
 FAULTS: dict[tuple[str, str], dict[str, str]] = {
     ("local_cluster", "time"): {
         "events._parse": "fail early",
-        "events._settle": "fail",
-        "counts._partials": "fail early",
-        "counts._sum": "fail early",
+        "events._merge": "fail",
+        "id_counts._partials": "fail early",
+        "id_counts._sum": "fail early",
         "row_numbers._rank": "fail",
         "row_numbers._write": "fail",
         "shards._write": "fail early",
@@ -52,12 +52,12 @@ FAULTS: dict[tuple[str, str], dict[str, str]] = {
     },
     ("two_workers", "last"): {
         "events._parse": "slow",
-        "events._settle": "kill",
-        "counts._sum": "kill early",
+        "events._merge": "kill",
+        "id_counts._sum": "kill early",
         "row_numbers._write": "slow",
         "shards._write": "kill",
     },
-    ("two_workers", "signals"): {"events._settle": "kill worker"},
+    ("two_workers", "signals"): {"events._merge": "kill worker"},
 }
 CASES = [(engine, name) for engine, names in BUILT.items() for name in names]
 SPECULATION = {

@@ -39,7 +39,7 @@ def taken(text: str) -> list[int]:
         raise AssertionError
 
     batch = ParsedBatch(COLUMNS, np.arange(1, 5), raw, None)  # type: ignore[arg-type]
-    return np.flatnonzero(Filter(parse(text)).takes(batch)).tolist()  # type: ignore[no-any-return]
+    return np.flatnonzero(Filter(parse(text)).matches(batch)).tolist()  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_records_that_meet_a_condition(text: str, rows: list[int]) -> None:
         ("moment > timestamp 'soon'", "invalid timestamp"),
         ("lower(n) = 'x'", "No function matches"),
         ("n * 9223372036854775807 > 1", "Overflow"),
-        ("n", "is no condition: it gives int64"),
+        ("n", "is not a condition: its value is of type int64"),
     ],
 )
 def test_conditions_that_cannot_be_asked(text: str, said: str) -> None:

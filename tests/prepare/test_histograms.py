@@ -19,17 +19,17 @@ DAY = 86_400 * 10**6
 
 def test_counts_keep_their_leading_bits() -> None:
     counts = np.array([1, 2, 255, 256, 257, 511, 513, 1023, 1024, 10**6])
-    found = histograms.least_of(histograms.bin_of(counts))
+    found = histograms.bin_lower_bounds(histograms.bin_indices(counts))
     assert found.tolist() == [1, 2, 255, 256, 256, 510, 512, 1020, 1024, 999_424]
 
 
 @given(st.lists(st.integers(1, 2**40), min_size=1))
 def test_a_bin_is_narrow(counts: list[int]) -> None:
-    bins = histograms.bin_of(np.array(counts))
-    found = histograms.least_of(bins)
+    bins = histograms.bin_indices(np.array(counts))
+    found = histograms.bin_lower_bounds(bins)
     assert (found <= counts).all()
     assert ((np.array(counts) - found) * 128 <= found).all()
-    assert (histograms.bin_of(found) == bins).all()
+    assert (histograms.bin_indices(found) == bins).all()
     assert bins.max() <= 4352
 
 
@@ -41,25 +41,25 @@ def test_the_sum_of_tasks_does_not_depend_on_them(counts: list[int], tasks: int)
         own = slice(task, None, tasks)
         if ids[own]:
             columns = pa.chunked_array([ids[own]]), pa.chunked_array([counts[own]])
-            total.update(histograms.counted("user", *columns))
-    found = histograms.spread_of(total, "user")
+            total.update(histograms.id_counters("user", *columns))
+    found = histograms.id_histogram(total, "user")
     assert sum(n for _, n, _ in found["counts"]) == len(counts)
     assert sum(events for *_, events in found["counts"]) == sum(counts)
     first = sorted(zip(counts, ids, strict=True), key=lambda one: (-one[0], one[1]))
-    assert found["heaviest"] == [[i, n] for n, i in first[: histograms.HEAVIEST]]
-    assert histograms.spread_of(total, "item") == {"counts": [], "heaviest": []}
+    assert found["heaviest"] == [[i, n] for n, i in first[: histograms.TOP_IDS]]
+    assert histograms.id_histogram(total, "item") == {"counts": [], "heaviest": []}
 
 
 def test_days_are_of_utc_and_may_lie_before_1970() -> None:
     time = pa.chunked_array([[-1, 0, DAY - 1, DAY, None]], pa.int64())
-    assert histograms.days(time) == {"day.-1": 1, "day.0": 2, "day.1": 1}
-    assert histograms.by_day(histograms.days(time)) == [
+    assert histograms.day_counters(time) == {"day.-1": 1, "day.0": 2, "day.1": 1}
+    assert histograms.day_histogram(histograms.day_counters(time)) == [
         ("1969-12-31", 1), ("1970-01-01", 2), ("1970-01-02", 1)
     ]  # fmt: skip
     # Far apart: nothing is laid out for the days between.
     time = pa.chunked_array([[0, 300_000 * DAY, 300_000 * DAY]], pa.int64())
-    assert histograms.days(time) == {"day.0": 1, "day.300000": 2}
-    assert histograms.days(pa.chunked_array([[None]], pa.int64())) == {}
+    assert histograms.day_counters(time) == {"day.0": 1, "day.300000": 2}
+    assert histograms.day_counters(pa.chunked_array([[None]], pa.int64())) == {}
 
 
 def test_stages_store_days_and_counts_of_all_ids(sail: SparkSession, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from embedmill.pipeline.errors import (
     StaleArtifactError,
 )
 from embedmill.pipeline.prepare.vocabulary import base_vocabulary, row_numbers
-from embedmill.pipeline.prepare.vocabulary.base_vocabulary import Spec
+from embedmill.pipeline.prepare.vocabulary.base_vocabulary import VocabularySpec
 from embedmill.pipeline.prepare.vocabulary.diff import compare
 from embedmill.pipeline.store.run import Run
 from tests.support.prepare_builds import build_stage, hashes, rows
@@ -282,7 +282,7 @@ def test_ten_weekly_runs_end_as_one_run_over_all(tmp_path: Path, sail: SparkSess
 
 def refused(run: Run) -> EmbedmillError:
     with pytest.raises(EmbedmillError) as caught:
-        base_vocabulary.check(run.config)
+        base_vocabulary.check_base_vocabulary(run.config)
     assert "\n" not in str(caught.value)
     assert "vocab.previous" in str(caught.value) or "contract" in str(caught.value)
     return caught.value
@@ -337,7 +337,7 @@ def test_shared_rows_come_after_known_ids(
 ) -> None:
     run = follower(tmp_path, told[0].storage.root, vocab={"oov_rows": 2})
     build_stage(sail, run, "vocab")
-    spec = Spec.of(run.artifact("vocab"))
+    spec = VocabularySpec.of(run.artifact("vocab"))
     assert (spec.users.shared_from, spec.users.total) == (4, 6)
     assert held(run)["users"]["u4"][0] == 3
 
@@ -368,32 +368,32 @@ def test_the_fingerprint_is_of_the_content_of_the_previous(
     moved = Run(run.config.model_copy(update={
         "vocab": run.config.vocab.model_copy(update={"previous": str(elsewhere)})
     }))  # fmt: skip
-    assert moved.up_to_date("vocab", base_vocabulary.sources(moved))
+    assert moved.up_to_date("vocab", base_vocabulary.source_stamps(moved))
     other = Run(run.config.model_copy(update={
         "vocab": run.config.vocab.model_copy(update={"previous": told[1].storage.root})
     }))  # fmt: skip
     with pytest.raises(StaleArtifactError, match=r"its source vocab\.previous has changed"):
-        other.up_to_date("vocab", base_vocabulary.sources(other))
+        other.up_to_date("vocab", base_vocabulary.source_stamps(other))
 
 
 def test_the_published_run_is_continued(tmp_path: Path, sail: SparkSession) -> None:
     pointer = tmp_path / "published.json"
     rule = {**RULE, "previous": "published"}
     first = with_events(tmp_path, "monday", FIRST, vocab=rule)
-    assert base_vocabulary.find_previous(first) is None
+    assert base_vocabulary.find_base_vocabulary(first) is None
     build_stage(sail, first, "vocab")
     pointer.write_text(json.dumps({"run": "monday"}))
     # Published, it does not continue itself; nor is it stale for having been published.
-    assert base_vocabulary.find_previous(first) is None
-    assert first.up_to_date("vocab", base_vocabulary.sources(first))
+    assert base_vocabulary.find_base_vocabulary(first) is None
+    assert first.up_to_date("vocab", base_vocabulary.source_stamps(first))
     second = with_events(tmp_path, "tuesday", SECOND, vocab=rule)
     build_stage(sail, second, "vocab")
     assert held(second) == HISTORY[1]
     continues = second.artifact("vocab").read_json("previous.json")
     assert continues == {"continues": str(tmp_path / "monday")}
     pointer.write_text(json.dumps({"run": "tuesday", **continues}))
-    found = base_vocabulary.find_previous(second)
+    found = base_vocabulary.find_base_vocabulary(second)
     assert found is not None
     assert found.storage.root == str(tmp_path / "monday" / "vocab")
-    assert second.up_to_date("vocab", base_vocabulary.sources(second))
-    assert first.up_to_date("vocab", base_vocabulary.sources(first))
+    assert second.up_to_date("vocab", base_vocabulary.source_stamps(second))
+    assert first.up_to_date("vocab", base_vocabulary.source_stamps(first))

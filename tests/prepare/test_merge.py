@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedmill.pipeline.config import EventsConfig
-from embedmill.pipeline.prepare.rules.merge import settle
+from embedmill.pipeline.prepare.rules.merge import merge_events
 from embedmill.schemas.events import EVENTS
 
 Row = tuple[str, str, int | None, float, str | None]
 
 
-def settled(rows: list[Row], **rules: Any) -> list[Row]:
+def merged(rows: list[Row], **rules: Any) -> list[Row]:
     columns = [list(c) for c in zip(*rows, strict=True)] or [[]] * 5
     arrays = [pa.array(c, f.type) for c, f in zip(columns, EVENTS, strict=True)]
-    table, counts = settle(
+    table, counts = merge_events(
         pa.Table.from_arrays(arrays, schema=EVENTS), EventsConfig(paths=("x",), **rules)
     )
     assert counts == {"events": table.num_rows, "merged": len(rows) - table.num_rows}
@@ -38,7 +38,7 @@ THREE: list[Row] = [
     [("max", [5.0, 1.0]), ("sum", [7.0, 1.0]), ("last", [5.0, 1.0]), ("count", [2.0, 1.0])],
 )
 def test_events_alike_in_user_item_and_time_are_one(rule: str, weights: list[float]) -> None:
-    found = settled(THREE, merge_by="event", merge_weight=rule)
+    found = merged(THREE, merge_by="event", merge_weight=rule)
     assert found == [("a", "x", 10, weights[0], "early"), ("a", "x", 20, weights[1], "late")]
 
 
@@ -52,27 +52,27 @@ def test_events_alike_in_user_item_and_time_are_one(rule: str, weights: list[flo
     ],
 )
 def test_events_alike_in_user_and_item_are_one(rule: str, when: str, expected: Row) -> None:
-    found = settled(THREE, merge_by="pair", merge_weight=rule, merge_time=when)
+    found = merged(THREE, merge_by="pair", merge_weight=rule, merge_time=when)
     assert found == [expected]
 
 
 def test_nothing_is_merged_where_the_config_says_so() -> None:
-    assert settled(THREE, merge_by="none") == sorted(THREE, key=lambda r: r[2:4])
+    assert merged(THREE, merge_by="none") == sorted(THREE, key=lambda r: r[2:4])
 
 
 def test_without_times_a_pair_is_an_event() -> None:
-    found = settled([("a", "x", None, 1.0, None), ("a", "x", None, 3.0, None)])
+    found = merged([("a", "x", None, 1.0, None), ("a", "x", None, 3.0, None)])
     assert found == [("a", "x", None, 3.0, None)]
 
 
 def test_ids_are_in_byte_order() -> None:
     ids = ["b", "", "é", "B", "a\0", "a", "🎬", "\uffff"]
-    found = settled([(i, "x", None, 1.0, None) for i in ids])
+    found = merged([(i, "x", None, 1.0, None) for i in ids])
     assert [row[0] for row in found] == sorted(ids, key=str.encode)
 
 
 def test_no_events() -> None:
-    assert settled([]) == []
+    assert merged([]) == []
 
 
 ROWS = st.lists(
@@ -94,12 +94,12 @@ def test_order_does_not_matter(rows: list[Row], draw: Any, merge_by: str, weight
     shuffled = list(rows)
     draw.shuffle(shuffled)
     rules = {"merge_by": merge_by, "merge_weight": weight}
-    assert settled(rows, **rules) == settled(shuffled, **rules)
+    assert merged(rows, **rules) == merged(shuffled, **rules)
 
 
 @given(ROWS)
 def test_the_default_does_not_count_what_was_logged_twice(rows: list[Row]) -> None:
-    assert settled(rows) == settled(rows + rows)
+    assert merged(rows) == merged(rows + rows)
 
 
 def test_many_rows_against_numpy() -> None:
@@ -113,5 +113,5 @@ def test_many_rows_against_numpy() -> None:
     expected: dict[tuple[str, str], float] = {}
     for user, item, _, weight, _ in rows:
         expected[user, item] = expected.get((user, item), 0.0) + weight
-    found = {(r[0], r[1]): r[3] for r in settled(rows, merge_weight="sum")}
+    found = {(r[0], r[1]): r[3] for r in merged(rows, merge_weight="sum")}
     assert found == expected

@@ -29,12 +29,12 @@ ROOM = Path(prepare.__file__).parent
 # Where rows come to the driver, and why they are few however large the log is.
 BOUNDED = {
     "task_report.run_tasks": "a row for each file that a task wrote and for each task's counts",
-    "boundaries.first_times": "a histogram of 65,536 bins for each cut",
-    "diff._told": "a row for each task, with the few ids that it names",
+    "boundaries.boundary_times": "a histogram of 65,536 bins for each boundary",
+    "diff._compare_side": "a row for each task, with the few ids that it names",
     "boundaries._valid_share": "100 distinct values of the split column",
     "row_numbers._bounds": "64 ids for each range of half a million",
     "row_numbers._offsets": "the size of each range of half a million ids",
-    "shards._size": "one number",
+    "shards._row_count": "one number",
 }
 # Methods that only frames have, which bring rows to the driver.
 _TO_DRIVER = {
@@ -192,7 +192,7 @@ def test_ten_times_the_log_brings_no_more_rows(
     actions: tuple[list[Action], list[Action]], caller: str
 ) -> None:
     one, ten = (max(a.rows for a in those if a.caller == caller) for those in actions)
-    if caller == "boundaries.first_times":
+    if caller == "boundaries.boundary_times":
         assert one < ten <= 2 << 16  # an event of this log has a bin of its own
     else:
         assert ten <= 1.5 * one + 4  # samples vary

@@ -111,7 +111,7 @@ def test_events_of_one_time_are_never_separated(tmp_path: Path, sail: SparkSessi
 
 
 @pytest.mark.parametrize("bins", [2, 3, 1 << 16])
-def test_the_first_times_of_shares_are_exact(
+def test_the_boundary_times_of_shares_are_exact(
     sail: SparkSession, monkeypatch: pytest.MonkeyPatch, bins: int
 ) -> None:
     monkeypatch.setattr(boundaries, "_BINS", bins)
@@ -120,7 +120,9 @@ def test_the_first_times_of_shares_are_exact(
     shares = [0.0, 0.001, 0.1, 0.5, 0.77, 1.0]
     days = [("1969-12-31", 1), ("1970-01-01", 9), ("1985-11-05", 1)]
     for chosen in (shares, [0.1], [0.5, 0.5]):
-        found = boundaries.first_times(frame, chosen, boundaries.Span.of(days, len(times)))
+        found = boundaries.boundary_times(
+            frame, chosen, boundaries.TimeRange.of_days(days, len(times))
+        )
         for share, first in zip(chosen, found, strict=True):
             most = int(share * len(times))
             assert sum(t >= first for t in times) <= most
@@ -140,8 +142,8 @@ def test_both_cuts_are_found_in_the_same_looks(
 
     monkeypatch.setattr(boundaries, "collect", counted)
     frame = sail.range(0, 10**5).selectExpr("id * 1000000 as time")
-    span = boundaries.Span(0, 10**11, 10**5)
-    assert boundaries.first_times(frame, [0.2, 0.1], span) == [
+    span = boundaries.TimeRange(0, 10**11, 10**5)
+    assert boundaries.boundary_times(frame, [0.2, 0.1], span) == [
         79_999 * 10**6 + 1,
         89_999 * 10**6 + 1,
     ]

@@ -17,14 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedmill.pipeline.config import EventsConfig
+from embedmill.pipeline.prepare.hashing import mix64
+from embedmill.pipeline.prepare.histograms import MICROSECONDS_PER_DAY as DAY
 from embedmill.pipeline.prepare.parse.clean import clean, cleaning_rules
 from embedmill.pipeline.prepare.readers.file_formats import read_slice
 from embedmill.pipeline.prepare.readers.read_plan import layout_of, plan_reads
 from embedmill.pipeline.prepare.rules import user_limits
-from embedmill.pipeline.prepare.rules.merge import settle
-from embedmill.pipeline.prepare.rules.signals import Selection
-from embedmill.pipeline.prepare.rules.time_decay import DAY, left
-from embedmill.pipeline.prepare.splits.assignment import mixed
+from embedmill.pipeline.prepare.rules.merge import merge_events
+from embedmill.pipeline.prepare.rules.row_rules import RowRules
+from embedmill.pipeline.prepare.rules.time_decay import remaining_weight
 from embedmill.schemas import events
 from embedmill.schemas.events import EVENTS
 
@@ -45,13 +46,13 @@ def hash_of(user: str, item: str) -> int:
 hash_table: dict[tuple[str, str], int] = {}
 
 
-def settled(log: list[Row], settings: EventsConfig, last: int = 0) -> tuple[list[Row], Any]:
+def merged(log: list[Row], settings: EventsConfig, last: int = 0) -> tuple[list[Row], Any]:
     """Rows that are left, times in microseconds, and the counts."""
     found = [
         {"user": u, "item": i, "time": t, "weight": w, "split": None, "hash": hash_of(u, i)}
         for u, i, t, w in log
     ]
-    table, counts = settle(pa.Table.from_pylist(found, schema=HASHED), settings, last)
+    table, counts = merge_events(pa.Table.from_pylist(found, schema=HASHED), settings, last)
     assert table.schema.equals(EVENTS)
     dropped = ("merged", "repeated", "bots", "underweight_merged", "capped")
     assert len(log) == counts["events"] + sum(counts.get(name, 0) for name in dropped)
@@ -61,7 +62,7 @@ def settled(log: list[Row], settings: EventsConfig, last: int = 0) -> tuple[list
 
 def test_half_is_left_after_a_half_life() -> None:
     ages = np.array([0, 1, 2, 7, 70, 7 * 1024, -5, 7 * 2000, 7 * 10**6], np.int64)
-    found = left(1_700_000_000_000_000 - ages * DAY, 1_700_000_000_000_000, 7.0)
+    found = remaining_weight(1_700_000_000_000_000 - ages * DAY, 1_700_000_000_000_000, 7.0)
     assert found[[0, 3, 4, 5, 6]].tolist() == [1.0, 0.5, 2.0**-10, 2.0**-1024, 1.0]
     np.testing.assert_allclose(found[1:3], [2 ** (-1 / 7), 2 ** (-2 / 7)], rtol=1e-7)
     assert found[-2:].tolist() == [0.0, 0.0]
@@ -69,7 +70,7 @@ def test_half_is_left_after_a_half_life() -> None:
 
 @given(st.integers(0, 10**16), st.floats(0.001, 10_000))
 def test_decay_is_that_of_the_formula(age: int, half_life: float) -> None:
-    found = left(np.array([-age]), 0, half_life)[0]
+    found = remaining_weight(np.array([-age]), 0, half_life)[0]
     assert found == pytest.approx(2.0 ** (-age / DAY / half_life), rel=6e-8, abs=1e-300)
 
 
@@ -94,19 +95,19 @@ def test_each_row_decays_by_its_own_age_before_it_is_merged(
     rule: str, weights: list[float]
 ) -> None:
     settings = config(merge_by="pair", merge_weight=rule, half_life_days=1)
-    assert [row[3] for row in settled(VIEWS, settings, 2 * DAY)[0]] == weights
+    assert [row[3] for row in merged(VIEWS, settings, 2 * DAY)[0]] == weights
     first = config(merge_by="pair", merge_weight=rule, half_life_days=1, merge_time="first")
-    assert [row[3] for row in settled(VIEWS, first, 2 * DAY)[0]] == weights
+    assert [row[3] for row in merged(VIEWS, first, 2 * DAY)[0]] == weights
 
 
 def test_what_is_later_than_the_end_of_decay_keeps_its_weight() -> None:
     settings = config(half_life_days=1)
-    assert [row[3] for row in settled(VIEWS, settings, DAY)[0]] == [0.5, 4.0, 1.0]
+    assert [row[3] for row in merged(VIEWS, settings, DAY)[0]] == [0.5, 4.0, 1.0]
 
 
 def test_what_is_too_light_after_merging_is_dropped() -> None:
     settings = config(merge_by="pair", merge_weight="sum", half_life_days=1, min_merged_weight=1.5)
-    found, counts = settled(VIEWS, settings, 2 * DAY)
+    found, counts = merged(VIEWS, settings, 2 * DAY)
     assert [row[1] for row in found] == ["a"]
     assert counts == {"events": 1, "merged": 1, "underweight_merged": 1}
 
@@ -124,20 +125,20 @@ CRAWL: list[Row] = [
 
 
 def test_all_events_of_a_bot_are_dropped() -> None:
-    found, counts = settled(CRAWL, config(max_user_day=2))
+    found, counts = merged(CRAWL, config(max_user_day=2))
     assert {row[0] for row in found} == {"ann"}
     assert counts == {"events": 3, "merged": 1, "bots": 4, "bot_users": 1}
 
 
 def test_or_those_of_its_day() -> None:
-    found, counts = settled(CRAWL, config(max_user_day=2, bots="day"))
+    found, counts = merged(CRAWL, config(max_user_day=2, bots="day"))
     assert [row for row in found if row[0] == "bot"] == [("bot", "a", DAY, 1.0)]
     assert counts == {"events": 4, "merged": 1, "bots": 3, "bot_users": 1}
 
 
 def test_nobody_is_a_bot_by_what_was_logged_twice() -> None:
     settings = config(max_user_day=3)
-    once, twice = settled(CRAWL, settings), settled(CRAWL * 2, settings)
+    once, twice = merged(CRAWL, settings), merged(CRAWL * 2, settings)
     assert once[0] == twice[0]
     assert twice[1] == {"events": 7, "merged": 9, "bots": 0, "bot_users": 0}
 
@@ -146,7 +147,7 @@ def test_nobody_is_a_bot_by_what_was_logged_twice() -> None:
 def test_repeats_are_dropped_before_merging(rule: str, weight: float) -> None:
     log: list[Row] = [("ann", "a", 1, 1.0), ("ann", "a", 2, 1.0), ("ann", "a", 2, 5.0)]
     settings = config(merge_by="pair", merge_weight=rule, drop_repeats=True)
-    once, twice = settled(log, settings), settled(log * 2, settings)
+    once, twice = merged(log, settings), merged(log * 2, settings)
     assert once[0] == twice[0] == [("ann", "a", 2, weight)]
     assert once[1] == {"events": 1, "merged": 2, "repeated": 0}
     assert twice[1] == {"events": 1, "merged": 2, "repeated": 3}
@@ -156,7 +157,7 @@ MANY: list[Row] = [("ann", f"i{n}", n * HOUR, 1.0) for n in range(6)] + [("bob",
 
 
 def test_a_user_keeps_its_latest_events() -> None:
-    found, counts = settled(MANY, config(max_user_events=2))
+    found, counts = merged(MANY, config(max_user_events=2))
     assert [row[:2] for row in found] == [("ann", "i4"), ("ann", "i5"), ("bob", "x")]
     assert counts == {"events": 3, "merged": 0, "capped": 4, "capped_users": 1}
 
@@ -164,19 +165,19 @@ def test_a_user_keeps_its_latest_events() -> None:
 def test_or_a_sample_that_does_not_change_with_what_else_is_logged() -> None:
     log: list[Row] = [(f"u{u}", f"i{i}", i, 1.0) for u in range(200) for i in range(40)]
     settings = config(max_user_events=10, keep="sample")
-    found, counts = settled(log, settings)
+    found, counts = merged(log, settings)
     assert counts["capped"] == 200 * 30
     items = Counter(row[1] for row in found)
     assert len(items) == 40  # not the same items for everybody
     # Ten of forty: 50 users to an item, give or take five standard deviations of 6.
     assert all(20 < count < 80 for count in items.values())
-    more, _ = settled([*log, ("u7", "new", 3, 1.0)], settings)
+    more, _ = merged([*log, ("u7", "new", 3, 1.0)], settings)
     changed = {row for row in set(found) ^ set(more) if row[1] != "new"}
     assert len(changed) <= 1
 
 
 def test_the_cap_counts_merged_events() -> None:
-    found, counts = settled(MANY * 3, config(max_user_events=6))
+    found, counts = merged(MANY * 3, config(max_user_events=6))
     assert len(found) == 7
     assert counts["capped"] == 0
 
@@ -210,8 +211,8 @@ def by_hand(log: list[Row], settings: EventsConfig, last: int) -> dict[tuple[str
         def luck(key: tuple[str, str, int]) -> int:
             bits = hash_of(*key[:2])
             if settings.merge_by == "event":
-                bits ^= int(mixed(np.array([key[2]])).view(np.int64)[0])
-            return int(mixed(np.array([bits]))[0])
+                bits ^= int(mix64(np.array([key[2]])).view(np.int64)[0])
+            return int(mix64(np.array([bits]))[0])
 
         ranks = sorted(
             merged, key=lambda k: (k[0], -k[2] if rules.keep == "latest" else 0, luck(k))
@@ -253,15 +254,15 @@ def test_rules_together_are_those_rules_one_by_one(
     log: list[Row], rules: dict[str, Any], draw: Any
 ) -> None:
     settings, last = config(**rules), 2 * DAY
-    found, counts = settled(log, settings, last)
+    found, counts = merged(log, settings, last)
     expected = by_hand(log, settings, last)
     assert {row[:3]: row[3] for row in found} == pytest.approx(expected, rel=1e-6)
     assert len(found) == len(expected)
     shuffled = list(log)
     draw.shuffle(shuffled)
-    assert settled(shuffled, settings, last) == (found, counts)
+    assert merged(shuffled, settings, last) == (found, counts)
     none = config(**{**rules, "merge_by": "none"})
-    assert settled(shuffled, none, last) == settled(log, none, last)
+    assert merged(shuffled, none, last) == merged(log, none, last)
 
 
 def test_what_a_rule_drops_has_one_name_everywhere() -> None:
@@ -269,14 +270,14 @@ def test_what_a_rule_drops_has_one_name_everywhere() -> None:
 
 
 def test_no_events() -> None:
-    assert settled([], config(max_user_day=1, max_user_events=1, half_life_days=1))[0] == []
+    assert merged([], config(max_user_day=1, max_user_events=1, half_life_days=1))[0] == []
 
 
-def test_an_empty_crowd() -> None:
+def test_without_events_nothing_is_limited() -> None:
     none = np.empty(0, np.int64)
-    crowd = user_limits.Crowd(none, none, none)
-    assert user_limits.of_bots(crowd, 1, whole=True).tolist() == []
-    assert user_limits.capped(crowd, none, 1, "latest").tolist() == []
+    events = user_limits.UserEvents(none, none, none)
+    assert user_limits.bot_events(events, 1, whole_user=True).tolist() == []
+    assert user_limits.events_over_limit(events, none, 1, "latest").tolist() == []
 
 
 Record = tuple[str, str, str, str]  # user, action, price, rating
@@ -343,13 +344,13 @@ def test_rules_on_rows_are_those_rules_one_by_one(
             paths=str(path), user="user", item="item", weight="rating", filter=condition,
             signals=signals,
         )  # fmt: skip
-        selection, found, weights = Selection(config), Counter[str](), []
+        row_rules, found, weights = RowRules(config), Counter[str](), []
         for part in plan_reads(config).slices:
             for batch in read_slice(part, layout_of(config, part.format)):
-                table, rejects = clean(selection.of(batch), cleaning_rules(config))
+                table, rejects = clean(row_rules.filter_batch(batch), cleaning_rules(config))
                 found.update(f"rejected.{reason}" for reason in rejects.reasons)
-                weights += selection.weighty(table)["weight"].to_pylist()
-    found.update(selection.counts)
+                weights += row_rules.apply_weight_rules(table)["weight"].to_pylist()
+    found.update(row_rules.counts)
     found["events"] = len(weights)
     expected = [judged(row, config) for row in log]
     assert +found == Counter(name for name, _ in expected)

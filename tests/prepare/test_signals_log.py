@@ -180,7 +180,7 @@ def test_what_is_filtered_hides_no_bad_lines(tmp_path: Path, sail: SparkSession)
         ({"filter": "country"}, "no event is left"),
         (
             {"filter": "abs(interval 1 day) = time"},
-            "log: events.filter cannot be asked of this file",
+            "log: events.filter cannot be evaluated on this file",
         ),
     ],
 )

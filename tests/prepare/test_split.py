@@ -6,25 +6,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedmill.pipeline.errors import ContractError
+from embedmill.pipeline.prepare.hashing import to_unit_interval
 from embedmill.pipeline.prepare.splits.assignment import (
-    SPLITS,
     TEST,
     TRAIN,
     VALID,
-    Cuts,
-    Events,
-    check,
-    unit,
+    SplitBoundaries,
+    UserHistories,
+    assign_splits,
+    check_leakage,
 )
 
 
-def events(rows: list[tuple[int, int]], given_codes: list[int] | None = None) -> Events:
+def events(rows: list[tuple[int, int]], given_codes: list[int] | None = None) -> UserHistories:
     """(user, time) rows; the hash of row n is a scrambled n."""
     columns = np.array(rows, np.int64).reshape(-1, 2)
     size = len(columns)
     hashes = (np.arange(size, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)).view(np.int64)
     codes = np.array(given_codes if given_codes is not None else [-1] * size, np.int8)
-    return Events(columns[:, 0], np.arange(size), columns[:, 1], hashes, codes)
+    return UserHistories(columns[:, 0], np.arange(size), columns[:, 1], hashes, codes)
 
 
 def test_last_holds_out_the_end_of_each_user() -> None:
@@ -41,23 +41,23 @@ def test_last_holds_out_the_end_of_each_user() -> None:
         (4, 2),
         (4, 1),
     ]
-    codes = SPLITS["last"](events(rows), Cuts("last", 1, 1))
+    codes = assign_splits(events(rows), SplitBoundaries("last", 1, 1))
     assert codes.tolist() == [TEST, TRAIN, VALID, TRAIN, TRAIN, TEST, VALID, TRAIN, *[TRAIN] * 3]
 
 
 def test_a_user_whose_events_would_all_be_held_out_trains() -> None:
-    codes = SPLITS["last"](events([(1, 1), (1, 2), (1, 3)]), Cuts("last", 2, 1))
+    codes = assign_splits(events([(1, 1), (1, 2), (1, 3)]), SplitBoundaries("last", 2, 1))
     assert codes.tolist() == [TRAIN] * 3
 
 
-def test_time_cuts_globally() -> None:
+def test_boundaries_in_time_are_global() -> None:
     rows = [(1, 1), (1, 5), (2, 6), (2, 9), (1, 4)]
-    codes = SPLITS["time"](events(rows), Cuts("time", 0, 0, valid_from=5, test_from=9))
+    codes = assign_splits(events(rows), SplitBoundaries("time", 0, 0, valid_from=5, test_from=9))
     assert codes.tolist() == [TRAIN, VALID, VALID, TEST, TRAIN]
 
 
 def test_random_takes_its_shares() -> None:
-    codes = SPLITS["random"](events([(0, 0)] * 100_000), Cuts("random", 0.1, 0.2))
+    codes = assign_splits(events([(0, 0)] * 100_000), SplitBoundaries("random", 0.1, 0.2))
     shares = np.bincount(codes, minlength=3) / 100_000
     assert shares == pytest.approx([0.7, 0.1, 0.2], abs=0.01)
 
@@ -65,8 +65,8 @@ def test_random_takes_its_shares() -> None:
 def test_given_is_kept_and_a_share_of_train_validates() -> None:
     codes = [TRAIN] * 1000 + [VALID] * 10 + [TEST] * 10
     log = events([(0, 0)] * len(codes), codes)
-    assert SPLITS["given"](log, Cuts("given", 0, 0)).tolist() == codes
-    found = SPLITS["given"](log, Cuts("given", 0.2, 0))
+    assert assign_splits(log, SplitBoundaries("given", 0, 0)).tolist() == codes
+    found = assign_splits(log, SplitBoundaries("given", 0.2, 0))
     assert found[1000:].tolist() == codes[1000:]
     assert 150 < (found[:1000] == VALID).sum() < 250
     assert not (found[:1000] == TEST).any()
@@ -74,7 +74,7 @@ def test_given_is_kept_and_a_share_of_train_validates() -> None:
 
 def test_the_draw_is_uniform_and_not_in_order_of_the_hash() -> None:
     hashes = np.linspace(-(2**62), 2**62, 10_000).astype(np.int64)  # in order, half the range
-    draw = unit(hashes)
+    draw = to_unit_interval(hashes)
     assert draw.min() >= 0
     assert draw.max() < 1
     assert np.histogram(draw, 10, (0, 1))[0] == pytest.approx(np.full(10, 1000), abs=150)
@@ -87,8 +87,8 @@ LOG = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), max_size=30)
 @given(LOG, st.integers(0, 3), st.integers(0, 3))
 def test_last_never_leaks(rows: list[tuple[int, int]], valid: int, test: int) -> None:
     log = events(rows)
-    codes = SPLITS["last"](log, Cuts("last", valid, test))
-    check("last", log.user, log.time, codes)
+    codes = assign_splits(log, SplitBoundaries("last", valid, test))
+    check_leakage("last", log.user, log.time, codes)
     for user in set(log.user.tolist()):
         own = codes[log.user == user]
         held_out = len(own) > valid + test
@@ -100,12 +100,12 @@ def test_last_never_leaks(rows: list[tuple[int, int]], valid: int, test: int) ->
 def test_order_does_not_matter(rows: list[tuple[int, int]], draw: object) -> None:
     log = events(rows)
     order = np.random.default_rng(len(rows)).permutation(len(rows))
-    shuffled = Events(
+    shuffled = UserHistories(
         log.user[order], log.item[order], log.time[order], log.hash[order], log.given[order]
     )
-    for kind, cuts in [("last", Cuts("last", 1, 1)), ("random", Cuts("random", 0.3, 0.3))]:
-        codes = SPLITS[kind](log, cuts)
-        assert SPLITS[kind](shuffled, cuts).tolist() == codes[order].tolist()
+    for boundaries in (SplitBoundaries("last", 1, 1), SplitBoundaries("random", 0.3, 0.3)):
+        codes = assign_splits(log, boundaries)
+        assert assign_splits(shuffled, boundaries).tolist() == codes[order].tolist()
 
 
 @pytest.mark.parametrize("kind", ["last", "time"])
@@ -115,12 +115,12 @@ def test_order_does_not_matter(rows: list[tuple[int, int]], draw: object) -> Non
 def test_a_leak_is_found(kind: str, codes: list[int]) -> None:
     user, time = np.array([7, 7, 7]), np.array([1, 2, 3])
     with pytest.raises(ContractError, match=f"split '{kind}' leaks: an event of user row 7"):
-        check(kind, user, time, np.array(codes, np.int8))
-    check("random", user, time, np.array(codes, np.int8))
+        check_leakage(kind, user, time, np.array(codes, np.int8))
+    check_leakage("random", user, time, np.array(codes, np.int8))
 
 
 def test_a_leak_between_users_counts_for_time_only() -> None:
     user, time, codes = np.array([1, 2]), np.array([1, 2]), np.array([TEST, TRAIN], np.int8)
-    check("last", user, time, codes)
+    check_leakage("last", user, time, codes)
     with pytest.raises(ContractError):
-        check("time", user, time, codes)
+        check_leakage("time", user, time, codes)

@@ -44,8 +44,8 @@ def build(session: SparkSession, config: Tree, last: str = "shards") -> Run:
 def build_stage(session: SparkSession, run: Run, stage: str) -> None:
     """One data stage; those before it are there."""
     room, stamps = {
-        "events": (events, events.stamps),
-        "vocab": (vocab, base_vocabulary.sources),
+        "events": (events, events.source_stamps),
+        "vocab": (vocab, base_vocabulary.source_stamps),
         "shards": (shards, None),
     }[stage]
     out = run.writer(stage, stamps(run) if stamps else None)

@@ -13,10 +13,10 @@ from pyspark.sql import DataFrame
 from embedmill.pipeline.prepare.engine.frames import Batches, collect, map_batches
 from embedmill.schemas.manifest import FileEntry
 
-__all__ = ["REPORT_SCHEMA", "TaskResults", "run_tasks", "task_report"]
+__all__ = ["REPORT_DDL", "REPORT_SCHEMA", "TaskResults", "run_tasks", "task_report"]
 
 # `path` is empty where no file was written; `counts` is a JSON object of integers.
-_DDL = "path string, rows long, bytes long, sha256 string, counts string"
+REPORT_DDL = "path string, rows long, bytes long, sha256 string, counts string"
 REPORT_SCHEMA = pa.schema(
     [
         ("path", pa.string()),
@@ -60,7 +60,7 @@ def run_tasks(frame: DataFrame, task: Callable[[Batches], Batches]) -> TaskResul
         MachineError: the engine failed otherwise.
     """
     results = TaskResults()
-    for row in collect(map_batches(frame, task, _DDL)).to_pylist():
+    for row in collect(map_batches(frame, task, REPORT_DDL)).to_pylist():
         if row["path"]:
             names = ("path", "rows", "bytes", "sha256")
             results.files.append(FileEntry(**{name: row[name] for name in names}))

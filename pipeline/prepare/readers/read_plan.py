@@ -18,7 +18,7 @@ from embedmill.pipeline.prepare.readers.file_formats import FORMATS, format_of
 from embedmill.pipeline.prepare.readers.file_slice import FileSlice
 from embedmill.pipeline.prepare.readers.hive_folders import files_in_range, folder_values
 from embedmill.pipeline.prepare.readers.layout import Layout
-from embedmill.pipeline.prepare.rules.signals import columns
+from embedmill.pipeline.prepare.rules.row_rules import rule_columns
 from embedmill.pipeline.store.datasets import resolve
 from embedmill.pipeline.store.storage import Source, find_sources, stamps
 
@@ -123,10 +123,10 @@ def layout_of(config: EventsConfig | ItemsConfig, kind: str) -> Layout:
     named = _event_columns(config)
     return replace(
         layout,
-        wanted=tuple(dict.fromkeys([*named, *columns(config)])),
+        wanted=tuple(dict.fromkeys([*named, *rule_columns(config)])),
         aliases=config.aliases,
         defaults=config.defaults,
-        booleans=frozenset(columns(config)) - set(named),
+        booleans=frozenset(rule_columns(config)) - set(named),
         explode=config.explode if kind in ("jsonl", "parquet") else "",
         max_line_bytes=config.max_line_bytes,
     )

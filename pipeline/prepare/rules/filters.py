@@ -1,7 +1,7 @@
-"""`events.filter` on blocks of raw columns, by DuckDB inside the task.
+"""`events.filter`: a SQL condition on the raw columns, evaluated by DuckDB inside the task.
 
-The engines do not agree on what a text that meets a number is, nor on what a bad cast does;
-one evaluator in the task gives one answer, before anything is shuffled.
+The engines disagree about comparing text with numbers and about values that cannot be cast. One
+evaluator, which runs before anything is shuffled, gives the same rows on every engine.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ Mask = npt.NDArray[np.bool_]
 
 
 class Filter:
-    """A condition that a task asks of its blocks."""
+    """A condition that a task evaluates on its batches; the connection is opened at first use."""
 
     def __init__(self, condition: Condition) -> None:
         self._condition = condition
         self._connection: Any = None
-        self._queries: dict[frozenset[tuple[str, str]], str] = {}
+        self._queries: dict[frozenset[tuple[str, str]], str] = {}  # by types of the columns
 
-    def takes(self, batch: ParsedBatch) -> Mask:
-        """Which records meet the condition; those of which it is unknown do not.
+    def matches(self, batch: ParsedBatch) -> Mask:
+        """Whether each record meets the condition; false where the condition is null.
 
         Raises:
-            InputError: the condition cannot be asked of columns of these types.
+            InputError: the condition cannot be evaluated on columns of these types.
         """
         import duckdb
 
@@ -43,36 +43,36 @@ class Filter:
             if self._connection is None:
                 self._connection = connect()
             self._connection.register(TABLE, table)
-            found = self._connection.sql(self._query(table)).to_arrow_table().column(0)
+            result = self._connection.sql(self._query(table)).to_arrow_table().column(0)
         except (duckdb.DataError, duckdb.ProgrammingError, duckdb.NotSupportedError) as error:
             raise InputError(
-                f"events.filter cannot be asked of this file: {str(error).splitlines()[0]}",
+                f"events.filter cannot be evaluated on this file: {str(error).splitlines()[0]}",
                 todo="Cast in the filter: try_cast(price as double) > 0",
             ) from None
-        if not pa.types.is_boolean(found.type):
+        if not pa.types.is_boolean(result.type):
             raise InputError(
-                f"events.filter is no condition: it gives {found.type}",
+                f"events.filter is not a condition: its value is of type {result.type}",
                 todo="Compare it with something",
             )
-        return found.fill_null(False).to_numpy().astype(bool)  # type: ignore[no-any-return]
+        return result.fill_null(False).to_numpy().astype(bool)  # type: ignore[no-any-return]
 
     def _query(self, table: pa.Table) -> str:
-        kinds = {field.name: _kind(field.type) for field in table.schema}
-        key = frozenset(kinds.items())
+        types = {field.name: _duckdb_type(field.type) for field in table.schema}
+        key = frozenset(types.items())
         if key not in self._queries:
-            tree = query_tree(self._condition, kinds)
+            tree = query_tree(self._condition, types)
             rows = self._connection.execute("SELECT json_deserialize_sql(?)", [tree]).fetchall()
             self._queries[key] = rows[0][0]
         return self._queries[key]
 
 
-def _kind(kind: pa.DataType) -> str:
-    """DuckDB's type for constants that a column is compared with."""
+def _duckdb_type(kind: pa.DataType) -> str:
+    """The entry of an Arrow type in `casts.ColumnTypes`."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    if any(test(kind) for test in _TEXTS):
+    if any(test(kind) for test in _TEXT_TYPES):
         return "VARCHAR"
-    if any(test(kind) for test in _NUMBERS):
+    if any(test(kind) for test in _NUMBER_TYPES):
         return "DOUBLE"
     if pa.types.is_boolean(kind):
         return "BOOLEAN"
@@ -81,5 +81,5 @@ def _kind(kind: pa.DataType) -> str:
     return "DATE" if pa.types.is_date(kind) else ""
 
 
-_TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-_NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+_TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+_NUMBER_TYPES = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)

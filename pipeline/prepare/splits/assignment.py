@@ -1,7 +1,7 @@
-"""Which events train, which validate, which test. Pure functions of an event's content.
+"""Assignment of events to the train, validation and test split. Pure functions of the events.
 
-Every function takes the events of whole users and gives a code per event: TRAIN, VALID or
-TEST. Order never matters: ties in time are broken by the event's hash.
+Every rule takes all events of each of its users and returns a code for each event: TRAIN, VALID
+or TEST. The order of the events never matters: ties in time are broken by the event's hash.
 """
 
 from __future__ import annotations
@@ -14,29 +14,28 @@ import numpy.typing as npt
 
 from embedmill.pipeline.errors import ContractError
 from embedmill.pipeline.prepare.engine.ordering import order_by_pair
+from embedmill.pipeline.prepare.hashing import to_unit_interval
 
 __all__ = [
     "DROPPED",
-    "SPLITS",
     "TEST",
     "TRAIN",
     "VALID",
-    "Cuts",
-    "Events",
-    "check",
-    "mixed",
-    "unit",
+    "SplitBoundaries",
+    "UserHistories",
+    "assign_splits",
+    "check_leakage",
 ]
 
 TRAIN, VALID, TEST = 0, 1, 2
-DROPPED = -1  # given by no split: an event that is not to be held out
+DROPPED = -1  # an event that would be held out but must not be; no rule returns it
 Codes = npt.NDArray[np.int8]
 Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Events:
-    """Events of whole users, one array entry each; `given` is -1 unless the log gives it."""
+class UserHistories:
+    """All events of some users, one array entry each; `given` is the code the log gives, or -1."""
 
     user: Ints
     item: Ints
@@ -46,24 +45,30 @@ class Events:
 
 
 @dataclass(frozen=True)
-class Cuts:
-    """What decides a split.
+class SplitBoundaries:
+    """The rule of the split (`shards.split`) and its boundaries.
 
-    `valid` and `test` are events per user (last) or shares (random; given, for `valid` taken
-    from train); `valid_from` and `test_from` microseconds (time).
+    `valid` and `test` are numbers of events per user ("last"), or shares of the events ("random";
+    "given": `valid` is a share of train). `valid_from` and `test_from` are times in microseconds
+    ("time").
     """
 
-    kind: str
+    rule: str
     valid: float
     test: float
     valid_from: int = 0
     test_from: int = 0
 
 
-def by_last(events: Events, cuts: Cuts) -> Codes:
-    """A user's last `test` events are test, the `valid` before them validation.
+def assign_splits(events: UserHistories, boundaries: SplitBoundaries) -> Codes:
+    """The split of each event, int8 [events]: TRAIN, VALID or TEST."""
+    return _RULES[boundaries.rule](events, boundaries)
 
-    A user with no more than valid + test events is not held out: all of them train.
+
+def _by_last(events: UserHistories, boundaries: SplitBoundaries) -> Codes:
+    """A user's last `test` events are test, the `valid` events before them validation.
+
+    All events of a user who has no more than valid + test of them are train.
     """
     order = order_by_pair(events.user, events.time, events.hash, events.item)
     user = events.user[order]
@@ -71,87 +76,72 @@ def by_last(events: Events, cuts: Cuts) -> Codes:
     sizes = np.diff(np.append(starts, len(user)))
     size = np.repeat(sizes, sizes)
     from_end = np.repeat(starts + sizes, sizes) - np.arange(len(user))  # 1 is the last
-    codes = np.zeros(len(user), np.int8)
-    long_enough = size > cuts.valid + cuts.test
-    codes[long_enough & (from_end <= cuts.test + cuts.valid)] = VALID
-    codes[long_enough & (from_end <= cuts.test)] = TEST
-    back = np.empty_like(codes)
-    back[order] = codes
-    return back
+    sorted_codes = np.zeros(len(user), np.int8)
+    long_enough = size > boundaries.valid + boundaries.test
+    sorted_codes[long_enough & (from_end <= boundaries.test + boundaries.valid)] = VALID
+    sorted_codes[long_enough & (from_end <= boundaries.test)] = TEST
+    codes = np.empty_like(sorted_codes)
+    codes[order] = sorted_codes
+    return codes
 
 
-def by_time(events: Events, cuts: Cuts) -> Codes:
-    """Global cuts: events from `valid_from` validate, from `test_from` test."""
+def _by_time(events: UserHistories, boundaries: SplitBoundaries) -> Codes:
+    """Events from `valid_from` on are validation, from `test_from` on test, for all users."""
     codes = np.zeros(len(events.time), np.int8)
-    codes[events.time >= cuts.valid_from] = VALID
-    codes[events.time >= cuts.test_from] = TEST
+    codes[events.time >= boundaries.valid_from] = VALID
+    codes[events.time >= boundaries.test_from] = TEST
     return codes
 
 
-def by_hash(events: Events, cuts: Cuts) -> Codes:
-    """Shares of the events, drawn by their hash."""
-    draw = unit(events.hash)
+def _by_hash(events: UserHistories, boundaries: SplitBoundaries) -> Codes:
+    """Random shares of the events, drawn by the hash of each event."""
+    draw = to_unit_interval(events.hash)
     codes = np.zeros(len(draw), np.int8)
-    codes[draw < cuts.test + cuts.valid] = VALID
-    codes[draw < cuts.test] = TEST
+    codes[draw < boundaries.test + boundaries.valid] = VALID
+    codes[draw < boundaries.test] = TEST
     return codes
 
 
-def as_given(events: Events, cuts: Cuts) -> Codes:
-    """As the log says; a share `valid` of its train, drawn by hash, validates."""
+def _as_given(events: UserHistories, boundaries: SplitBoundaries) -> Codes:
+    """The split that the log gives; a share `valid` of its train events is validation."""
     codes = events.given.copy()
-    codes[(codes == TRAIN) & (unit(events.hash) < cuts.valid)] = VALID
+    codes[(codes == TRAIN) & (to_unit_interval(events.hash) < boundaries.valid)] = VALID
     return codes
 
 
-def unit(hashes: Ints) -> npt.NDArray[np.float64]:
-    """A number in [0, 1) from each hash, independent of its order.
-
-    Shard files are in hash order; a split by the hash itself would take a range of it.
-    """
-    return (mixed(hashes) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-
-def mixed(keys: Ints) -> npt.NDArray[np.uint64]:
-    """Keys hashed one to one to 64 bits that look random (splitmix64's finalizer)."""
-    bits = keys.view(np.uint64) ^ np.uint64(0x9E3779B97F4A7C15)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        bits = (bits ^ (bits >> np.uint64(shift))) * np.uint64(factor)
-    return bits ^ (bits >> np.uint64(31))
+_RULES: dict[str, Callable[[UserHistories, SplitBoundaries], Codes]] = {
+    "last": _by_last,
+    "time": _by_time,
+    "random": _by_hash,
+    "given": _as_given,
+}
 
 
-def check(kind: str, user: Ints, time: Ints, codes: Codes) -> None:
-    """Look for leakage in what is about to be written.
+def check_leakage(rule: str, user: Ints, time: Ints, codes: Codes) -> None:
+    """Check that no event is later than one of the same group that was held out after it.
 
     Args:
-        kind: the rule of the split.
+        rule: "last" checks within each user, "time" over all users; others are not checked.
         user: user row of each event.
-        time: its time.
-        codes: where it goes.
+        time: time of each event.
+        codes: split of each event.
 
     Raises:
-        ContractError: with "last", a user's train event is later than a held-out one, or a
-            validation event later than a test one; with "time", the same over all users.
+        ContractError: a train event is later than a held-out one, or a validation event later
+            than a test one.
     """
-    if kind not in ("last", "time") or not len(user):
+    if rule not in ("last", "time") or not len(user):
         return
-    group = user if kind == "last" else np.zeros_like(user)
+    group = user if rule == "last" else np.zeros_like(user)
     order = order_by_pair(group, time, codes)
-    same = group[order][1:] == group[order][:-1]
-    later = codes[order][1:] >= codes[order][:-1]
-    rising = time[order][1:] > time[order][:-1]
-    # In order of time a code may never fall; within one time they were sorted by code.
-    if (same & rising & ~later).any():
-        row = int(user[order][1:][same & rising & ~later][0])
+    same_group = group[order][1:] == group[order][:-1]
+    code_rises = codes[order][1:] >= codes[order][:-1]
+    time_rises = time[order][1:] > time[order][:-1]
+    # In order of time the code must never fall. Events of one time are sorted by code.
+    leaks = same_group & time_rises & ~code_rises
+    if leaks.any():
+        row = int(user[order][1:][leaks][0])
         raise ContractError(
-            f"split '{kind}' leaks: an event of user row {row} is later than one held out after it",
+            f"split '{rule}' leaks: an event of user row {row} is later than one held out after it",
             todo="This is a bug; nothing was committed",
         )
-
-
-SPLITS: dict[str, Callable[[Events, Cuts], Codes]] = {
-    "last": by_last,
-    "time": by_time,
-    "random": by_hash,
-    "given": as_given,
-}

@@ -1,4 +1,4 @@
-"""What a split needs to know of the whole log: times of global cuts, values of a column."""
+"""Split boundaries that depend on the whole log: times of a global split, values of a column."""
 
 from __future__ import annotations
 
@@ -10,111 +10,131 @@ from pyspark.sql import DataFrame
 from embedmill.pipeline.config import ShardsConfig
 from embedmill.pipeline.errors import ConfigError, InputError
 from embedmill.pipeline.prepare.engine.frames import collect
-from embedmill.pipeline.prepare.histograms import DAY
+from embedmill.pipeline.prepare.histograms import MICROSECONDS_PER_DAY
 from embedmill.pipeline.prepare.parse.times import iso_microseconds
-from embedmill.pipeline.prepare.splits.assignment import Cuts
+from embedmill.pipeline.prepare.splits.assignment import SplitBoundaries
 
-__all__ = ["Span", "cuts_of", "first_times"]
+__all__ = ["TimeRange", "boundary_times", "split_boundaries"]
 
 _BINS = 1 << 16
-_VALUES = 100  # distinct values of a split column that are looked at
+_MAX_VALUES = 100  # distinct values of a split column that are read
 
 
 @dataclass(frozen=True)
-class Span:
-    """No event is earlier than `first` or later than `last`, microseconds; there are `events`."""
+class TimeRange:
+    """The range of the times of `events` events: `first` to `last`, microseconds, inclusive."""
 
     first: int
     last: int
     events: int
 
     @staticmethod
-    def of(days: Sequence[tuple[str, int]], events: int) -> Span:
-        """Of the days of days.json, the first of them to the last."""
+    def of_days(days: Sequence[tuple[str, int]], events: int) -> TimeRange:
+        """From the beginning of the first day of days.json to the end of the last one."""
         first, last = (iso_microseconds(days[at][0], "days.json") for at in (0, -1))
-        return Span(first, last + DAY - 1, events)
+        return TimeRange(first, last + MICROSECONDS_PER_DAY - 1, events)
 
 
-def cuts_of(config: ShardsConfig, events: DataFrame, span: Span | None) -> Cuts:
-    """The cuts of a config over events (columns time, split).
+def split_boundaries(
+    config: ShardsConfig, events: DataFrame, time_range: TimeRange | None
+) -> SplitBoundaries:
+    """The boundaries of the configured split over some events.
+
+    Args:
+        config: `shards` of the config.
+        events: columns time, split.
+        time_range: of these events; None if the log has no times.
 
     Raises:
-        ConfigError: the cuts are in the wrong order.
-        InputError: the split column holds a value that the config does not name.
+        ConfigError: `valid_from` is later than `test_from`.
+        InputError: the split column has a value that the config does not name.
     """
     if config.split == "time":
-        assert span is not None, "the config wants events.time"
-        valid_from, test_from = _times(config, events, span)
+        assert time_range is not None, "the config wants events.time"
+        valid_from, test_from = _global_times(config, events, time_range)
         if valid_from > test_from:
             raise ConfigError("valid_from is later than test_from", where="shards")
-        return Cuts(config.split, config.valid, config.test, valid_from, test_from)
+        return SplitBoundaries(config.split, config.valid, config.test, valid_from, test_from)
     if config.split == "given":
-        return Cuts(config.split, _valid_share(config, events), 0)
-    return Cuts(config.split, config.valid, config.test)
+        return SplitBoundaries(config.split, _valid_share(config, events), 0)
+    return SplitBoundaries(config.split, config.valid, config.test)
 
 
-def first_times(events: DataFrame, shares: Sequence[float], span: Span) -> list[int]:
-    """For each share the earliest time such that at most this share is at or after it.
+def boundary_times(events: DataFrame, shares: Sequence[float], time_range: TimeRange) -> list[int]:
+    """For each share, the earliest time such that at most this share of events is not before it.
 
-    Exact, with 65,536 numbers for each share on the driver: a histogram over the span is
-    refined in the bins where the times lie, those of all shares at once, since `events` may be
-    costly. Events of one time are never separated.
+    The times are exact; events of one time are never separated. A histogram over the whole range
+    is refined in the bin that holds the boundary, until bins are a microsecond wide: the driver
+    sees 65,536 numbers for each share. All shares are refined together, because every pass over
+    `events` may be costly.
+
+    Args:
+        events: column time, in microseconds.
+        shares: in [0, 1].
+        time_range: of these events.
     """
-    searches = [_Search(span.first, span.last, int(share * span.events)) for share in shares]
-    while any(search.time is None for search in searches):
-        # Two windows are one, or have nothing in common.
-        windows = sorted({search.window for search in searches if search.time is None})
-        found = collect(events.selectExpr(_bin(windows)).where("bin >= 0").groupBy("bin").count())
-        counts = dict(zip(found["bin"].to_pylist(), found["count"].to_pylist(), strict=True))
+    searches = [
+        _BoundarySearch(time_range.first, time_range.last, int(share * time_range.events))
+        for share in shares
+    ]
+    while any(search.result is None for search in searches):
+        # Two windows are equal or do not overlap.
+        windows = sorted({search.window for search in searches if search.result is None})
+        table = collect(events.selectExpr(_bin(windows)).where("bin >= 0").groupBy("bin").count())
+        counts = dict(zip(table["bin"].to_pylist(), table["count"].to_pylist(), strict=True))
         for search in searches:
-            if search.time is None:
+            if search.result is None:
                 number = windows.index(search.window)
                 own = {b - number * _BINS: n for b, n in counts.items() if b // _BINS == number}
                 search.narrow(own)
-    return [search.time for search in searches if search.time is not None]
+    return [search.result for search in searches if search.result is not None]
 
 
 @dataclass
-class _Search:
-    """A search for the earliest time that at most `most` events are not earlier than.
+class _BoundarySearch:
+    """A search for the earliest time with at most `max_events` events at or after it.
 
-    It lies in `low` to `high`, or is the moment after; `above` events are later.
+    The time lies in [low, high + 1]; `later` events are later than `high`.
     """
 
     low: int
     high: int
-    most: int
-    above: int = 0
-    time: int | None = None
+    max_events: int
+    later: int = 0
+    result: int | None = None
 
     @property
-    def width(self) -> int:
-        """Microseconds of a bin."""
+    def bin_width(self) -> int:
+        """Microseconds."""
         return -(-(self.high - self.low + 1) // _BINS)
 
     @property
     def window(self) -> tuple[int, int, int]:
-        """First and last time, and the width of a bin."""
-        return self.low, self.high, self.width
+        """First time, last time, and width of a bin."""
+        return self.low, self.high, self.bin_width
 
     def narrow(self, counts: Mapping[int, int]) -> None:
-        """Go on in the bin where the share ends, of those with events, or be done."""
-        low, width = self.low, self.width
-        for place in sorted(counts, reverse=True):
-            if self.above + counts[place] <= self.most:
-                self.above += counts[place]
+        """Continue in the bin that holds the boundary, or set the result.
+
+        Args:
+            counts: events of each bin of the window that has any.
+        """
+        low, width = self.low, self.bin_width
+        for number in sorted(counts, reverse=True):
+            if self.later + counts[number] <= self.max_events:
+                self.later += counts[number]
                 continue
             if width == 1:
-                self.time = low + place + 1
+                self.result = low + number + 1
             else:
-                self.low = low + place * width
+                self.low = low + number * width
                 self.high = min(self.high, self.low + width - 1)
             return
-        self.time = low  # all of them are few enough
+        self.result = low  # the whole window has few enough events
 
 
 def _bin(windows: Sequence[tuple[int, int, int]]) -> str:
-    """The bin of a time, those of each window following those of the window before."""
+    """SQL: the bin of a time, numbered through all windows; -1 outside of them."""
     cases = " ".join(
         f"when time between {low} and {high}"
         f" then cast((time - ({low})) div {width} + {number * _BINS} as long)"
@@ -123,27 +143,29 @@ def _bin(windows: Sequence[tuple[int, int, int]]) -> str:
     return f"case {cases} else cast(-1 as long) end as bin"
 
 
-def _times(config: ShardsConfig, events: DataFrame, span: Span) -> list[int]:
-    """Where valid and test begin: as the config says, or by their shares."""
+def _global_times(config: ShardsConfig, events: DataFrame, time_range: TimeRange) -> list[int]:
+    """The times at which validation and test begin: as configured, or by their shares."""
     texts = {"valid_from": config.valid_from, "test_from": config.test_from}
     shares = {"valid_from": config.valid + config.test, "test_from": config.test}
-    asked = [key for key, text in texts.items() if not text]
-    found = dict(zip(asked, first_times(events, [shares[key] for key in asked], span), strict=True))
+    by_share = [key for key, text in texts.items() if not text]
+    times = boundary_times(events, [shares[key] for key in by_share], time_range)
+    time_of_key = dict(zip(by_share, times, strict=True))
     return [
-        found[key] if key in found else iso_microseconds(text, f"shards.{key}")
+        time_of_key[key] if key in time_of_key else iso_microseconds(text, f"shards.{key}")
         for key, text in texts.items()
     ]
 
 
 def _valid_share(config: ShardsConfig, events: DataFrame) -> float:
-    """The share of train that validates: none where the log gives validation events."""
-    found = collect(events.select("split").distinct().limit(_VALUES))["split"].to_pylist()
-    known = {*config.given_train, *config.given_valid, *config.given_test}
-    unknown = sorted(str(value) for value in found if value not in known)
+    """The share of train that becomes validation: 0 if the log gives validation events."""
+    column = events.select("split").distinct().limit(_MAX_VALUES)
+    values = collect(column)["split"].to_pylist()
+    named = {*config.given_train, *config.given_valid, *config.given_test}
+    unknown = sorted(str(value) for value in values if value not in named)
     if unknown:
         raise InputError(
             f"the split column holds {', '.join(repr(u[:40]) for u in unknown[:5])}",
             where="events.split",
             todo="Name every value in shards.given_train, given_valid or given_test",
         )
-    return 0.0 if set(found) & set(config.given_valid) else config.valid
+    return 0.0 if set(values) & set(config.given_valid) else config.valid

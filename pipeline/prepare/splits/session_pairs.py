@@ -1,15 +1,14 @@
-"""Pairs of items from the sessions of train events: what item2vec trains on.
+"""Pairs of items from the sessions of train events, on which item2vec trains.
 
-A task finds the pairs of whole users; a second shuffle brings those of a center together,
-where they are counted and written by partition of the center, in hash order.
+A task finds the pairs in the sessions of whole users. A second shuffle brings the pairs with the
+same center together; they are summed and written by partition of the center, in order of a hash.
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from functools import partial
 
 import numpy as np
@@ -31,61 +30,100 @@ from embedmill.pipeline.prepare.engine.ordering import order_by
 from embedmill.pipeline.prepare.engine.parquet_frame import read_parquet
 from embedmill.pipeline.prepare.engine.spill_buffer import SpillBuffer
 from embedmill.pipeline.prepare.engine.task_report import run_tasks, task_report
-from embedmill.pipeline.prepare.splits.assignment import mixed
-from embedmill.pipeline.prepare.splits.sessions import Log, Sessions, Window, kept
-from embedmill.pipeline.prepare.vocabulary.base_vocabulary import Rows
+from embedmill.pipeline.prepare.hashing import mix64
+from embedmill.pipeline.prepare.splits.sessions import (
+    EventArrays,
+    Sessions,
+    SessionWindow,
+    subsample,
+)
+from embedmill.pipeline.prepare.vocabulary.base_vocabulary import SideRows
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.parquet import write_parquet
 from embedmill.pipeline.store.storage import Storage
 from embedmill.schemas.manifest import FileEntry
 from embedmill.schemas.shards import PAIR
 
-__all__ = ["write"]
+__all__ = ["PairRows", "write_pairs"]
 
 Ints = npt.NDArray[np.int64]
 
-_MINUTE = 60_000_000
-_PLACES = 1 << 21  # of windows looked at between two batches of pairs
+_MINUTE = 60_000_000  # microseconds
+_BATCH_PLACES = 1 << 21  # pairs of places that a task looks at before it hands on a batch
 _EVENT = pa.schema([(name, pa.int64()) for name in ("user_row", "item_row", "time", "hash")])
-_LOG = pa.schema([*_EVENT, ("frequency", pa.int64()), ("partition", pa.int32())])
-# What a task found: pairs, and one row with its counts as JSON.
-_FOUND_DDL = "center_row long, context_row long, count long, counts string"
-_FOUND = pa.schema(
-    [(name, pa.int64()) for name in ("center_row", "context_row", "count")]
-    + [("counts", pa.string())]
+_BUCKETED_EVENTS = pa.schema([*_EVENT, ("frequency", pa.int64()), ("partition", pa.int32())])
+
+
+class _RowKind(IntEnum):
+    """What a row of the shuffle of pairs is; columns that a kind does not use are null.
+
+    PAIR: `center_row`, `context_row`, `count`. COUNTERS: `counters`, what the task has counted;
+    a list of one struct, because a null list takes 4 bytes and a null struct all its fields.
+    """
+
+    PAIR = 0
+    COUNTERS = 1
+
+
+# Counters of a task, which name the counters of the stage with the folder before them.
+_COUNTERS = ("found", "events", "thinned_out", "shared_out", "sessions", "sessions_cut")
+_PAIR_COLUMNS = ("center_row", "context_row", "count")
+_SHUFFLE = pa.schema(
+    [
+        ("kind", pa.int8()),
+        *((name, pa.int64()) for name in _PAIR_COLUMNS),
+        ("counters", pa.list_(pa.struct([(name, pa.int64()) for name in _COUNTERS]))),
+    ]
 )
-_SHUFFLED = pa.schema([*_FOUND, ("partition", pa.int32())])
+_SHUFFLE_DDL = (
+    f"kind tinyint, {', '.join(f'{name} long' for name in _PAIR_COLUMNS)}, "
+    f"counters array<struct<{', '.join(f'{name} long' for name in _COUNTERS)}>>"
+)
+_BUCKETED_PAIRS = pa.schema(
+    [*((name, pa.int64()) for name in _PAIR_COLUMNS), ("partition", pa.int32())]
+)
 
 
 @dataclass(frozen=True)
-class _Task:
-    storage: Storage
-    folder: str
-    window: Window
-    subsample: float
-    events: int
-    space: Space
+class PairRows:
+    """Rows of the vocabulary, partitions of the run, and the run's seed."""
 
-
-@dataclass(frozen=True)
-class Space:
-    """Rows of the vocabulary, partitions of the run, and its seed."""
-
-    users: Rows
-    items: Rows
+    users: SideRows
+    items: SideRows
     partitions: int
     seed: int
 
 
-def write(
-    session: SparkSession, out: Writer, config: PairsConfig, space: Space, splits: Sequence[str]
-) -> dict[str, int]:
-    """Write the pairs of the events of `splits`, whose files `out` has already.
+@dataclass(frozen=True)
+class _Task:
+    """What every task needs; `events` is the number of events of all tasks."""
 
-    Files are below pairs/ for train alone, below pairs_with_valid/ for train and valid.
+    storage: Storage
+    folder: str
+    window: SessionWindow
+    subsample: float
+    events: int
+    rows: PairRows
+
+
+def write_pairs(
+    session: SparkSession,
+    out: Writer,
+    config: PairsConfig,
+    rows: PairRows,
+    splits: Sequence[str],
+) -> dict[str, int]:
+    """Write the pairs of the events of some splits.
+
+    Args:
+        session: the engine's session.
+        out: writer of the `shards` artifact, which has the files of the splits already.
+        config: `shards.pairs` of the config.
+        rows: rows and partitions of the run.
+        splits: ("train",), written below pairs/, or ("train", "valid"), below pairs_with_valid/.
 
     Returns:
-        counters, each named after the folder.
+        counters, whose names begin with the folder's.
     """
     folder = "pairs" if tuple(splits) == ("train",) else "pairs_with_valid"
     files = [f for f in out.entries if f.path.split("/")[0] in splits and f.rows]
@@ -95,119 +133,137 @@ def write(
         window=_window(config),
         subsample=config.subsample,
         events=sum(f.rows or 0 for f in files),
-        space=space,
+        rows=rows,
     )
-    log = _log(session, out.storage, files, space.partitions, thinned=bool(config.subsample))
-    tasks = task_count(sum(f.bytes for f in files), space.partitions)
-    found = map_batches(log.repartition(tasks, "partition"), partial(_find, task), _FOUND_DDL)
-    placed = found.selectExpr(
-        "*", f"cast(coalesce(center_row, 0) % {space.partitions} as int) as partition"
+    events = _events(
+        session, out.storage, files, rows.partitions, with_frequency=bool(config.subsample)
     )
+    tasks = task_count(sum(f.bytes for f in files), rows.partitions)
+    found = map_batches(events.repartition(tasks, "partition"), partial(_find, task), _SHUFFLE_DDL)
+    # Counters, which have no center, go to partition 0.
+    bucketed = found.selectExpr("*", _partition("coalesce(center_row, 0)", rows.partitions))
     reach = min(config.window or config.max_session, config.max_session)
-    tasks = task_count(task.events * reach * 8, space.partitions)
-    done = run_tasks(placed.repartition(tasks, "partition"), partial(_write, task))
+    tasks = task_count(task.events * reach * 8, rows.partitions)
+    done = run_tasks(bucketed.repartition(tasks, "partition"), partial(_write, task))
     out.add(done.files)
-    there = {entry.path for entry in done.files}
-    for number in range(space.partitions):
+    written = {entry.path for entry in done.files}
+    for number in range(rows.partitions):
         path = f"{folder}/part-{number:05d}.parquet"
-        if path not in there:
+        if path not in written:
             out.write_table(path, PAIR.empty_table())
-    names = ("", "_found", "_counted", "_events", "_thinned_out", "_shared_out", "_sessions",
-             "_sessions_cut")  # fmt: skip
+    names = ("", "_counted", *(f"_{name}" for name in _COUNTERS))
     return {f"{folder}{name}": done.counts[name] for name in names}
 
 
-def _window(config: PairsConfig) -> Window:
-    return Window(
-        items=config.window,
-        time=round(config.window_minutes * _MINUTE),
+def _window(config: PairsConfig) -> SessionWindow:
+    return SessionWindow(
+        max_distance=config.window,
+        max_time=round(config.window_minutes * _MINUTE),
         gap=round(config.session_gap_minutes * _MINUTE),
-        longest=config.max_session,
+        max_events=config.max_session,
     )
 
 
-def _log(
+def _events(
     session: SparkSession,
     storage: Storage,
     files: Sequence[FileEntry],
     partitions: int,
     *,
-    thinned: bool,
+    with_frequency: bool,
 ) -> DataFrame:
-    """Events by user partition; beside each how many events its item has, where that counts."""
-    log = read_parquet(session, storage, files, _EVENT)
-    if thinned:
-        counts = log.groupBy("item_row").count().selectExpr("item_row", "count as frequency")
-        log = counts.join(log, "item_row")
+    """Events with the partition of their user, and how many events their item has (0 if unused)."""
+    events = read_parquet(session, storage, files, _EVENT)
+    if with_frequency:
+        counts = events.groupBy("item_row").count().selectExpr("item_row", "count as frequency")
+        events = counts.join(events, "item_row")
     else:
-        log = log.selectExpr("*", "cast(0 as bigint) as frequency")
-    return log.selectExpr(*_EVENT.names, "frequency", _partition("user_row", partitions))
+        events = events.selectExpr("*", "cast(0 as bigint) as frequency")
+    return events.selectExpr(*_EVENT.names, "frequency", _partition("user_row", partitions))
 
 
-def _partition(column: str, partitions: int) -> str:
-    return f"cast({column} % {partitions} as int) as partition"
+def _partition(row: str, partitions: int) -> str:
+    return f"cast({row} % {partitions} as int) as partition"
 
 
 def _find(task: _Task, batches: Batches) -> Batches:
-    """Pairs of the sessions of whole users, counted within a batch."""
-    table, items = concat_batches(batches, _LOG), task.space.items.total
-    for _, rows in group_by_key(table, "partition"):
+    """The pairs in the sessions of whole users, summed within a batch; and the task's counters."""
+    for _, rows in group_by_key(concat_batches(batches, _BUCKETED_EVENTS), "partition"):
         with LOCAL.compute_slot():
             user_E, item_E, time_E, hash_E, frequency_E = (
                 rows[name].to_numpy() for name in (*_EVENT.names, "frequency")
             )
-            # A shared row's events are of many users: they make no session.
-            shared_E = task.space.users.shares(user_E)
-            stay_E = kept(hash_E, frequency_E, task.events, task.subsample) & ~shared_E
-            sessions = Sessions.of(Log(user_E, item_E, time_E, hash_E), stay_E, task.window)
-        counts = {
-            "_events": int(stay_E.sum()),
-            "_thinned_out": int((~stay_E & ~shared_E).sum()),
-            "_shared_out": int(shared_E.sum()),
-            "_sessions": sessions.number,
-            "_sessions_cut": sessions.cut,
-        }
-        found, pairs = 0, sessions.pairs(task.window, _PLACES)
+            # A shared row stands for many users, whose events together are no session.
+            shared_E = task.rows.users.is_shared(user_E)
+            keep_E = subsample(hash_E, frequency_E, task.events, task.subsample) & ~shared_E
+            events = EventArrays(user_E, item_E, time_E, hash_E)
+            sessions = Sessions.from_events(events, keep_E, task.window)
+        found, pairs = 0, sessions.pairs(task.window, _BATCH_PLACES)
         while True:
             with LOCAL.compute_slot():
-                pair = next(pairs, None)
-                if pair is None:
+                batch = next(pairs, None)
+                if batch is None:
                     break
-                key, count = _summed(pair[0] * items + pair[1], np.ones_like(pair[0]))
-                part = pa.table(
-                    [key // items, key % items, count, pa.nulls(len(key), pa.string())],
-                    schema=_FOUND,
-                )
-                found += int(count.sum())
-            yield from part.to_batches(1 << 16)
-        said = json.dumps(counts | {"_found": found})
-        yield pa.RecordBatch.from_pylist([{"counts": said}], schema=_FOUND)
+                table = _pair_table(*batch, task.rows.items.total)
+                found += pc.sum(table["count"]).as_py() or 0
+            yield from table.to_batches(1 << 16)
+        yield _counters_row(
+            {
+                "found": found,
+                "events": int(keep_E.sum()),
+                "thinned_out": int((~keep_E & ~shared_E).sum()),
+                "shared_out": int(shared_E.sum()),
+                "sessions": sessions.number,
+                "sessions_cut": sessions.too_long,
+            }
+        )
+
+
+def _pair_table(center_M: Ints, context_M: Ints, items: int) -> pa.Table:
+    """Distinct pairs and how often each occurs, as rows of the shuffle."""
+    key_M, count_M = _sum_by_key(center_M * items + context_M, np.ones_like(center_M))
+    kind_M = np.full(len(key_M), _RowKind.PAIR, np.int8)
+    no_counters = pa.nulls(len(key_M), _SHUFFLE.field("counters").type)
+    return pa.table([kind_M, key_M // items, key_M % items, count_M, no_counters], schema=_SHUFFLE)
+
+
+def _counters_row(counters: Mapping[str, int]) -> pa.RecordBatch:
+    row = {"kind": int(_RowKind.COUNTERS), "counters": [counters]}
+    return pa.RecordBatch.from_pylist([row], schema=_SHUFFLE)
 
 
 def _write(task: _Task, batches: Batches) -> Batches:
-    buffer = SpillBuffer.from_batches(batches, _SHUFFLED)
+    """Write each partition of the task; hand on the counters among the rows."""
+    buffer = SpillBuffer(_BUCKETED_PAIRS)
+    for batch in batches:
+        kinds = batch.column("kind").to_numpy()
+        if kinds.any():
+            yield from _reports(batch.filter(pa.array(kinds == _RowKind.COUNTERS)))
+            batch = batch.filter(pa.array(kinds == _RowKind.PAIR))
+        buffer.append(batch.select(_BUCKETED_PAIRS.names))
     yield from buffer.drain_groups("partition", partial(_write_partition, task))
 
 
+def _reports(rows: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    for counters in pc.list_flatten(rows.column("counters")).to_pylist():
+        yield task_report(None, {f"_{name}": counters[name] for name in _COUNTERS})
+
+
 def _write_partition(task: _Task, number: int, rows: pa.Table) -> Batches:
-    """The pairs of a partition's centers, each once, with how often it was met."""
-    counts: Counter[str] = Counter()
-    items = task.space.items.total
-    for said in pc.drop_null(rows["counts"]).to_pylist():
-        counts.update(json.loads(said))
-    rows = rows.filter(pc.is_valid(rows["center_row"]))
+    """Write the distinct pairs of a partition with their counts."""
+    items = task.rows.items.total
     center_M, context_M = rows["center_row"].to_numpy(), rows["context_row"].to_numpy()
-    key_M, count_M = _summed(center_M * items + context_M, rows["count"].to_numpy())
-    hash_M = mixed(key_M ^ np.int64(task.space.seed)).view(np.int64)
+    key_M, count_M = _sum_by_key(center_M * items + context_M, rows["count"].to_numpy())
+    hash_M = mix64(key_M ^ np.int64(task.rows.seed)).view(np.int64)
     order = order_by(hash_M, key_M)
     key_M, count_M = key_M[order], count_M[order]
     table = pa.table([key_M // items, key_M % items, count_M, hash_M[order]], schema=PAIR)
     path = f"{task.folder}/part-{number:05d}.parquet"
-    counts |= {"": table.num_rows, "_counted": int(count_M.sum())}
-    yield task_report(write_parquet(task.storage, "shards", path, table), counts)
+    entry = write_parquet(task.storage, "shards", path, table)
+    yield task_report(entry, {"": table.num_rows, "_counted": int(count_M.sum())})
 
 
-def _summed(key_M: Ints, count_M: Ints) -> tuple[Ints, Ints]:
+def _sum_by_key(key_M: Ints, count_M: Ints) -> tuple[Ints, Ints]:
     """Distinct keys, rising, and the sum of the counts of each."""
     order = np.argsort(key_M, kind="stable")
     key_M = key_M[order]

@@ -1,4 +1,4 @@
-"""Sessions of users, and the pairs of items within a window of one. Pure functions of events.
+"""Sessions of users, and the pairs of items within a window of a session. Pure functions.
 
 Legend: E events, M pairs.
 """
@@ -11,35 +11,38 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from embedmill.pipeline.prepare.splits.assignment import unit
+from embedmill.pipeline.prepare.hashing import to_unit_interval
 
-__all__ = ["Log", "Sessions", "Window", "kept"]
+__all__ = ["EventArrays", "SessionWindow", "Sessions", "subsample"]
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
-# Another draw than the one that splits by the same hash.
+# The random split draws by the same hash; with this salt the two draws are independent.
 _SALT = np.int64(0x5851F42D4C957F2D)
 
 
 @dataclass(frozen=True)
-class Window:
-    """What makes a session, and which of its items are a pair.
+class SessionWindow:
+    """Where a session ends, and which two of its items are a pair.
 
-    `items` is how far apart they may stand (0: anywhere in the session), `time` how far in
-    microseconds (0: any). A session ends where nothing follows for `gap` microseconds (0: at
-    the end of the user's history). One of more than `longest` events is cut into equal pieces.
+    Attributes:
+        max_distance: how many places apart the items of a pair may be; 0 for any number.
+        max_time: how far apart in time, microseconds; 0 for any.
+        gap: a session ends if no event follows for this long, microseconds; 0 makes one session
+            of a user's whole history.
+        max_events: a longer session is divided into pieces of equal size.
     """
 
-    items: int
-    time: int
+    max_distance: int
+    max_time: int
     gap: int
-    longest: int
+    max_events: int
 
 
 @dataclass(frozen=True)
-class Log:
-    """Events of whole users in any order; times in microseconds."""
+class EventArrays:
+    """All events of some users, in any order; times in microseconds."""
 
     user_E: Ints
     item_E: Ints
@@ -47,96 +50,107 @@ class Log:
     hash_E: Ints
 
 
-def kept(hash_E: Ints, frequency_E: Ints, total: int, threshold: float) -> Mask:
-    """Which events stay when frequent items are thinned out (Mikolov et al. 2013, section 2.3).
+def subsample(hash_E: Ints, frequency_E: Ints, total: int, threshold: float) -> Mask:
+    """Which events stay when frequent items are subsampled (Mikolov et al. 2013, section 2.3).
 
-    An event of an item with the share f of all events stays with probability
-    sqrt(threshold / f), drawn by the event's hash: the same on every machine.
+    An event of an item that has the share f of all events stays with probability
+    sqrt(threshold / f). The draw is by the event's hash: the same on every machine.
 
     Args:
-        hash_E: of the events.
-        frequency_E: how many events the event's item has.
-        total: events of all items.
-        threshold: shares up to it stay whole; 0 keeps everything.
+        hash_E: hash of each event.
+        frequency_E: number of events of the event's item.
+        total: number of events of all items.
+        threshold: items with at most this share keep all events; 0 keeps every event.
+
+    Returns:
+        bool [E].
     """
     if not threshold:
         return np.ones(len(hash_E), bool)
-    chance_E = np.sqrt(threshold * total / np.maximum(frequency_E, 1))
-    return unit(hash_E ^ _SALT) < chance_E
+    probability_E = np.sqrt(threshold * total / np.maximum(frequency_E, 1))
+    return to_unit_interval(hash_E ^ _SALT) < probability_E
 
 
 @dataclass(frozen=True)
 class Sessions:
-    """Events in order of user and time; `left_E` events of the same session follow each."""
+    """Events sorted by user and time, and how many events of its session follow each.
+
+    `number` is the number of sessions, `too_long` the number of those that were divided.
+    """
 
     item_E: Ints
     time_E: Ints
-    left_E: Ints
+    following_E: Ints
     number: int
-    cut: int
+    too_long: int
 
     @staticmethod
-    def of(log: Log, stay_E: Mask, window: Window) -> Sessions:
-        """Sessions of the events that stay. Events that do not still hold a session together.
+    def from_events(events: EventArrays, keep_E: Mask, window: SessionWindow) -> Sessions:
+        """The sessions of the events to keep. Events of one time are ordered by their hash.
 
-        Events of one time are ordered by their hash. `number` counts sessions, `cut` those
-        that were longer than allowed.
+        Args:
+            events: all events. Those that are not kept are in no session, but still bridge gaps.
+            keep_E: which events to keep.
+            window: where a session ends.
         """
-        order = np.lexsort((log.item_E, log.hash_E, log.time_E, log.user_E))
-        user_E, time_E = log.user_E[order], log.time_E[order]
+        order = np.lexsort((events.item_E, events.hash_E, events.time_E, events.user_E))
+        user_E, time_E = events.user_E[order], events.time_E[order]
         begins_E = np.ones(len(order), bool)
         begins_E[1:] = user_E[1:] != user_E[:-1]
         if window.gap:
             begins_E[1:] |= np.diff(time_E) > window.gap
-        session_E, order = np.cumsum(begins_E)[stay_E[order]], order[stay_E[order]]
+        session_E, order = np.cumsum(begins_E)[keep_E[order]], order[keep_E[order]]
         _, first, size = np.unique(session_E, return_index=True, return_counts=True)
         size_E = np.repeat(size, size)
         place_E = np.arange(len(order)) - np.repeat(first, size)
-        # Piece k of n holds the places from k * size / n, rounded up, to the next one's.
-        pieces_E = -(-size_E // window.longest)
+        # Piece k of n holds the places from ceil(k * size / n) up to the beginning of piece k + 1.
+        pieces_E = -(-size_E // window.max_events)
         end_E = -(-((place_E * pieces_E // np.maximum(size_E, 1) + 1) * size_E) // pieces_E)
         return Sessions(
-            item_E=log.item_E[order],
-            time_E=log.time_E[order],
-            left_E=end_E - place_E - 1,
+            item_E=events.item_E[order],
+            time_E=events.time_E[order],
+            following_E=end_E - place_E - 1,
             number=len(size),
-            cut=int((size > window.longest).sum()),
+            too_long=int((size > window.max_events).sum()),
         )
 
-    def pairs(self, window: Window, most: int) -> Iterator[tuple[Ints, Ints]]:
-        """Items that stand in each other's window, in batches of whole sessions.
+    def pairs(self, window: SessionWindow, batch_places: int) -> Iterator[tuple[Ints, Ints]]:
+        """Pairs of different items within the window, in batches of whole sessions.
 
-        Every pair comes once in each direction, as often as it is met; an item is no pair with
-        itself.
+        Every pair comes once in each direction, as often as it occurs.
 
         Args:
-            window: how far apart.
-            most: places of a batch to look at, if its sessions allow.
+            window: how far apart the items of a pair may be.
+            batch_places: number of pairs of places that a batch looks at; more if one session
+                has more.
 
         Yields:
             center and context, int64 [M] each.
         """
-        reach_E = np.minimum(self.left_E, window.items or self.left_E)
-        ends = np.flatnonzero(self.left_E == 0) + 1
-        batch = np.cumsum(reach_E)[ends - 1] // max(1, most)
-        last = np.append(batch[1:] != batch[:-1], True) if len(ends) else batch
+        reach_E = np.minimum(self.following_E, window.max_distance or self.following_E)
+        ends = np.flatnonzero(self.following_E == 0) + 1
+        batch = np.cumsum(reach_E)[ends - 1] // max(1, batch_places)
+        is_last = np.append(batch[1:] != batch[:-1], True) if len(ends) else batch
         start = 0
-        for end in ends[last.astype(bool)].tolist():
-            yield self._within(start, end, reach_E, window.time)
+        for end in ends[is_last.astype(bool)].tolist():
+            yield self._pairs_between(start, end, reach_E, window.max_time)
             start = end
 
-    def _within(self, start: int, end: int, reach_E: Ints, time: int) -> tuple[Ints, Ints]:
+    def _pairs_between(
+        self, start: int, end: int, reach_E: Ints, max_time: int
+    ) -> tuple[Ints, Ints]:
         """Pairs of the sessions that lie in [start, end)."""
         centers, contexts = [], []
-        at, apart = np.arange(start, end), 1
-        while len(at := at[reach_E[at] >= apart]):
-            if time:
-                # Times rise: what is too late now is later still further on.
-                at = at[self.time_E[at + apart] - self.time_E[at] <= time]
-            first, second = self.item_E[at], self.item_E[at + apart]
-            other = first != second
-            centers += [first[other], second[other]]
-            contexts += [second[other], first[other]]
-            apart += 1
-        none = [np.empty(0, np.int64)]
-        return np.concatenate(centers or none), np.concatenate(contexts or none)
+        position, distance = np.arange(start, end), 1
+        while len(position := position[reach_E[position] >= distance]):
+            if max_time:
+                # Times rise: an event that is too far away now stays so at larger distances.
+                elapsed = self.time_E[position + distance] - self.time_E[position]
+                position = position[elapsed <= max_time]
+            first, second = self.item_E[position], self.item_E[position + distance]
+            different = first != second
+            centers += [first[different], second[different]]
+            contexts += [second[different], first[different]]
+            distance += 1
+        empty = [np.empty(0, np.int64)]
+        return np.concatenate(centers or empty), np.concatenate(contexts or empty)

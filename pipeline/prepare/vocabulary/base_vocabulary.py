@@ -1,7 +1,8 @@
-"""The vocabulary that a run continues: found, checked, and told apart by its content.
+"""The base vocabulary: the one of an earlier run whose rows this run keeps.
 
-`vocab/spec.json` says what the next run has to know of a vocabulary: the columns of its ids,
-its rows, and the rows that ids out of the vocabulary share, with the seed of their hash.
+It is named by `vocab.previous`, found and checked here, and identified by the hash of its
+content. Its `vocab/spec.json` has what a later run has to know: the columns that its ids come
+from, its rows, and the rows that ids without a row of their own share, with the seed of the hash.
 """
 
 from __future__ import annotations
@@ -20,99 +21,115 @@ from embedmill.pipeline.store.run import CONTINUES, Run, published
 from embedmill.pipeline.store.storage import Storage
 from embedmill.schemas.stages import STAGES
 
-__all__ = ["PUBLISHED", "Rows", "Spec", "check", "check_version", "find_previous", "sources"]
+__all__ = [
+    "PUBLISHED",
+    "SideRows",
+    "VocabularySpec",
+    "check_base_vocabulary",
+    "check_version",
+    "find_base_vocabulary",
+    "id_columns",
+    "shared_slot_sql",
+    "source_stamps",
+]
 
-PUBLISHED = "published"
-STAMP = "vocab.previous"
+PUBLISHED = "published"  # the value of `vocab.previous` that names the published run
+_STAMP = "vocab.previous"
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows of one side: `total` of them, of which `shared` from `shared_from` have no id."""
+class SideRows:
+    """Rows of one side: `total` rows, of which `shared`, beginning at `shared_from`, have no id."""
 
     total: int
     shared_from: int
     shared: int
 
-    def shares(self, row_E: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Which of some rows are shared ones, bool [E]."""
+    def is_shared(self, row_E: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Whether each of some rows is a shared one, bool [E]."""
         return (row_E >= self.shared_from) & (row_E < self.shared_from + self.shared)
 
-    def holds(self, column: str) -> str:
+    def is_shared_sql(self, column: str) -> str:
         """SQL: whether the row in a column is a shared one."""
         return f"({column} >= {self.shared_from} and {column} < {self.shared_from + self.shared})"
 
 
 @dataclass(frozen=True)
-class Spec:
-    """`vocab/spec.json`. `seed` is that of the shared rows' hash; 0 where there are none."""
+class VocabularySpec:
+    """`vocab/spec.json`. `seed` is that of the hash to shared rows; 0 if there are none."""
 
     columns: dict[str, Any]
     seed: int
-    users: Rows
-    items: Rows
+    users: SideRows
+    items: SideRows
 
     @staticmethod
-    def of(vocab: Artifact) -> Spec:
+    def of(vocab: Artifact) -> VocabularySpec:
         """The spec of a vocabulary."""
-        said = vocab.read_json("spec.json")
-        return Spec(said["columns"], said["seed"], Rows(**said["users"]), Rows(**said["items"]))
+        spec = vocab.read_json("spec.json")
+        users, items = (SideRows(**spec[name]) for name in ("users", "items"))
+        return VocabularySpec(spec["columns"], spec["seed"], users, items)
 
-    def side(self, side: str) -> Rows:
+    def side(self, side: str) -> SideRows:
         """Rows of "user" or "item"."""
         return self.users if side == "user" else self.items
 
-    def slot(self, side: str) -> str:
-        """SQL: the shared row of an id in the column named `side`."""
+    def shared_row_sql(self, side: str) -> str:
+        """SQL: the shared row of the id in the column named `side`."""
         rows = self.side(side)
-        return slot_of(side, self.seed, rows.shared, rows.shared_from)
+        return f"{rows.shared_from} + {shared_slot_sql(side, self.seed, rows.shared)}"
 
     def as_json(self) -> dict[str, Any]:
-        """What is stored."""
+        """The content of spec.json."""
         return asdict(self)
 
 
-def slot_of(column: str, seed: int, shared: int, first: int = 0) -> str:
-    """SQL: `first` and the hash of an id and the seed, modulo `shared`."""
-    return f"{first} + pmod(xxhash64({column}, cast({seed} as bigint)), {shared})"
+def shared_slot_sql(column: str, seed: int, slots: int) -> str:
+    """SQL: which of `slots` shared rows the id in a column has, by a hash of id and seed."""
+    return f"pmod(xxhash64({column}, cast({seed} as bigint)), {slots})"
 
 
-def columns_of(config: Config) -> dict[str, Any]:
+def id_columns(config: Config) -> dict[str, Any]:
     """The columns of the raw log that ids come from."""
     return {"user": config.events.user, "item": config.events.item}
 
 
-def sources(run: Run) -> Mapping[str, Any]:
-    """The content of the previous vocabulary, for the fingerprint: neither its path nor time.
+def source_stamps(run: Run) -> Mapping[str, Any]:
+    """The content hash of the base vocabulary, for the fingerprint of the stage `vocab`.
 
-    "published" means the run that was when the stage was built: a later one does not make a
-    finished stage stale.
+    Where the base lies and when it was made is no part of it. `vocab.previous = "published"`
+    means the run that was published when the stage was built: publishing another run later does
+    not make a finished stage stale.
 
     Raises:
-        as `find_previous`.
+        MissingArtifactError, ConfigError, StaleArtifactError: see `find_base_vocabulary`.
     """
-    done = run.manifest("vocab")
-    if done is not None and run.config.vocab.previous == PUBLISHED:
-        return done.sources
-    previous = find_previous(run)
-    return {} if previous is None else {STAMP: previous.manifest.content}
+    finished = run.manifest("vocab")
+    if finished is not None and run.config.vocab.previous == PUBLISHED:
+        return finished.sources
+    base = find_base_vocabulary(run)
+    return {} if base is None else {_STAMP: base.manifest.content}
 
 
-def check(config: Config) -> None:
-    """Raise where the previous run cannot be continued, before anything has run."""
-    sources(Run(config))
+def check_base_vocabulary(config: Config) -> None:
+    """Check, before anything runs, that the base vocabulary can be used with a config.
+
+    Raises:
+        MissingArtifactError, ConfigError, StaleArtifactError: see `find_base_vocabulary`.
+    """
+    source_stamps(Run(config))
 
 
-def find_previous(run: Run) -> Artifact | None:
-    """The vocabulary to continue, or None for a new one.
+def find_base_vocabulary(run: Run) -> Artifact | None:
+    """The vocabulary whose rows a run keeps, or None if the run begins a new one.
 
     Raises:
         MissingArtifactError: there is no such run, or its vocabulary has not finished.
-        ConfigError: it is of other columns, has other shared rows, or is this very run.
+        ConfigError: it has other columns or other shared rows, or is this run itself.
         StaleArtifactError: another version of this program wrote it.
     """
-    named = run.config.vocab.previous
-    folder = _published(run) if named == PUBLISHED else _folder(run, named)
+    name = run.config.vocab.previous
+    folder = _published_folder(run) if name == PUBLISHED else _named_folder(run, name)
     if not folder:
         return None
     where = f"vocab.previous, {folder}"
@@ -125,21 +142,21 @@ def find_previous(run: Run) -> Artifact | None:
     storage = Storage(folder)
     manifest = read_manifest(storage.at("vocab"))
     if manifest is None:
-        begun = storage.exists("config.json")
+        is_run = storage.exists("config.json")
         raise MissingArtifactError(
-            "the previous run has no finished vocabulary" if begun else "there is no run",
+            "the previous run has no finished vocabulary" if is_run else "there is no run",
             where=where,
             todo="Finish it with `embedmill run`, or name another"
-            if begun
+            if is_run
             else f"Give a run's name below {run.config.run.root}, or its folder or URL",
         )
-    found = Artifact("vocab", storage.at("vocab"), manifest)
-    _fits(found, run.config, where)
-    return found
+    base = Artifact("vocab", storage.at("vocab"), manifest)
+    _check_compatible(base, run.config, where)
+    return base
 
 
 def check_version(vocab: Artifact) -> None:
-    """Raise StaleArtifactError where another version of this program wrote a vocabulary."""
+    """Raise StaleArtifactError if another version of this program wrote a vocabulary."""
     if not vocab.readable:
         raise StaleArtifactError(
             f"the contract of this vocabulary is version {vocab.manifest.version}, "
@@ -149,29 +166,30 @@ def check_version(vocab: Artifact) -> None:
         )
 
 
-def _published(run: Run) -> str:
-    """The published run; where it is this one, the run that this one continued."""
+def _published_folder(run: Run) -> str:
+    """The folder of the published run; if that is this run, of the base that it was built on."""
     pointer = published(run.config.run.root)
     if pointer is None:
         return ""
     if pointer["run"] == run.config.run.name:
         return str(pointer.get(CONTINUES, ""))
-    return _below(run, pointer["run"])
+    return _below_root(run, pointer["run"])
 
 
-def _folder(run: Run, named: str) -> str:
-    return named.rstrip("/") if "/" in named or not named else _below(run, named)
+def _named_folder(run: Run, name: str) -> str:
+    """The folder of a run given by its name, or as a folder or URL; "" for none."""
+    return name.rstrip("/") if "/" in name or not name else _below_root(run, name)
 
 
-def _below(run: Run, name: str) -> str:
+def _below_root(run: Run, name: str) -> str:
     return f"{run.config.run.root.rstrip('/')}/{name}"
 
 
-def _fits(found: Artifact, config: Config, where: str) -> None:
-    """Raise unless the config can continue this vocabulary."""
-    check_version(found)
-    spec, asked = Spec.of(found), columns_of(config)
-    for side, column in asked.items():
+def _check_compatible(base: Artifact, config: Config, where: str) -> None:
+    """Raise unless a run with this config can keep the rows of a vocabulary."""
+    check_version(base)
+    spec = VocabularySpec.of(base)
+    for side, column in id_columns(config).items():
         if spec.columns[side] != column:
             raise ConfigError(
                 f"the previous run's {side}s come from column '{spec.columns[side]}', "

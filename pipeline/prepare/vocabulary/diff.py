@@ -1,8 +1,8 @@
-"""What came, went and stayed between two vocabularies, at any size.
+"""The difference between two vocabularies of any size: which ids came, went and stayed.
 
-An id is in a run where its row is live. It *came* if it is in the second alone, and is *back*
-if the first had retired it; it *went* if it is in the first alone, and is *retired* if the
-second keeps its row. Of those that *stayed*, the ones whose row differs have *moved*.
+An id is in a run if its row there is live. It *came* if it is in the second run only; it is
+*back* if the first run had retired it. It *went* if it is in the first run only; it is *retired*
+if the second run keeps its row. An id that is in both *stayed*, and has *moved* if its rows differ.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pyspark.sql import DataFrame, SparkSession
 from embedmill.pipeline.prepare.engine.frames import Batches, collect, map_batches
 from embedmill.pipeline.prepare.engine.parquet_frame import read_parquet
 from embedmill.pipeline.prepare.vocabulary.base_vocabulary import check_version
-from embedmill.pipeline.prepare.vocabulary.counts import SIDES
+from embedmill.pipeline.prepare.vocabulary.id_counts import SIDES
 from embedmill.pipeline.store.artifact import Artifact
 
 __all__ = ["KINDS", "compare"]
@@ -30,7 +30,7 @@ KINDS = ("came", "went", "stayed")
 _IDS = pa.schema(
     [("id", pa.string()), ("row", pa.int64()), ("count", pa.int64()), ("live", pa.bool_())]
 )
-_SAID = pa.schema([("said", pa.string())])
+_SUMMARY = pa.schema([("summary", pa.string())])  # of a task, as JSON
 
 
 def compare(
@@ -39,28 +39,29 @@ def compare(
     """Compare the vocabularies of two runs.
 
     Args:
-        session: the engine.
-        first: vocab of the run before.
-        second: vocab of the run after.
-        examples: ids to name of each kind, those with most events in either run.
+        session: the engine's session.
+        first: vocabulary of the earlier run.
+        second: vocabulary of the later run.
+        examples: number of ids to name of each kind, those with most events in either run.
 
     Raises:
-        StaleArtifactError: one of them was written by another version of this program.
+        StaleArtifactError: another version of this program wrote one of them.
 
     Returns:
         by "users" and "items": `before` and `after` (live ids), `came` (`back` among them),
         `went` (`retired` among them), `stayed` (`moved` among them), and `examples`: by kind
-        a list of {id, before, after}, which are counts.
+        a list of {id, before, after}, where `before` and `after` are the counts of the id.
     """
     for vocab in (first, second):
         check_version(vocab)
     return {
-        f"{side}s": _told(_joined(session, first, second, f"{side}s"), examples) for side in SIDES
+        f"{side}s": _compare_side(_joined(session, first, second, f"{side}s"), examples)
+        for side in SIDES
     }
 
 
 def _joined(session: SparkSession, first: Artifact, second: Artifact, folder: str) -> DataFrame:
-    """Ids of either run with row, count and state in both."""
+    """The ids of either run, with row, count and `live` in both; row and count -1 if not there."""
     frames = [
         read_parquet(session, run.storage, run.files(folder), _IDS)
         .where("id is not null")
@@ -73,87 +74,91 @@ def _joined(session: SparkSession, first: Artifact, second: Artifact, folder: st
     return joined.selectExpr("id", *states, *numbers)
 
 
-def _told(joined: DataFrame, examples: int) -> dict[str, Any]:
-    total = _Sum(examples)
-    sums = map_batches(joined, partial(_sum, examples), "said string")
-    for text in collect(sums)["said"].to_pylist():
-        total.take(json.loads(text))
+def _compare_side(joined: DataFrame, examples: int) -> dict[str, Any]:
+    total = _Summary(examples)
+    summaries = collect(map_batches(joined, partial(_summarize, examples), "summary string"))
+    for text in summaries["summary"].to_pylist():
+        total.add_summary(json.loads(text))
     return total.as_json()
 
 
-def _sum(examples: int, batches: Batches) -> Batches:
-    total = _Sum(examples)
+def _summarize(examples: int, batches: Batches) -> Batches:
+    summary = _Summary(examples)
     for batch in batches:
-        total.add(batch)
-    said = json.dumps({"counts": total.counts, "best": total.best})
-    yield pa.RecordBatch.from_pylist([{"said": said}], schema=_SAID)
+        summary.add_batch(batch)
+    text = json.dumps({"counts": summary.counts, "largest": summary.largest})
+    yield pa.RecordBatch.from_pylist([{"summary": text}], schema=_SUMMARY)
 
 
 @dataclass
-class _Sum:
-    """Counts, and the ids of most events of each kind, as (-events, id, before, after)."""
+class _Summary:
+    """Counts, and the ids of each kind with most events, as [-events, id, before, after]."""
 
     examples: int
     counts: Counter[str] = field(default_factory=Counter)
-    best: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
+    largest: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
 
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Count a batch of ids of either run."""
-        numbers = {
+    def add_batch(self, batch: pa.RecordBatch) -> None:
+        """Add a batch of ids, as `_joined` gives them."""
+        columns = {
             name: batch.column(name).to_numpy(zero_copy_only=False)
             for name in batch.schema.names
             if name != "id"
         }
-        before, after = numbers["live_0"], numbers["live_1"]
-        known = [numbers[f"row_{n}"] >= 0 for n in range(2)]
+        before, after = columns["live_0"], columns["live_1"]
+        has_row = [columns[f"row_{n}"] >= 0 for n in range(2)]
         kinds = {"came": after & ~before, "went": before & ~after, "stayed": before & after}
-        moved = kinds["stayed"] & (numbers["row_0"] != numbers["row_1"])
-        parts = {
+        masks = {
             "before": before,
             "after": after,
             **kinds,
-            "back": kinds["came"] & known[0],
-            "retired": kinds["went"] & known[1],
-            "moved": moved,
+            "back": kinds["came"] & has_row[0],
+            "retired": kinds["went"] & has_row[1],
+            "moved": kinds["stayed"] & (columns["row_0"] != columns["row_1"]),
         }
-        self.counts.update({name: int(flags.sum()) for name, flags in parts.items()})
-        counts = [np.maximum(numbers[f"count_{n}"], 0) for n in range(2)]
+        self.counts.update({name: int(mask.sum()) for name, mask in masks.items()})
+        counts = [np.maximum(columns[f"count_{n}"], 0) for n in range(2)]
         for kind in KINDS:
-            self._keep(kind, _largest(batch.column("id"), kinds[kind], counts, self.examples))
+            self._keep_largest(
+                kind, _largest(batch.column("id"), kinds[kind], counts, self.examples)
+            )
 
-    def take(self, said: dict[str, Any]) -> None:
-        """Add what a task has counted."""
-        self.counts.update(said["counts"])
-        for kind, found in said["best"].items():
-            self._keep(kind, found)
+    def add_summary(self, summary: dict[str, Any]) -> None:
+        """Add the summary of a task."""
+        self.counts.update(summary["counts"])
+        for kind, rows in summary["largest"].items():
+            self._keep_largest(kind, rows)
 
-    def _keep(self, kind: str, found: list[Any]) -> None:
-        self.best[kind] = heapq.nsmallest(self.examples, [*self.best[kind], *found])
+    def _keep_largest(self, kind: str, rows: list[Any]) -> None:
+        self.largest[kind] = heapq.nsmallest(self.examples, [*self.largest[kind], *rows])
 
     def as_json(self) -> dict[str, Any]:
-        """What `compare` gives of a side."""
+        """One side of what `compare` returns."""
         names = ("before", "after", "came", "back", "went", "retired", "stayed", "moved")
-        shown = {
-            kind: [{"id": i, "before": b, "after": a} for _, i, b, a in self.best[kind]]
+        examples = {
+            kind: [{"id": i, "before": b, "after": a} for _, i, b, a in self.largest[kind]]
             for kind in KINDS
         }
-        return {**{name: self.counts[name] for name in names}, "examples": shown}
+        return {**{name: self.counts[name] for name in names}, "examples": examples}
 
 
-def _largest(ids: pa.Array, chosen: Any, counts: list[Any], most: int) -> list[Any]:
-    """The chosen ids with most events in either run."""
-    if not most:
+def _largest(ids: pa.Array, chosen: Any, counts: list[Any], number: int) -> list[Any]:
+    """The chosen ids with most events in either run, as [-events, id, before, after]."""
+    if not number:
         return []
-    places = np.flatnonzero(chosen)
-    events = np.maximum(*counts)[places]
-    if len(places) > most:
-        # All that tie with the last one: their ids decide.
-        places = places[events >= np.partition(events, len(events) - most)[len(events) - most]]
-    return heapq.nsmallest(
-        most,
-        (
-            [-int(max(counts[0][p], counts[1][p])), ids[int(p)].as_py(), int(counts[0][p]),
-             int(counts[1][p])]
-            for p in places.tolist()
-        ),
-    )  # fmt: skip
+    positions = np.flatnonzero(chosen)
+    events = np.maximum(*counts)[positions]
+    if len(positions) > number:
+        # Keep all that tie with the last one; then the ids decide.
+        threshold = np.partition(events, len(events) - number)[len(events) - number]
+        positions = positions[events >= threshold]
+    rows = (
+        [
+            -int(max(counts[0][p], counts[1][p])),
+            ids[p].as_py(),
+            int(counts[0][p]),
+            int(counts[1][p]),
+        ]
+        for p in positions.tolist()
+    )
+    return heapq.nsmallest(number, rows)

@@ -1,7 +1,7 @@
-"""How many events each user and each item has, left on disk between rounds of `vocab`.
+"""Numbers of events of all users and items, kept on disk between the rounds of stage `vocab`.
 
-Counts are kept in scratch files below the stage's folder, one per side and hash bucket of the
-id; the driver sees only their sizes and a sample of ids.
+The counts are in scratch files below the stage's folder, one for each side and hash bucket of
+the id. The driver sees only their sizes and a histogram.
 """
 
 from __future__ import annotations
@@ -19,48 +19,61 @@ from embedmill.pipeline.prepare.engine.frames import Batches, map_batches
 from embedmill.pipeline.prepare.engine.parquet_frame import read_parquet
 from embedmill.pipeline.prepare.engine.spill_buffer import SpillBuffer
 from embedmill.pipeline.prepare.engine.task_report import run_tasks, task_report
-from embedmill.pipeline.prepare.histograms import counted, spread_of
+from embedmill.pipeline.prepare.histograms import id_counters, id_histogram
 from embedmill.pipeline.store.parquet import write_table
 from embedmill.pipeline.store.storage import Storage
 from embedmill.schemas.manifest import FileEntry
 
-__all__ = ["COUNTS", "SIDES", "Counts", "count", "discard"]
+__all__ = ["COUNTS", "SIDES", "IdCounts", "count_ids"]
 
 SIDES = ("user", "item")
 COUNTS = pa.schema([("id", pa.string()), ("n", pa.int64())])
 _PARTIAL = pa.schema([("side", pa.int32()), *COUNTS])
 _BUCKETED = _PARTIAL.append(pa.field("bucket", pa.int32()))
-_ROWS = 1 << 18  # events counted at once, by each of a stage's tasks
+_CHUNK_ROWS = 1 << 18  # events that each task counts at once
 
 
 @dataclass(frozen=True)
-class Counts:
-    """Counts of a round: scratch files, and how many ids meet their side's minimum.
+class IdCounts:
+    """Counts of one round, in scratch files, and how many ids meet the minimum of their side.
 
-    `ids`, `kept` and `spread` (see `tallies.spread_of`) are by side; `events` were counted.
+    Attributes:
+        storage: the stage's folder.
+        minimum: least number of events of a user, and of an item.
+        files: the scratch files.
+        ids: number of ids that have events, by side.
+        frequent: number of ids that meet the minimum, by side.
+        events: number of events counted.
+        histograms: see `histograms.id_histogram`, by side.
     """
 
     storage: Storage
     minimum: tuple[int, int]
     files: tuple[FileEntry, ...]
     ids: dict[str, int]
-    kept: dict[str, int]
+    frequent: dict[str, int]
     events: int
-    spread: dict[str, dict[str, Any]]
+    histograms: dict[str, dict[str, Any]]
 
     @property
     def stable(self) -> bool:
-        """Whether every id that has events is kept."""
-        return self.ids == self.kept
+        """Whether every id that has events meets its minimum."""
+        return self.ids == self.frequent
 
-    def of(self, session: SparkSession, side: str) -> DataFrame:
-        """Kept ids of a side with their counts."""
-        return self.every(session, side).where(f"n >= {self.minimum[SIDES.index(side)]}")
+    def frequent_ids(self, session: SparkSession, side: str) -> DataFrame:
+        """The ids of a side that meet the minimum, with their counts (schema COUNTS)."""
+        minimum = self.minimum[SIDES.index(side)]
+        return self.all_ids(session, side).where(f"n >= {minimum}")
 
-    def every(self, session: SparkSession, side: str) -> DataFrame:
-        """All ids of a side that have events, with their counts."""
+    def all_ids(self, session: SparkSession, side: str) -> DataFrame:
+        """All ids of a side that have events, with their counts (schema COUNTS)."""
         files = [f for f in self.files if f"/{side}s-" in f.path]
         return read_parquet(session, self.storage, files, COUNTS)
+
+    def remove_files(self) -> None:
+        """Remove the scratch files."""
+        for entry in self.files:
+            self.storage.remove(entry.path)
 
 
 @dataclass(frozen=True)
@@ -70,15 +83,15 @@ class _Task:
     minimum: tuple[int, int]
 
 
-def count(
+def count_ids(
     events: DataFrame, storage: Storage, minimum: tuple[int, int], number: int, buckets: int
-) -> Counts:
+) -> IdCounts:
     """Count the events of each id.
 
     Args:
         events: columns user, item.
         storage: the stage's folder.
-        minimum: least events of a user, of an item.
+        minimum: least number of events of a user, and of an item.
         number: of the round; names its scratch files.
         buckets: hash buckets of ids.
     """
@@ -89,21 +102,15 @@ def count(
         "*", f"cast(pmod(xxhash64(id), {buckets}) * 2 + side as int) as bucket"
     ).repartition(buckets, "bucket")
     done = run_tasks(bucketed, partial(_sum, task))
-    return Counts(
+    return IdCounts(
         storage,
         minimum,
         tuple(done.files),
         {side: done.counts[f"{side}s"] for side in SIDES},
         {side: done.counts[f"{side}s_kept"] for side in SIDES},
         done.counts["events"],
-        {side: spread_of(done.counts, side) for side in SIDES},
+        {side: id_histogram(done.counts, side) for side in SIDES},
     )
-
-
-def discard(counts: Counts) -> None:
-    """Remove the scratch files."""
-    for entry in counts.files:
-        counts.storage.remove(entry.path)
 
 
 def _partials(backpressure: Backpressure, batches: Batches) -> Batches:
@@ -112,20 +119,20 @@ def _partials(backpressure: Backpressure, batches: Batches) -> Batches:
 
 
 def _counted_by_chunk(batches: Batches) -> Batches:
-    held: list[pa.RecordBatch] = []
+    chunk: list[pa.RecordBatch] = []
     rows = 0
     for batch in batches:
-        held.append(batch)
+        chunk.append(batch)
         rows += batch.num_rows
-        if rows >= _ROWS:
-            yield from _count_ids(held)
-            held, rows = [], 0
-    yield from _count_ids(held)
+        if rows >= _CHUNK_ROWS:
+            yield from _count_chunk(chunk)
+            chunk, rows = [], 0
+    yield from _count_chunk(chunk)
 
 
-def _count_ids(held: list[pa.RecordBatch]) -> Batches:
+def _count_chunk(chunk: list[pa.RecordBatch]) -> Batches:
     for number, side in enumerate(SIDES):
-        ids = pa.chunked_array([b.column(b.schema.names.index(side)) for b in held], pa.string())
+        ids = pa.chunked_array([b.column(b.schema.names.index(side)) for b in chunk], pa.string())
         counted = pc.value_counts(ids)
         if not len(counted):
             continue
@@ -140,14 +147,14 @@ def _sum(task: _Task, batches: Batches) -> Batches:
 
 
 def _sum_bucket(task: _Task, key: int, rows: pa.Table) -> Batches:
-    """The scratch file of a side and bucket, sorted by id."""
-    side, least = SIDES[key % 2], task.minimum[key % 2]
+    """Write the scratch file of a side and bucket, sorted by id."""
+    side, minimum = SIDES[key % 2], task.minimum[key % 2]
     summed = rows.group_by("id", use_threads=False).aggregate([("n", "sum")]).sort_by("id")
     table = pa.Table.from_arrays([summed["id"], summed["n_sum"]], schema=COUNTS)
     path = f"{task.folder}/{side}s-{key // 2:05d}.parquet"
     entry = write_table(task.storage, path, table.combine_chunks())
-    kept = pc.sum(pc.greater_equal(table["n"], least)).as_py() or 0
-    found = {f"{side}s": table.num_rows, f"{side}s_kept": kept}
+    frequent = pc.sum(pc.greater_equal(table["n"], minimum)).as_py() or 0
+    counts = {f"{side}s": table.num_rows, f"{side}s_kept": frequent}
     if side == "user":
-        found["events"] = pc.sum(table["n"]).as_py() or 0
-    yield task_report(entry, found | counted(side, table["id"], table["n"]))
+        counts["events"] = pc.sum(table["n"]).as_py() or 0
+    yield task_report(entry, counts | id_counters(side, table["id"], table["n"]))
