@@ -18,6 +18,7 @@ from embedmill.pipeline.train.collectives import Group
 from embedmill.pipeline.train.data.histories import Histories, read_latest_events
 from embedmill.pipeline.train.plan import Layout
 from embedmill.pipeline.train.tables.embedding import ShardedEmbedding
+from embedmill.pipeline.views.shards import Shards
 from tests.support.stored import arrays_of, planted, store
 from tests.support.worlds import PlantedWorld, config
 
@@ -78,11 +79,11 @@ def test_user_vectors_by_hand(tmp_path: Path) -> None:
     shards = store(run, 3, 2, {"train": events, "valid": NONE, "test": NONE}).artifact("shards")
     layout, group = Layout(2), Group()
     items = ShardedEmbedding(torch.tensor([[3.0, 4.0], [0.0, 2.0]]), 2, layout, group)
-    latest = read_latest_events(shards, ["train"], layout, (3, 2), 9)
+    latest = read_latest_events(Shards(shards), ["train"], layout, (3, 2), 9)
     found = Histories(latest, 3, layout).user_vectors(torch.arange(3), items)
     expected = [[0.2, (0.8 + 2) / 3], [0.0, 1.0], [0.0, 0.0]]
     assert np.allclose(found.numpy(), expected)
-    latest = read_latest_events(shards, ["train"], layout, (3, 2), 1)
+    latest = read_latest_events(Shards(shards), ["train"], layout, (3, 2), 1)
     assert Histories(latest, 3, layout).partition_vectors(0, items).tolist() == [
         [0.0, 1.0],
         [0.0, 0.0],

@@ -19,6 +19,7 @@ from embedmill.pipeline.train.data.train_events import Events, read_events
 from embedmill.pipeline.train.plan import Layout, StepPlan, generator
 from embedmill.pipeline.train.tables.embedding import draw_normal
 from embedmill.pipeline.train.validation import choose_validation
+from embedmill.pipeline.views.shards import Shards
 from tests.support.stored import arrays_of, store
 from tests.support.worlds import config
 
@@ -37,24 +38,28 @@ def drawn_pairs(count: int, seed: int) -> Pairs:
 
 def test_weights_that_are_alike_take_no_room(tmp_path: Path) -> None:
     run = written(tmp_path, drawn_pairs(200, 1), drawn_pairs(20, 2))
-    events = read_events(run.artifact("shards"), ("train", "valid"), Layout(4), (40, 30))
+    events = read_events(Shards(run.artifact("shards")), ("train", "valid"), Layout(4), (40, 30))
     assert (events.user_E.dtype, events.item_E.dtype) == (torch.int32, torch.int32)
     assert events.weight_E.stride(0) == 0
     assert events.weight_E[torch.tensor([0, 219])].tolist() == [1.0, 1.0]
     assert sum(events.sizes) == len(events) == 220
-    wide = read_events(run.artifact("shards"), ("train",), Layout(4), (2**31 + 1, 30))
+    wide = read_events(Shards(run.artifact("shards")), ("train",), Layout(4), (2**31 + 1, 30))
     assert wide.user_E.dtype == torch.int64
 
 
 def test_every_weight_is_kept_where_one_differs(tmp_path: Path) -> None:
     train = [(u, i, 2.5 if (u, i) == (7, 3) else 1.0) for u in range(40) for i in range(5)]
     run = written(tmp_path, train, [(0, 29, 4.0)])
-    events = read_events(run.artifact("shards"), ("train", "valid"), Layout(4, 2, 1), (40, 30))
+    events = read_events(
+        Shards(run.artifact("shards")), ("train", "valid"), Layout(4, 2, 1), (40, 30)
+    )
     got = sorted(
         zip(events.user_E.tolist(), events.item_E.tolist(), events.weight_E.tolist(), strict=True)
     )
     assert got == sorted(e for e in train if e[0] % 4 in (1, 3))
-    first = read_events(run.artifact("shards"), ("train", "valid"), Layout(4, 2, 0), (40, 30))
+    first = read_events(
+        Shards(run.artifact("shards")), ("train", "valid"), Layout(4, 2, 0), (40, 30)
+    )
     assert (0, 29, 4.0) in set(
         zip(first.user_E.tolist(), first.item_E.tolist(), first.weight_E.tolist(), strict=True)
     )
@@ -68,7 +73,7 @@ def test_a_file_with_other_rows_than_its_manifest_says(tmp_path: Path) -> None:
     path = "train/part-00002.parquet"
     run.storage.at("shards").write(path, other.storage.at("shards").read(path))
     with pytest.raises(ContractError, match=r"part-00002.*rows, the manifest says"):
-        read_events(run.artifact("shards"), ("train",), Layout(4), (40, 30))
+        read_events(Shards(run.artifact("shards")), ("train",), Layout(4), (40, 30))
 
 
 @settings(deadline=None, max_examples=40)
@@ -99,7 +104,7 @@ def test_validation_is_what_plain_sets_give(tmp_path: Path) -> None:
     train, valid = drawn_pairs(400, 3), drawn_pairs(90, 4)
     run, layout = written(tmp_path, train, valid), Layout(4)
     splits = [
-        read_events(run.artifact("shards"), (split,), layout, (40, 30))
+        read_events(Shards(run.artifact("shards")), (split,), layout, (40, 30))
         for split in ("train", "valid")
     ]
     known = {(u, i) for u, i, _ in train}

@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.train.data.train_events import Events, integer_type
 from embedmill.pipeline.train.plan import Layout, rows_in
 from embedmill.pipeline.train.tables.embedding import ShardedEmbedding
-from embedmill.schemas.shards import FILES
+from embedmill.pipeline.views.shards import Shards
 
 __all__ = ["Histories", "read_latest_events"]
 
@@ -80,7 +79,7 @@ def _mean_vectors(position_M: Tensor, item_M: Tensor, size: int, items: ShardedE
 
 
 def read_latest_events(
-    shards: Artifact, splits: Sequence[str], layout: Layout, rows: tuple[int, int], last: int
+    shards: Shards, splits: Sequence[str], layout: Layout, rows: tuple[int, int], last: int
 ) -> Events:
     """The `last` events of every owned user by time; of equal times, the greater hash is later.
 
@@ -94,10 +93,7 @@ def read_latest_events(
     dtype, users, items = integer_type(max(rows)), [], []
     columns = ["user_row", "item_row", "time", "hash"]
     for partition in layout.owned:
-        tables = [shards.read_table(FILES[split].path(partition), columns) for split in splits]
-        user_N, item_N, time_N, hash_N = (
-            np.concatenate([table[name].to_numpy() for table in tables]) for name in columns
-        )
+        user_N, item_N, time_N, hash_N = shards.concatenated(splits, [partition], columns)
         order = np.lexsort((item_N, hash_N, time_N, user_N))
         user_N, item_N = user_N[order], item_N[order]
         _, size = np.unique(user_N, return_counts=True)

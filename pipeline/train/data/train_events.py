@@ -8,6 +8,7 @@ Legend: E events of this worker, N events of one partition, I items.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,11 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from embedmill.pipeline.errors import ContractError
-from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.train.collectives import Group
 from embedmill.pipeline.train.plan import Layout
-from embedmill.schemas.shards import FILES
+from embedmill.pipeline.views.shards import Shards
+from embedmill.schemas.shards import PAIRS
 
 __all__ = [
     "Events",
@@ -75,7 +75,7 @@ def integer_type(count: int) -> torch.dtype:
 
 
 def read_events(
-    shards: Artifact, splits: Sequence[str], layout: Layout, rows: tuple[int, int]
+    shards: Shards, splits: Sequence[str], layout: Layout, rows: tuple[int, int]
 ) -> Events:
     """Read the owned partitions; within one, the splits follow each other in file order.
 
@@ -88,21 +88,13 @@ def read_events(
     Raises:
         ContractError: a file has another number of rows than its manifest says.
     """
-    counts = {entry.path: entry.rows or 0 for entry in shards.files()}
-    paths = [[FILES[split].path(p) for split in splits] for p in layout.owned]
-    sizes = tuple(sum(counts.get(path, 0) for path in files) for files in paths)
+    sizes = tuple(sum(shards.rows(split, p) for split in splits) for p in layout.owned)
     user_E, item_E = (torch.empty(sum(sizes), dtype=integer_type(max(rows))) for _ in rows)
     weights, at = _Weights(sum(sizes)), 0
-    for path in (path for files in paths for path in files):
-        names = _PAIR if path.startswith("pairs") else _EVENT
-        table = shards.read_table(path, names)
-        if table.num_rows != counts[path]:
-            raise ContractError(
-                f"has {table.num_rows:,} rows, the manifest says {counts[path]:,}",
-                where=shards.url(path),
-            )
-        span = slice(at, at + table.num_rows)
-        user_N, item_N, weight_N = (table[name].to_numpy() for name in names)
+    for partition, split in itertools.product(layout.owned, splits):
+        columns = _PAIR if split in PAIRS else _EVENT
+        user_N, item_N, weight_N = shards.read(split, partition, columns)
+        span = slice(at, at + len(user_N))
         user_E.numpy()[span] = user_N
         item_E.numpy()[span] = item_N
         weights.put(span, weight_N)

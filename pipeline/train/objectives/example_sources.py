@@ -21,6 +21,8 @@ from embedmill.pipeline.train.losses import LossSettings
 from embedmill.pipeline.train.model import ItemPairModel, Model
 from embedmill.pipeline.train.plan import Layout, TrainingSize
 from embedmill.pipeline.train.tables.embedding_table import Table
+from embedmill.pipeline.views.shards import Shards
+from embedmill.pipeline.views.vocabulary import Vocabulary
 from embedmill.schemas.shards import pairs_of
 
 __all__ = ["EVENTS", "ITEM_PAIRS", "ExampleSource"]
@@ -100,7 +102,7 @@ class _Events:
         return TrainingSize(users, items, train, valid)
 
     def read(self, run: Run, layout: Layout, *, refit: bool) -> Examples:
-        shards, vocab = run.artifact("shards"), run.artifact("vocab")
+        shards, vocab = Shards(run.artifact("shards")), run.artifact("vocab")
         train_splits, valid_splits = _splits(refit)
         rows = vocab.counters["users"], vocab.counters["items"]
         train = read_events(shards, train_splits, layout, rows)
@@ -143,7 +145,7 @@ class _ItemPairs:
         return TrainingSize(items, items, train, valid, derived=users)
 
     def read(self, run: Run, layout: Layout, *, refit: bool) -> Examples:
-        shards, last = run.artifact("shards"), run.config.train.item2vec.history
+        shards, last = Shards(run.artifact("shards")), run.config.train.item2vec.history
         events = EVENTS.read(run, layout, refit=refit)
         folder = pairs_of(_splits(refit)[0])
         pairs = read_events(shards, [folder], layout, (events.items, events.items))
@@ -175,8 +177,7 @@ def _inactive_items(vocab: Artifact) -> Tensor | None:
     """Rows of items that are no candidates: retired ones, and those that several ids share."""
     if vocab.counters["items_live"] == vocab.counters["items"]:
         return None
-    live = vocab.read_tables("items", ["live"])["live"].to_numpy()
-    return torch.from_numpy(np.flatnonzero(~live))
+    return torch.from_numpy(np.flatnonzero(~Vocabulary.of(vocab, "items").live()))
 
 
 EVENTS: ExampleSource = _Events()
