@@ -105,7 +105,7 @@ def _resolve(
     if not parts:
         return _repeat(constants[0], rows) if constants else pa.nulls(rows, pa.string())
     missing = [_is_missing(part) for part in parts]
-    if not any(mask.any() for mask in missing[:1]):
+    if not missing[0].any():
         return parts[0]
     if len({part.type for part in parts}) > 1 or constants:
         parts = [_as_readable_text(part, column) for part in parts]

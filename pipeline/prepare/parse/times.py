@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedmill.pipeline.errors import ConfigError, InputError
+from embedmill.pipeline.prepare.parse.iso_times import iso_microseconds, local_to_utc, parse_iso
 from embedmill.pipeline.prepare.parse.time_patterns import check_pattern, parse_pattern
 from embedmill.pipeline.prepare.parse.values import (
     Ints,
@@ -40,19 +41,12 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.float64]
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INT64 = 2**63 - 1
 _PER_UNIT = {"seconds": 1_000_000.0, "milliseconds": 1_000.0, "microseconds": 1.0,
              "nanoseconds": 0.001}  # fmt: skip
 # Upper bounds by which the unit of a number is guessed: 1e11 seconds is the year 5138, while 1e11
 # milliseconds is 1973.
 _MAGNITUDES = ((1e11, "seconds"), (1e14, "milliseconds"), (1e17, "microseconds"))
-_ISO = (
-    r"^(?:[0-9]{4})-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
-    r"(?:[T ][0-9]{2}(?::[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?)?(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)?)?$"
-)
-_ZONED = r"[T ].*(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)$"
-_EXCESS_DIGITS = r"(\.[0-9]{6})[0-9]+"  # of fractions of a second, beyond microseconds
 _NUMBER = r"^-?[0-9]+(?:\.[0-9]*)?$"
 
 
@@ -100,25 +94,11 @@ def time_format_of(unit: str, patterns: tuple[str, ...], zone: str) -> TimeForma
     return TimeFormat(unit, patterns, zone)
 
 
-def iso_microseconds(text: str, where: str) -> int:
-    """Microseconds since 1970 of an ISO time; UTC where it names no zone.
-
-    Raises:
-        ConfigError: `text` is no ISO time; `where` names the config key in the error.
-    """
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(f"'{text}' is not an ISO time", where=where) from None
-    when = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return (when - _EPOCH) // timedelta(microseconds=1)
-
-
 def day_bounds(day: str, zone: str) -> tuple[int, int]:
     """The microseconds at which a day, written as 2026-11-24, and the day after it begin."""
     first = date.fromisoformat(day)
     texts = pa.array([first, first + timedelta(days=1)]).cast(pa.timestamp("us"))
-    start, end = _utc(texts, zone).to_pylist()
+    start, end = local_to_utc(texts, zone).to_pylist()
     return start, end
 
 
@@ -138,7 +118,7 @@ def parse_times(column: pa.Array, name: str, time_format: TimeFormat) -> ParsedT
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         zone = getattr(kind, "tz", None)
         times = column.cast(pa.timestamp("us", zone), safe=False)
-        return _parsed(times.cast(pa.int64()) if zone else _utc(times, time_format.zone))
+        return _parsed(times.cast(pa.int64()) if zone else local_to_utc(times, time_format.zone))
     return _PARSERS[time_format.unit](column, name, time_format)
 
 
@@ -150,7 +130,7 @@ def _parse_iso(column: pa.Array, name: str, time_format: TimeFormat) -> ParsedTi
             f"column '{name}' is {column.type}; events.time_unit = 'iso' needs text",
             todo="'auto' takes numbers in one file and ISO in another",
         )
-    return _parsed(_from_iso(column, time_format.zone))
+    return _parsed(parse_iso(column, time_format.zone))
 
 
 def _parse_patterns(column: pa.Array, name: str, time_format: TimeFormat) -> ParsedTimes:
@@ -181,7 +161,7 @@ def _parse_any(column: pa.Array, name: str, time_format: TimeFormat) -> ParsedTi
         return _by_magnitude(column)
     numbers = _by_magnitude(null_unless(column, digits))
     words = null_unless(column, pc.invert(digits))
-    times = _from_iso(words, time_format.zone)
+    times = parse_iso(words, time_format.zone)
     if time_format.patterns:
         rest = null_unless(words, times.is_null())
         times = pc.coalesce(times, _from_patterns(rest, time_format))
@@ -272,61 +252,6 @@ def _whole_numbers(column: pa.Array) -> pa.Array:
     return try_cast(null_unless(column, digits), pa.int64())
 
 
-def _from_iso(column: pa.Array, zone: str) -> pa.Array:
-    """ISO times as microseconds, null where the text is not one."""
-    column = column.cast(pa.string())
-    column = null_unless(column, pc.match_substring_regex(column, _ISO))
-    column = pc.replace_substring_regex(column, _EXCESS_DIGITS, r"\1")
-    zoned = pc.fill_null(pc.match_substring_regex(column, _ZONED), False)
-    parts = []
-    if pc.any(zoned).as_py():
-        parts.append(
-            _cast_iso(null_unless(column, zoned), pa.timestamp("us", "UTC")).cast(pa.int64())
-        )
-    if len(column) and not pc.all(zoned).as_py():
-        parts.append(
-            _utc(_cast_iso(null_unless(column, pc.invert(zoned)), pa.timestamp("us")), zone)
-        )
-    return pc.coalesce(*parts) if parts else pa.nulls(len(column), pa.int64())
-
-
-def _cast_iso(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    """ISO text as timestamps, null where there is no such day or time.
-
-    These are only looked for once Arrow's cast has failed, since that is slow.
-    """
-    try:
-        return column.cast(kind)
-    except pa.ArrowInvalid:
-        year, month, day = (
-            to_numpy(pc.utf8_slice_codeunits(column, *at).cast(pa.int32()).fill_null(1))
-            for at in ((0, 4), (5, 7), (8, 10))
-        )
-        leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
-        last_day = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])[month - 1]
-        exists = day <= last_day + (leap & (month == 2))
-        time_of_day = r"[T ](?:[01][0-9]|2[0-3])(?:$|[^:0-9]|:[0-5][0-9](?:$|[^:0-9]|:[0-5][0-9]))"
-        zone_regex = r"(?:Z|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?)$"
-        hours = pc.or_(
-            pc.equal(pc.binary_length(column), 10), pc.match_substring_regex(column, time_of_day)
-        )
-        zones = pc.match_substring_regex(column, zone_regex) if getattr(kind, "tz", None) else hours
-        return try_cast(null_unless(column, pc.and_(pa.array(exists), pc.and_(hours, zones))), kind)
-
-
-def _utc(local: pa.Array, zone: str) -> pa.Array:
-    """Local timestamps as microseconds since 1970, UTC; see the module for clock changes."""
-    wall = local.cast(pa.int64())
-    if zone == "UTC":
-        return wall
-    # For a skipped local time, `earliest` gives the last instant before the clock change, whose
-    # offset is the one to use.
-    instants = pc.assume_timezone(local, zone, ambiguous="earliest", nonexistent="earliest")
-    wall_of_instants = pc.local_timestamp(instants).cast(pa.int64())
-    offset = pc.subtract(wall_of_instants, instants.cast(pa.int64()))
-    return pc.subtract(wall, offset)
-
-
 def _from_patterns(column: pa.Array, time_format: TimeFormat) -> pa.Array:
     """Microseconds by the first pattern that matches, null where none does."""
     times = pa.nulls(len(column), pa.int64())
@@ -336,6 +261,6 @@ def _from_patterns(column: pa.Array, time_format: TimeFormat) -> pa.Array:
             break
         values, in_utc = parse_pattern(rest, pattern)
         if not in_utc:
-            values = _utc(values.cast(pa.timestamp("us")), time_format.zone)
+            values = local_to_utc(values.cast(pa.timestamp("us")), time_format.zone)
         times = pc.coalesce(times, values)
     return times

@@ -22,6 +22,13 @@ from embedmill.pipeline.prepare.parse.records import ExplodedRecords, event_valu
 from embedmill.pipeline.prepare.parse.rejects import Rejects
 from embedmill.pipeline.prepare.parse.values import Ints, to_numpy
 from embedmill.pipeline.prepare.readers.file_slice import FileSlice
+from embedmill.pipeline.prepare.readers.json_values import (
+    OBJECT_REGEX,
+    guess_schema,
+    parse_object,
+    text_of,
+    text_or_boolean,
+)
 from embedmill.pipeline.prepare.readers.layout import Layout
 from embedmill.pipeline.prepare.readers.line_batch import LineBatch
 from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
@@ -30,12 +37,6 @@ from embedmill.pipeline.prepare.readers.text_lines import line_batches
 __all__ = ["check_columns", "read_slice"]
 
 _MAX_EXACT = 2.0**53  # a float64 holds every whole number below it
-_SAMPLE_LINES = 50  # whose values decide the types
-_BLANK = r"[ \t]*"
-_SCALAR = (
-    r'(?:"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*"'
-    r"|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null)"
-)
 
 
 def read_slice(part: FileSlice, layout: Layout) -> Iterator[ParsedBatch]:
@@ -99,7 +100,7 @@ class _BatchParser:
         valid = np.zeros(len(lines), bool)
         if self.layout.wanted:
             texts = batch.lines.take(pa.array(lines))
-            valid = to_numpy(pc.match_substring_regex(texts, _OBJECT)).astype(bool)
+            valid = to_numpy(pc.match_substring_regex(texts, OBJECT_REGEX)).astype(bool)
         by_arrow = self._parse_with_arrow(batch, lines[valid]) if valid.any() else None
         if by_arrow is None:
             return self._parse_one_by_one(batch, lines)
@@ -145,7 +146,7 @@ class _BatchParser:
         if schema is not None:
             table = _read_json(texts, schema)
         if table is None:
-            schema = self._guess_schema(texts)
+            schema = guess_schema(texts, self._paths(), self.layout.explode)
             table = _read_json(texts, schema)
         if table is None or table.num_rows != len(lines):
             return None
@@ -157,28 +158,13 @@ class _BatchParser:
         no_list = np.flatnonzero(exploded.lacking)
         return _Events(fields, lines[exploded.records], lines[no_list], lines[:0])
 
-    def _guess_schema(self, texts: pa.Array) -> pa.Schema:
-        """The types of the wanted fields in the first lines."""
-        records = [_parse_object(text) for text in texts.slice(0, _SAMPLE_LINES).to_pylist()]
-        paths, explode = self._paths(), self.layout.explode
-        types: dict[str, type] = {}
-        for record in records:
-            for values in (record and event_values(record, paths, explode)) or ():
-                for path, value in zip(paths, values, strict=True):
-                    if value is not None and types.get(path) is not float:
-                        types[path] = type(value)
-        tree: dict[str, Any] = {}
-        for path in paths:
-            _add_type(tree, path, types.get(path, str), explode)
-        return pa.schema([(name, _arrow_type(node)) for name, node in tree.items()])
-
     def _parse_one_by_one(self, batch: LineBatch, lines: Ints) -> _Events:
-        objects = [(line, _parse_object(batch.lines[line].as_py())) for line in lines.tolist()]
+        objects = [(line, parse_object(batch.lines[line].as_py())) for line in lines.tolist()]
         records = [(line, record) for line, record in objects if record is not None]
         no_object = [line for line, record in objects if record is None]
         paths = self._paths() or list(dict.fromkeys(n for _, record in records for n in record))
         booleans = self._boolean_paths()
-        converters = [_text_or_boolean if path in booleans else _text for path in paths]
+        converters = [text_or_boolean if path in booleans else text_of for path in paths]
         rows: list[list[Any]] = []
         line_of_row: list[int] = []
         no_list: list[int] = []
@@ -199,38 +185,6 @@ class _BatchParser:
 
 def _ints(values: list[int]) -> Ints:
     return np.array(values, np.int64)
-
-
-def _parse_object(line: str) -> dict[str, Any] | None:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _text(value: Any) -> str | None:
-    """A string or number as text; None (missing) for anything else and for lone surrogates."""
-    if isinstance(value, str):
-        return value if value.isascii() or _encodable(value) else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    if isinstance(value, float):  # as Arrow writes it
-        return str(pa.scalar(value).cast(pa.string()).as_py())
-    return repr(value)
-
-
-def _text_or_boolean(value: Any) -> str | None:
-    """As `_text`, but true and false are values too: 'true' and 'false'."""
-    return json.dumps(value) if isinstance(value, bool) else _text(value)
-
-
-def _encodable(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _read_json(lines: pa.Array, schema: pa.Schema) -> pa.Table | None:
@@ -272,29 +226,6 @@ def _fields_as_text(
     return fields
 
 
-def _add_type(tree: dict[str, Any], path: str, kind: type, explode: str) -> None:
-    """Add the type of a path's values to a tree of types.
-
-    Args:
-        tree: by key, a type, a tree for an object, or a list of one of these for a JSON list.
-        path: of the values.
-        kind: their Python type.
-        explode: the path of a list of events.
-    """
-    parts, walked = path.split("."), ""
-    for number, part in enumerate(parts):
-        walked = f"{walked}.{part}" if walked else part
-        is_list, is_last = walked == explode, number + 1 == len(parts)
-        if is_last:
-            tree.setdefault(part, [kind] if is_list else kind)
-            return
-        below = tree.setdefault(part, [{}] if is_list else {})
-        below = below[0] if isinstance(below, list) else below
-        if not isinstance(below, dict):
-            return  # both a value and an object: those lines are parsed one by one
-        tree = below
-
-
 def _dotted_keys(paths: list[str]) -> list[bytes]:
     """Keys with dots in them that equal a part of a path, as they would be written in a line.
 
@@ -307,28 +238,3 @@ def _dotted_keys(paths: list[str]) -> list[bytes]:
             for end in range(start + 2, len(parts) + 1):
                 keys.add(f'"{".".join(parts[start:end])}"'.encode())
     return sorted(keys) if any("." in path for path in paths) else []
-
-
-def _arrow_type(kind: Any) -> pa.DataType:
-    if isinstance(kind, dict):
-        return pa.struct([(name, _arrow_type(inner)) for name, inner in kind.items()])
-    if isinstance(kind, list):
-        return pa.list_(_arrow_type(kind[0]))
-    return {int: pa.int64(), float: pa.float64(), bool: pa.bool_()}.get(kind, pa.string())
-
-
-def _value_regex(depth: int) -> str:
-    """JSON values whose lists and objects are nested at most `depth` levels deep."""
-    if not depth:
-        return _SCALAR
-    inner = _value_regex(depth - 1)
-    listed = rf"\[{_BLANK}(?:{inner}{_BLANK}(?:,{_BLANK}{inner}{_BLANK})*)?\]"
-    return f"(?:{_SCALAR}|{listed}|{_object_regex(inner)})"
-
-
-def _object_regex(value: str) -> str:
-    pair = rf'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt])*"{_BLANK}:{_BLANK}{value}{_BLANK}'
-    return rf"\{{{_BLANK}(?:{pair}(?:,{_BLANK}{pair})*)?\}}"
-
-
-_OBJECT = f"^{_object_regex(_value_regex(2))}$"
