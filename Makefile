@@ -1,5 +1,6 @@
 # make demo   sets everything up and runs MovieLens-100K from raw log to report
 # make test   sets everything up and passes the tests
+# make test-all  the same and the long sweeps, with coverage: for a scheduled job
 # make check  formatting, lint, types
 # make bench  what the benchmarks say on this machine
 # make clean  removes what was built (runs/ stays)
@@ -8,15 +9,20 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --constraint constraints.txt
 
+PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
-.PHONY: demo test check bench clean help
+.PHONY: demo test test-all check bench clean help
 
 demo: .venv/.ready
 	$(BIN)/embedmill run examples/movielens-100k.toml
 
 test: .venv/.ready-dev
+	$(PYTEST) --durations=10 -m "not exhaustive" $(TESTS)
+
+test-all: .venv/.ready-dev
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder --cov --cov-report=term --durations=10 $(TESTS)
+	$(PYTEST) --durations=30 --cov --cov-report=term $(TESTS)
 
 check: .venv/.ready-dev
 	$(BIN)/ruff format --check .

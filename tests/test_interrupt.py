@@ -42,6 +42,9 @@ def started(config: Path, first: str, name: str, launcher: str) -> subprocess.Po
     )
 
 
+RAY_SWEEP = [pytest.mark.ray, pytest.mark.exhaustive]
+
+
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     ("stage", "number", "launcher", "wait"),
@@ -52,8 +55,12 @@ def started(config: Path, first: str, name: str, launcher: str) -> subprocess.Po
         ("train", signal.SIGTERM, "inline", 0.5),
         # Ray takes some seconds to start, and has handlers of its own meanwhile.
         pytest.param("train", signal.SIGTERM, "ray", 2.5, marks=pytest.mark.ray),
-        pytest.param("train", signal.SIGTERM, "ray", 4.0, marks=pytest.mark.ray),
-        pytest.param("train", signal.SIGTERM, "ray", 8.0, marks=pytest.mark.ray),
+        pytest.param(
+            "train", signal.SIGTERM, "ray", 4.0, marks=[pytest.mark.ray, pytest.mark.exhaustive]
+        ),
+        pytest.param(
+            "train", signal.SIGTERM, "ray", 8.0, marks=[pytest.mark.ray, pytest.mark.exhaustive]
+        ),
     ],
 )
 def test_a_signal_ends_the_command(

@@ -141,6 +141,7 @@ def test_ray_does_not_start_without_a_token(script: str) -> None:
     assert "RAY_AUTH_TOKEN" in answer.stderr
 
 
+@pytest.mark.exhaustive
 @pytest.mark.spark
 @pytest.mark.ray
 def test_the_line_on_a_spark_and_a_ray_cluster(tmp_path: Path) -> None:

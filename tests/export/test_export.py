@@ -305,6 +305,7 @@ spark.stop()
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.spark
 def test_spark_reads_the_parquet(tmp_path: Path) -> None:
     world = dataclasses.replace(clusters(users=9, items=7), model={"similarity": "dot"})

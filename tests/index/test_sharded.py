@@ -336,6 +336,7 @@ def test_memory_is_of_one_process() -> None:
         config("memory://x", "log.tsv", index={"shards": 2})
 
 
+@pytest.mark.exhaustive
 @pytest.mark.ray
 def test_ray_tasks_write_the_same_bytes_and_begin_again(tmp_path: Path) -> None:
     from embedmill.jobs.ray_tasks import ray_tasks

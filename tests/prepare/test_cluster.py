@@ -27,6 +27,7 @@ from tests.support.logs import last_tree, random_tree, signals_tree, time_tree
 from tests.support.prepare_builds import DATA_STAGES, Tree, build, same
 from tests.support.spark_clusters import REPOSITORY, Order, connect_server, standalone, submit
 from tests.support.submitted import PIECE
+from tests.support.sweeps import sweep
 
 TREES = {"last": last_tree, "time": time_tree, "random": random_tree, "signals": signals_tree}
 STAGES = {name: DATA_STAGES[:1] if name == "signals" else DATA_STAGES for name in TREES}
@@ -59,6 +60,8 @@ FAULTS: dict[tuple[str, str], dict[str, str]] = {
     },
     ("two_workers", "signals"): {"events._merge": "kill worker"},
 }
+# One cluster in every run of the tests; the other engines in the exhaustive ones.
+ALWAYS = [("two_workers", "last"), ("two_workers", "signals")]
 CASES = [(engine, name) for engine, names in BUILT.items() for name in names]
 SPECULATION = {
     "spark.speculation": "true",
@@ -163,7 +166,7 @@ def connected(world: World, tmp_path_factory: pytest.TempPathFactory) -> None:
             build(session, world.tree(name, "connected"), STAGES[name][-1])
 
 
-@pytest.mark.parametrize(("engine", "name"), CASES)
+@pytest.mark.parametrize(("engine", "name"), sweep(CASES, always=ALWAYS))
 def test_every_engine_gives_the_same_artifacts(
     world: World, name: str, engine: str, request: pytest.FixtureRequest
 ) -> None:
@@ -179,7 +182,7 @@ def alike(world: World, name: str, engine: str) -> None:
         assert list(two.artifact(stage).verify()) == []
 
 
-@pytest.mark.parametrize(("engine", "name"), FAULTS)
+@pytest.mark.parametrize(("engine", "name"), sweep([*FAULTS], always=ALWAYS))
 def test_what_goes_wrong_in_tasks_changes_no_row(
     world: World, engine: str, name: str, request: pytest.FixtureRequest
 ) -> None:
@@ -201,6 +204,7 @@ def test_tasks_use_the_wheel_that_was_shipped(world: World, wheel: Path, two_wor
     assert world.said("last", "two_workers")["version"] == "shipped"
 
 
+@pytest.mark.exhaustive
 def test_tasks_use_the_environment_that_was_shipped(world: World, local_cluster: None) -> None:
     found = {one["package"] for one in world.tasks("time", "local_cluster")}
     assert found

@@ -146,6 +146,7 @@ def test_however_a_log_is_cut_and_delivered(
     assert [len(prints) for prints in built] == [1, 1]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.spark
 def test_scattered_on_another_engine(
     tmp_path: Path, sail: SparkSession, spark: SparkSession, small: Callable[[], None]

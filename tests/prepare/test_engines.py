@@ -87,6 +87,7 @@ def test_no_java() -> None:
     assert "Install Java 17 or 21 and set JAVA_HOME" in answer.stdout
 
 
+@pytest.mark.exhaustive
 @pytest.mark.spark
 def test_jobs_by_spark_submit(tmp_path: Path, sail: SparkSession, wheel: Path) -> None:
     config = last_tree(tmp_path / "logs", tmp_path / "submitted")

@@ -229,6 +229,7 @@ def few_tasks(spark: SparkSession) -> Iterator[SparkSession]:
     spark.conf.set(key, before or "")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.spark
 def test_both_engines_continue_alike(
     tmp_path: Path, sail: SparkSession, few_tasks: SparkSession

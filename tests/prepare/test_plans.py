@@ -150,6 +150,7 @@ def actions(
     return found[0], found[1]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.spark
 def test_no_step_of_a_plan_grows_in_one_place(
     actions: tuple[list[Action], list[Action]],
@@ -186,6 +187,7 @@ def _is_small(lines: Sequence[str], number: int) -> bool:
     )
 
 
+@pytest.mark.exhaustive
 @pytest.mark.spark
 @pytest.mark.parametrize("caller", BOUNDED)
 def test_ten_times_the_log_brings_no_more_rows(

@@ -13,11 +13,14 @@ from embedmill.pipeline import train
 from embedmill.pipeline.log import Quiet
 from tests.support.ranks import run_ranks
 from tests.support.stored import planted
+from tests.support.sweeps import sweep
 from tests.support.trained import EVERY, run_of, tables, train_rank
 from tests.support.worlds import PlantedWorld
 
 
-@pytest.mark.parametrize("objective", EVERY)
+@pytest.mark.parametrize(
+    "objective", sweep([*EVERY], always=["softmax", "rating", "ials", "item2vec"])
+)
 def test_one_two_and_three_workers_train_the_same_tables(objective: str, tmp_path: Path) -> None:
     one = run_of(tmp_path / "1", objective)
     train.build(one, one.writer("train"), Quiet())

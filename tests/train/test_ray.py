@@ -167,6 +167,7 @@ def wait_for(variables: dict[str, str]) -> None:
     raise AssertionError(status.stderr.decode())
 
 
+@pytest.mark.exhaustive
 def test_another_ray_is_left_alone_and_joined_when_asked(
     other_ray: dict[str, str], tmp_path: Path
 ) -> None:
@@ -204,6 +205,7 @@ def test_ray_job_submit(other_ray: dict[str, str], tmp_path: Path) -> None:
     assert run.up_to_date("train")
 
 
+@pytest.mark.exhaustive
 def test_no_ray_at_the_address(tmp_path: Path) -> None:
     code, messages, _ = answer(started(tmp_path, RAY_ADDRESS="127.0.0.1:1"))
     assert code == 7
