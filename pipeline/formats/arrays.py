@@ -15,7 +15,7 @@ import pyarrow as pa
 from embedmill.pipeline.formats.vector_table import (
     DTYPES,
     IDS,
-    VectorBlock,
+    NumberBlock,
     VectorTable,
     ids_writer,
 )
@@ -89,6 +89,6 @@ def _write_numbers(table: VectorTable, folder: Path, raw: BinaryIO) -> None:
             ids.write_table(_ids(block))
 
 
-def _ids(block: VectorBlock) -> pa.Table:
+def _ids(block: NumberBlock) -> pa.Table:
     columns = [pa.array(block.row_N), block.ids, pa.array(block.count_N)]
     return pa.Table.from_arrays(columns, schema=IDS)

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from embedmill.pipeline.errors import InputError
 from embedmill.pipeline.formats.text_lines import NUMBERS, escape, join_numbers, write_lines
-from embedmill.pipeline.formats.vector_table import VectorBlock, VectorTable
+from embedmill.pipeline.formats.vector_table import NumberBlock, VectorTable
 
 __all__ = ["pgvector"]
 
@@ -56,7 +56,7 @@ def pgvector(table: VectorTable, folder: Path) -> None:
             write_lines(raw, [row, escape(block.ids, _ESCAPES), count, vector], "\t")
 
 
-def _check_ids(block: VectorBlock, side: str) -> None:
+def _check_ids(block: NumberBlock, side: str) -> None:
     """Raise InputError where an id holds a NUL character."""
     nul = block.ids.filter(pc.match_substring(block.ids, "\0"))
     if len(nul):

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from embedmill.pipeline.formats.text_lines import NUMBERS, escape, join_numbers, write_lines
 from embedmill.pipeline.formats.vector_table import VectorTable
+from embedmill.pipeline.views.items import ItemMetadata
 
 __all__ = ["projector"]
 
@@ -50,9 +51,10 @@ def projector(table: VectorTable, folder: Path) -> None:
 
 def _metadata(table: VectorTable) -> dict[str, pa.Array] | None:
     """Item, title, and categories as one text; None where the log has none."""
-    if table.side != "items" or table.events is None or not table.events.has("items.parquet"):
+    metadata = ItemMetadata(table.events)
+    if table.side != "items" or not metadata.exists:
         return None
-    meta = table.events.read_table("items.parquet").combine_chunks()
+    meta = metadata.table().combine_chunks()
     joined = pc.binary_join(meta["categories"].cast(pa.list_(pa.string())), "|")
     columns = {"item": meta["item"], "title": meta["title"], "categories": joined}
     return {name: _one_chunk(column) for name, column in columns.items()}

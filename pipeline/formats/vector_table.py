@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embedmill.pipeline.store.artifact import Artifact
-from embedmill.pipeline.views.vectors import RANGE, Vectors, part_path, spec_of, to_matrix
+from embedmill.pipeline.views.vectors import Vectors
 
-__all__ = ["DTYPES", "IDS", "VectorBlock", "VectorTable", "convert", "ids_writer", "int8_scale"]
+__all__ = ["DTYPES", "IDS", "NumberBlock", "VectorTable", "convert", "ids_writer", "int8_scale"]
 
 Numbers = NDArray[Any]
 
@@ -40,7 +40,7 @@ _GREATEST = 127  # of an int8
 
 
 @dataclass(frozen=True)
-class VectorBlock:
+class NumberBlock:
     """Some vectors: rows int64 [N], raw ids, events of each [N], numbers [N, D]."""
 
     row_N: NDArray[np.int64]
@@ -48,12 +48,12 @@ class VectorBlock:
     count_N: NDArray[np.int64]
     vector_ND: Numbers
 
-    def pieces(self, numbers: int) -> Iterator[VectorBlock]:
+    def pieces(self, numbers: int) -> Iterator[NumberBlock]:
         """The block in smaller ones of about so many numbers."""
         step = max(1, numbers // max(1, self.vector_ND.shape[1]))
         for start in range(0, len(self.row_N), step):
             at = slice(start, start + step)
-            yield VectorBlock(self.row_N[at], self.ids[at], self.count_N[at], self.vector_ND[at])
+            yield NumberBlock(self.row_N[at], self.ids[at], self.count_N[at], self.vector_ND[at])
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ class VectorTable:
     scale: float
     events: Artifact | None = None
 
-    @functools.cached_property
+    @property
     def dim(self) -> int:
         """Coordinates of a vector."""
-        return spec_of(self.export).dim
+        return self._vectors.dim
 
     @functools.cached_property
     def count(self) -> int:
@@ -85,19 +85,11 @@ class VectorTable:
         """Number of rows that are not live: retired or shared ones."""
         return self._vectors.count - self.count
 
-    def blocks(self) -> Iterator[VectorBlock]:
+    def blocks(self) -> Iterator[NumberBlock]:
         """All vectors, rows rising."""
-        for number in range(-(-self._vectors.count // RANGE)):
-            path = part_path(self.side, number)
-            table = self.export.read_table(path, ["row", "id", "count", "live", "vector"])
-            table = table.filter(table["live"])
-            vector_ND = convert(to_matrix(table["vector"], self.dim), self.dtype, self.scale)
-            yield VectorBlock(
-                table["row"].to_numpy(),
-                table["id"].combine_chunks(),
-                table["count"].to_numpy(),
-                vector_ND,
-            )
+        for block in self._vectors.live_blocks():
+            numbers_ND = convert(block.vector_ND, self.dtype, self.scale)
+            yield NumberBlock(block.row_N, block.ids, block.count_N, numbers_ND)
 
     @functools.cached_property
     def _vectors(self) -> Vectors:

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from embedmill.pipeline.errors import InputError
 from embedmill.pipeline.formats.text_lines import NUMBERS, join_numbers, write_lines
-from embedmill.pipeline.formats.vector_table import VectorBlock, VectorTable
+from embedmill.pipeline.formats.vector_table import NumberBlock, VectorTable
 
 __all__ = ["word2vec", "word2vec_binary"]
 
@@ -43,7 +43,7 @@ def word2vec_binary(table: VectorTable, folder: Path) -> None:
             raw.write(b"".join(b"%b %b\n" % (w.encode(), v.tobytes()) for w, v in pairs))
 
 
-def _words(block: VectorBlock) -> list[str]:
+def _words(block: NumberBlock) -> list[str]:
     return [_word(raw_id) for raw_id in block.ids.to_pylist()]
 
 

@@ -16,6 +16,7 @@ from embedmill.pipeline.report.collect.report_data import collect_run
 from embedmill.pipeline.report.collect.timings import collect_timings
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.run import Run
+from embedmill.schemas.report import DATA, PAGE
 
 __all__ = ["build"]
 
@@ -45,9 +46,9 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
     _update(progress, 2)
     data["map"] = project(items, run.config.report.map_items)
     _update(progress, 3)
-    out.write_json("data.json", data)
+    out.write_json(DATA, data)
     html = page.render_report(data, collect_timings(run), run.config.report.labels)
-    out.write("index.html", html.encode(), volatile=True)
+    out.write(PAGE, html.encode(), volatile=True)
     _update(progress, _PARTS)
     counters = {
         "items_on_map": len(data["map"]["points"]),

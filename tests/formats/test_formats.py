@@ -158,7 +158,7 @@ def test_no_more_than_a_block_is_in_memory(
     alive: list[Any] = []
     blocks = vector_table.VectorTable.blocks
 
-    def watched(table: vector_table.VectorTable) -> Iterator[vector_table.VectorBlock]:
+    def watched(table: vector_table.VectorTable) -> Iterator[vector_table.NumberBlock]:
         import weakref
 
         for block in (piece for whole in blocks(table) for piece in whole.pieces(16)):

@@ -26,15 +26,15 @@ def test_only_vectors_of_the_most_frequent_items_are_read(
 ) -> None:
     items = open_items(ReportWorld().write(tmp_path))
     opened: list[str] = []
-    real = type(items.export).batches
+    real = type(items.vectors.export).batches
 
     def noting(self: Any, path: str, rows: int, columns: list[str]) -> Any:
         if "vector" in columns:
             opened.append(path)
         return real(self, path, rows, columns)
 
-    monkeypatch.setattr(type(items.export), "batches", noting)
-    assert items.most_frequent(10).rows.tolist() == list(range(10))
+    monkeypatch.setattr(type(items.vectors.export), "batches", noting)
+    assert items.most_frequent(10).row_N.tolist() == list(range(10))
     assert opened == ["items/part-00000.parquet"]
 
 
@@ -45,5 +45,5 @@ def test_the_most_frequent_come_first_whatever_their_rows(
     monkeypatch.setattr(ReportWorld, "count", lambda _self, i: 1 + i % 7)
     world = ReportWorld(title=lambda i: "Same" if i in (4, 6) else f"T{i}")
     items = open_items(world.write(tmp_path))
-    assert items.most_frequent(9).rows.tolist() == [6, 13, 20, 27, 34, 41, 48, 55, 5]
+    assert items.most_frequent(9).row_N.tolist() == [6, 13, 20, 27, 34, 41, 48, 55, 5]
     assert nearest_items(items, ("same",))["of"][0]["row"] == 6

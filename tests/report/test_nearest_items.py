@@ -68,7 +68,7 @@ def test_a_zero_vector_is_nobodys_neighbour_but_breaks_nothing(
 def test_rows_that_are_not_live_are_nowhere(tmp_path: Path) -> None:
     world = ReportWorld(not_live=frozenset({0, 5, 59}))
     items = open_items(world.write(tmp_path))
-    assert items.most_frequent(5).rows.tolist() == [1, 2, 3, 4, 6]
+    assert items.most_frequent(5).row_N.tolist() == [1, 2, 3, 4, 6]
     found = nearest_items(items, ("i5", "i9"))
     assert found["not_found"] == ["i5"]
     (one,) = found["of"]

@@ -229,12 +229,20 @@ class ReportWorld:
         out.commit({"users_in": 0, "users": 0, "items_in": self.items, "items": self.items})
 
     def _index(self, out: Writer) -> None:
-        spec: dict[str, Any] = {"kind": "hnsw", "dim": self.dim, "items": self.items}
+        spec: dict[str, Any] = {
+            "kind": "hnsw", "parameters": {"ef_search": 128}, "knob": "ef_search",
+            "metric": "inner_product", "dim": self.dim, "items": self.items, "bytes": 870_000,
+            "estimate": 870_000, "sha256": "0" * 64, "promise": None, "living": None,
+        }  # fmt: skip
         if self.shards:
-            spec["shards"] = [{"items": 7 + n} for n in range(self.shards)]
+            spec["shards"] = [
+                {"path": f"shard-{n}", "items": 7 + n, "bytes": 1, "sha256": "0" * 64}
+                for n in range(self.shards)
+            ]
         if self.carried:
             spec["living"] = {
-                "recall_when_built": 0.9911, "kept": 40, "changed": 5, "new": 15, "removed": 3,
+                "recall_when_built": 0.9911, "delta": None, "delta_bytes": 0, "base_places": 48,
+                "kept": 40, "changed": 5, "new": 15, "removed": 3,
                 "indexed_before": 48, "tombstones": 8, "in_base": 40, "in_delta": 20,
             }  # fmt: skip
         out.write_json("spec.json", spec)
@@ -244,14 +252,17 @@ class ReportWorld:
             "queries_from": "test",
             "recall@10": 0.997,
         }
-        verified = {"mean": 0.997, "low": 0.9951, "high": 0.998, "queries": 50}
+        verified = {
+            "mean": 0.997, "low": 0.9951, "high": 0.998, "queries": 50, "confidence": 0.95,
+            "method": "planted",
+        }  # fmt: skip
         point = {"kind": "ivfsq8", "parameters": {"lists": 8, "probes": 3}, "recall@10": 0.91}
         target = {
             "recall_at_10": 0.95, "max_bytes": 2_000_000, "max_latency_ms": None,
-            "verified": verified,
+            "verified": verified, "tuning_queries": 50, "attempts": 1,
             "frontier": [{**point, "counted_us": 12.5, "bytes": 66_000}],
         }  # fmt: skip
-        recall |= {"knob": "ef_search", "setting": 128, "promise": target}
+        recall |= {"knob": "ef_search", "setting": 128, "curve": [], "promise": target}
         out.write_json("recall.json", recall)
         points = [
             {
@@ -266,7 +277,7 @@ class ReportWorld:
             for ef in (16, 32, 64, 128, 256)
         ]
         exact = {"ms_per_query": 0.21, "ms_p99": 0.4, "bytes": 430_000}
-        latency = {"exact": exact, "curve": points}
+        latency = {"exact": exact, "curve": points, "candidates": []}
         out.write_json("latency.json", latency, volatile=True)
         out.commit(
             {"items_in": self.items, "indexed": self.items, "not_live": 0, "queries": 50},

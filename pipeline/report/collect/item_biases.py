@@ -29,7 +29,7 @@ def extreme_biases(items: ItemVectors) -> dict[str, Any] | None:
     enough = dict.fromkeys(_LEAST_COUNTS, 0)
     for block in items.blocks(vectors=False):
         for least in _LEAST_COUNTS:
-            enough[least] += int((block.counts >= least).sum())
+            enough[least] += int((block.count_N >= least).sum())
     least = next((c for c in _LEAST_COUNTS if enough[c] >= 2 * EXTREMES), _LEAST_COUNTS[-1])
     ranked = _ranked(items, least)
     half = min(EXTREMES, len(ranked) // 2) or len(ranked)
@@ -47,12 +47,12 @@ def _ranked(items: ItemVectors, least: int) -> list[tuple[int, float]]:
     """(row, bias) of the items of highest and of lowest bias, highest first."""
     ranked: list[tuple[int, float]] = []
     for block in items.blocks(vectors=False):
-        assert block.bias is not None
-        at = np.flatnonzero(block.counts >= least)
+        assert block.bias_N is not None
+        at = np.flatnonzero(block.count_N >= least)
         if len(at) > 2 * EXTREMES:
-            order = np.argsort(-block.bias[at], kind="stable")
+            order = np.argsort(-block.bias_N[at], kind="stable")
             at = at[np.concatenate((order[:EXTREMES], order[-EXTREMES:]))]
-        ranked += [(int(block.rows[i]), round(float(block.bias[i]), 4)) for i in at]
+        ranked += [(int(block.row_N[i]), round(float(block.bias_N[i]), 4)) for i in at]
         ranked.sort(key=lambda pair: (-pair[1], pair[0]))
         if len(ranked) > 2 * EXTREMES:
             ranked = ranked[:EXTREMES] + ranked[-EXTREMES:]

@@ -50,15 +50,15 @@ def nearest_items(items: ItemVectors, names: Sequence[str]) -> dict[str, Any]:
 def _resolve(items: ItemVectors, names: Sequence[str]) -> tuple[list[int], list[str]]:
     """Rows of the named items (the most frequent item of a title), and names that no item has."""
     if not names:
-        return items.most_frequent(WELL_KNOWN).rows.tolist(), []
-    candidates = {name: [name, *ids] for name, ids in items.ids_by_title(names).items()}
+        return items.most_frequent(WELL_KNOWN).row_N.tolist(), []
+    candidates = {name: [name, *ids] for name, ids in items.metadata.ids_titled(names).items()}
     wanted = pa.array(
         sorted({raw_id for ids in candidates.values() for raw_id in ids}), pa.string()
     )
     rank: dict[str, tuple[int, int]] = {}  # (-count, row)
     for block in items.blocks(vectors=False):
         for i in np.flatnonzero(pc.is_in(block.ids, wanted).to_numpy(zero_copy_only=False)):
-            rank[block.ids[int(i)].as_py()] = (-int(block.counts[i]), int(block.rows[i]))
+            rank[block.ids[int(i)].as_py()] = (-int(block.count_N[i]), int(block.row_N[i]))
     rows = {
         name: min(rank[raw_id] for raw_id in ids if raw_id in rank)[1]
         for name, ids in candidates.items()
@@ -73,15 +73,15 @@ def _nearest(items: ItemVectors, rows: Sequence[int]) -> list[Ranked]:
     best: list[Ranked] = [[] for _ in rows]
     if not rows:
         return best
-    queries_QD = _unit(items.of_rows(rows).vectors_ND)
+    queries_QD = _unit(items.of_rows(rows).vector_ND)
     for block in items.blocks():
-        if not len(block.rows):
+        if not len(block.row_N):
             continue
         # Rounded before comparing, so that the order does not depend on the last bits of BLAS.
-        scores_QN = np.round(queries_QD @ _unit(block.vectors_ND).T, 6)
+        scores_QN = np.round(queries_QD @ _unit(block.vector_ND).T, 6)
         for q, row in enumerate(rows):
-            scores_QN[q, block.rows == row] = -np.inf
-            best[q] = _merge(best[q], scores_QN[q], block.rows)
+            scores_QN[q, block.row_N == row] = -np.inf
+            best[q] = _merge(best[q], scores_QN[q], block.row_N)
     return [[(row, round(score, 4)) for row, score in near] for near in best]
 
 

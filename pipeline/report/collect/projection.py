@@ -30,12 +30,14 @@ def project(items: ItemVectors, most: int) -> dict[str, Any]:
         an index into the names, or CATEGORIES for all others, or None without categories}.
     """
     block = items.most_frequent(most)
-    xy_N2, variance = principal_components(block.vectors_ND)
+    xy_N2, variance = principal_components(block.vector_ND)
     ids = block.ids.to_pylist()
-    metadata = items.metadata(ids)
+    metadata = items.metadata.describe(ids)
     points = [
         describe(row, raw_id, count, metadata)
-        for row, raw_id, count in zip(block.rows.tolist(), ids, block.counts.tolist(), strict=True)
+        for row, raw_id, count in zip(
+            block.row_N.tolist(), ids, block.count_N.tolist(), strict=True
+        )
     ]
     names = _coloured(points)
     for point, (x, y) in zip(points, _stretched(xy_N2), strict=True):

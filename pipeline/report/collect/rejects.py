@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedmill.pipeline.store.artifact import Artifact
-from embedmill.schemas.events import REASONS
+from embedmill.schemas.events import REASONS, REJECTED
 
 __all__ = ["EXAMPLES", "rejected_lines"]
 
@@ -43,7 +43,7 @@ def rejected_lines(events: Artifact) -> list[dict[str, Any]]:
 def _examples(events: Artifact) -> dict[str, list[dict[str, Any]]]:
     """The first few lines of each reason by (file, line), in whatever order files are stored."""
     first: dict[str, list[Line]] = {}
-    for path in [entry.path for entry in events.files("rejects") if entry.rows]:
+    for path in [entry.path for entry in events.files(REJECTED.folder) if entry.rows]:
         for batch in events.batches(path):
             for reason, lines in _first_lines(pa.Table.from_batches([batch])):
                 first[reason] = heapq.nsmallest(EXAMPLES, [*first.get(reason, []), *lines])

@@ -11,12 +11,17 @@ from typing import Any
 
 from embedmill.pipeline.config import Config, stage_fields
 from embedmill.pipeline.report.collect.distributions import events_by_day, events_per_id
-from embedmill.pipeline.report.collect.item_vectors import titles_and_categories
 from embedmill.pipeline.report.collect.rejects import rejected_lines
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.views.items import ItemMetadata
+from embedmill.schemas.evaluate import GATES, METRICS, SLICES
+from embedmill.schemas.events import DAYS
+from embedmill.schemas.index import RECALL, SPEC
 from embedmill.schemas.manifest import digest
 from embedmill.schemas.stages import STAGES
+from embedmill.schemas.train import HISTORY, MODEL
+from embedmill.schemas.vocab import BASE, COUNTS
 
 __all__ = ["collect_log", "collect_run"]
 
@@ -36,13 +41,16 @@ def collect_run(run: Run) -> dict[str, Any]:
         **collect_log(artifacts, config),
         "title": config.report.title or config.run.name,
         "objective": config.train.objective,
-        "model": train.read_json("model.json"),
-        "history": train.read_json("history.json"),
-        "metrics": evaluate.read_json("metrics.json"),
+        "model": train.read_json(MODEL).as_json(),
+        "history": [epoch.as_json() for epoch in train.read_json(HISTORY)],
+        "metrics": evaluate.read_json(METRICS),
         "ks": list(config.evaluate.ks),
-        "slices": evaluate.read_json("slices.json"),
-        "gates": evaluate.read_json("gates.json"),
-        "index": {"spec": index.read_json("spec.json"), "recall": index.read_json("recall.json")},
+        "slices": [one.as_json() for one in evaluate.read_json(SLICES)],
+        "gates": [gate.as_json() for gate in evaluate.read_json(GATES)],
+        "index": {
+            "spec": index.read_json(SPEC).as_json(),
+            "recall": index.read_json(RECALL).as_json(),
+        },
     }
 
 
@@ -73,28 +81,28 @@ def _distributions(artifacts: Artifacts, config: Config) -> dict[str, Any]:
     """
     log: dict[str, Any] = {}
     events, vocab = artifacts["events"], artifacts.get("vocab")
-    if events.has("days.json"):
-        log["days"] = events_by_day(events.read_json("days.json"))
+    if events.has(DAYS.path):
+        days = events.read_json(DAYS)
+        log["days"] = events_by_day(days)
     if vocab is None:
         return log
     minimum = {"users": config.vocab.min_user_count, "items": config.vocab.min_item_count}
-    if vocab.has("counts.json"):
-        counts = vocab.read_json("counts.json")
-        for side, least in minimum.items():
-            log[side] = events_per_id(counts[side]["counts"], counts[side]["heaviest"], least)
+    if vocab.has(COUNTS.path):
+        counts = vocab.read_json(COUNTS)
+        for side, histogram in (("users", counts.users), ("items", counts.items)):
+            log[side] = events_per_id(histogram.counts, histogram.heaviest, minimum[side])
         _add_titles(log["items"]["heaviest"], events)
-    if vocab.has("previous.json"):
+    if vocab.has(BASE.path):
         log["previous"] = {side: _overlap(vocab.counters, side) for side in minimum}
     return log
 
 
 def _add_titles(items: list[dict[str, Any]], events: Artifact) -> None:
     """Give items their titles, where the log has any."""
-    metadata = titles_and_categories(events, (item["id"] for item in items))
+    titles = ItemMetadata(events).titles(item["id"] for item in items)
     for item in items:
-        title, _ = metadata.get(item["id"], ("", []))
-        if title:
-            item["title"] = title
+        if titles.get(item["id"]):
+            item["title"] = titles[item["id"]]
 
 
 def _overlap(counters: Mapping[str, int], side: str) -> dict[str, int]:

@@ -8,7 +8,9 @@ from typing import Any
 from embedmill.pipeline.config import to_toml
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
+from embedmill.schemas.index import LATENCY
 from embedmill.schemas.stages import STAGES
+from embedmill.schemas.train import LOG
 
 __all__ = ["collect_timings"]
 
@@ -46,7 +48,7 @@ def collect_timings(run: Run) -> dict[str, Any]:
         "stages": stages,
         "training": _training(run.artifact("train")),
         "software": dict(sorted(software.items())),
-        "latency": index.read_json("latency.json") if index.has("latency.json") else {},
+        "latency": index.read_json(LATENCY).as_json() if index.has(LATENCY.path) else {},
         "config": to_toml(run.config),
         "created": run.artifact("evaluate").manifest.created,
     }
@@ -59,9 +61,9 @@ def _training(train: Artifact) -> dict[str, Any]:
         `spent`: seconds by part, the longest first; `pairs` trained on and the `seconds` that
         their steps took; `workers` of each start.
     """
-    if not train.has("log.jsonl"):
+    if not train.has(LOG):
         return {}
-    lines = [json.loads(line) for line in train.read("log.jsonl").splitlines()]
+    lines = [json.loads(line) for line in train.read(LOG).splitlines()]
     parts = {key for line in lines for key in line if key.startswith(_PARTS)}
     spent = {p.removeprefix(_PARTS): sum(line.get(p, 0.0) for line in lines) for p in parts}
     steps = [line for line in lines if line["kind"] == "steps"]
