@@ -81,12 +81,12 @@ def plural(value: float | None, noun: str) -> str:
 
 
 def signed(value: float) -> str:
-    """To two decimals, with a plus or a true minus."""
+    """A number to two decimals, with a plus or a minus sign (U+2212)."""
     return f"{value:+.2f}".replace("-", "−")
 
 
 def decimal(value: float | None, digits: int = 4) -> str:
-    """A number to so many decimals."""
+    """A number with `digits` decimals."""
     return _ABSENT if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
@@ -97,7 +97,7 @@ def significant(value: float) -> str:
 
 
 def ratio(value: float | None, over: float | None) -> str:
-    """How many times `over` the value is."""
+    """The value divided by `over`, as "1.64×"."""
     return _ABSENT if value is None or not over else f"{value / over:.2f}×"
 
 
@@ -112,7 +112,7 @@ def width(value: float, whole: float, digits: int = 1) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """A duration, in the unit that suits it."""
+    """A duration: "42 ms", "1.2 s", "2 min 5 s", "2 h 3 min"."""
     if value is None:
         return _ABSENT
     if value < 1:
@@ -126,7 +126,7 @@ def seconds(value: float | None) -> str:
 
 
 def size(value: float | None) -> str:
-    """A number of bytes, in the decimal unit that suits it."""
+    """A number of bytes: "999 bytes", "1.5 kB", "2.5 GB"."""
     if value is None:
         return _ABSENT
     amount = float(value)

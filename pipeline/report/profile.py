@@ -25,12 +25,12 @@ __all__ = ["gather", "render"]
 
 
 def gather(art: Mapping[str, Artifact], config: Config, lacking: Mapping[str, str]) -> Any:
-    """All figures as JSON.
+    """The profile as JSON.
 
     Args:
-        art: `events`, and `vocab` and `shards` as far as they could be built.
+        art: artifacts by stage: `events`, and `vocab` and `shards` as far as they could be built.
         config: of the run.
-        lacking: why a stage could not be built.
+        lacking: by the names of stages that could not be built, the reason.
     """
     measured = art["events"].manifest.measured
     return {
@@ -42,7 +42,7 @@ def gather(art: Mapping[str, Artifact], config: Config, lacking: Mapping[str, st
 
 
 def _notes(events: Mapping[str, int], config: Config, lacking: Mapping[str, str]) -> Iterator[str]:
-    """What a reader must know before the figures."""
+    """Warnings, and what the profile lacks."""
     bad = too_many_rejects(events, config.events.max_rejects)
     if bad:
         yield f"{bad}: a run would stop at them."

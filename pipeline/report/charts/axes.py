@@ -12,7 +12,7 @@ __all__ = ["Scale", "log_ticks", "ticks"]
 class Scale:
     """Turns values into percent of the chart's box, from its left and from its top.
 
-    `left` and `right` are the values at its sides, `bottom` and `top` those at its foot and head.
+    `left`, `right`, `bottom` and `top` are the values at the edges of the box.
     """
 
     left: float
@@ -30,7 +30,7 @@ class Scale:
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
-    """Round numbers that cover [low, high], about `most` of them at most."""
+    """Evenly spaced round numbers that cover [low, high], at most about `most` of them."""
     greatest = max(abs(low), abs(high))
     if high - low <= max(1e-9 * greatest, 1e-12):
         half = 0.5 * greatest if greatest > 1e-9 else 0.5

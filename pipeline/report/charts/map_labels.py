@@ -1,4 +1,4 @@
-"""Labels of the map of items: where they fit without overlap."""
+"""Labels of the map of items, placed so that none overlaps another."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Label", "place_labels", "shorten", "text_width"]
 
 @dataclass(frozen=True)
 class Label:
-    """A label beside its point: offset in pixels, the anchor of its text, what it says."""
+    """A label: number of its point, offset from it in pixels, anchor and text in the SVG."""
 
     point: int
     dx: float
@@ -24,7 +24,7 @@ class Label:
 _FONT = 12.0  # pixels, as in page.css
 _ASCENT, _DESCENT, _GAP = 12.0, 3.0, 2.0
 # Offsets of the anchor from the point, best first: right, left, above, below, corners.
-_PLACES = (
+_OFFSETS = (
     (8.0, 4.0, "start"),
     (-8.0, 4.0, "end"),
     (0.0, -9.0, "middle"),
@@ -34,7 +34,7 @@ _PLACES = (
     (7.0, 17.0, "start"),
     (-7.0, 17.0, "end"),
 )
-_POINT = 5.0  # half a labelled point's box
+_POINT = 5.0  # half the side of the box that a point takes up, in pixels
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 
@@ -47,17 +47,17 @@ def place_labels(
 ) -> list[Label]:
     """Labels of the most frequent items that fit on the map without overlap.
 
-    Greedy by frequency: each point tries eight places around it, first clear of the other
-    frequent points too, then of labels alone, and goes without a label where all are taken.
-    Points move apart as the map widens while text keeps its size, along
-    straight lines: what is free at both ends of `widths` is free between them.
+    Greedy by frequency: a label takes the first of eight positions around its point that overlaps
+    neither other labels nor the most frequent points; else the first that overlaps no label; else
+    the point gets none. Boxes move along straight lines as the map widens, while text keeps its
+    size: what does not overlap at both ends of `widths` does not overlap between them.
 
     Args:
         points: with "x", "y" in [0, 1] and "title", most frequent first.
         widths: least and greatest width of the map in pixels.
         height: of the map in pixels.
-        most: so many labels at most.
-        longest: characters of a label; longer titles are cut.
+        most: number of labels at most.
+        longest: characters of a label at most; longer titles are shortened.
     """
     dots = [tuple(_point_box(p, w, height) for w in widths) for p in points[:most]]
     taken: list[tuple[Box, ...]] = []
@@ -66,8 +66,10 @@ def place_labels(
         if len(labels) >= most:
             break
         text = shorten(point["title"], longest)
-        tried = [Label(i, dx, dy, anchor, text) for dx, dy, anchor in _PLACES]
-        boxed = [(one, tuple(_label_box(point, one, w, height) for w in widths)) for one in tried]
+        tried = [Label(i, dx, dy, anchor, text) for dx, dy, anchor in _OFFSETS]
+        boxed = [
+            (label, tuple(_label_box(point, label, w, height) for w in widths)) for label in tried
+        ]
         free = [pair for pair in boxed if _free(pair[1], taken, widths, height)]
         clear = [pair for pair in free if _free(pair[1], dots, widths, height)]
         for label, boxes in (clear or free)[:1]:
