@@ -58,7 +58,7 @@ from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.parquet import write_parquet
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage
-from embedmill.schemas.events import REASONS, RULES, too_many_rejects
+from embedmill.schemas.events import DATA, DAYS, REASONS, REJECTED, RULES, too_many_rejects
 
 __all__ = ["build", "source_stamps"]
 
@@ -88,8 +88,8 @@ def source_stamps(run: Run) -> Mapping[str, Any]:
 def build(
     session: SparkSession, run: Run, out: Writer, progress: Progress, *, strict: bool = True
 ) -> None:
-    """Write events/: data, rejects, days.json where the log has times, and items.parquet where
-    the config names item metadata.
+    """Write events/: events, rejects, days if the log has times, and item metadata if the config
+    names any.
 
     Args:
         session: the engine's session.
@@ -126,7 +126,7 @@ def build(
     _check_counters(counters, config.max_rejects if strict else None, ", ".join(config.paths))
     out.add(done.files)
     if config.time:
-        out.write_json("days.json", histograms.day_histogram(done.counts))
+        out.write_json(DAYS, histograms.day_histogram(done.counts))
     if config.items:
         counters |= items.write_item_metadata(config.items, out)
     measured = {"files": plan.files, "files_outside": plan.outside, "read_bytes": size}
@@ -201,7 +201,7 @@ def _parse(task: _Task, batches: Batches) -> Batches:
                 yield events
         rejected, entry = rejects.table(), None
         if rejected is not None:
-            path = f"rejects/part-{read_task.number:05d}.parquet"
+            path = REJECTED.path(read_task.number)
             entry = write_parquet(task.storage, "events", path, rejected)
         rejects.counts.update(row_rules.counts)
         report = task_report(entry, rejects.counts)
@@ -273,6 +273,6 @@ def _decay_until(config: EventsConfig) -> int:
 def _merge_bucket(task: _Task, reference_time: int, bucket: int, rows: pa.Table) -> Batches:
     """Write the file of a bucket."""
     events, counts = merge_events(rows, task.rules.config, reference_time)
-    path = f"data/part-{bucket:05d}.parquet"
+    path = DATA.path(bucket)
     entry = write_parquet(task.storage, "events", path, events)
     yield task_report(entry, {**counts, **histograms.day_counters(events["time"])})

@@ -9,12 +9,13 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping
 from datetime import date, timedelta
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from embedmill.schemas.vocab import Histogram
 
 __all__ = [
     "MICROSECONDS_PER_DAY",
@@ -57,7 +58,7 @@ def day_counters(time: pa.ChunkedArray) -> dict[str, int]:
 
 
 def day_histogram(counters: Mapping[str, int]) -> list[tuple[str, int]]:
-    """The days that have events (ISO dates, rising) and their counts, as days.json stores them.
+    """The days that have events (ISO dates, rising) and their counts.
 
     Args:
         counters: the sum of all reports; those of `day_counters` are used.
@@ -114,16 +115,12 @@ def id_counters(side: str, ids: pa.ChunkedArray, counts: pa.ChunkedArray) -> dic
     return counters | {f"{side}.heaviest.{row['id']}": row["n"] for row in top}
 
 
-def id_histogram(counters: Mapping[str, int], side: str) -> dict[str, Any]:
-    """The histogram of one side, as counts.json stores it.
+def id_histogram(counters: Mapping[str, int], side: str) -> Histogram:
+    """The histogram of one side.
 
     Args:
         counters: the sum of all reports; those of `id_counters` are used.
         side: "user" or "item".
-
-    Returns:
-        `counts`: [least count, ids, events of these ids] for each bin that has ids, rising;
-        `heaviest`: [id, events] of the most frequent ids, ties by id.
     """
     kinds: dict[str, dict[str, int]] = {"ids": {}, "events": {}, "heaviest": {}}
     for name, count in counters.items():
@@ -132,13 +129,11 @@ def id_histogram(counters: Mapping[str, int], side: str) -> dict[str, Any]:
         if name_side == side and kind in kinds:
             kinds[kind][key] = count
     keys = ((-n, name.encode(), name) for name, n in kinds["heaviest"].items())
-    return {
-        "counts": [
-            [int(key), kinds["ids"][key], kinds["events"][key]]
-            for key in sorted(kinds["ids"], key=int)
-        ],
-        "heaviest": [[name, -n] for n, _, name in heapq.nsmallest(TOP_IDS, keys)],
-    }
+    bins = sorted(kinds["ids"], key=int)
+    return Histogram(
+        counts=[(int(key), kinds["ids"][key], kinds["events"][key]) for key in bins],
+        heaviest=[(name, -n) for n, _, name in heapq.nsmallest(TOP_IDS, keys)],
+    )
 
 
 def _counters(prefix: str, keys: Ints, counts: Ints) -> dict[str, int]:

@@ -16,7 +16,7 @@ from embedmill.pipeline.prepare.readers.file_slice import FileSlice
 from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
 from embedmill.pipeline.prepare.readers.read_plan import layout_of, metadata_slices
 from embedmill.pipeline.store.artifact import Writer
-from embedmill.schemas.events import ITEMS_META
+from embedmill.schemas.events import ITEMS, ITEMS_META
 
 __all__ = ["write_item_metadata"]
 
@@ -26,7 +26,7 @@ _FIELD = re.compile(r"\{([^{}]+)\}")
 
 
 def write_item_metadata(config: ItemsConfig, out: Writer) -> dict[str, int]:
-    """Write items.parquet, sorted by id; returns its counters.
+    """Write the item metadata, sorted by id; returns its counters.
 
     A row without an id is rejected. If an id has several rows, the first one is kept.
 
@@ -42,7 +42,7 @@ def write_item_metadata(config: ItemsConfig, out: Writer) -> dict[str, int]:
             rejected += len(batch.rejects.lines) + batch.rows - tables[-1].num_rows
     rows = pa.concat_tables(tables) if tables else _ORDERED.empty_table()
     items = _first_of_each_id(rows)
-    out.write_table("items.parquet", items)
+    out.write_table(ITEMS, items)
     return {
         "items_meta": items.num_rows,
         "items_rejected": rejected,

@@ -27,19 +27,25 @@ from embedmill.pipeline.prepare.engine.task_monitor import report_progress
 from embedmill.pipeline.prepare.engine.task_report import run_tasks, task_report
 from embedmill.pipeline.prepare.splits import assignment, session_pairs
 from embedmill.pipeline.prepare.splits.boundaries import TimeRange, split_boundaries
-from embedmill.pipeline.prepare.vocabulary.base_vocabulary import SideRows, VocabularySpec
+from embedmill.pipeline.prepare.vocabulary.shared_rows import (
+    is_shared,
+    is_shared_sql,
+    shared_row_sql,
+    side_rows,
+)
 from embedmill.pipeline.store.artifact import Artifact, Writer
 from embedmill.pipeline.store.parquet import write_parquet
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage
-from embedmill.schemas.events import EVENTS
-from embedmill.schemas.shards import SHARD
+from embedmill.schemas.events import DATA, DAYS, EVENTS
+from embedmill.schemas.shards import FILES, SHARD, SPLITS
+from embedmill.schemas.vocab import FILES as VOCAB_FILES
+from embedmill.schemas.vocab import SPEC, SideRows, VocabSpec
 
 __all__ = ["build"]
 
-NAMES = ("train", "valid", "test")
 _COUNTS = (
-    *NAMES,
+    *SPLITS,
     "repeats_valid",
     "repeats_test",
     "cold_users_test",
@@ -66,7 +72,7 @@ class _Task:
     storage: Storage
     boundaries: assignment.SplitBoundaries
     config: ShardsConfig
-    spec: VocabularySpec
+    spec: VocabSpec
 
 
 def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> None:
@@ -87,8 +93,8 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
     """
     events, vocab = run.artifact("events"), run.artifact("vocab")
     partitions = run.config.run.partitions
-    spec = VocabularySpec.of(vocab)
-    tasks = task_count(sum(f.bytes for f in events.files("data")), partitions)
+    spec = vocab.read_json(SPEC)
+    tasks = task_count(sum(f.bytes for f in events.files(DATA.folder)), partitions)
     with report_progress(progress, "rows read"):
         # Read to find the boundaries; nothing collects these rows, so reading need not wait.
         unpaced = _with_rows(session, run, events, vocab, throttled=False)
@@ -97,7 +103,7 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
         joined = _with_rows(session, run, events, vocab, throttled=True)
         shuffled = joined.repartition(tasks, "partition")
         done = run_tasks(shuffled, partial(_write, task))
-    written = sum(done.counts[name] for name in NAMES)
+    written = sum(done.counts[name] for name in SPLITS)
     joined_events = written + done.counts["shared_held_out"]
     if joined_events != vocab.counters["events_kept"]:
         raise ContractError(
@@ -114,15 +120,16 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
     counters |= _cold_items(session, out, vocab.counters["items_live"], spec.items)
     counters |= _write_pairs(session, run, out, spec)
     progress.update(total, total, "events")
-    read = {"read_bytes": sum(f.bytes for f in (*events.files("data"), *vocab.files()))}
+    read = {"read_bytes": sum(f.bytes for f in (*events.files(DATA.folder), *vocab.files()))}
     out.commit(counters, read, engine_versions(session))
 
 
 def _time_range(events: Artifact, vocab: Artifact) -> TimeRange | None:
     """The range of the times of the events kept; None if the log has no times."""
-    if not events.has("days.json"):
+    if not events.has(DAYS.path):
         return None
-    return TimeRange.of_days(events.read_json("days.json"), vocab.counters["events_kept"])
+    days = events.read_json(DAYS)
+    return TimeRange.of_days(days, vocab.counters["events_kept"])
 
 
 def _with_rows(
@@ -134,9 +141,9 @@ def _with_rows(
     out.
     """
     seed, partitions = run.config.run.seed, run.config.run.partitions
-    spec = VocabularySpec.of(vocab)
+    spec = vocab.read_json(SPEC)
     nullable = pa.schema([pa.field(f.name, f.type) for f in EVENTS])
-    files = events.files("data")
+    files = events.files(DATA.folder)
     log = read_parquet(session, events.storage, files, nullable, throttled=throttled).selectExpr(
         "*", f"xxhash64(user, item, time, weight, cast({seed} as bigint)) as hash"
     )
@@ -144,9 +151,9 @@ def _with_rows(
     for side in ("user", "item"):
         rows = _live_rows(session, vocab, f"{side}s")
         rows = rows.selectExpr(f"id as {side}", f"row as own_{side}")
-        if spec.side(side).shared:
+        if side_rows(spec, side).shared:
             log = rows.join(log, side, "right")
-            row = f"coalesce(own_{side}, cast({spec.shared_row_sql(side)} as bigint))"
+            row = f"coalesce(own_{side}, cast({shared_row_sql(spec, side)} as bigint))"
         else:
             log, row = rows.join(log, side), f"own_{side}"
         log = log.selectExpr("*", f"{row} as {side}_row").drop(side, f"own_{side}")
@@ -156,9 +163,10 @@ def _with_rows(
     )
 
 
-def _live_rows(session: SparkSession, vocab: Artifact, folder: str) -> DataFrame:
+def _live_rows(session: SparkSession, vocab: Artifact, side: str) -> DataFrame:
     schema = pa.schema([("row", pa.int64()), ("id", pa.string()), ("live", pa.bool_())])
-    return read_parquet(session, vocab.storage, vocab.files(folder), schema).where("live")
+    files = vocab.files(VOCAB_FILES[side].folder)
+    return read_parquet(session, vocab.storage, files, schema).where("live")
 
 
 def _write(task: _Task, batches: Batches) -> Batches:
@@ -177,13 +185,13 @@ def _write_partition(task: _Task, number: int, rows: pa.Table) -> Batches:
     )
     codes = assignment.assign_splits(events, task.boundaries)
     assignment.check_leakage(task.boundaries.rule, events.user, events.time, codes)
-    shared_user = task.spec.users.is_shared(events.user)
-    shared = shared_user | task.spec.items.is_shared(events.item)
+    shared_user = is_shared(task.spec.users, events.user)
+    shared = shared_user | is_shared(task.spec.items, events.item)
     codes[shared & (codes != assignment.TRAIN)] = assignment.DROPPED
     order = order_by(events.hash, events.user, events.item, events.time)
-    for code, name in enumerate(NAMES):
+    for code, name in enumerate(SPLITS):
         table = _shard(rows.take(pa.array(order[codes[order] == code])))
-        path = f"{name}/part-{number:05d}.parquet"
+        path = FILES[name].path(number)
         entry = write_parquet(task.storage, "shards", path, table)
         yield task_report(entry, {name: table.num_rows})
     dropped = int((codes == assignment.DROPPED).sum())
@@ -241,9 +249,9 @@ def _repeats_train(
 def _add_empty_files(out: Writer, partitions: int) -> None:
     """Write an empty file for each partition without users: readers expect all of them."""
     written = {entry.path for entry in out.entries}
-    for name in NAMES:
+    for name in SPLITS:
         for number in range(partitions):
-            path = f"{name}/part-{number:05d}.parquet"
+            path = FILES[name].path(number)
             if path not in written:
                 out.write_table(path, SHARD.empty_table())
 
@@ -257,7 +265,7 @@ def _cold_items(session: SparkSession, out: Writer, live: int, rows: SideRows) -
             [f for f in out.entries if f.path.startswith(f"{name}/") and f.rows],
             _ITEM,
         )
-        .where(f"not {rows.is_shared_sql('item_row')}")
+        .where(f"not {is_shared_sql(rows, 'item_row')}")
         .distinct()
         for name in ("train", "test")
     }
@@ -266,9 +274,7 @@ def _cold_items(session: SparkSession, out: Writer, live: int, rows: SideRows) -
     return {"items_without_train": live - in_train, "cold_items_test": cold}
 
 
-def _write_pairs(
-    session: SparkSession, run: Run, out: Writer, spec: VocabularySpec
-) -> dict[str, int]:
+def _write_pairs(session: SparkSession, run: Run, out: Writer, spec: VocabSpec) -> dict[str, int]:
     """Write the pairs for item2vec, if the config asks for them."""
     config = run.config.shards.pairs
     if config is None:

@@ -25,8 +25,6 @@ from embedmill.pipeline.prepare.engine.task_monitor import report_progress
 from embedmill.pipeline.prepare.engine.task_report import TaskResults
 from embedmill.pipeline.prepare.vocabulary.base_vocabulary import (
     PUBLISHED,
-    SideRows,
-    VocabularySpec,
     find_base_vocabulary,
     id_columns,
 )
@@ -40,8 +38,11 @@ from embedmill.pipeline.prepare.vocabulary.id_outcomes import (
     write_outcomes,
 )
 from embedmill.pipeline.prepare.vocabulary.row_numbers import assign_rows, write_rows
+from embedmill.pipeline.prepare.vocabulary.shared_rows import side_rows
 from embedmill.pipeline.store.artifact import Artifact, Writer
-from embedmill.pipeline.store.run import CONTINUES, Run
+from embedmill.pipeline.store.run import Run
+from embedmill.schemas.events import DATA
+from embedmill.schemas.vocab import BASE, COUNTS, SPEC, BaseRun, Counts, SideRows, VocabSpec
 
 __all__ = ["build"]
 
@@ -50,7 +51,7 @@ _MAX_BUCKETS = 4096  # hash buckets of ids
 
 
 def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> None:
-    """Write vocab/: users and items, spec.json, and counts.json with histograms of all ids.
+    """Write vocab/: users and items, the spec, and histograms of all ids.
 
     Args:
         session: the engine's session.
@@ -63,7 +64,7 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
         MissingArtifactError, ConfigError: the base vocabulary cannot be used.
     """
     events, base = run.artifact("events"), find_base_vocabulary(run)
-    pairs = read_parquet(session, events.storage, events.files("data"), _PAIRS)
+    pairs = read_parquet(session, events.storage, events.files(DATA.folder), _PAIRS)
     with report_progress(progress, "rows read"):
         rounds = _threshold_rounds(session, run, out, pairs, progress)
         work = _Work(session, run, out, pairs, rounds, base)
@@ -73,12 +74,11 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
         counts.remove_files()
     _note_changes(progress, run, base, sides)
     events_in, events_kept = events.counters["events"], _events_kept(sides, out)
-    out.write_json("counts.json", {f"{side}s": rounds[0].histograms[side] for side in SIDES})
-    out.write_json("spec.json", _spec(work, sides).as_json())
+    users, items = (rounds[0].histograms[side] for side in SIDES)
+    out.write_json(COUNTS, Counts(users=users, items=items))
+    out.write_json(SPEC, _spec(work, sides))
     if base is not None:
-        # Volatile: where the base lies has no influence on what is written.
-        folder = base.storage.root.removesuffix("/vocab")
-        out.write_json("previous.json", {CONTINUES: folder}, volatile=True)
+        out.write_json(BASE, BaseRun(continues=base.storage.root.removesuffix("/vocab")))
     counters = {
         "events_in": events_in,
         "events_kept": events_kept,
@@ -87,7 +87,7 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
     }
     for name, side in sides.items():
         counters |= {f"{name}s{suffix}": value for suffix, value in side.counters.items()}
-    read = {"read_bytes": sum(f.bytes for f in events.files("data"))}
+    read = {"read_bytes": sum(f.bytes for f in events.files(DATA.folder))}
     out.commit(counters, read, engine_versions(session))
 
 
@@ -112,8 +112,8 @@ class _Work:
     base: Artifact | None
 
     @property
-    def base_spec(self) -> VocabularySpec | None:
-        return None if self.base is None else VocabularySpec.of(self.base)
+    def base_spec(self) -> VocabSpec | None:
+        return None if self.base is None else self.base.read_json(SPEC)
 
     @property
     def seed(self) -> int:
@@ -152,7 +152,7 @@ def _threshold_rounds(
 
 
 def _buckets(run: Run) -> int:
-    files = run.artifact("events").files("data")
+    files = run.artifact("events").files(DATA.folder)
     return task_count(sum(f.bytes for f in files), len(files))
 
 
@@ -165,7 +165,7 @@ def _write_new(work: _Work) -> dict[str, _Side]:
         numbered = assign_rows(last.frequent_ids(work.session, side), rows)
         done = write_rows(numbered, rows, work.out.storage, side)
         counts = {"live": rows, "new": rows}
-        sides[side] = _finish_side(work, side, done, SideRows(rows, rows, 0), counts)
+        sides[side] = _finish_side(work, side, done, _side_rows(rows, rows, 0), counts)
     return sides
 
 
@@ -174,11 +174,11 @@ def _write_incremental(work: _Work) -> dict[str, _Side]:
     base, shared_rows = work.base_spec, work.run.config.vocab.oov_rows
     sides = {}
     for side, outcomes in _outcomes(work, _outcome_rules(work)).items():
-        known = SideRows(0, 0, 0) if base is None else base.side(side)
+        known = _side_rows(0, 0, 0) if base is None else side_rows(base, side)
         end = known.total + outcomes.counts["new"]
-        rows = SideRows(end, known.shared_from, known.shared)
+        rows = _side_rows(end, known.shared_from, known.shared)
         if not known.shared:
-            rows = SideRows(end + shared_rows, end, shared_rows)
+            rows = _side_rows(end + shared_rows, end, shared_rows)
         done = write_outcomes(work.session, side, outcomes, rows, known.total)
         outcomes.remove_files()
         sides[side] = _finish_side(work, side, done, rows, outcomes.counts)
@@ -230,6 +230,10 @@ def _decide_sides(work: _Work, rules: OutcomeRules, counts: IdCounts) -> dict[st
     return outcomes
 
 
+def _side_rows(total: int, shared_from: int, shared: int) -> SideRows:
+    return SideRows(total=total, shared_from=shared_from, shared=shared)
+
+
 def _finish_side(
     work: _Work, side: str, done: TaskResults, rows: SideRows, counts: Mapping[str, int]
 ) -> _Side:
@@ -258,9 +262,14 @@ def _events_kept(sides: Mapping[str, _Side], out: Writer) -> int:
     return by_users
 
 
-def _spec(work: _Work, sides: Mapping[str, _Side]) -> VocabularySpec:
+def _spec(work: _Work, sides: Mapping[str, _Side]) -> VocabSpec:
     user, item = (sides[side].rows for side in SIDES)
-    return VocabularySpec(id_columns(work.run.config), work.seed if user.shared else 0, user, item)
+    return VocabSpec(
+        columns=id_columns(work.run.config),
+        seed=work.seed if user.shared else 0,
+        users=user,
+        items=item,
+    )
 
 
 def _note_changes(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
 from embedmill.pipeline.prepare import histograms
+from embedmill.schemas.vocab import Histogram
 from tests.support.prepare_builds import build, tree, written
 
 DAY = 86_400 * 10**6
@@ -43,11 +44,11 @@ def test_the_sum_of_tasks_does_not_depend_on_them(counts: list[int], tasks: int)
             columns = pa.chunked_array([ids[own]]), pa.chunked_array([counts[own]])
             total.update(histograms.id_counters("user", *columns))
     found = histograms.id_histogram(total, "user")
-    assert sum(n for _, n, _ in found["counts"]) == len(counts)
-    assert sum(events for *_, events in found["counts"]) == sum(counts)
+    assert sum(n for _, n, _ in found.counts) == len(counts)
+    assert sum(events for *_, events in found.counts) == sum(counts)
     first = sorted(zip(counts, ids, strict=True), key=lambda one: (-one[0], one[1]))
-    assert found["heaviest"] == [[i, n] for n, i in first[: histograms.TOP_IDS]]
-    assert histograms.id_histogram(total, "item") == {"counts": [], "heaviest": []}
+    assert found.heaviest == [(i, n) for n, i in first[: histograms.TOP_IDS]]
+    assert histograms.id_histogram(total, "item") == Histogram(counts=[], heaviest=[])
 
 
 def test_days_are_of_utc_and_may_lie_before_1970() -> None:

@@ -21,9 +21,9 @@ from embedmill.pipeline.errors import (
     StaleArtifactError,
 )
 from embedmill.pipeline.prepare.vocabulary import base_vocabulary, row_numbers
-from embedmill.pipeline.prepare.vocabulary.base_vocabulary import VocabularySpec
 from embedmill.pipeline.prepare.vocabulary.diff import compare
 from embedmill.pipeline.store.run import Run
+from embedmill.schemas.vocab import SPEC
 from tests.support.prepare_builds import build_stage, hashes, rows
 from tests.support.vocabulary_histories import (
     Pair,
@@ -211,7 +211,7 @@ def test_order_files_ranges_and_buckets_change_nothing(
 def test_rows_go_on_in_the_middle_of_a_file(
     tmp_path: Path, sail: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(row_numbers, "FILE_ROWS", 3)
+    monkeypatch.setattr(row_numbers, "ROWS_PER_FILE", 3)
     logs = [[(f"u{n}", "x") for n in range(5)], [(f"u{n}", "x") for n in range(3, 9)]]
     one, two = history(sail, tmp_path, logs)
     assert [f.rows for f in one.artifact("vocab").files("users")] == [3, 2]
@@ -338,7 +338,7 @@ def test_shared_rows_come_after_known_ids(
 ) -> None:
     run = follower(tmp_path, told[0].storage.root, vocab={"oov_rows": 2})
     build_stage(sail, run, "vocab")
-    spec = VocabularySpec.of(run.artifact("vocab"))
+    spec = run.artifact("vocab").read_json(SPEC)
     assert (spec.users.shared_from, spec.users.total) == (4, 6)
     assert held(run)["users"]["u4"][0] == 3
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from embedmill.pipeline.prepare.vocabulary.base_vocabulary import VocabularySpec
 from embedmill.pipeline.store.run import Run
+from embedmill.schemas.vocab import SPEC
 from tests.support.prepare_builds import build_stage, rows
 from tests.support.vocabulary_histories import Pair, held, with_events
 
@@ -28,7 +28,7 @@ def test_ids_out_of_the_vocabulary_share_rows(tmp_path: Path, sail: SparkSession
     run = with_events(tmp_path, "one", shared_log(), vocab=rule)
     for stage in ("vocab", "shards"):
         build_stage(sail, run, stage)
-    vocab, spec = run.artifact("vocab"), VocabularySpec.of(run.artifact("vocab"))
+    vocab, spec = run.artifact("vocab"), run.artifact("vocab").read_json(SPEC)
     assert (spec.users.total, spec.users.shared_from, spec.users.shared) == (6, 2, 4)
     users = vocab.read_tables("users").to_pylist()
     assert [(r["id"], r["live"]) for r in users[2:]] == [(None, False)] * 4
@@ -66,7 +66,7 @@ def test_shared_rows_are_stable_over_runs(tmp_path: Path, sail: SparkSession) ->
         run = with_events(tmp_path, f"n{number}", log, vocab={**rule, **before}, run=seed)
         build_stage(sail, run, "vocab")
         vocab = run.artifact("vocab")
-        assert VocabularySpec.of(vocab).seed == 10
+        assert vocab.read_json(SPEC).seed == 10
         shared = {r["row"]: r["count"] for r in vocab.read_tables("users").to_pylist()[2:7]}
         found.append(shared)
     assert found[0] == found[1]

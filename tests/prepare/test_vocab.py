@@ -95,7 +95,7 @@ def test_many_ranges_and_files_give_the_same_rows(
     """Sail's tasks run in this process, so they see smaller ranges and files."""
     pairs = random_pairs(300, 6) + [(f"once{n}", "x") for n in range(300)]
     monkeypatch.setattr(row_numbers, "_RANGE_ROWS", 37)
-    monkeypatch.setattr(row_numbers, "FILE_ROWS", 50)
+    monkeypatch.setattr(row_numbers, "ROWS_PER_FILE", 50)
     monkeypatch.setattr(row_numbers, "_SAMPLE", 4)
     run = build(sail, tree(tmp_path, pairs_log(tmp_path / "log", pairs)), "vocab")
     expected = ranked(Counter(u for u, _ in pairs))

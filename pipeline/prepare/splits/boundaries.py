@@ -13,6 +13,7 @@ from embedmill.pipeline.prepare.engine.frames import collect
 from embedmill.pipeline.prepare.histograms import MICROSECONDS_PER_DAY
 from embedmill.pipeline.prepare.parse.times import iso_microseconds
 from embedmill.pipeline.prepare.splits.assignment import SplitBoundaries
+from embedmill.schemas.events import DAYS
 
 __all__ = ["TimeRange", "boundary_times", "split_boundaries"]
 
@@ -30,8 +31,13 @@ class TimeRange:
 
     @staticmethod
     def of_days(days: Sequence[tuple[str, int]], events: int) -> TimeRange:
-        """From the beginning of the first day of days.json to the end of the last one."""
-        first, last = (iso_microseconds(days[at][0], "days.json") for at in (0, -1))
+        """From the beginning of the first day of the log to the end of the last one.
+
+        Args:
+            days: see `schemas.events.DAYS`.
+            events: number of events.
+        """
+        first, last = (iso_microseconds(days[at][0], DAYS.path) for at in (0, -1))
         return TimeRange(first, last + MICROSECONDS_PER_DAY - 1, events)
 
 

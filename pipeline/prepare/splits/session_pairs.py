@@ -37,12 +37,13 @@ from embedmill.pipeline.prepare.splits.sessions import (
     SessionWindow,
     subsample,
 )
-from embedmill.pipeline.prepare.vocabulary.base_vocabulary import SideRows
+from embedmill.pipeline.prepare.vocabulary.shared_rows import is_shared
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.parquet import write_parquet
 from embedmill.pipeline.store.storage import Storage
 from embedmill.schemas.manifest import FileEntry
-from embedmill.schemas.shards import PAIR
+from embedmill.schemas.shards import FILES, PAIR, pairs_of
+from embedmill.schemas.vocab import SideRows
 
 __all__ = ["PairRows", "write_pairs"]
 
@@ -120,12 +121,12 @@ def write_pairs(
         out: writer of the `shards` artifact, which has the files of the splits already.
         config: `shards.pairs` of the config.
         rows: rows and partitions of the run.
-        splits: ("train",), written below pairs/, or ("train", "valid"), below pairs_with_valid/.
+        splits: ("train",) or ("train", "valid"); see `schemas.shards.pairs_of`.
 
     Returns:
         counters, whose names begin with the folder's.
     """
-    folder = "pairs" if tuple(splits) == ("train",) else "pairs_with_valid"
+    folder = pairs_of(splits)
     files = [f for f in out.entries if f.path.split("/")[0] in splits and f.rows]
     task = _Task(
         storage=out.storage,
@@ -148,7 +149,7 @@ def write_pairs(
     out.add(done.files)
     written = {entry.path for entry in done.files}
     for number in range(rows.partitions):
-        path = f"{folder}/part-{number:05d}.parquet"
+        path = FILES[folder].path(number)
         if path not in written:
             out.write_table(path, PAIR.empty_table())
     names = ("", "_counted", *(f"_{name}" for name in _COUNTERS))
@@ -194,7 +195,7 @@ def _find(task: _Task, batches: Batches) -> Batches:
                 rows[name].to_numpy() for name in (*_EVENT.names, "frequency")
             )
             # A shared row stands for many users, whose events together are no session.
-            shared_E = task.rows.users.is_shared(user_E)
+            shared_E = is_shared(task.rows.users, user_E)
             keep_E = subsample(hash_E, frequency_E, task.events, task.subsample) & ~shared_E
             events = EventArrays(user_E, item_E, time_E, hash_E)
             sessions = Sessions.from_events(events, keep_E, task.window)
@@ -258,7 +259,7 @@ def _write_partition(task: _Task, number: int, rows: pa.Table) -> Batches:
     order = order_by(hash_M, key_M)
     key_M, count_M = key_M[order], count_M[order]
     table = pa.table([key_M // items, key_M % items, count_M, hash_M[order]], schema=PAIR)
-    path = f"{task.folder}/part-{number:05d}.parquet"
+    path = FILES[task.folder].path(number)
     entry = write_parquet(task.storage, "shards", path, table)
     yield task_report(entry, {"": table.num_rows, "_counted": int(count_M.sum())})
 

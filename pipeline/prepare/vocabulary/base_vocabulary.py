@@ -1,18 +1,14 @@
 """The base vocabulary: the one of an earlier run whose rows this run keeps.
 
 It is named by `vocab.previous`, found and checked here, and identified by the hash of its
-content. Its `vocab/spec.json` has what a later run has to know: the columns that its ids come
-from, its rows, and the rows that ids without a row of their own share, with the seed of the hash.
+content. Its spec (`schemas.vocab.SPEC`) has what a later run has to know: the columns that its
+ids come from, its rows, its shared rows, and the seed of the hash by which ids share them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from embedmill.pipeline.config import Config
 from embedmill.pipeline.errors import ConfigError, MissingArtifactError, StaleArtifactError
@@ -20,16 +16,14 @@ from embedmill.pipeline.store.artifact import Artifact, read_manifest
 from embedmill.pipeline.store.run import CONTINUES, Run, published
 from embedmill.pipeline.store.storage import Storage
 from embedmill.schemas.stages import STAGES
+from embedmill.schemas.vocab import SPEC, IdColumns
 
 __all__ = [
     "PUBLISHED",
-    "SideRows",
-    "VocabularySpec",
     "check_base_vocabulary",
     "check_version",
     "find_base_vocabulary",
     "id_columns",
-    "shared_slot_sql",
     "source_stamps",
 ]
 
@@ -37,61 +31,9 @@ PUBLISHED = "published"  # the value of `vocab.previous` that names the publishe
 _STAMP = "vocab.previous"
 
 
-@dataclass(frozen=True)
-class SideRows:
-    """Rows of one side: `total` rows, of which `shared`, beginning at `shared_from`, have no id."""
-
-    total: int
-    shared_from: int
-    shared: int
-
-    def is_shared(self, row_E: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Whether each of some rows is a shared one, bool [E]."""
-        return (row_E >= self.shared_from) & (row_E < self.shared_from + self.shared)
-
-    def is_shared_sql(self, column: str) -> str:
-        """SQL: whether the row in a column is a shared one."""
-        return f"({column} >= {self.shared_from} and {column} < {self.shared_from + self.shared})"
-
-
-@dataclass(frozen=True)
-class VocabularySpec:
-    """`vocab/spec.json`. `seed` is that of the hash to shared rows; 0 if there are none."""
-
-    columns: dict[str, Any]
-    seed: int
-    users: SideRows
-    items: SideRows
-
-    @staticmethod
-    def of(vocab: Artifact) -> VocabularySpec:
-        """The spec of a vocabulary."""
-        spec = vocab.read_json("spec.json")
-        users, items = (SideRows(**spec[name]) for name in ("users", "items"))
-        return VocabularySpec(spec["columns"], spec["seed"], users, items)
-
-    def side(self, side: str) -> SideRows:
-        """Rows of "user" or "item"."""
-        return self.users if side == "user" else self.items
-
-    def shared_row_sql(self, side: str) -> str:
-        """SQL: the shared row of the id in the column named `side`."""
-        rows = self.side(side)
-        return f"{rows.shared_from} + {shared_slot_sql(side, self.seed, rows.shared)}"
-
-    def as_json(self) -> dict[str, Any]:
-        """The content of spec.json."""
-        return asdict(self)
-
-
-def shared_slot_sql(column: str, seed: int, slots: int) -> str:
-    """SQL: which of `slots` shared rows the id in a column has, by a hash of id and seed."""
-    return f"pmod(xxhash64({column}, cast({seed} as bigint)), {slots})"
-
-
-def id_columns(config: Config) -> dict[str, Any]:
+def id_columns(config: Config) -> IdColumns:
     """The columns of the raw log that ids come from."""
-    return {"user": config.events.user, "item": config.events.item}
+    return IdColumns(user=config.events.user, item=config.events.item)
 
 
 def source_stamps(run: Run) -> Mapping[str, Any]:
@@ -188,11 +130,12 @@ def _below_root(run: Run, name: str) -> str:
 def _check_compatible(base: Artifact, config: Config, where: str) -> None:
     """Raise unless a run with this config can keep the rows of a vocabulary."""
     check_version(base)
-    spec = VocabularySpec.of(base)
-    for side, column in id_columns(config).items():
-        if spec.columns[side] != column:
+    spec = base.read_json(SPEC)
+    for side, column in id_columns(config):
+        base_column = getattr(spec.columns, side)
+        if base_column != column:
             raise ConfigError(
-                f"the previous run's {side}s come from column '{spec.columns[side]}', "
+                f"the previous run's {side}s come from column '{base_column}', "
                 f"events.{side} is '{column}'",
                 where=where,
                 todo="Continue a run over the same columns, or begin a new vocabulary",

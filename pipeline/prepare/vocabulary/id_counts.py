@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,6 +22,7 @@ from embedmill.pipeline.prepare.histograms import id_counters, id_histogram
 from embedmill.pipeline.store.parquet import write_table
 from embedmill.pipeline.store.storage import Storage
 from embedmill.schemas.manifest import FileEntry
+from embedmill.schemas.vocab import Histogram
 
 __all__ = ["COUNTS", "SIDES", "IdCounts", "count_ids"]
 
@@ -53,7 +53,7 @@ class IdCounts:
     ids: dict[str, int]
     frequent: dict[str, int]
     events: int
-    histograms: dict[str, dict[str, Any]]
+    histograms: dict[str, Histogram]
 
     @property
     def stable(self) -> bool:

@@ -24,7 +24,6 @@ from embedmill.pipeline.prepare.engine.frames import Batches, distribute
 from embedmill.pipeline.prepare.engine.parquet_frame import read_parquet
 from embedmill.pipeline.prepare.engine.spill_buffer import SpillBuffer
 from embedmill.pipeline.prepare.engine.task_report import TaskResults, run_tasks, task_report
-from embedmill.pipeline.prepare.vocabulary.base_vocabulary import SideRows, shared_slot_sql
 from embedmill.pipeline.prepare.vocabulary.id_counts import COUNTS
 from embedmill.pipeline.prepare.vocabulary.row_numbers import (
     ROWS,
@@ -32,10 +31,12 @@ from embedmill.pipeline.prepare.vocabulary.row_numbers import (
     with_file_number,
     write_rows,
 )
+from embedmill.pipeline.prepare.vocabulary.shared_rows import shared_slot_sql
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.parquet import write_table
 from embedmill.pipeline.store.storage import Storage
 from embedmill.schemas.manifest import FileEntry
+from embedmill.schemas.vocab import FILES, SideRows
 
 __all__ = [
     "IdEvidence",
@@ -212,7 +213,7 @@ def _shared_rows(session: SparkSession, outcomes: IdOutcomes, rows: SideRows) ->
 
 
 def _base_ids(session: SparkSession, base: Artifact, side: str) -> DataFrame:
-    ids = read_parquet(session, base.storage, base.files(f"{side}s"), _BASE)
+    ids = read_parquet(session, base.storage, base.files(FILES[f"{side}s"].folder), _BASE)
     return ids.where("id is not null")
 
 

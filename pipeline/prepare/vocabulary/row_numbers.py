@@ -28,11 +28,10 @@ from embedmill.pipeline.prepare.engine.frames import (
 from embedmill.pipeline.prepare.engine.task_report import TaskResults, run_tasks, task_report
 from embedmill.pipeline.store.parquet import write_parquet
 from embedmill.pipeline.store.storage import Storage
-from embedmill.schemas.vocab import VOCAB
+from embedmill.schemas.vocab import FILES, ROWS_PER_FILE, VOCAB
 
-__all__ = ["FILE_ROWS", "ROWS", "assign_rows", "with_file_number", "write_rows"]
+__all__ = ["ROWS", "assign_rows", "with_file_number", "write_rows"]
 
-FILE_ROWS = 1 << 20
 _RANGE_ROWS = 1 << 19  # rows of a range, about
 _SAMPLE = 64  # sampled ids for each range
 _ORDER = [("n", "descending"), ("id", "ascending")]
@@ -70,11 +69,11 @@ def assign_rows(counts: DataFrame, rows: int, first: int = 0) -> DataFrame:
 
 def with_file_number(rows: DataFrame) -> DataFrame:
     """Ids whose rows are known already (schema ROWS), for `write_rows`."""
-    return rows.selectExpr(*ROWS.names, f"cast(row div {FILE_ROWS} as int) as file")
+    return rows.selectExpr(*ROWS.names, f"cast(row div {ROWS_PER_FILE} as int) as file")
 
 
 def write_rows(numbered: DataFrame, rows: int, storage: Storage, side: str) -> TaskResults:
-    """Write <side>s/part-NNNNN.parquet (schema VOCAB), each with a contiguous range of rows.
+    """Write the files of a side (schema VOCAB), each with a contiguous range of rows.
 
     A row is live if it has an id and events.
 
@@ -88,7 +87,7 @@ def write_rows(numbered: DataFrame, rows: int, storage: Storage, side: str) -> T
     Returns:
         the files, and a counter `events`, the sum of all counts.
     """
-    files = numbered.repartition(-(-rows // FILE_ROWS), "file")
+    files = numbered.repartition(-(-rows // ROWS_PER_FILE), "file")
     return run_tasks(files, partial(_write, storage, side))
 
 
@@ -146,7 +145,8 @@ def _rank(ranges: _Ranges, batches: Batches) -> Batches:
         first = ranges.offsets[number]
         row = np.arange(first, first + ordered.num_rows, dtype=np.int64)
         missed = pa.array(np.zeros(len(row), np.int32))
-        columns = [pa.array(row), ordered["id"], ordered["n"], missed, pa.array(row // FILE_ROWS)]
+        file = pa.array(row // ROWS_PER_FILE)
+        columns = [pa.array(row), ordered["id"], ordered["n"], missed, file]
         table = pa.table(dict(zip(_NUMBERED.names, columns, strict=True)))
         yield from table.cast(_NUMBERED).to_batches(1 << 16)
 
@@ -158,5 +158,5 @@ def _write(storage: Storage, side: str, batches: Batches) -> Batches:
         live = pc.and_(pc.is_valid(ordered["id"]), pc.greater(ordered["n"], 0))
         columns = [*(ordered[c] for c in ROWS.names), live]
         table = pa.Table.from_arrays(columns, schema=VOCAB).combine_chunks()
-        entry = write_parquet(storage, "vocab", f"{side}s/part-{number:05d}.parquet", table)
+        entry = write_parquet(storage, "vocab", FILES[f"{side}s"].path(number), table)
         yield task_report(entry, {"events": pc.sum(table["count"]).as_py() or 0})
