@@ -84,7 +84,7 @@ def tree_of(root: str, held: int, **settings: Any) -> dict[str, Any]:
             "dim": DIM,
             "epochs": EPOCHS,
             "negatives_power": POWER,
-            "item2vec": {"per_pair": NEGATIVES},
+            "item2vec": {"negatives_per_pair": NEGATIVES},
             "workers": WORKERS,
             **OURS,
             **settings,

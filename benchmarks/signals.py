@@ -44,7 +44,7 @@ RULES: dict[str, Any] = {
         "type": "action",
         "types": _TYPES,
         "min_weight": 1,
-        "max_user_day": 60,
+        "max_user_events_per_day": 60,
         "half_life_days": 20,
         "min_merged_weight": 0.3,
         "max_user_events": 200,
@@ -103,7 +103,11 @@ def theirs(source: Path, target: Path) -> None:
     )
     last = rows["time"].max()
     days = rows.lazy().unique(["visitor", "product", "time"]).with_columns(pl.col("time") // _DAY)
-    bots = days.group_by("visitor", "time").len().filter(pl.col("len") > rules["max_user_day"])
+    bots = (
+        days.group_by("visitor", "time")
+        .len()
+        .filter(pl.col("len") > rules["max_user_events_per_day"])
+    )
     age = (last - pl.col("time")) / (rules["half_life_days"] * _DAY)
     (
         rows.lazy()

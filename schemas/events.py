@@ -94,7 +94,7 @@ RULES: dict[str, str] = {
     "other_type": "events.signals.types",
     "underweight": "events.signals.min_weight",
     "repeated": "events.drop_repeats",
-    "bots": "events.signals.max_user_day",
+    "bots": "events.signals.max_user_events_per_day",
     "underweight_merged": "events.signals.min_merged_weight",
     "capped": "events.signals.max_user_events",
 }

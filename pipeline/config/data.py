@@ -73,7 +73,7 @@ class EventsConfig(InputConfig):
         needs_time = {
             "drop_repeats": self.drop_repeats,
             "signals.half_life_days": rules.half_life_days,
-            "signals.max_user_day": rules.max_user_day,
+            "signals.max_user_events_per_day": rules.max_user_events_per_day,
             "signals.keep = 'latest'": rules.max_user_events and rules.keep == "latest",
         }
         for key, used in needs_time.items():

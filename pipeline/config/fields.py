@@ -46,9 +46,10 @@ def to_toml(config: Config) -> str:
 def _flatten(model: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
     for name, field in type(model).model_fields.items():
         extra = field.json_schema_extra
-        if isinstance(extra, dict) and extra.get("in_fingerprint") is False:
+        hints = extra if isinstance(extra, dict) else {}
+        if hints.get("in_fingerprint") is False:
             continue
-        value = getattr(model, name)
+        value, name = getattr(model, name), str(hints.get("fingerprint_name", name))
         if isinstance(value, BaseModel):
             yield from _flatten(value, f"{prefix}{name}.")
         else:

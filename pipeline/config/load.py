@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from embedmill.pipeline.config.explain import explain
 from embedmill.pipeline.config.objectives import OBJECTIVE_KEYS, readers_of
+from embedmill.pipeline.config.renames import renamed_path, renamed_tree
 from embedmill.pipeline.config.run import Config
 from embedmill.pipeline.config.toml import parse_override, put, read
 from embedmill.pipeline.config.train import TrainConfig
@@ -62,7 +63,9 @@ def load(
             read, a value out of bounds.
     """
     note = _once(note)
-    tree = read(Path(path))
+    tree, problems = renamed_tree(read(Path(path)), note)
+    if problems:
+        raise ConfigError("; ".join(problems), where=str(path))
     overrides = [parse_override(text) for text in sets]
     named = [value for keys, value in overrides if keys == ("train", "objective")]
     train = tree.get("train", {})
@@ -72,7 +75,8 @@ def load(
     if objective and isinstance(tree.get("train"), Mapping):
         tree["train"] = moved_train(tree["train"], objective, note)
     for keys, value in overrides:
-        place = current_path(keys, objective) if objective else keys
+        place = renamed_path(keys)
+        place = current_path(place, objective) if objective else place
         if place != keys:
             note(f"{'.'.join(keys)} is now {'.'.join(place)}")
         put(tree, place, value)
@@ -98,14 +102,16 @@ def parse(
     Raises:
         ConfigError: as of `load`.
     """
-    train, problems = tree.get("train", {}), list[str]()
+    tree, problems = renamed_tree(tree, note)
+    train = tree.get("train", {})
     objective = objective_of(train)
     if isinstance(train, Mapping):
         if objective is None:  # nothing can be said of the other keys
             flat: dict[str, Any] = {"objective": train["objective"]}
         else:
             train = moved_train(train, objective, note)
-            flat, problems = flat_train(train, objective, _COMMON, stored=stored)
+            flat, refused = flat_train(train, objective, _COMMON, stored=stored)
+            problems += refused
         tree = {**tree, "train": flat}
     try:
         config = Config.model_validate(tree)

@@ -80,7 +80,7 @@ OBJECTIVE_KEYS: dict[str, ObjectiveKeys] = {
     "item2vec": ObjectiveKeys(
         "item2vec",
         shared=_RANKING_STEPS,
-        own=("per_pair", "history", *_SCORE, *_NEGATIVES),
+        own=("negatives_per_pair", "history", *_SCORE, *_NEGATIVES),
         defaults={**_PAIR_DEFAULTS, "negatives_power": 0.75},
     ),
     "item2vec-softmax": ObjectiveKeys(
@@ -94,7 +94,7 @@ OBJECTIVE_KEYS: dict[str, ObjectiveKeys] = {
         "ials",
         shared=("weight_power",),
         own=(
-            "regularization", "regularization_power", "unobserved_weight", "block", "cg_steps"
+            "regularization", "regularization_power", "unobserved_weight", "block_size", "cg_steps"
         ),
     ),
 }  # fmt: skip

@@ -19,8 +19,8 @@ class SignalsConfig(Section):
     1. events.filter drops rows.
     2. types gives each row the weight of its type, times events.weight where that is named;
        min_weight and binary read this product.
-    3. events.drop_repeats drops repeated rows; max_user_day drops users with too many rows
-       that differ in item or time.
+    3. events.drop_repeats drops repeated rows; max_user_events_per_day drops users with too
+       many rows that differ in item or time.
     4. half_life_days reduces the weights of what is left by age; events.merge_by merges.
     5. min_merged_weight and max_user_events apply to merged events.
     """
@@ -37,8 +37,11 @@ class SignalsConfig(Section):
         None, description="drop rows of less weight, such as low ratings; not given: keep all"
     )
     binary: bool = Field(False, description="give every row that is left the weight 1")
-    max_user_day: int = Field(
-        0, ge=0, description="a user with more events than this on a UTC day is a bot; 0: no limit"
+    max_user_events_per_day: int = Field(
+        0,
+        ge=0,
+        json_schema_extra={"fingerprint_name": "max_user_day"},
+        description="a user with more events than this on a UTC day is a bot; 0: no limit",
     )
     bots: Literal["user", "day"] = Field(
         "user", description="what is dropped of a bot: all its events, or those of that day"

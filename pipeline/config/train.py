@@ -58,8 +58,11 @@ class IalsConfig(Section):
         gt=0,
         description="weight of a user-item pair without events; a pair with events has theirs",
     )
-    block: int = Field(
-        0, ge=0, description="dimensions solved for together, as in iALS++; 0: all of them"
+    block_size: int = Field(
+        0,
+        ge=0,
+        json_schema_extra={"fingerprint_name": "block"},
+        description="dimensions solved for together, as in iALS++; 0: all of them",
     )
     cg_steps: int = Field(
         3, ge=1, le=1000, description="steps of conjugate gradients for each block"
@@ -69,9 +72,10 @@ class IalsConfig(Section):
 class Item2VecConfig(Section):
     """Keys of training on the pairs of items that [shards.pairs] makes."""
 
-    per_pair: float = Field(
+    negatives_per_pair: float = Field(
         5.0,
         gt=0,
+        json_schema_extra={"fingerprint_name": "per_pair"},
         description="negatives for each pair: those of a step are weighted to count as so many",
     )
     history: int = Field(
@@ -299,8 +303,8 @@ class TrainConfig(Section):
                 f"metric: '{self.metric}' is not measured for objective '{self.objective}'; "
                 f"allowed: {', '.join(self.keys.metrics)}"
             )
-        if self.ials.block > self.dim:
-            raise ValueError(f"ials.block: at most train.dim (it is {self.dim}), or 0 for all")
+        if self.ials.block_size > self.dim:
+            raise ValueError(f"ials.block_size: at most train.dim (it is {self.dim}), or 0 for all")
         if self.keys.reads("bias") and self.l2_bias is not None and not self.bias:
             raise ValueError(f"{self._key('l2_bias')}: read only with bias = true; leave it out")
         if self.keys.reads("negatives") and not self.negatives and not self.in_batch:

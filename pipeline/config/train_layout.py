@@ -19,8 +19,14 @@ __all__ = ["current_path", "flat_train", "moved_train", "objective_of", "section
 # Sections that `TrainConfig` has as models of their own.
 _NESTED: dict[str, tuple[str, ...]] = {
     "ccl": ("margin", "negative_weight"),
-    "item2vec": ("per_pair", "history"),
-    "ials": ("regularization", "regularization_power", "unobserved_weight", "block", "cg_steps"),
+    "item2vec": ("negatives_per_pair", "history"),
+    "ials": (
+        "regularization",
+        "regularization_power",
+        "unobserved_weight",
+        "block_size",
+        "cg_steps",
+    ),
 }
 
 

@@ -30,8 +30,8 @@ VALUES: dict[str, Any] = {
     "similarity": "cosine", "temperature": 0.3, "negatives": 33, "negatives_power": 0.6,
     "in_batch": True, "in_batch_negatives": 3, "logq": False, "bias": True, "l2_bias": 0.1,
     "init": "normal", "smoothing": {"weight": 0.5, "item_power": 0.1}, "precision": "bfloat16",
-    "margin": 0.2, "negative_weight": 3.0, "per_pair": 2.0, "history": 4,
-    "regularization": 0.1, "regularization_power": 0.5, "unobserved_weight": 0.2, "block": 8,
+    "margin": 0.2, "negative_weight": 3.0, "negatives_per_pair": 2.0, "history": 4,
+    "regularization": 0.1, "regularization_power": 0.5, "unobserved_weight": 0.2, "block_size": 8,
     "cg_steps": 2,
 }  # fmt: skip
 
@@ -109,7 +109,13 @@ def test_the_section_of_another_objective_is_refused(objective: str) -> None:
 def test_old_places_are_read_alike_and_noted(objective: str) -> None:
     keys, notes = OBJECTIVE_KEYS[objective], list[str]()
     # Sections that there were before hold their keys as they did.
-    before = {"margin", "negative_weight", "per_pair", "history", *OBJECTIVE_KEYS["ials"].own}
+    before = {
+        "margin",
+        "negative_weight",
+        "negatives_per_pair",
+        "history",
+        *OBJECTIVE_KEYS["ials"].own,
+    }
     values = {key: value for key, value in VALUES.items() if keys.reads(key)}
     old = {key: value for key, value in values.items() if key not in before}
     nested = {key: value for key, value in values.items() if key in before and key in keys.own}
@@ -219,3 +225,32 @@ def test_set_wins_over_the_file_wherever_the_key_stands(tmp_path: Path) -> None:
     ]
     two = load(path, ["train.objective=bpr", "train.bpr.similarity=cosine"])
     assert (two.train.objective, two.train.temperature) == ("bpr", 0.2)
+
+
+def test_old_names_are_read_and_noted() -> None:
+    signals = {"type": "e", "types": {"a": 1}}
+    old = {
+        **BASE,
+        "events": {**BASE["events"], "signals": {**signals, "max_user_day": 5}},
+        "train": {"objective": "ials", "ials": {"block": 4}},
+    }
+    new = {
+        **BASE,
+        "events": {**BASE["events"], "signals": {**signals, "max_user_events_per_day": 5}},
+        "train": {"objective": "ials", "ials": {"block_size": 4}},
+    }
+    notes: list[str] = []
+    one = parse(old, note=notes.append)
+    assert one == parse(new, note=pytest.fail)
+    assert notes == [
+        "events.signals.max_user_day is now events.signals.max_user_events_per_day",
+        "train.ials.block is now train.ials.block_size",
+    ]
+    fields = stage_fields(one, ["events", "train"])
+    assert (fields["events.signals.max_user_day"], fields["train.ials.block"]) == (5, 4)
+    assert old["train"] == {"objective": "ials", "ials": {"block": 4}}
+    both = {"objective": "ials", "ials": {"block": 4, "block_size": 4}}
+    with pytest.raises(
+        ConfigError, match=r"train\.ials\.block: given twice, also as train\.ials\.b"
+    ):
+        with_train(**both)

@@ -125,19 +125,19 @@ CRAWL: list[Row] = [
 
 
 def test_all_events_of_a_bot_are_dropped() -> None:
-    found, counts = merged(CRAWL, config(max_user_day=2))
+    found, counts = merged(CRAWL, config(max_user_events_per_day=2))
     assert {row[0] for row in found} == {"ann"}
     assert counts == {"events": 3, "merged": 1, "bots": 4, "bot_users": 1}
 
 
 def test_or_those_of_its_day() -> None:
-    found, counts = merged(CRAWL, config(max_user_day=2, bots="day"))
+    found, counts = merged(CRAWL, config(max_user_events_per_day=2, bots="day"))
     assert [row for row in found if row[0] == "bot"] == [("bot", "a", DAY, 1.0)]
     assert counts == {"events": 4, "merged": 1, "bots": 3, "bot_users": 1}
 
 
 def test_nobody_is_a_bot_by_what_was_logged_twice() -> None:
-    settings = config(max_user_day=3)
+    settings = config(max_user_events_per_day=3)
     once, twice = merged(CRAWL, settings), merged(CRAWL * 2, settings)
     assert once[0] == twice[0]
     assert twice[1] == {"events": 7, "merged": 9, "bots": 0, "bot_users": 0}
@@ -186,7 +186,11 @@ def by_hand(log: list[Row], settings: EventsConfig, last: int) -> dict[tuple[str
     """The same rules, one row at a time."""
     rules, log = settings.signals, sorted(set(log)) if settings.drop_repeats else log
     days = Counter((u, t // DAY) for u, i, t in {(u, i, t) for u, i, t, _ in log})
-    bots = {d for d, n in days.items() if rules.max_user_day and n > rules.max_user_day}
+    bots = {
+        d
+        for d, n in days.items()
+        if rules.max_user_events_per_day and n > rules.max_user_events_per_day
+    }
     users = {u for u, _ in bots}
     kept = [
         row for row in log
@@ -239,7 +243,7 @@ RULES = st.fixed_dictionaries(
         "merge_by": st.sampled_from(["event", "pair"]),
         "merge_weight": st.sampled_from(["sum", "max", "last", "count"]),
         "drop_repeats": st.booleans(),
-        "max_user_day": st.integers(0, 4),
+        "max_user_events_per_day": st.integers(0, 4),
         "bots": st.sampled_from(["user", "day"]),
         "half_life_days": st.sampled_from([0, 0.5, 3]),
         "min_merged_weight": st.sampled_from([None, 0.9, 2.2]),
@@ -270,7 +274,9 @@ def test_what_a_rule_drops_has_one_name_everywhere() -> None:
 
 
 def test_no_events() -> None:
-    assert merged([], config(max_user_day=1, max_user_events=1, half_life_days=1))[0] == []
+    assert (
+        merged([], config(max_user_events_per_day=1, max_user_events=1, half_life_days=1))[0] == []
+    )
 
 
 def test_without_events_nothing_is_limited() -> None:

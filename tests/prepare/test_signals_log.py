@@ -43,7 +43,7 @@ ALL_RULES: dict[str, Any] = {
         "type": "event",
         "types": {"view": 1, "buy": 4, "remove": 0},
         "min_weight": 1,
-        "max_user_day": 3,
+        "max_user_events_per_day": 3,
         "half_life_days": 1,
         "min_merged_weight": 0.4,
         "max_user_events": 2,
@@ -85,7 +85,12 @@ def test_files_their_order_and_partitions_change_nothing(
          draw.choice(["DE", "DE", "FR"]))
         for _ in range(800)
     ]  # fmt: skip
-    signals = {**ALL_RULES["signals"], "max_user_day": 6, "bots": "day", "max_user_events": 5}
+    signals = {
+        **ALL_RULES["signals"],
+        "max_user_events_per_day": 6,
+        "bots": "day",
+        "max_user_events": 5,
+    }
     keys = {"drop_repeats": True, "signals": signals}
     log = sorted(set(log))
     one = build(sail, shop_tree(tmp_path / "1", shop(tmp_path / "log", log), **keys), "events")

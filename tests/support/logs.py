@@ -75,8 +75,8 @@ def signals_tree(folder: Path, root: Path | str) -> Tree:
         (folder / name).write_text("\n".join([header, *part]), encoding="utf-8")
     signals = {
         "type": "event", "types": {"view": 1, "buy": 5, "remove": 0}, "min_weight": 0,
-        "max_user_day": 4, "bots": "day", "half_life_days": 2.5, "min_merged_weight": 0.7,
-        "max_user_events": 6, "keep": "sample",
+        "max_user_events_per_day": 4, "bots": "day", "half_life_days": 2.5,
+        "min_merged_weight": 0.7, "max_user_events": 6, "keep": "sample",
     }  # fmt: skip
     events = {"filter": "country <> 'AT' and rating < 999", "merge_by": "pair",
               "merge_weight": "sum", "drop_repeats": True, "signals": signals}  # fmt: skip

@@ -26,7 +26,7 @@ RATING = {
 }  # fmt: skip
 IALS = {
     "epochs": 4, "dim": 6, "objective": "ials", "weight_power": 1.0, "refit": True, "patience": 3,
-    "ials": {"block": 4, "cg_steps": 2},
+    "ials": {"block_size": 4, "cg_steps": 2},
 }  # fmt: skip
 ITEM2VEC = {
     "epochs": 3, "dim": 6, "batch_size": 200, "objective": "item2vec", "negatives": 8,

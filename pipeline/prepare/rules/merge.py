@@ -123,10 +123,10 @@ def _drop_repeats(rows: _Rows, split: Ints, counts: Counter[str]) -> _Rows:
 
 def _drop_bots(rows: _Rows, items: int, config: EventsConfig, counts: Counter[str]) -> _Rows:
     rules = config.signals
-    if not rules.max_user_day or not len(rows.position_N):
+    if not rules.max_user_events_per_day or not len(rows.position_N):
         return rows
     events = rows.user_events(items)
-    is_bot_N = bot_events(events, rules.max_user_day, whole_user=rules.bots == "user")
+    is_bot_N = bot_events(events, rules.max_user_events_per_day, whole_user=rules.bots == "user")
     counts["bots"] = int(is_bot_N.sum())
     counts["bot_users"] = len(np.unique(events.user_N[is_bot_N]))
     return rows.without(is_bot_N)

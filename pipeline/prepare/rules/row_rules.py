@@ -40,7 +40,7 @@ def active_rules(config: EventsConfig) -> list[str]:
         "other_type": bool(rules.types),
         "underweight": rules.min_weight is not None,
         "repeated": config.drop_repeats,
-        "bots": bool(rules.max_user_day),
+        "bots": bool(rules.max_user_events_per_day),
         "underweight_merged": rules.min_merged_weight is not None,
         "capped": bool(rules.max_user_events),
     }

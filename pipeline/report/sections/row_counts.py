@@ -17,7 +17,10 @@ DROPS = {
     "other_type": ("of another type", "events.signals.types gives it no weight"),
     "underweight": ("underweight", "weigh less than events.signals.min_weight"),
     "repeated": ("repeated", "copies of another row: events.drop_repeats"),
-    "bots": ("of bots", "of users with more events on a day than events.signals.max_user_day"),
+    "bots": (
+        "of bots",
+        "of users with more events on a day than events.signals.max_user_events_per_day",
+    ),
     "underweight_merged": (
         "underweight when merged",
         "weigh less than events.signals.min_merged_weight",

@@ -144,7 +144,7 @@ class Sweep:
         self.group.sum(gram_DD)
         if not bool(gram_DD.isfinite().all()):  # the same at every worker: it is their sum
             return Basis.not_finite(gram_DD), float("nan")
-        basis = Basis.of(gram_DD, self.ials.unobserved_weight, self.ials.block)
+        basis = Basis.of(gram_DD, self.ials.unobserved_weight, self.ials.block_size)
         return basis, float(self.group.sum(penalty).item())
 
     def _solve(self, side: Side, other: Side, part: Slice, basis: Basis) -> float:

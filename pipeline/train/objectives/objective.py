@@ -76,7 +76,7 @@ class Objective:
             l2=config.l2,
             l2_bias=config.l2_bias,
             mean=mean,
-            per_pair=config.item2vec.per_pair,
+            per_pair=config.item2vec.negatives_per_pair,
             margin=config.ccl.margin,
             negative_weight=config.ccl.negative_weight,
             rounded=config.precision == "bfloat16",
