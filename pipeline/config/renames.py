@@ -10,7 +10,7 @@ __all__ = ["RENAMED", "renamed_path", "renamed_tree"]
 
 # Old path → new path, in the same section. Fingerprints keep the old name, which the field gives
 # as its `fingerprint_name`.
-RENAMED = {
+RENAMED: dict[tuple[str, ...], tuple[str, ...]] = {
     ("events", "signals", "max_user_day"): ("events", "signals", "max_user_events_per_day"),
     ("train", "item2vec", "per_pair"): ("train", "item2vec", "negatives_per_pair"),
     ("train", "ials", "block"): ("train", "ials", "block_size"),
