@@ -1,7 +1,8 @@
 """Vectors → a measured nearest-neighbour index.
 
-One in shards is built by what `index.launcher` names: here, by processes, or by Ray tasks, on the
-cluster of RAY_ADDRESS or a Ray of its own. Any other is built where it is called.
+A sharded index is built by what `index.launcher` names: in this process, in several processes, or
+by Ray tasks on the cluster of RAY_ADDRESS or on a Ray of its own. Any other is built in this
+process.
 """
 
 from __future__ import annotations
@@ -27,20 +28,19 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
 
 
 def _ray_tasks(config: IndexConfig) -> AbstractContextManager[index.TaskPool]:
-    from embedmill.jobs.ray_tasks import (
-        ray_tasks,  # Ray takes a second to load, and few indices need it
-    )
+    # Loading Ray takes a second, and only a sharded index may need it.
+    from embedmill.jobs.ray_tasks import ray_tasks
 
     return ray_tasks(config)
 
 
 def sources(run: Run) -> Mapping[str, Any]:
-    """What the stage is built from beside its inputs: the index of the run before."""
+    """What the stage is built from beside its inputs: the index of the previous run."""
     return index.sources(run)
 
 
 def check(config: Config) -> None:
-    """Raise ConfigError where `index.kind` is no index."""
+    """Raise ConfigError where `index.kind` is no kind of index."""
     index.check_kind(config.index.kind)
 
 

@@ -1,4 +1,4 @@
-"""Tasks of a sharded index on Ray: retried where a worker dies, answers in order."""
+"""Tasks of a sharded index on Ray: retried if a worker dies, with results in order."""
 
 from __future__ import annotations
 
@@ -19,45 +19,46 @@ __all__ = ["ray_tasks"]
 T = TypeVar("T")
 R = TypeVar("R")
 
-# A worker that dies, or whose node does: its task begins again, so often.
-_RETRIES = 3
+# How often a task is started again after its worker or its node has died.
+_MAX_RETRIES = 3
 
 
-class _Tasks:
-    """A Ray that has been joined."""
+class _RayPool:
+    """A `TaskPool` on the Ray that this process is connected to."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, max_in_flight: int) -> None:
+        self._max_in_flight = max_in_flight
 
-    def map(self, task: Callable[[T], R], parts: Iterable[T]) -> Iterator[R]:
-        remote: Any = ray.remote(num_cpus=1, max_retries=_RETRIES)(_done)
+    def map(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
+        remote: Any = ray.remote(num_cpus=1, max_retries=_MAX_RETRIES)(_run)
 
-        def submit(part: T) -> Any:
-            return remote.remote(task, part)
+        def submit(task: T) -> Any:
+            return remote.remote(function, task)
 
-        return map_in_order(submit, _answer, parts, self._most)
+        return map_in_order(submit, _result, tasks, self._max_in_flight)
 
 
-def _done(task: Callable[[T], R], part: T) -> R:
-    """A task of Ray's."""
-    return task(part)
+def _run(function: Callable[[T], R], task: T) -> R:
+    """In a worker of Ray."""
+    return function(task)
 
 
 @contextlib.contextmanager
 def ray_tasks(config: IndexConfig) -> Iterator[TaskPool]:
-    """Tasks of a CPU each: `index.workers` at a time, or as many as the cluster has CPUs.
+    """Run tasks of one CPU each, `index.workers` at a time; 0: as many as the cluster has CPUs.
 
     Raises:
         MachineError: Ray does not start, or cannot be reached.
     """
     with ray_cluster(WorkerRequest("index", max(1, config.workers))):
-        has: dict[str, Any] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        cpus = int(has.get("CPU", 1))
-        # One more than can run: none waits for the next to be asked for.
-        yield _Tasks(config.workers or cpus + 1)
+        resources: dict[str, Any] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        cpus = int(resources.get("CPU", 1))
+        # One more than can run at once, so that no CPU waits for the consumer.
+        yield _RayPool(config.workers or cpus + 1)
 
 
-def _answer(reference: Any) -> Any:
+def _result(reference: Any) -> Any:
+    """Wait for a task; errors of this package are raised as they are."""
     try:
         return ray.get(reference)
     except RayTaskError as error:
@@ -65,10 +66,10 @@ def _answer(reference: Any) -> Any:
             raise error.cause from None
         raise
     except RayError as error:
-        said = str(error).strip().splitlines()
+        lines = str(error).strip().splitlines()
         raise MachineError(
-            f"a task that builds the index failed {_RETRIES + 1} times, at last with: "
-            f"{said[0] if said else type(error).__name__}; nothing was published",
+            f"a task that builds the index failed {_MAX_RETRIES + 1} times, the last time with: "
+            f"{lines[0] if lines else type(error).__name__}; nothing was published",
             where="index",
             todo="Look at the nodes' memory, or lower index.shard_bytes",
         ) from error
