@@ -16,6 +16,7 @@ from embedmill.pipeline.index.query_users import choose_query_users
 from embedmill.pipeline.index.searchable import K
 from embedmill.pipeline.score import top_k
 from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.views.shards import Shards
 from embedmill.pipeline.views.vectors import Vectors
 
 __all__ = ["dtype_recall"]
@@ -41,7 +42,9 @@ def dtype_recall(run: Run, dtype: str, scales: Mapping[str, float]) -> dict[str,
         `recall@10`, the number of `queries`, and the split that they are from (`queries_from`).
     """
     export, config = run.artifact("export"), run.config
-    split, rows = choose_query_users(run.artifact("shards"), config.index.queries, config.run.seed)
+    split, rows = choose_query_users(
+        Shards(run.artifact("shards")), config.index.queries, config.run.seed
+    )
     queries: dict[str, float | int | str] = {"queries": len(rows), "queries_from": split}
     if dtype == "float32" or not len(rows):
         return {f"recall@{K}": 1.0, **queries}

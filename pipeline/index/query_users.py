@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedmill.pipeline.index.searchable import Rows
-from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.views.shards import Shards
 
 __all__ = ["choose_query_users", "split_in_half", "splitmix64"]
 
 
-def choose_query_users(shards: Artifact, wanted: int, seed: int) -> tuple[str, Rows]:
+def choose_query_users(shards: Shards, wanted: int, seed: int) -> tuple[str, Rows]:
     """Rows of users with held-out events and with training events, chosen by a hash.
 
     Users with test events are preferred; where the log has none, users with validation events
@@ -26,7 +26,7 @@ def choose_query_users(shards: Artifact, wanted: int, seed: int) -> tuple[str, R
         the split, and at most `wanted` rows of users with events in it, rising.
     """
     for split in ("test", "valid", "train"):
-        if not shards.counters[split]:
+        if not shards.count(split):
             continue
         lowest_hash, lowest_row = np.empty(0, np.uint64), np.empty(0, np.int64)
         for row in _users_by_partition(shards, split):
@@ -47,14 +47,13 @@ def split_in_half(row_R: Rows, seed: int) -> tuple[Rows, Rows]:
     return np.sort(row_R[order[: len(row_R) // 2]]), np.sort(row_R[order[len(row_R) // 2 :]])
 
 
-def _users_by_partition(shards: Artifact, split: str) -> Iterator[Rows]:
+def _users_by_partition(shards: Shards, split: str) -> Iterator[Rows]:
     """By partition, rows of users with events in `split` and in train."""
-    for held_out, train in zip(shards.files(split), shards.files("train"), strict=True):
-        if not held_out.rows:
+    for partition in range(shards.partitions):
+        if not shards.rows(split, partition):
             continue
         in_split, in_train = (
-            np.unique(shards.read_table(file.path, ["user_row"])["user_row"].to_numpy())
-            for file in (held_out, train)
+            np.unique(shards.read(one, partition, ["user_row"])[0]) for one in (split, "train")
         )
         yield in_split[np.isin(in_split, in_train)]
 

@@ -24,6 +24,7 @@ from embedmill.pipeline.index.whole_build import build_whole
 from embedmill.pipeline.log import Progress
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.views.shards import Shards
 from embedmill.pipeline.views.vectors import Vectors
 from embedmill.schemas.index import (
     LATENCY,
@@ -109,7 +110,7 @@ def _queries(run: Run) -> _Queries:
     """With targets, as many users to tune with as to measure with; else none to tune with."""
     config, seed = run.config.index, run.config.run.seed
     wanted = config.queries * (2 if config.has_targets else 1)
-    split, rows = choose_query_users(run.artifact("shards"), wanted, seed)
+    split, rows = choose_query_users(Shards(run.artifact("shards")), wanted, seed)
     tuning, verifying = split_in_half(rows, seed) if config.has_targets else (rows[:0], rows)
     users = Vectors.of(run.artifact("export"), "users")
     return _Queries(split, users.gather(tuning), users.gather(verifying))

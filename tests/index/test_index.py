@@ -26,6 +26,7 @@ from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.score import RowLists
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.views.shards import Shards
 from embedmill.pipeline.views.vectors import Vectors
 from embedmill.schemas.manifest import Manifest
 from tests.support.planted import Planted, clusters
@@ -208,7 +209,7 @@ def test_users_are_chosen_by_a_hash_among_those_held_out(tmp_path: Path) -> None
         "test": [p for p in world.splits["test"] if p[0] != 4],
     }
     run = dataclasses.replace(world, splits=splits).store(tmp_path)
-    shards = run.artifact("shards")
+    shards = Shards(run.artifact("shards"))
     split, everyone = choose_query_users(shards, 1000, seed=1)
     assert split == "test"
     assert everyone.tolist() == [u for u in range(40) if u not in (3, 4)]

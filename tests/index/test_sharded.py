@@ -34,10 +34,10 @@ from embedmill.pipeline.export import stage
 from embedmill.pipeline.index import LAUNCHERS, TaskPool, open_index
 from embedmill.pipeline.index.kinds import kind_of
 from embedmill.pipeline.index.measure import ground_truth
-from embedmill.pipeline.index.sharded import item_files, sharded_build
+from embedmill.pipeline.index.sharded import sharded_build
 from embedmill.pipeline.index.sharded.filewise_truth import filewise_truths
-from embedmill.pipeline.index.sharded.item_files import ItemFiles, group_files
 from embedmill.pipeline.index.sharded.kmeans import VectorTransform, train_centroids_by_tasks
+from embedmill.pipeline.index.sharded.shard_groups import group_files
 from embedmill.pipeline.index.sharded.shard_tasks import (
     check_positions,
     inverted_kind,
@@ -49,8 +49,7 @@ from embedmill.pipeline.index.sharded.task_pool import inline, processes
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
-from embedmill.pipeline.views import vectors
-from embedmill.pipeline.views.vectors import Vectors, to_matrix
+from embedmill.pipeline.views.vectors import LiveFile, LiveVectors, Vectors, to_matrix
 from tests.support.planted import Planted, clusters
 from tests.support.worlds import config
 
@@ -61,8 +60,8 @@ ITEMS, PART = 1300, 128
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of few rows: eleven parts."""
-    for module in (stage, vectors, item_files, sharded_build):
-        monkeypatch.setattr(module, "RANGE", PART)
+    monkeypatch.setattr(stage, "RANGE", PART)
+    monkeypatch.setattr(sharded_build, "ROWS_PER_FILE", PART)
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +89,8 @@ def built(run: Run, pool: TaskPool | None = None) -> Artifact:
     return run.artifact("index")
 
 
-def files_of(run: Run) -> ItemFiles:
-    return ItemFiles.of(Vectors.of(run.artifact("export"), "items"))
+def files_of(run: Run) -> LiveVectors:
+    return LiveVectors.of(Vectors.of(run.artifact("export"), "items"))
 
 
 def test_exact_search_in_shards_is_exact_search(tmp_path: Path) -> None:
@@ -242,9 +241,7 @@ def test_a_shard_with_nothing_near_is_not_searched_through(tmp_path: Path) -> No
 
 
 def test_parts_are_cut_evenly() -> None:
-    every = [
-        item_files.ItemFile(n, n * 10, n * 10, size) for n, size in enumerate((10, 1, 9, 10, 10, 2))
-    ]
+    every = [LiveFile(n, n * 10, n * 10, size) for n, size in enumerate((10, 1, 9, 10, 10, 2))]
     assert [[p.number for p in group] for group in group_files(every, 3)] == [
         [0, 1, 2],
         [3],

@@ -14,45 +14,44 @@ from numpy.typing import NDArray
 from embedmill.pipeline.errors import InputError
 from embedmill.pipeline.index.retrieval.row_search import RowSearcher
 from embedmill.pipeline.index.searchable import Rows
-from embedmill.pipeline.store.artifact import Artifact
-from embedmill.schemas.events import ITEMS
+from embedmill.pipeline.views.items import ItemMetadata
 
 __all__ = ["rows_with_metadata"]
 
 
 def rows_with_metadata(
-    events: Artifact, index: RowSearcher, wanted: Mapping[str, str | Sequence[str]]
+    metadata: ItemMetadata, index: RowSearcher, wanted: Mapping[str, str | Sequence[str]]
 ) -> Rows:
     """Rows of indexed items that have, in every column named, one of the values wanted.
 
     Args:
-        events: the artifact with the item metadata: item, title, categories.
+        metadata: of the run: item, title, categories.
         index: maps ids to rows.
         wanted: values by column.
 
     Raises:
         InputError: no metadata, no such column, or no item is left; suggests similar values.
     """
-    if not events.has(ITEMS):
+    if not metadata.exists:
         raise InputError(
             "a filter by metadata, and the run has none",
-            where=events.storage.root,
+            where=metadata.url,
             todo="Name its files in [events.items] of the config",
         )
-    table = events.read_table(ITEMS)
+    table = metadata.table()
     matching = np.ones(table.num_rows, bool)
     for column, values in wanted.items():
         if column not in table.column_names:
             raise InputError(
                 f"no column '{column}' in the item metadata; "
                 f"there are {', '.join(table.column_names)}",
-                where=events.url(ITEMS),
+                where=metadata.url,
             )
         matching_here = _has_any(table[column].combine_chunks(), _as_list(values))
         if not matching_here.any():
             raise InputError(
                 f"no item has {column} = {_listed(values)}",
-                where=events.url(ITEMS),
+                where=metadata.url,
                 todo=_suggestion(table[column], _as_list(values)),
             )
         matching &= matching_here

@@ -24,9 +24,11 @@ from embedmill.pipeline.index.retrieval.row_search import RowSearcher
 from embedmill.pipeline.index.retrieval.seen_items import SeenItems
 from embedmill.pipeline.index.searchable import Floats, Rows, no_answers
 from embedmill.pipeline.score import RowLists
-from embedmill.pipeline.store.cache import checked
 from embedmill.pipeline.store.run import Run
-from embedmill.pipeline.views.vectors import RANGE, Spec, Vectors, spec_of
+from embedmill.pipeline.views.items import ItemMetadata
+from embedmill.pipeline.views.shards import Shards
+from embedmill.pipeline.views.vectors import Vectors, spec_of
+from embedmill.schemas.export import VectorSpec
 
 __all__ = ["FilterLike", "Retriever", "SearchResults", "Side"]
 
@@ -197,16 +199,10 @@ class Retriever:
 
     def query_vectors(self, rows: Rows, of: Side) -> Floats:
         """Vectors to search with for users or items, float32 [R, D]."""
-        export = self._run().artifact("export")
-        vectors, path = Vectors.of(export, of), f"{of}.npy"
-        scattered = len(np.unique(rows // RANGE)) > 1
-        if scattered and export.has(path) and export.storage.is_local:
-            if of not in self._mapped:
-                table = np.load(checked(export, path), mmap_mode="r", allow_pickle=False)
-                self._mapped[of] = table
-            vector_RD = np.array(self._mapped[of][rows], np.float32)
-        else:
-            vector_RD = vectors.gather(rows)
+        vectors = Vectors.of(self._run().artifact("export"), of)
+        in_one_file = len(np.unique(vectors.files.file_of(rows))) <= 1
+        mapped = None if in_one_file else self._matrix(of, vectors)
+        vector_RD = vectors.gather(rows) if mapped is None else np.array(mapped[rows], np.float32)
         if of == "items" and self.model.bias:
             # An item's last coordinate is its bias, to which a user's 1 belongs. The bias of the
             # query item says nothing about others.
@@ -241,7 +237,9 @@ class Retriever:
         if isinstance(filter, ItemFilter):
             return filter
         if isinstance(filter, Mapping):
-            rows = rows_with_metadata(self._run().artifact("events"), self.index, filter)
+            rows = rows_with_metadata(
+                ItemMetadata(self._run().artifact("events")), self.index, filter
+            )
         else:
             rows = self._indexed_rows(filter)
             if not len(rows):
@@ -257,10 +255,10 @@ class Retriever:
     @functools.cached_property
     def seen(self) -> SeenItems:
         """Items that users have seen."""
-        return SeenItems(self._run().artifact("shards"), self.model.fitted)
+        return SeenItems(Shards(self._run().artifact("shards")), self.model.fitted)
 
     @functools.cached_property
-    def model(self) -> Spec:
+    def model(self) -> VectorSpec:
         """What the vectors are."""
         return spec_of(self._run().artifact("export"))
 
@@ -274,8 +272,14 @@ class Retriever:
     def _live(self) -> dict[str, NDArray[np.bool_]]:
         return {}
 
+    def _matrix(self, of: Side, vectors: Vectors) -> Floats | None:
+        """All vectors of a side as a memory map, opened once; None where there is none."""
+        if of not in self._matrices:
+            self._matrices[of] = vectors.matrix()
+        return self._matrices[of]
+
     @functools.cached_property
-    def _mapped(self) -> dict[str, Floats]:
+    def _matrices(self) -> dict[str, Floats | None]:
         return {}
 
     def _run(self) -> Run:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from embedmill.pipeline.index.searchable import Rows
 from embedmill.pipeline.score import RowLists
-from embedmill.pipeline.store.artifact import Artifact
-from embedmill.schemas.shards import FILES, SPLITS
+from embedmill.pipeline.views.shards import Shards
+from embedmill.schemas.shards import SPLITS
 
 __all__ = ["SeenItems"]
 
@@ -41,13 +41,13 @@ class SeenItems:
     vector.
     """
 
-    shards: Artifact
+    shards: Shards
     fitted: Sequence[str]
     _partitions: dict[int, _Partition] = field(default_factory=dict)
 
     def of(self, user_B: Rows) -> tuple[RowLists, NDArray[np.bool_]]:
         """Item rows of each user, and whether the model was trained on events of it, bool [B]."""
-        partitions = len(self.shards.files("train"))
+        partitions = self.shards.partitions
         trained_B = np.zeros(len(user_B), bool)
         owners, rows = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for number in np.unique(user_B % partitions).tolist():
@@ -80,13 +80,13 @@ class SeenItems:
         return sum(len(partition.item_M) for partition in self._partitions.values())
 
 
-def _read(shards: Artifact, number: int, fitted: Sequence[str]) -> _Partition:
+def _read(shards: Shards, number: int, fitted: Sequence[str]) -> _Partition:
     user, item, in_training = [], [], []
     for split in SPLITS:
-        table = shards.read_table(FILES[split].path(number), ["user_row", "item_row"])
-        user.append(table["user_row"].to_numpy())
-        item.append(table["item_row"].to_numpy())
-        in_training.append(np.full(table.num_rows, split in fitted))
+        user_row, item_row = shards.read(split, number, ["user_row", "item_row"])
+        user.append(user_row)
+        item.append(item_row)
+        in_training.append(np.full(len(user_row), split in fitted))
     user_M, item_M, in_training_M = (np.concatenate(x) for x in (user, item, in_training))
     order = np.argsort(user_M, kind="stable")
     user_U, first = np.unique(user_M[order], return_index=True)

@@ -23,9 +23,8 @@ from embedmill.pipeline.index.measure import (
     rescore,
 )
 from embedmill.pipeline.index.searchable import Floats, Rows
-from embedmill.pipeline.index.sharded.item_files import ItemFile, ItemFiles, read_live_vectors
 from embedmill.pipeline.index.sharded.task_pool import TaskPool
-from embedmill.pipeline.views.vectors import Vectors
+from embedmill.pipeline.views.vectors import LiveFile, LiveVectors, Vectors
 
 __all__ = ["FilewiseTruth", "exact_latency_by_file", "filewise_truths"]
 
@@ -48,7 +47,7 @@ class FilewiseTruth:
     query_BD: Floats
     kth_score_B: Doubles
     k: int
-    item_files: ItemFiles
+    live_items: LiveVectors
     position_BM: Rows
     score_BM: Doubles
 
@@ -61,10 +60,10 @@ class FilewiseTruth:
             position_Bk[:, :, None] == good_position_BM[:, None, :]
         ).any(axis=2)
         undecided = np.flatnonzero(good_BM.all(axis=1) & (position_Bk >= 0).any(axis=1))
-        if len(undecided) and self.position_BM.shape[1] < self.item_files.items:
+        if len(undecided) and self.position_BM.shape[1] < self.live_items.items:
             position_Uk = position_Bk[undecided]
             distinct, place_Uk = np.unique(position_Uk, return_inverse=True)
-            vectors = self.item_files.gather(np.maximum(distinct, 0))
+            vectors = self.live_items.gather(np.maximum(distinct, 0))
             place_Uk = place_Uk.reshape(position_Uk.shape)
             score_Uk = rescore(self.query_BD[undecided], place_Uk, vectors)
             reached_Uk = score_Uk >= least_B[undecided][:, None]
@@ -77,18 +76,18 @@ class _FileTask:
     """Find the `most` best items of a file for each query."""
 
     vectors: Vectors
-    file: ItemFile
+    file: LiveFile
     query_BD: Floats
     most: int
 
 
 def filewise_truths(
-    item_files: ItemFiles, pool: TaskPool, queries: Sequence[Floats], k: int
+    live_items: LiveVectors, pool: TaskPool, queries: Sequence[Floats], k: int
 ) -> list[FilewiseTruth]:
     """Compare several sets of queries with all items, file by file.
 
     Args:
-        item_files: the live items.
+        live_items: the live items.
         pool: runs a task for each file.
         queries: float32 [B, D] each.
         k: answers to each query.
@@ -97,11 +96,11 @@ def filewise_truths(
         the truth of each set.
     """
     query_BD = np.concatenate(queries)
-    k = min(k, item_files.items)
-    most = min(k + _SURPLUS, item_files.items)
+    k = min(k, live_items.items)
+    most = min(k + _SURPLUS, live_items.items)
     score_BM = np.full((len(query_BD), most), -np.inf)
     position_BM = np.full((len(query_BD), most), -1, np.int64)
-    tasks = [_FileTask(item_files.vectors, file, query_BD, most) for file in item_files.files]
+    tasks = [_FileTask(live_items.vectors, file, query_BD, most) for file in live_items.files]
     for of_file in pool.map(_best_of_file, tasks):
         score_BA = np.concatenate((score_BM, of_file[0]), axis=1)
         position_BA = np.concatenate((position_BM, of_file[1]), axis=1)
@@ -115,7 +114,7 @@ def filewise_truths(
             query_BD=query,
             kth_score_B=score[:, k - 1] if k else np.empty(len(query)),
             k=k,
-            item_files=item_files,
+            live_items=live_items,
             position_BM=position,
             score_BM=score,
         )
@@ -125,7 +124,7 @@ def filewise_truths(
 
 def _best_of_file(task: _FileTask) -> tuple[Doubles, Rows]:
     """Scores float64 and positions int64 of the best items of a file, [B, at most M]."""
-    _, item_ND = read_live_vectors(task.vectors, task.file)
+    _, item_ND = LiveVectors(task.vectors, (task.file,)).read(task.file)
     most = min(task.most, len(item_ND))
     score_BM = np.empty((len(task.query_BD), most))
     row_BM = np.empty((len(task.query_BD), most), np.int64)
@@ -135,15 +134,15 @@ def _best_of_file(task: _FileTask) -> tuple[Doubles, Rows]:
             query_BD = np.ascontiguousarray(task.query_BD[some])
             _, row_BM[some] = faiss.knn(query_BD, item_ND, most, metric=faiss.METRIC_INNER_PRODUCT)
             score_BM[some] = rescore(query_BD, row_BM[some], item_ND)
-    return score_BM, row_BM + task.file.first_position
+    return score_BM, row_BM + task.file.position
 
 
-def exact_latency_by_file(item_files: ItemFiles, truth: Truth) -> Latency:
+def exact_latency_by_file(live_items: LiveVectors, truth: Truth) -> Latency:
     """Time of exact search, extrapolated from one file: all vectors do not fit into memory."""
-    if not item_files.files:
+    if not live_items.files:
         return Latency(0.0, 0.0)
-    file = item_files.files[0]
-    _, item_ND = read_live_vectors(item_files.vectors, file)
+    file = live_items.files[0]
+    _, item_ND = live_items.read(file)
     of_file = exact_latency(item_ND, truth.query_BD[:_TIMED], min(truth.k, file.items))
-    times = item_files.items / file.items
+    times = live_items.items / file.items
     return Latency(round(of_file.mean * times, 4), round(of_file.p99 * times, 4))

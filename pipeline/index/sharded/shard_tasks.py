@@ -25,14 +25,13 @@ from embedmill.pipeline.index.kinds.inverted import Inverted
 from embedmill.pipeline.index.kinds.padding import padded
 from embedmill.pipeline.index.searchable import Floats
 from embedmill.pipeline.index.selection.plans import Plan
-from embedmill.pipeline.index.sharded.item_files import ItemFile, read_live_vectors
 from embedmill.pipeline.index.sharded.kmeans import VectorTransform, train_centroids_by_tasks
 from embedmill.pipeline.index.sharded.sharded_index import open_shard
 from embedmill.pipeline.index.sharded.stored_sample import StoredSample
 from embedmill.pipeline.index.sharded.task_pool import TaskPool
 from embedmill.pipeline.store.artifact import entry_of
 from embedmill.pipeline.store.storage import Storage
-from embedmill.pipeline.views.vectors import Vectors
+from embedmill.pipeline.views.vectors import LiveFile, LiveVectors, Vectors
 from embedmill.schemas.index import shard_file
 from embedmill.schemas.manifest import FileEntry
 
@@ -76,7 +75,7 @@ class _ShardTask:
 
     settings: ShardSettings
     number: int
-    files: tuple[ItemFile, ...]
+    files: tuple[LiveFile, ...]
 
     @property
     def path(self) -> str:
@@ -90,8 +89,9 @@ class _ShardTask:
 
     def blocks(self) -> Iterator[Floats]:
         """Its live vectors, file by file."""
+        live_items = LiveVectors(self.settings.vectors, self.files)
         for file in self.files:
-            yield read_live_vectors(self.settings.vectors, file)[1]
+            yield live_items.read(file)[1]
 
 
 def train_empty_index(
@@ -124,7 +124,7 @@ def train_empty_index(
 
 
 def build_shards(
-    settings: ShardSettings, groups: Sequence[tuple[ItemFile, ...]], pool: TaskPool
+    settings: ShardSettings, groups: Sequence[tuple[LiveFile, ...]], pool: TaskPool
 ) -> list[FileEntry]:
     """Write every shard and read it back.
 

@@ -35,8 +35,8 @@ from embedmill.pipeline.index.sharded.filewise_truth import (
     exact_latency_by_file,
     filewise_truths,
 )
-from embedmill.pipeline.index.sharded.item_files import ItemFile, ItemFiles, group_files
 from embedmill.pipeline.index.sharded.kmeans import TRAINING_ITEMS_PER_LIST
+from embedmill.pipeline.index.sharded.shard_groups import group_files
 from embedmill.pipeline.index.sharded.shard_tasks import (
     TRAINING_ITEMS,
     ShardSettings,
@@ -50,7 +50,8 @@ from embedmill.pipeline.index.sharded.task_pool import TaskPool
 from embedmill.pipeline.index.vector_checks import check_vectors
 from embedmill.pipeline.store.artifact import Writer, entry_of
 from embedmill.pipeline.store.storage import Storage
-from embedmill.pipeline.views.vectors import RANGE
+from embedmill.pipeline.views.vectors import LiveFile, LiveVectors
+from embedmill.schemas.export import ROWS_PER_FILE
 from embedmill.schemas.index import IDS, IDS_FILE, ShardSpec
 from embedmill.schemas.manifest import FileEntry
 
@@ -64,7 +65,7 @@ _TOO_SLOW = 8.0
 def shard_count(config: IndexConfig, items: int, dim: int) -> int:
     """Number of shards of an index over so many rows of items; pure."""
     wanted = config.shards or -(-items * dim * 4 // config.shard_bytes)
-    return max(1, min(wanted, -(-items // RANGE)))
+    return max(1, min(wanted, -(-items // ROWS_PER_FILE)))
 
 
 def build_sharded(task: BuildTask, pool: TaskPool) -> BuiltIndex:
@@ -76,23 +77,23 @@ def build_sharded(task: BuildTask, pool: TaskPool) -> BuiltIndex:
         IndexTargetError: nothing meets the targets.
         MachineError: a worker ended, or the disk is full.
     """
-    config, progress, item_files = task.config, task.progress, ItemFiles.of(task.items)
+    config, progress, live_items = task.config, task.progress, LiveVectors.of(task.items)
     if config.carry_over:
         progress.note("built anew: an index in shards is not carried over")
     progress.update(0, task.items.count, "items")
     # `sample_items` checks that items are finite; here, that there are any, and the dimension.
-    one_1D = np.zeros((min(1, item_files.items), item_files.dim), np.float32)
+    one_1D = np.zeros((min(1, live_items.items), live_items.dim), np.float32)
     check_vectors(items=one_1D, tuning=task.tuning_BD, verifying=task.verifying_BD)
-    groups = group_files(item_files.files, shard_count(config, task.items.count, item_files.dim))
-    plans = _plans(config, item_files, groups)
+    groups = group_files(live_items.files, shard_count(config, task.items.count, live_items.dim))
+    plans = _plans(config, live_items, groups)
     with _scratch_folder(task.out) as scratch:
-        sample = sample_items(item_files, pool, _sample_size(plans), task.seed, scratch)
-        builder = _ShardBuilder(task, pool, item_files, groups, sample)
+        sample = sample_items(live_items, pool, _sample_size(plans), task.seed, scratch)
+        builder = _ShardBuilder(task, pool, live_items, groups, sample)
         try:
             if config.has_targets:
                 built = _select(builder, plans)
             else:
-                (truth,) = filewise_truths(item_files, pool, [task.verifying_BD], K)
+                (truth,) = filewise_truths(live_items, pool, [task.verifying_BD], K)
                 built = builder.finish(plans[0], builder.build(plans[0])[0], truth)
         except BaseException:
             builder.remove_all_but(None)
@@ -107,8 +108,8 @@ class _ShardBuilder:
 
     task: BuildTask
     pool: TaskPool
-    item_files: ItemFiles
-    groups: list[tuple[ItemFile, ...]]
+    live_items: LiveVectors
+    groups: list[tuple[LiveFile, ...]]
     sample: StoredSample
     entries: dict[tuple[str, int], list[FileEntry]] = field(default_factory=dict)
 
@@ -137,7 +138,7 @@ class _ShardBuilder:
         """Add the files of a plan to the artifact, with the ids; remove those of other plans."""
         self.remove_all_but(plan)
         entries = self.entries[plan.key]
-        _write_ids(self.task.out, self.item_files)
+        _write_ids(self.task.out, self.live_items)
         self.task.out.add(entries)
         shards = [
             ShardSpec(path=entry.path, items=shard.items, bytes=entry.bytes, sha256=entry.sha256)
@@ -149,7 +150,7 @@ class _ShardBuilder:
             bytes=sum(entry.bytes for entry in entries),
             estimate=plan.bytes,
             truth=truth,
-            exact=exact_latency_by_file(self.item_files, truth),
+            exact=exact_latency_by_file(self.live_items, truth),
             shards=shards,
             selection=selection,
         )
@@ -163,28 +164,28 @@ class _ShardBuilder:
 
 def _select(builder: _ShardBuilder, plans: list[Plan]) -> BuiltIndex:
     """The index selected to meet the targets."""
-    task, item_files = builder.task, builder.item_files
+    task, live_items = builder.task, builder.live_items
     config, targets, queries = task.config, Targets.of(task.config), len(task.verifying_BD)
-    feasible = feasible_plans(plans, targets, queries, item_files.items, item_files.dim)
+    feasible = feasible_plans(plans, targets, queries, live_items.items, live_items.dim)
     too_slow = _too_slow(feasible, config)
     plan_set = PlanSet(plans, [plan for plan in feasible if plan not in too_slow], too_slow)
     query_sets = [task.tuning_BD, task.verifying_BD]
-    tuning, verifying = filewise_truths(item_files, builder.pool, query_sets, K)
+    tuning, verifying = filewise_truths(live_items, builder.pool, query_sets, K)
     # In a large catalogue another kind is built only where the first one fails, not to be a
     # little faster.
     selection_task = SelectionTask(tuning, verifying, targets, builder.build, max_cost_ratio=0.0)
     sample_ND = builder.sample.lowest(TRAINING_ITEMS)
     selection = select_among(
-        plan_set, sample_ND, item_files.items, selection_task, config, task.progress
+        plan_set, sample_ND, live_items.items, selection_task, config, task.progress
     )
     return builder.finish(selection.plan, selection.index, verifying, selection)
 
 
 def _plans(
-    config: IndexConfig, item_files: ItemFiles, groups: Sequence[tuple[ItemFile, ...]]
+    config: IndexConfig, live_items: LiveVectors, groups: Sequence[tuple[LiveFile, ...]]
 ) -> list[Plan]:
     """The candidates, or the configured plan where there are no targets; bytes of all shards."""
-    items, dim = item_files.items, item_files.dim
+    items, dim = live_items.items, live_items.dim
     if config.has_targets:
         plans = all_plans(items, dim, config)
     else:
@@ -214,21 +215,21 @@ def _too_slow(plans: Sequence[Plan], config: IndexConfig) -> list[Plan]:
     return [plan for plan in plans if plan.build_seconds > _TOO_SLOW * min(seconds)]
 
 
-def _write_ids(out: Writer, item_files: ItemFiles) -> None:
+def _write_ids(out: Writer, live_items: LiveVectors) -> None:
     """Row and raw id of every item by position, written file by file."""
     rows = 0
     with (
         out.storage.writer(IDS_FILE) as raw,
         pq.ParquetWriter(raw, IDS, compression="zstd") as ids,
     ):
-        for file in item_files.files:
-            table = item_files.live_ids(file)
+        for file in live_items.files:
+            table = live_items.read_ids(file)
             ids.write_table(table.cast(IDS))
             rows += len(table)
     out.add([entry_of(IDS_FILE, raw, rows)])
-    if rows != item_files.items:
+    if rows != live_items.items:
         raise ContractError(
-            f"names {rows:,} items, the index holds {item_files.items:,}",
+            f"names {rows:,} items, the index holds {live_items.items:,}",
             where=out.storage.url(IDS_FILE),
             todo="This is a bug; nothing was committed",
         )

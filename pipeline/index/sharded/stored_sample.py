@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from embedmill.pipeline.index.query_users import splitmix64
 from embedmill.pipeline.index.searchable import Floats
-from embedmill.pipeline.index.sharded.item_files import ItemFile, ItemFiles, read_live_vectors
 from embedmill.pipeline.index.sharded.task_pool import TaskPool
 from embedmill.pipeline.index.vector_checks import not_finite_error
 from embedmill.pipeline.store.storage import Storage
-from embedmill.pipeline.views.vectors import Vectors
+from embedmill.pipeline.views.vectors import LiveFile, LiveVectors, Vectors
 
 __all__ = ["StoredSample", "read_sample", "sample_items"]
 
@@ -64,7 +63,7 @@ class _FileTask:
     """Sample a file: write its items whose hash is at most `max_hash`."""
 
     vectors: Vectors
-    file: ItemFile
+    file: LiveFile
     max_hash: int
     seed: int
     scratch: Storage
@@ -82,12 +81,12 @@ class _FileSample:
 
 
 def sample_items(
-    item_files: ItemFiles, pool: TaskPool, wanted: int, seed: int, scratch: Storage
+    live_items: LiveVectors, pool: TaskPool, wanted: int, seed: int, scratch: Storage
 ) -> StoredSample:
     """Sample about `wanted` items, and check that all items are finite.
 
     Args:
-        item_files: the live items.
+        live_items: the live items.
         pool: runs a task for each file.
         wanted: number of items.
         seed: of the hash.
@@ -96,12 +95,12 @@ def sample_items(
     Raises:
         InputError: a vector has NaN or infinity in it.
     """
-    items, max_hash = item_files.items, _max_hash(wanted, item_files.items)
+    items, max_hash = live_items.items, _max_hash(wanted, live_items.items)
     tasks = [
-        _FileTask(item_files.vectors, file, max_hash, seed, scratch) for file in item_files.files
+        _FileTask(live_items.vectors, file, max_hash, seed, scratch) for file in live_items.files
     ]
     paths, sampled, bad, first_bad_row = list[str](), 0, 0, -1
-    extreme_RD = np.empty((0, item_files.dim), np.float32)
+    extreme_RD = np.empty((0, live_items.dim), np.float32)
     for sample in pool.map(_sample_file, tasks):
         paths += [sample.path] if sample.sampled else []
         sampled += sample.sampled
@@ -127,7 +126,7 @@ def _max_hash(wanted: int, items: int) -> int:
 
 
 def _sample_file(task: _FileTask) -> _FileSample:
-    row_N, item_ND = read_live_vectors(task.vectors, task.file)
+    row_N, item_ND = LiveVectors(task.vectors, (task.file,)).read(task.file)
     bad_N = ~np.isfinite(item_ND.sum(axis=1, dtype=np.float64))
     if bad_N.any():
         none_RD = np.empty((0, item_ND.shape[1]), np.float32)
