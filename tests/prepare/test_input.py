@@ -237,7 +237,7 @@ def test_a_value_of_json_is_read_alike_by_both_parsers(tmp_path: Path, value: An
         ({"date_to": "2026-11-02", "date_folders": []}, "date_folders: needed"),
         ({"explode": "events"}, "explode: lists are read from jsonl and parquet"),
         ({"time_unit": "pattern"}, "time_patterns: at least one is needed"),
-        ({"time_patterns": "%F"}, "time_patterns: for time_unit"),
+        ({"time_patterns": "%F"}, "time_patterns: read only with time_unit"),
         ({"aliases": {"a": ["b", "b"]}}, "aliases: 'b' stands there twice"),
         ({"aliases": {"a": ["c"], "b": ["c"]}}, "aliases: 'c' stands there twice"),
     ],
