@@ -1,11 +1,11 @@
-"""A look at a log before any run: the data stages in scratch, their figures, a page.
+"""The profile of a log before any run: figures and a page, from the data stages.
 
     python jobs/profile.py plays.toml
     spark-submit --py-files dist/embedmill-0.1.0-py3-none-any.whl jobs/profile.py plays.toml
 
-What it tells is what a run would make, because the stages make it. Those that have finished
-in the run with this very config are not built again; all else goes to a scratch folder below
-the run's, and is removed at the end.
+The figures are those of a run, because the stages of a run compute them. A stage that has
+finished in the run with the same config is not built again. The others are built in a scratch
+folder below the run's, which is removed at the end.
 """
 
 from __future__ import annotations
@@ -61,18 +61,18 @@ class _Scratch(Run):
         return super().storage.at(_SCRATCH)
 
     def manifest(self, stage: str) -> Manifest | None:
-        """That of the finished stage, or of the one in scratch."""
-        done = self.finished.get(stage)
-        return super().manifest(stage) if done is None else done.manifest
+        """The manifest of the finished stage, or of the one in the scratch folder."""
+        artifact = self.finished.get(stage)
+        return super().manifest(stage) if artifact is None else artifact.manifest
 
     def find(self, stage: str) -> Artifact | None:
-        """The finished stage, or the one in scratch."""
+        """The artifact of the finished stage, or of the one in the scratch folder."""
         return self.finished.get(stage) or super().find(stage)
 
 
 @dataclass(frozen=True)
 class _Stage:
-    """How a stage is built for a look, and what its raw sources are stamped with."""
+    """How a stage is built for a profile, and the stamps of its raw sources."""
 
     build: Callable[[SparkSession, Run, Writer, Progress], None]
     sources: Callable[[Run], Mapping[str, Any]]
@@ -86,31 +86,32 @@ _STAGES = {
 
 
 def profile(run: Run, terminal: Terminal | None = None) -> Profile:
-    """Look at the log of a run, whether or not anything of it was built.
+    """Profile the log of a run, whether or not any stage of the run has finished.
 
-    Bad lines never stop it: where a run would, or a stage cannot be built of this log, the
-    profile says so.
+    Bad lines never stop it. If they would stop a run, or if a stage cannot be built from this
+    log, the profile says so.
 
     Args:
         run: the run.
-        terminal: where progress is shown.
+        terminal: where progress is shown; stderr by default.
 
     Raises:
-        InputError: the log is not there, is empty, or lacks a column.
-        ConfigError, MissingArtifactError: the previous run cannot be continued.
+        InputError: the log does not exist, is empty, or lacks a column.
+        ConfigError, MissingArtifactError: the base vocabulary cannot be used.
     """
     base_vocabulary.check_base_vocabulary(run.config)
     with _scratch(run) as scratch:
-        lacking = _built(scratch, terminal or Terminal(sys.stderr))
-        art = {stage: found for stage in _STAGES if (found := scratch.find(stage)) is not None}
-        data = pages.gather(art, run.config, lacking)
+        not_built = _build_missing(scratch, terminal or Terminal(sys.stderr))
+        artifacts = {stage: scratch.find(stage) for stage in _STAGES}
+        art = {stage: one for stage, one in artifacts.items() if one is not None}
+        data = pages.gather(art, run.config, not_built)
         run.storage.write(PAGE, pages.render(data, art, run.config).encode())
     return Profile(data, run.storage.url(PAGE))
 
 
 @contextmanager
 def _scratch(run: Run) -> Iterator[_Scratch]:
-    """The run's finished stages and an empty scratch folder, which is gone afterwards."""
+    """The run with an empty scratch folder, which is removed afterwards."""
     scratch = _Scratch(run.config, finished=_finished(run))
     scratch.storage.clear()
     try:
@@ -120,20 +121,20 @@ def _scratch(run: Run) -> Iterator[_Scratch]:
 
 
 def _finished(run: Run) -> dict[str, Artifact]:
-    """Stages of the run that are up to date."""
-    found: dict[str, Artifact] = {}
+    """Artifacts of the stages that are up to date; none after the first that is not."""
+    finished: dict[str, Artifact] = {}
     for stage, how in _STAGES.items():
         try:
             if not run.up_to_date(stage, how.sources(run)):
                 break
-            found[stage] = run.artifact(stage)
+            finished[stage] = run.artifact(stage)
         except ArtifactError:
-            break  # stale or damaged: it is built anew, in scratch
-    return found
+            break  # stale or damaged: it is built again, in scratch
+    return finished
 
 
-def _built(scratch: _Scratch, terminal: Terminal) -> dict[str, str]:
-    """Build what has not finished; returns why a stage could not be built."""
+def _build_missing(scratch: _Scratch, terminal: Terminal) -> dict[str, str]:
+    """Build the stages that have not finished; returns, by stage, why one could not be built."""
     missing = [stage for stage in _STAGES if stage not in scratch.finished]
     config = scratch.config.run
     with ExitStack() as stack:
@@ -159,15 +160,15 @@ def _build(scratch: _Scratch, stage: str, session: Any, terminal: Terminal) -> N
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Look at a log from a command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="jobs/profile.py", description="Look at a run's log.")
+    """Profile a log from a command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="jobs/profile.py", description="Profile a run's log.")
     parser.add_argument("config", help="the run's TOML")
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
     args = parser.parse_args(argv)
 
     def work() -> None:
-        found = profile(Run(load(args.config, args.set)))
-        print(*profile_text.lines(found.data), f"page: {found.page}", sep="\n")
+        result = profile(Run(load(args.config, args.set)))
+        print(*profile_text.lines(result.data), f"page: {result.page}", sep="\n")
 
     return exit_code(work)
 
