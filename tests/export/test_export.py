@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import subprocess
 import sys
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -27,9 +25,9 @@ from embedmill.pipeline.export import stage
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
-from embedmill.pipeline.views import vectors as reading
 from embedmill.pipeline.views.vectors import Vectors, spec_of
 from embedmill.schemas.export import embeddings
+from embedmill.schemas.files import PartFiles
 from tests.support.planted import Planted, clusters
 
 RATING = {"objective": "rating", "similarity": "dot", "mean": 3.5}
@@ -43,6 +41,11 @@ def exported(world: Planted, root: Path | str, **sections: Any) -> Artifact:
 def rebuilt(run: Run) -> Artifact:
     stage.build(run, run.writer("export"), Quiet())
     return run.artifact("export")
+
+
+def files_of(rows: int) -> dict[str, PartFiles]:
+    """Files of so many rows each."""
+    return {side: PartFiles(side, rows_per_file=rows) for side in ("users", "items")}
 
 
 def rating_world() -> Planted:
@@ -167,18 +170,6 @@ def test_a_model_that_does_not_fit(tmp_path: Path, change: dict[str, Any], messa
         exported(world, tmp_path)
 
 
-@pytest.mark.parametrize("data", [b"", b"short", b"\xff" * 64])
-def test_what_is_no_table_file(data: bytes) -> None:
-    with pytest.raises(ContractError, match="not a safetensors file"):
-        stage._tensors("x", io.BytesIO(data), "x")
-
-
-def test_a_table_file_that_ends_too_soon_has_no_tensor() -> None:
-    data = safetensors.numpy.save({"weight": np.zeros((3, 2), np.float32)})
-    assert stage._tensors("x", io.BytesIO(data), "x")["weight"].rows == 3
-    assert stage._tensors("x", io.BytesIO(data[:-1]), "x") == {}
-
-
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(users=st.integers(1, 30), partitions=st.integers(1, 9), size=st.integers(1, 12))
 def test_any_partitions_and_ranges_give_the_same_vectors(
@@ -186,8 +177,7 @@ def test_any_partitions_and_ranges_give_the_same_vectors(
 ) -> None:
     world = dataclasses.replace(clusters(users=users, items=5), model={"similarity": "dot"})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "RANGE", size)
-        patch.setattr(reading, "RANGE", size)
+        patch.setattr(stage, "FILES", files_of(size))
         root = f"memory://export-{users}-{partitions}-{size}"
         run = world.store(root, run={"partitions": partitions})
         art = rebuilt(run)
@@ -195,16 +185,14 @@ def test_any_partitions_and_ranges_give_the_same_vectors(
         assert np.array_equal(table.load(), world.user_ND)
         rows = np.array([users - 1, 0, users // 2])
         assert np.array_equal(table.gather(rows), world.user_ND[rows])
-        assert table.ids(rows) == [f"u{r}" for r in rows]
-        assert table.find(f"u{users - 1}") == users - 1
+        assert table.vocabulary.ids(rows) == [f"u{r}" for r in rows]
+        assert table.vocabulary.row_of(f"u{users - 1}") == users - 1
         assert len(art.files("users")) == -(-users // size)
         assert np.array_equal(np.load(art.open("users.npy"), allow_pickle=False), world.user_ND)
 
 
 def test_a_vocabulary_of_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "_VOCAB_RANGE", 4)
-    monkeypatch.setattr(stage, "RANGE", 2)
-    monkeypatch.setattr(reading, "RANGE", 2)
+    monkeypatch.setattr(stage, "FILES", files_of(2))
     world = dataclasses.replace(clusters(users=9, items=7), vocab_rows=4)
     art = exported(world, tmp_path)
     assert art.read_tables("users")["id"].to_pylist() == world.users
@@ -247,8 +235,8 @@ def test_ids_of_any_content(tmp_path: Path) -> None:
     users = ["", 'a"b', "tab\there", "новый", "line\nbreak", "x" * 1000, " spaced ", "0", "00"]
     world = dataclasses.replace(clusters(users=9, items=7), users=users)
     table = Vectors.of(exported(world, tmp_path), "users")
-    assert table.ids(np.arange(9)) == users
-    assert [table.find(user) for user in users] == list(range(9))
+    assert table.vocabulary.ids(np.arange(9)) == users
+    assert [table.vocabulary.row_of(user) for user in users] == list(range(9))
 
 
 def test_an_unknown_id_is_named_with_some_alike(tmp_path: Path) -> None:
@@ -256,9 +244,9 @@ def test_an_unknown_id_is_named_with_some_alike(tmp_path: Path) -> None:
     world = dataclasses.replace(clusters(users=9, items=7), users=users)
     table = Vectors.of(exported(world, tmp_path), "users")
     with pytest.raises(InputError, match=r'no user "annna" among 9\. Did you mean "anna"'):
-        table.find("annna")
+        table.vocabulary.row_of("annna")
     with pytest.raises(InputError, match="Give the user's id as the log has it"):
-        table.find("zzz")
+        table.vocabulary.row_of("zzz")
 
 
 def lists_of(column: Any) -> np.ndarray[Any, Any]:
