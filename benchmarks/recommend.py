@@ -112,7 +112,7 @@ def measured(folder: str, scratch: Path, args: argparse.Namespace) -> dict[str, 
     users = Vectors.of(retriever.run.artifact("export"), "users")
     known = np.flatnonzero(users.live())
     known = known[retriever.seen.of(known)[1]]
-    ids = users.ids(known)
+    ids = users.vocabulary.ids(known)
     (scratch / "users.txt").write_text("\n".join(ids), encoding="utf-8")
     output = str(scratch / "answers.parquet")
     command = [*COMMAND, "recommend", folder, "-k", str(args.k)]
@@ -136,7 +136,7 @@ def measured(folder: str, scratch: Path, args: argparse.Namespace) -> dict[str, 
     table = pq.read_table(output, columns=["item"])
     place = dict(
         zip(
-            Vectors.of(retriever.run.artifact("export"), "items").ids(
+            Vectors.of(retriever.run.artifact("export"), "items").vocabulary.ids(
                 np.arange(len(exact.item_ND))
             ),
             range(len(exact.item_ND)),

@@ -194,7 +194,7 @@ class Embeddings:
         flat = pa.array(self._vectors.gather(rows).ravel())
         return pa.table(
             {
-                "id": pa.array(self._vectors.ids(rows), pa.string()),
+                "id": pa.array(self._vectors.vocabulary.ids(rows), pa.string()),
                 "count": pa.array(self._vectors.column("count")[rows]),
                 "vector": pa.FixedSizeListArray.from_arrays(flat, self._vectors.dim),
             }
@@ -218,7 +218,7 @@ class Embeddings:
     @property
     def ids(self) -> list[str]:
         """Ids by row."""
-        return self._vectors.ids(self._rows)
+        return self._vectors.vocabulary.ids(self._rows)
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from embedmill.jobs import evaluate, events, export, index, report, shards, train, vocab
 from embedmill.jobs.launch import Job, discard_from, exit_code, run_stage
@@ -19,6 +18,7 @@ from embedmill.pipeline.config import load
 from embedmill.pipeline.errors import ConfigError, GateError
 from embedmill.pipeline.store.run import Run, is_published, publish, save_config
 from embedmill.pipeline.terminal import Terminal
+from embedmill.schemas.evaluate import GATES, GateResult
 
 __all__ = ["JOBS", "main", "run_line"]
 
@@ -89,8 +89,8 @@ def stages(first: str, last: str) -> list[str]:
 
 def check_gates(run: Run) -> None:
     """Raise GateError when a gate that `evaluate` judged has failed."""
-    gates = run.artifact("evaluate").read_json("gates.json")
-    failed = [g for g in gates if not g["passed"]]
+    gates = run.artifact("evaluate").read_json(GATES)
+    failed = [g for g in gates if not g.passed]
     if failed:
         said = "; ".join(_said(g) for g in failed)
         raise GateError(
@@ -100,9 +100,9 @@ def check_gates(run: Run) -> None:
         )
 
 
-def _said(gate: Mapping[str, Any]) -> str:
-    got = "nothing" if gate["got"] is None else f"{gate['got']:.6g}"
-    return f"{gate['gate']} {gate['metric']}: wanted {gate['wanted']:.6g}, got {got}"
+def _said(gate: GateResult) -> str:
+    got = "nothing" if gate.got is None else f"{gate.got:.6g}"
+    return f"{gate.gate} {gate.metric}: wanted {gate.wanted:.6g}, got {got}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

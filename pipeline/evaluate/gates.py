@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from embedmill.pipeline.config import Config
 from embedmill.pipeline.errors import ConfigError
 from embedmill.pipeline.evaluate.ratings import BASELINES
 from embedmill.pipeline.score import METRICS
+from embedmill.schemas.evaluate import GateResult
 
 __all__ = ["check_gates", "judge", "metric_names"]
 
@@ -43,31 +43,31 @@ def check_gates(config: Config) -> None:
                 )
 
 
-def judge(config: Config, metrics: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Every gate as {gate, metric, wanted, got, passed}.
+def judge(config: Config, metrics: Mapping[str, float]) -> list[GateResult]:
+    """What became of every gate.
 
     `got` is None, and the gate has failed, where the run has no such figure (no test
     events, no user known from training); a ratio over a popularity of zero passes where
     the metric is above zero, its `got` is None too.
     """
     gates = config.evaluate.gates
-    found = []
+    results = []
     for name, wanted in sorted(gates.over_popularity.items()):
-        ours, theirs = metrics.get(name), metrics.get(f"popularity.{name}")
-        got = ours / theirs if ours is not None and theirs else None
-        passed = got >= wanted if got is not None else bool(ours)
-        found.append(_gate("over_popularity", name, wanted, got, passed))
+        own, popularity = metrics.get(name), metrics.get(f"popularity.{name}")
+        got = own / popularity if own is not None and popularity else None
+        passed = got >= wanted if got is not None else bool(own)
+        results.append(_gate("over_popularity", name, wanted, got, passed))
     for name, wanted in sorted(gates.least.items()):
         got = metrics.get(name)
-        found.append(_gate("least", name, wanted, got, got is not None and got >= wanted))
+        results.append(_gate("least", name, wanted, got, got is not None and got >= wanted))
     for name, wanted in sorted(gates.most.items()):
         got = metrics.get(name)
-        found.append(_gate("most", name, wanted, got, got is not None and got <= wanted))
-    return found
+        results.append(_gate("most", name, wanted, got, got is not None and got <= wanted))
+    return results
 
 
-def _gate(gate: str, metric: str, wanted: float, got: float | None, passed: bool) -> dict[str, Any]:
-    return {"gate": gate, "metric": metric, "wanted": wanted, "got": got, "passed": passed}
+def _gate(gate: str, metric: str, wanted: float, got: float | None, passed: bool) -> GateResult:
+    return GateResult(gate=gate, metric=metric, wanted=wanted, got=got, passed=passed)
 
 
 def _ranking(ks: Sequence[int]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Held-out events, a group of partitions at a time.
+"""Users with test events, a group of partitions at a time.
 
 Legend: U known users of a group, M test events of them.
 """
@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from embedmill.pipeline.score import RowLists
-from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.views.shards import Shards
+from embedmill.schemas.shards import SPLITS
 
-__all__ = ["Group", "Log", "groups", "read_log"]
+__all__ = ["FittedItems", "Group", "groups", "read_fitted_items"]
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -25,8 +26,8 @@ _EVENTS = 1 << 22
 
 
 @dataclass(frozen=True)
-class Log:
-    """What the model was fitted to, by item: events int64 [N] and their weights float64 [N]."""
+class FittedItems:
+    """What the model was fitted to, by item: events int64 [N], sums of their weights float64 [N]."""
 
     counts: Rows
     weights: Floats
@@ -39,7 +40,7 @@ class Log:
 
 @dataclass(frozen=True)
 class Events:
-    """Events of one split: the user's place in the group, the item's row, the weight."""
+    """Some events: the user's place among the group's users, the item's row, the weight."""
 
     user: Rows
     item: Rows
@@ -48,11 +49,12 @@ class Events:
 
 @dataclass(frozen=True)
 class Group:
-    """Users with test events whom the model knows, and what is hidden from and asked of them.
+    """Users with test events whom the model was fitted to.
 
-    `seen` are the items of train and valid; `relevant` those of test that are not seen.
-    `fitted` are the events that the model was fitted to. `cold_users` have test events and
-    none of those: they have no vector of their own. `repeats` are pairs of test seen before.
+    `seen` are their items of train and valid, which are masked; `relevant` those of test that are
+    not seen. `fitted` are the events that the model was fitted to. `cold_users` counts users with
+    test events but without any of those: they have no vector of their own. `repeats` counts test
+    pairs that were seen before.
     """
 
     users: Rows
@@ -65,46 +67,35 @@ class Group:
     repeats: int
 
 
-def read_log(shards: Artifact, items: int, fitted: Sequence[str]) -> Log:
-    """Item counts and weights of the splits `fitted`, over all partitions."""
+def read_fitted_items(shards: Shards, items: int, fitted: Sequence[str]) -> FittedItems:
+    """Events and weights of every item in the splits `fitted`, over all partitions."""
     counts, weights = np.zeros(items, np.int64), np.zeros(items)
-    for entry in (file for split in fitted for file in shards.files(split)):
-        table = shards.read_table(entry.path, ["item_row", "weight"])
-        rows = table["item_row"].to_numpy()
-        counts += np.bincount(rows, minlength=items)
-        weights += np.bincount(rows, table["weight"].to_numpy().astype(np.float64), items)
-    return Log(counts, weights)
+    for split in fitted:
+        for partition in range(shards.partitions):
+            rows, weight = shards.read(split, partition, ["item_row", "weight"])
+            counts += np.bincount(rows, minlength=items)
+            weights += np.bincount(rows, weight.astype(np.float64), items)
+    return FittedItems(counts, weights)
 
 
-def groups(shards: Artifact, fitted: Sequence[str]) -> Iterator[Group]:
+def groups(shards: Shards, fitted: Sequence[str]) -> Iterator[Group]:
     """All users of the test split, in groups of bounded size, in order of partition.
 
     Args:
-        shards: the artifact.
+        shards: their events.
         fitted: the splits that the model was fitted to.
     """
-    names: list[str] = []
-    events = 0
-    for entry in shards.files("train"):
-        name = entry.path.removeprefix("train/")
-        size = sum(
-            f.rows or 0 for s in ("train", "valid", "test") for f in shards.files(f"{s}/{name}")
-        )
-        if names and events + size > _EVENTS:
-            yield _group(shards, names, fitted)
-            names, events = [], 0
-        names.append(name)
-        events += size
-    if names:
-        yield _group(shards, names, fitted)
+    for partitions in shards.groups(_EVENTS):
+        yield _group(shards, partitions, fitted)
 
 
-def _group(shards: Artifact, names: list[str], fitted: Sequence[str]) -> Group:
-    read = {split: _read(shards, split, names) for split in ("train", "valid", "test")}
-    asked = np.unique(read["test"][0])
-    known = np.isin(asked, np.concatenate([np.unique(read[split][0]) for split in fitted]))
-    users = asked[known]
-    train, valid, test = (_of(users, *read[split]) for split in ("train", "valid", "test"))
+def _group(shards: Shards, partitions: Sequence[int], fitted: Sequence[str]) -> Group:
+    events = {split: _read(shards, split, partitions) for split in SPLITS}
+    test_users = np.unique(events["test"].user)
+    fitted_users = np.concatenate([np.unique(events[split].user) for split in fitted])
+    known = np.isin(test_users, fitted_users)
+    users = test_users[known]
+    train, valid, test = (_of_users(users, events[split]) for split in SPLITS)
     seen = _lists((train, valid), len(users))
     wanted = _lists((test,), len(users))
     width = max((int(r.max()) for r in (seen.rows, wanted.rows) if r.numel()), default=0) + 1
@@ -114,32 +105,31 @@ def _group(shards: Artifact, names: list[str], fitted: Sequence[str]) -> Group:
         users=users,
         seen=seen,
         relevant=relevant,
-        fitted=_joined([{"train": train, "valid": valid}[split] for split in fitted]),
+        fitted=_concatenated([{"train": train, "valid": valid}[split] for split in fitted]),
         test=test,
         cold_users=int((~known).sum()),
-        cold_events=len(read["test"][0]) - len(test.user),
+        cold_events=len(events["test"].user) - len(test.user),
         repeats=int((~fresh).sum()),
     )
 
 
-def _read(shards: Artifact, split: str, names: list[str]) -> tuple[Rows, Rows, Floats]:
-    columns = ["user_row", "item_row", "weight"]
-    tables = [shards.read_table(f"{split}/{name}", columns) for name in names]
-    user, item, weight = (
-        np.concatenate([table[column].to_numpy() for table in tables]) for column in columns
+def _read(shards: Shards, split: str, partitions: Sequence[int]) -> Events:
+    """Events of some partitions, with rows for users."""
+    user, item, weight = shards.concatenated(
+        [split], partitions, ["user_row", "item_row", "weight"]
     )
-    return user, item, weight.astype(np.float64)
+    return Events(user, item, weight.astype(np.float64))
 
 
-def _of(users: Rows, user: Rows, item: Rows, weight: Floats) -> Events:
+def _of_users(users: Rows, events: Events) -> Events:
     """The events of `users` (sorted rows), by place in it."""
-    place = np.searchsorted(users, user)
+    place = np.searchsorted(users, events.user)
     place[place == len(users)] = 0
-    ours = users[place] == user if len(users) else np.zeros(len(user), bool)
-    return Events(place[ours], item[ours], weight[ours])
+    kept = users[place] == events.user if len(users) else np.zeros(len(events.user), bool)
+    return Events(place[kept], events.item[kept], events.weight[kept])
 
 
-def _joined(parts: Sequence[Events]) -> Events:
+def _concatenated(parts: Sequence[Events]) -> Events:
     user, item, weight = (
         np.concatenate([getattr(part, name) for part in parts])
         for name in ("user", "item", "weight")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from embedmill.pipeline.evaluate.holdout import Group, Log
+from embedmill.pipeline.evaluate.holdout import FittedItems, Group
 from embedmill.pipeline.views.vectors import Vectors
 
 __all__ = ["BASELINES", "Errors", "predict"]
@@ -30,27 +30,31 @@ class Errors:
         self.squares = dict.fromkeys(("", *BASELINES), 0.0)
         self.sizes = dict.fromkeys(("", *BASELINES), 0.0)
 
-    def add(self, group: Group, rating_M: Doubles, log: Log) -> None:
+    def add(self, group: Group, rating_M: Doubles, fitted_items: FittedItems) -> None:
         """Count a group's test events.
 
         Args:
             group: the events.
             rating_M: what the model predicts, float64 [M]; not clipped to any scale.
-            log: what the model was fitted to, for the baselines.
+            fitted_items: what the model was fitted to, for the baselines.
         """
         test = group.test
-        item_N = np.where(log.counts > 0, log.weights / np.maximum(log.counts, 1), log.mean)
+        item_N = np.where(
+            fitted_items.counts > 0,
+            fitted_items.weights / np.maximum(fitted_items.counts, 1),
+            fitted_items.mean,
+        )
         count_U = np.bincount(group.fitted.user, minlength=len(group.users))
         sum_U = np.bincount(group.fitted.user, group.fitted.weight, len(group.users))
         user_U = sum_U / np.maximum(count_U, 1)
-        said = {
+        predicted = {
             "": rating_M,
-            "mean_baseline": np.full(len(test.weight), log.mean),
+            "mean_baseline": np.full(len(test.weight), fitted_items.mean),
             "item_mean_baseline": item_N[test.item],
             "user_mean_baseline": user_U[test.user],
         }
         self.events += len(test.weight)
-        for name, value_M in said.items():
+        for name, value_M in predicted.items():
             self.squares[name] += float(np.square(value_M - test.weight).sum())
             self.sizes[name] += float(np.abs(value_M - test.weight).sum())
 

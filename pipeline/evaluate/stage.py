@@ -27,7 +27,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -35,14 +35,18 @@ from numpy.typing import NDArray
 
 from embedmill.pipeline.config import EvaluateConfig
 from embedmill.pipeline.evaluate.gates import check_gates, judge
-from embedmill.pipeline.evaluate.holdout import Group, groups, read_log
+from embedmill.pipeline.evaluate.holdout import Group, groups, read_fitted_items
 from embedmill.pipeline.evaluate.ranking import Popularity, Slices, Tally
 from embedmill.pipeline.evaluate.ratings import Errors, predict
 from embedmill.pipeline.log import Progress
 from embedmill.pipeline.score import RowLists, top_k
 from embedmill.pipeline.store.artifact import Artifact, Writer
 from embedmill.pipeline.store.run import Run
-from embedmill.pipeline.views.vectors import Spec, Vectors, spec_of
+from embedmill.pipeline.views.index import StoredIndex
+from embedmill.pipeline.views.shards import Shards
+from embedmill.pipeline.views.vectors import Vectors, spec_of
+from embedmill.schemas.evaluate import GATES, METRICS, SLICES, Slice
+from embedmill.schemas.export import VectorSpec
 
 __all__ = ["Recommender", "build"]
 
@@ -82,26 +86,27 @@ def build(
         ConfigError: a gate names a metric that there is not.
     """
     check_gates(run.config)
-    shards, export, index = (run.artifact(s) for s in ("shards", "export", "index"))
+    export, index = run.artifact("export"), run.artifact("index")
+    shards = Shards(run.artifact("shards"))
     spec, config = spec_of(export), run.config.evaluate
-    log = read_log(shards, spec.items, spec.fitted)
-    board = _Board.of(config, log.counts, _Items.of(export), open_index(index))
+    fitted = read_fitted_items(shards, spec.items, spec.fitted)
+    board = _Board.of(config, fitted.counts, _Items.of(export), open_index(index))
     errors = Errors() if spec.objective == "rating" else None
-    total = shards.counters["test"]
+    total = shards.count("test")
     counters = dict.fromkeys(_COUNTED, 0)
     with _threads(min(total, spec.users) * spec.items):
         for group in groups(shards, spec.fitted):
             user_UD = Vectors.of(export, "users").gather(group.users)
             asked = board.add(group, user_UD)
             if errors is not None:
-                errors.add(group, _ratings(export, spec, group, user_UD), log)
+                errors.add(group, _ratings(export, spec, group, user_UD), fitted)
             _count(counters, group, asked)
             progress.update(counters["events"], total, "test events")
     metrics = board.metrics(counters["users"]) | _of_index(index)
     metrics |= errors.means() if errors is not None else {}
-    out.write_json("metrics.json", metrics | {k: counters[k] for k in ("users", "cold_users")})
-    out.write_json("slices.json", board.slices())
-    out.write_json("gates.json", judge(run.config, metrics))
+    out.write_json(METRICS, metrics | {name: counters[name] for name in ("users", "cold_users")})
+    out.write_json(SLICES, board.slices())
+    out.write_json(GATES, judge(run.config, metrics))
     measured = {f"seconds.{name}": round(took, 3) for name, took in board.seconds.items()}
     out.commit(counters, software={"torch": torch.__version__}, measured=measured)
 
@@ -192,22 +197,24 @@ class _Board:
             for name, value in tally.means(users).items()
         }
 
-    def slices(self) -> list[dict[str, Any]]:
+    def slices(self) -> list[Slice]:
         """Share of test pairs found, by slice of items."""
         return [
-            {
-                "slice": name,
-                "items": int(self.parts.items[s]),
-                "train_events": int(self.parts.train_events[s]),
-                "test_pairs": int(self.asked[s]),
-                **{
-                    f"{prefix}.recall@{k}" if prefix else f"recall@{k}": (
-                        int(tally.found[k][s]) / int(self.asked[s]) if self.asked[s] else None
-                    )
-                    for prefix, tally in self.tallies.items()
-                    for k in self.config.ks
-                },
-            }
+            Slice.model_validate(
+                {
+                    "slice": name,
+                    "items": int(self.parts.items[s]),
+                    "train_events": int(self.parts.train_events[s]),
+                    "test_pairs": int(self.asked[s]),
+                    **{
+                        f"{prefix}.recall@{k}" if prefix else f"recall@{k}": (
+                            int(tally.found[k][s]) / int(self.asked[s]) if self.asked[s] else None
+                        )
+                        for prefix, tally in self.tallies.items()
+                        for k in self.config.ks
+                    },
+                }
+            )
             for s, name in enumerate(self.parts.names)
             if self.parts.items[s] or name != self.parts.names[-1]
         ]
@@ -234,13 +241,15 @@ def _threads(pairs: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _ratings(export: Artifact, spec: Spec, group: Group, user_UD: Floats) -> NDArray[np.float64]:
+def _ratings(
+    export: Artifact, spec: VectorSpec, group: Group, user_UD: Floats
+) -> NDArray[np.float64]:
     """Predicted ratings of the group's test events, float64 [M]."""
     base_U = spec.mean + _biases(export, spec, group.users)
     return predict(group, user_UD, base_U, Vectors.of(export, "items"))
 
 
-def _biases(export: Artifact, spec: Spec, rows: Rows) -> NDArray[np.float64]:
+def _biases(export: Artifact, spec: VectorSpec, rows: Rows) -> NDArray[np.float64]:
     """User biases of some rows, zero where the model has none."""
     if not spec.bias:
         return np.zeros(len(rows))
@@ -249,8 +258,5 @@ def _biases(export: Artifact, spec: Spec, rows: Rows) -> NDArray[np.float64]:
 
 def _of_index(index: Artifact) -> dict[str, float]:
     """What the index stage measured, copied so that one file holds every metric."""
-    recall = index.read_json("recall.json")
-    return {
-        **{f"index.{k}": v for k, v in recall.items() if k.startswith("recall@")},
-        "index.bytes": index.read_json("spec.json")["bytes"],
-    }
+    stored = StoredIndex(index)
+    return {"index.recall@10": stored.recall.recall, "index.bytes": stored.spec.bytes}

@@ -83,7 +83,7 @@ def _written(task: BuildTask, result: _Result, row_N: Rows, truth: GroundTruth) 
     out.write(INDEX_FILE, result.data)
     incremental = carried.write(out, row_N) if carried is not None else None
     delta_bytes = incremental.delta_bytes if incremental is not None else 0
-    ids = pa.table([pa.array(row_N), pa.array(items.ids(row_N))], schema=IDS)
+    ids = pa.table([pa.array(row_N), pa.array(items.vocabulary.ids(row_N))], schema=IDS)
     out.write_table(IDS_FILE, ids)
     parameters = result.index.parameters
     sha256 = next(entry.sha256 for entry in out.entries if entry.path == INDEX_FILE)

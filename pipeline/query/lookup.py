@@ -20,6 +20,7 @@ from embedmill.pipeline.index import FilterLike, Retriever, SearchResults, retri
 from embedmill.pipeline.score import RowLists, top_k
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.views.items import ItemMetadata
 from embedmill.pipeline.views.vectors import Vectors
 
 __all__ = ["Hit", "neighbors", "recommend"]
@@ -76,7 +77,7 @@ def neighbors(run: Run, item: str, k: int = 10, *, filter: FilterLike | None = N
     retriever = retriever_of(run)
     items = Vectors.of(run.artifact("export"), "items")
     row = np.array([_find_item(run, items, item)])
-    items.check_live(int(row[0]))
+    items.vocabulary.check_live(int(row[0]))
     if retriever.model.similarity != "cosine" or retriever.model.bias:
         return _compared(retriever, items, row, k, filter)
     allowed = None if filter is None else retriever.item_filter(filter)
@@ -118,11 +119,11 @@ def _check_k(k: int) -> None:
 
 def _find_item(run: Run, items: Vectors, item: str) -> int:
     try:
-        return items.find(item)
+        return items.vocabulary.row_of(item)
     except InputError:
         raw, alike = _by_title(run.artifact("events"), item)
         if raw is not None:
-            return items.find(raw)
+            return items.vocabulary.row_of(raw)
         if not alike:
             raise
         named = ", ".join(map(_quoted, alike))
@@ -135,9 +136,7 @@ def _find_item(run: Run, items: Vectors, item: str) -> int:
 
 def _by_title(events: Artifact, title: str) -> tuple[str | None, list[str]]:
     """The first item of this title, and titles that look like it where there is none."""
-    if not events.has("items.parquet"):
-        return None, []
-    table = events.read_table("items.parquet", ["item", "title"])
+    table = ItemMetadata(events).table(["item", "title"])
     titles = table["title"].to_pylist()
     for raw, one in zip(table["item"].to_pylist(), titles, strict=True):
         if one.casefold() == title.casefold():

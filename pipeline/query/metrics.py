@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from embedmill.pipeline.store.run import Run
+from embedmill.schemas.evaluate import METRICS
 from embedmill.schemas.stages import STAGES
 
 __all__ = ["metrics_of"]
@@ -10,7 +11,7 @@ __all__ = ["metrics_of"]
 
 def metrics_of(run: Run) -> dict[str, float | int | str]:
     """Metrics of `evaluate`, figures of the index, seconds by stage: flat."""
-    flat: dict[str, float | int | str] = dict(run.artifact("evaluate").read_json("metrics.json"))
+    flat: dict[str, float | int | str] = dict(run.artifact("evaluate").read_json(METRICS))
     for stage in ("index", "evaluate"):
         for name, value in run.artifact(stage).manifest.measured.items():
             flat[f"{stage}.{name}"] = value

@@ -132,7 +132,7 @@ def _askable(
     for piece in pieces:
         told.users_in += len(piece)
         ids = _sifted(piece, pc.fill_null(pc.equal(piece, ""), True), "blank", told)
-        rows = users.rows_of(ids)
+        rows = users.vocabulary.rows_of(ids)
         ids, rows = _without(ids, rows, rows < 0, "unknown", told)
         ids, rows = _without(ids, rows, ~live_N[rows], "retired", told)
         first = np.zeros(len(rows), bool)

@@ -155,26 +155,6 @@ class Vectors:
         """Which rows have an id and events, bool [count]: the others are no candidates."""
         return self.vocabulary.live()
 
-    def ids(self, rows: Rows) -> list[str]:
-        """See `Vocabulary.ids`."""
-        return self.vocabulary.ids(rows)
-
-    def rows_of(self, raw: pa.Array) -> Rows:
-        """See `Vocabulary.rows_of`."""
-        return self.vocabulary.rows_of(raw)
-
-    def find(self, raw: str) -> int:
-        """See `Vocabulary.row_of`."""
-        return self.vocabulary.row_of(raw)
-
-    def check_live(self, row: int) -> None:
-        """See `Vocabulary.check_live`."""
-        self.vocabulary.check_live(row)
-
-    def range_ids(self, first: int) -> pa.ChunkedArray:
-        """Raw ids of the file that begins with row `first`."""
-        return self.vocabulary.id_column(int(self.files.file_of(np.array([first]))[0]))
-
     def live_blocks(
         self, rows: int = 0, *, vectors: bool = True, bias: bool = False
     ) -> Iterator[VectorBlock]:

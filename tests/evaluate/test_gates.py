@@ -38,11 +38,11 @@ def test_a_gate(
     section: str, wanted: float, metrics: dict[str, float], got: float | None, passed: bool
 ) -> None:
     (gate,) = judge(gated(**{section: {"recall@10": wanted}}), metrics)
-    assert gate["gate"] == section
-    assert gate["metric"] == "recall@10"
-    assert gate["wanted"] == wanted
-    assert gate["got"] == (None if got is None else pytest.approx(got))
-    assert gate["passed"] is passed
+    assert gate.gate == section
+    assert gate.metric == "recall@10"
+    assert gate.wanted == wanted
+    assert gate.got == (None if got is None else pytest.approx(got))
+    assert gate.passed is passed
 
 
 def test_no_gates_no_verdict() -> None:

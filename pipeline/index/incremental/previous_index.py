@@ -90,9 +90,11 @@ def unchanged_rows(now: Vectors, before: Vectors) -> NDArray[np.bool_]:
     same_R = np.zeros(before.count, bool)
     if now.dim != before.dim:
         return same_R
-    for (first, old_ND), (_, new_ND) in zip(before.blocks(), now.blocks(), strict=False):
+    blocks = zip(before.blocks(), now.blocks(), strict=False)
+    for number, ((first, old_ND), (_, new_ND)) in enumerate(blocks):
         rows = min(len(old_ND), len(new_ND))
-        if not now.range_ids(first).slice(0, rows).equals(before.range_ids(first).slice(0, rows)):
+        ids, ids_before = (one.vocabulary.id_column(number).slice(0, rows) for one in (now, before))
+        if not ids.equals(ids_before):
             raise ContractError(
                 f"of rows from {first:,} on, some have another id than in {before.export.url('')}",
                 where=now.export.storage.root,

@@ -165,10 +165,10 @@ class Retriever:
                 todo='Give ids as texts: ["7"], not "7" or [7]',
             )
         vectors = Vectors.of(self._run().artifact("export"), of)
-        rows = vectors.rows_of(pa.array(ids, pa.string()))
+        rows = vectors.vocabulary.rows_of(pa.array(ids, pa.string()))
         unknown = np.flatnonzero(rows < 0).tolist()
         if len(unknown) == 1:
-            vectors.find(ids[unknown[0]])  # raises, and suggests similar ids
+            vectors.vocabulary.row_of(ids[unknown[0]])  # raises, and suggests similar ids
         if unknown:
             raise InputError(
                 f"{len(unknown):,} of {len(ids):,} {of} are unknown: {_examples(ids, unknown)}",
@@ -176,7 +176,7 @@ class Retriever:
                 todo=f"Give ids of {of} as the log has them",
             )
         for row in rows[~self.live(of)[rows]][:1].tolist():
-            vectors.check_live(row)
+            vectors.vocabulary.check_live(row)
         return rows
 
     def check_trained(self, rows: Rows) -> None:
@@ -188,7 +188,7 @@ class Retriever:
         _, trained = self.seen.of(rows)
         if not trained.all():
             export = self._run().artifact("export")
-            (first,) = Vectors.of(export, "users").ids(rows[~trained][:1])
+            (first,) = Vectors.of(export, "users").vocabulary.ids(rows[~trained][:1])
             others = int((~trained).sum()) - 1
             more = f", and of {others:,} more" if others else ""
             raise InputError(

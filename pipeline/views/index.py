@@ -1,0 +1,77 @@
+"""What an `index` artifact says of the index, and the items in it."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from embedmill.pipeline.errors import ContractError
+from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.views.row_files import Rows
+from embedmill.schemas.index import (
+    BASE_ROWS_FILE,
+    IDS_FILE,
+    LATENCY,
+    RECALL,
+    SPEC,
+    IndexLatency,
+    IndexRecall,
+    IndexSpec,
+)
+
+__all__ = ["StoredIndex"]
+
+
+@dataclass(frozen=True)
+class StoredIndex:
+    """Files of an index beside the index itself. N items of it, S slots of its base."""
+
+    artifact: Artifact
+
+    @functools.cached_property
+    def spec(self) -> IndexSpec:
+        """Its kind, parameters and size."""
+        return self.artifact.read_json(SPEC)
+
+    @functools.cached_property
+    def recall(self) -> IndexRecall:
+        """Its recall as measured."""
+        return self.artifact.read_json(RECALL)
+
+    @functools.cached_property
+    def latency(self) -> IndexLatency | None:
+        """Its latency as measured, or None where that was not stored."""
+        return self.artifact.read_json(LATENCY) if self.artifact.has(LATENCY.path) else None
+
+    def rows(self) -> Rows:
+        """The row of the item at each position, rising, int64 [N].
+
+        Raises:
+            ContractError: other items are named than the spec says.
+        """
+        return np.asarray(self._column("row").to_numpy(), np.int64)
+
+    def ids(self) -> pa.ChunkedArray:
+        """The raw id of the item at each position, string [N]; raises as `rows`."""
+        return self._column("id")
+
+    def base_rows(self) -> Rows:
+        """The row of each slot of the base, -1 for tombstones, int64 [S].
+
+        An index that is not incremental is its own base, without tombstones.
+        """
+        path = BASE_ROWS_FILE if self.artifact.has(BASE_ROWS_FILE) else IDS_FILE
+        column = self.artifact.read_table(path, ["row"])["row"]
+        return np.asarray(column.fill_null(-1).to_numpy(), np.int64)
+
+    def _column(self, name: str) -> pa.ChunkedArray:
+        column = self.artifact.read_table(IDS_FILE, [name])[name]
+        if len(column) != self.spec.items:
+            raise ContractError(
+                f"names {len(column):,} items, the index holds {self.spec.items:,}",
+                where=self.artifact.url(IDS_FILE),
+            )
+        return column
