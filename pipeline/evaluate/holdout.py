@@ -27,7 +27,7 @@ _EVENTS = 1 << 22
 
 @dataclass(frozen=True)
 class FittedItems:
-    """What the model was fitted to, by item: events int64 [N], sums of their weights float64 [N]."""
+    """What the model was fitted to, by item: events int64 [N] and sums of weights float64 [N]."""
 
     counts: Rows
     weights: Floats

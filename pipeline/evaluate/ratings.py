@@ -30,26 +30,26 @@ class Errors:
         self.squares = dict.fromkeys(("", *BASELINES), 0.0)
         self.sizes = dict.fromkeys(("", *BASELINES), 0.0)
 
-    def add(self, group: Group, rating_M: Doubles, fitted_items: FittedItems) -> None:
+    def add(self, group: Group, rating_M: Doubles, fitted: FittedItems) -> None:
         """Count a group's test events.
 
         Args:
             group: the events.
             rating_M: what the model predicts, float64 [M]; not clipped to any scale.
-            fitted_items: what the model was fitted to, for the baselines.
+            fitted: what the model was fitted to, for the baselines.
         """
         test = group.test
         item_N = np.where(
-            fitted_items.counts > 0,
-            fitted_items.weights / np.maximum(fitted_items.counts, 1),
-            fitted_items.mean,
+            fitted.counts > 0,
+            fitted.weights / np.maximum(fitted.counts, 1),
+            fitted.mean,
         )
         count_U = np.bincount(group.fitted.user, minlength=len(group.users))
         sum_U = np.bincount(group.fitted.user, group.fitted.weight, len(group.users))
         user_U = sum_U / np.maximum(count_U, 1)
         predicted = {
             "": rating_M,
-            "mean_baseline": np.full(len(test.weight), fitted_items.mean),
+            "mean_baseline": np.full(len(test.weight), fitted.mean),
             "item_mean_baseline": item_N[test.item],
             "user_mean_baseline": user_U[test.user],
         }
