@@ -11,7 +11,8 @@ __all__ = ["metrics_of"]
 
 def metrics_of(run: Run) -> dict[str, float | int | str]:
     """Metrics of `evaluate`, figures of the index, seconds by stage: flat."""
-    flat: dict[str, float | int | str] = dict(run.artifact("evaluate").read_json(METRICS))
+    metrics = run.artifact("evaluate").read_json(METRICS)
+    flat: dict[str, float | int | str] = {**metrics}
     for stage in ("index", "evaluate"):
         for name, value in run.artifact(stage).manifest.measured.items():
             flat[f"{stage}.{name}"] = value
