@@ -136,10 +136,10 @@ def test_lists_in_shards_find_what_whole_lists_do(tmp_path: Path, kind: str) -> 
     assert isinstance(index, ShardedIndex)
     files = files_of(run)
     with inline(IndexConfig()) as pool:
-        drawn = sample_items(files, pool, 1 << 16, run.config.run.seed, run.storage.at("again"))
+        sample = sample_items(files, pool, 1 << 16, run.config.run.seed, run.storage.at("again"))
         index_kind = inverted_kind(kind)
         assert index_kind is not None
-        engine = train_empty_index(index_kind, index.parameters, run.config.run.seed, drawn, pool)
+        engine = train_empty_index(index_kind, index.parameters, run.config.run.seed, sample, pool)
     ivf = faiss.extract_index_ivf(engine)
     by_product = ivf.quantizer
     by_distance = faiss.IndexFlatL2(8)
@@ -199,11 +199,11 @@ def test_items_that_are_all_alike_are_all_right(tmp_path: Path) -> None:
 def test_k_means_finds_planted_centres(tmp_path: Path) -> None:
     files = files_of(exported(tmp_path))
     with inline(IndexConfig()) as pool:
-        drawn = sample_items(files, pool, ITEMS, 1, Run(config(tmp_path, "x")).storage)
-        assert drawn.sampled == ITEMS
-        assert np.array_equal(drawn.extreme_RD.max(axis=0), world().item_ND.max(axis=0))
-        assert np.array_equal(drawn.extreme_RD.min(axis=0), world().item_ND.min(axis=0))
-        centre_LD = train_centroids_by_tasks(pool, drawn, 40, VectorTransform())
+        sample = sample_items(files, pool, ITEMS, 1, Run(config(tmp_path, "x")).storage)
+        assert sample.sampled == ITEMS
+        assert np.array_equal(sample.extreme_RD.max(axis=0), world().item_ND.max(axis=0))
+        assert np.array_equal(sample.extreme_RD.min(axis=0), world().item_ND.min(axis=0))
+        centre_LD = train_centroids_by_tasks(pool, sample, 40, VectorTransform())
     item_ND = world().item_ND
     near_N = ((item_ND[:, None] - centre_LD[None]) ** 2).sum(axis=2)
     # Lists do not mix the five clusters, and every list has an item.
