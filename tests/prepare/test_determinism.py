@@ -175,14 +175,14 @@ def test_what_is_built_from_the_same_rows_is_up_to_date(tmp_path: Path, sail: Sp
     scattered(log(), tmp_path / "log", seed=4)
     run.discard("events")
     build_stage(sail, run, "events")
-    assert run.up_to_date("events", events_stage.stamps(run))
+    assert run.up_to_date("events", events_stage.source_stamps(run))
     assert run.up_to_date("vocab")
     assert run.up_to_date("shards")
 
 
 def fingerprint(folder: Path) -> str:
     run = Run(parse(config(folder, "runs", "largest")))
-    return run.writer("events", events_stage.stamps(run)).fingerprint
+    return run.writer("events", events_stage.source_stamps(run)).fingerprint
 
 
 def test_the_fingerprint_is_of_content_wherever_it_lies(tmp_path: Path) -> None:
