@@ -25,9 +25,9 @@ from indexes.vectors import SETS, Source
 from embedmill.pipeline.config import IndexConfig
 from embedmill.pipeline.index import INDEXES
 from embedmill.pipeline.index.faiss_threads import faiss_threads
+from embedmill.pipeline.index.incremental.base_layout import Layout, plan_layout
 from embedmill.pipeline.index.incremental.carry_over import build_delta
 from embedmill.pipeline.index.incremental.incremental_index import IncrementalIndex
-from embedmill.pipeline.index.incremental.layout import Layout, plan_layout
 from embedmill.pipeline.index.searchable import Floats, Searchable
 
 THREADS = 2

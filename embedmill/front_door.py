@@ -240,7 +240,7 @@ def _config(
     events: Any, columns: tuple[str, str, str], name: str, root: str, settings: Mapping[str, Any]
 ) -> Config:
     """The config of a call of `run`."""
-    from embedmill import frames
+    from embedmill import event_frames
     from embedmill.pipeline.config import parse
     from embedmill.schemas.manifest import digest
 
@@ -250,10 +250,10 @@ def _config(
         tree["events"]["time_unit"] = "auto"
     else:
         tree["shards"] = {"split": "random", "valid": 0.1, "test": 0.1}
-    if frames.is_frame(events):
+    if event_frames.is_frame(events):
         # What fits into memory here is trained here: no Ray is started for it.
         tree["train"] = {"launcher": "inline", "workers": 1}
-        tree["events"] |= {"paths": [frames.store(events, root)], "format": "parquet"}
+        tree["events"] |= {"paths": [event_frames.store(events, root)], "format": "parquet"}
     else:
         paths = [events] if isinstance(events, str | Path) else list(events)
         tree["events"] |= {"paths": [str(path) for path in paths], "format": "auto"}

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedmill.pipeline.errors import InputError
-from embedmill.pipeline.formats.text_lines import NUMBERS, escape, join_numbers, write_lines
+from embedmill.pipeline.formats.line_writer import NUMBERS, escape, join_numbers, write_lines
 from embedmill.pipeline.formats.vector_table import NumberBlock, VectorTable
 
 __all__ = ["pgvector"]

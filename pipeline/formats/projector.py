@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embedmill.pipeline.formats.text_lines import NUMBERS, escape, join_numbers, write_lines
+from embedmill.pipeline.formats.line_writer import NUMBERS, escape, join_numbers, write_lines
 from embedmill.pipeline.formats.vector_table import VectorTable
 from embedmill.pipeline.views.items import ItemMetadata
 

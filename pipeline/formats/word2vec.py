@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from embedmill.pipeline.errors import InputError
-from embedmill.pipeline.formats.text_lines import NUMBERS, join_numbers, write_lines
+from embedmill.pipeline.formats.line_writer import NUMBERS, join_numbers, write_lines
 from embedmill.pipeline.formats.vector_table import NumberBlock, VectorTable
 
 __all__ = ["word2vec", "word2vec_binary"]

@@ -136,7 +136,7 @@ def _sampler(
     counts = objective.method.negative_counts(runtime.config, plan.events)
     return negative_sampler(
         item_counts(examples.known, examples.items, runtime.group),
-        number=counts.drawn,
+        number=counts.sampled,
         power=runtime.config.negatives_power,
         from_batch=counts.from_batch,
         seed=runtime.seed,

@@ -45,7 +45,7 @@ def finished(frame: pd.DataFrame, root: Path) -> embedmill.Run:
 
 def test_everything_public_is_listed() -> None:
     public = {n for n in vars(embedmill) if not n.startswith("_")} - {
-        "pipeline", "jobs", "schemas", "front_door", "frames",
+        "pipeline", "jobs", "schemas", "front_door", "event_frames",
     }  # fmt: skip
     assert public == set(embedmill.__all__) - {"__version__"}
     assert embedmill.__all__ == sorted(embedmill.__all__, key=lambda n: (not n[0].isupper(), n))

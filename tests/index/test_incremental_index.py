@@ -8,8 +8,8 @@ import pytest
 
 from embedmill.pipeline.config import IndexConfig
 from embedmill.pipeline.index import INDEXES
+from embedmill.pipeline.index.incremental.base_layout import Layout, plan_layout
 from embedmill.pipeline.index.incremental.incremental_index import IncrementalIndex
-from embedmill.pipeline.index.incremental.layout import Layout, plan_layout
 from embedmill.pipeline.index.kinds.flat import Flat
 from embedmill.pipeline.index.searchable import Searchable
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from embedmill.pipeline.config import IndexConfig
 from embedmill.pipeline.errors import ContractError
+from embedmill.pipeline.index.incremental.base_layout import plan_layout
 from embedmill.pipeline.index.incremental.incremental_files import write_base_rows
 from embedmill.pipeline.index.incremental.incremental_index import IncrementalIndex
-from embedmill.pipeline.index.incremental.layout import plan_layout
 from embedmill.pipeline.index.incremental.previous_index import (
     PreviousIndex,
     find_previous_index,

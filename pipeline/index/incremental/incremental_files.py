@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from embedmill.pipeline.errors import ContractError
+from embedmill.pipeline.index.incremental.base_layout import Layout, positions_of
 from embedmill.pipeline.index.incremental.incremental_index import IncrementalIndex
-from embedmill.pipeline.index.incremental.layout import Layout, positions_of
 from embedmill.pipeline.index.kinds import kind_of
 from embedmill.pipeline.index.searchable import FaissIndex, Rows
 from embedmill.pipeline.store.artifact import Artifact, Writer

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embedmill.pipeline.index.incremental.layout import Layout
+from embedmill.pipeline.index.incremental.base_layout import Layout
 from embedmill.pipeline.index.searchable import FaissIndex, Floats, Rows, no_answers
 
 __all__ = ["IncrementalIndex"]

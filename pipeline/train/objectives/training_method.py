@@ -18,9 +18,9 @@ LOSS_BYTES = 32 << 20  # blocks that a step works on
 
 
 class NegativeCounts(NamedTuple):
-    """Negatives of a step: `drawn` items, and the items of `from_batch` events of the batch."""
+    """Negatives of a step: `sampled` items, and the items of `from_batch` events of the batch."""
 
-    drawn: int
+    sampled: int
     from_batch: int
 
 
