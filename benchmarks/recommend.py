@@ -39,7 +39,7 @@ from harness.public_sets import path_of
 
 from embedmill.pipeline import index
 from embedmill.pipeline.log import Quiet
-from embedmill.pipeline.query.recommendations import Asked, recommend_all
+from embedmill.pipeline.query.recommendations import RecommendOptions, recommend_all
 from embedmill.pipeline.views.vectors import Vectors
 
 HERE = Path(__file__).parent
@@ -119,7 +119,9 @@ def measured(folder: str, scratch: Path, args: argparse.Namespace) -> dict[str, 
     command += ["--users", str(scratch / "users.txt"), "--output", output, "--json"]
 
     def ours() -> None:
-        recommend_all(index.open(folder), [pa.array(ids)], output, Asked(args.k), Quiet())
+        recommend_all(
+            index.open(folder), [pa.array(ids)], output, RecommendOptions(args.k), Quiet()
+        )
 
     exact = Exact(retriever, known)
     took = timed(

@@ -64,15 +64,15 @@ def recommend(
         return
     from embedmill.pipeline.index import retriever_of
     from embedmill.pipeline.query.id_files import read_ids
-    from embedmill.pipeline.query.recommendations import Asked, recommend_all
+    from embedmill.pipeline.query.recommendations import RecommendOptions, recommend_all
     from embedmill.pipeline.terminal import Terminal
 
     retriever = retriever_of(run)
     allowed = None if item_filter is None else retriever.item_filter(item_filter)
     ids = read_ids(users, column, run.config.events.user)
     with Terminal(quiet=as_json).stage("recommend") as progress:
-        asked = Asked(k, not with_seen, allowed)
-        batch = recommend_all(retriever, ids, output, asked, progress)
+        options = RecommendOptions(k, not with_seen, allowed)
+        batch = recommend_all(retriever, ids, output, options, progress)
     render.print_batch_report(batch, output, as_json)
 
 

@@ -18,7 +18,7 @@ from embedmill.schemas import evaluate, events, report
 
 if TYPE_CHECKING:  # both load torch, which few commands need
     from embedmill.pipeline.query.lookup import Hit
-    from embedmill.pipeline.query.recommendations import Told
+    from embedmill.pipeline.query.recommendations import BatchReport
 
 __all__ = [
     "print_batch_report",
@@ -128,7 +128,7 @@ def print_items(run: Run, hits: Sequence[Hit], as_json: bool) -> None:
     _console().print(table)
 
 
-def print_batch_report(batch: Told, output: str, as_json: bool) -> None:
+def print_batch_report(batch: BatchReport, output: str, as_json: bool) -> None:
     """How many users of a file have recommendations, and why the others have none."""
     if as_json:
         print(json.dumps(batch.as_json()))
@@ -140,7 +140,7 @@ def print_batch_report(batch: Told, output: str, as_json: bool) -> None:
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")
     table.add_row("users in the file", f"{batch.users_in:,}", "")
-    for outcome, meaning in batch.fates.items():
+    for outcome, meaning in batch.outcomes.items():
         if count := batch.counts[outcome]:
             examples = ", ".join(_escaped(user) for user in batch.examples[outcome] if user)
             if outcome != "answered" and examples:

@@ -23,7 +23,7 @@ from embedmill.pipeline.score import RowLists
 from embedmill.pipeline.store.storage import Storage
 from embedmill.pipeline.views.vectors import Vectors
 
-__all__ = ["SCHEMA", "Asked", "Told", "recommend_all"]
+__all__ = ["SCHEMA", "BatchReport", "RecommendOptions", "recommend_all"]
 
 # A row for every answer; `rank` counts from 1.
 SCHEMA = pa.schema(
@@ -35,8 +35,8 @@ SCHEMA = pa.schema(
     ]
 )
 
-# What becomes of an id that is asked for.
-FATES = {
+# Outcomes of the ids of a batch, and what is said of them.
+OUTCOMES = {
     "answered": "have answers",
     "nothing_left": "have seen all that may be answered",
     "repeated": "came more than once, and were answered once",
@@ -50,8 +50,8 @@ _EXAMPLES = 3
 
 
 @dataclass(frozen=True)
-class Asked:
-    """How to answer: `k` each, without items that were seen, among those that are allowed."""
+class RecommendOptions:
+    """`k` answers a user, without seen items where asked, among the items that a filter allows."""
 
     k: int = 10
     exclude_seen: bool = True
@@ -59,19 +59,19 @@ class Asked:
 
 
 @dataclass
-class Told:
-    """What became of every id asked for, with some examples; `rows` answers were written."""
+class BatchReport:
+    """The outcome of every id of a batch, with examples; `rows` answers were written."""
 
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FATES, 0))
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
     examples: dict[str, list[str]] = field(default_factory=dict)
     users_in: int = 0
     rows: int = 0
-    fates: ClassVar[dict[str, str]] = FATES
+    outcomes: ClassVar[dict[str, str]] = OUTCOMES
 
-    def count(self, fate: str, ids: pa.Array) -> None:
-        """So many met this fate."""
-        self.counts[fate] += len(ids)
-        some = self.examples.setdefault(fate, [])
+    def count(self, outcome: str, ids: pa.Array) -> None:
+        """So many met this outcome."""
+        self.counts[outcome] += len(ids)
+        some = self.examples.setdefault(outcome, [])
         if len(some) < _EXAMPLES:
             some += ids[: _EXAMPLES - len(some)].to_pylist()
 
@@ -81,8 +81,12 @@ class Told:
 
 
 def recommend_all(
-    retriever: Retriever, pieces: Iterable[pa.Array], output: str, asked: Asked, progress: Progress
-) -> Told:
+    retriever: Retriever,
+    pieces: Iterable[pa.Array],
+    output: str,
+    options: RecommendOptions,
+    progress: Progress,
+) -> BatchReport:
     """Write the best items of each user to a Parquet file, in the order of the ids.
 
     Nothing that grows with the ids is in memory but a bit for each user of the run. The file is
@@ -92,85 +96,93 @@ def recommend_all(
         retriever: an open index with its run.
         pieces: raw ids of users, string [R] each.
         output: path or URL of the file.
-        asked: how to answer.
+        options: how to answer.
         progress: hears of users done.
 
     Returns:
         what became of every id; none is dropped without being counted.
     """
     folder, slash, name = output.rpartition("/")
-    told = Told()
+    report = BatchReport()
     with (
         Storage(folder or slash or ".").writer(name) as raw,
         pq.ParquetWriter(raw, SCHEMA, compression="zstd") as out,
     ):
-        for ids, rows in _askable(retriever, pieces, told):
+        for ids, rows in _known_users(retriever, pieces, report):
             for start in range(0, len(rows), _BATCH):
                 at = slice(start, start + _BATCH)
-                part = _answers(retriever, ids[at], rows[at], asked, told)
+                part = _answers(retriever, ids[at], rows[at], options, report)
                 out.write_table(part)
-                told.rows += part.num_rows
-                progress.update(told.users_in, None, "users")
-        if told.users_in != sum(told.counts.values()):
+                report.rows += part.num_rows
+                progress.update(report.users_in, None, "users")
+        if report.users_in != sum(report.counts.values()):
             raise ContractError(
-                f"{told.users_in:,} users were asked for, {sum(told.counts.values()):,} are "
+                f"{report.users_in:,} users were asked for, {sum(report.counts.values()):,} are "
                 "accounted for",
                 where=output,
                 todo="This is a bug; nothing was written",
             )
-        out.add_key_value_metadata({"embedmill": json.dumps(told.as_json())})
-    return told
+        out.add_key_value_metadata({"embedmill": json.dumps(report.as_json())})
+    return report
 
 
-def _askable(
-    retriever: Retriever, pieces: Iterable[pa.Array], told: Told
+def _known_users(
+    retriever: Retriever, pieces: Iterable[pa.Array], report: BatchReport
 ) -> Iterator[tuple[pa.Array, NDArray[np.int64]]]:
     """Ids and rows of users that can be answered; the others are counted."""
     assert retriever.run is not None
     users = Vectors.of(retriever.run.artifact("export"), "users")
-    live_N, before_N = retriever.live("users"), np.zeros(users.count, bool)
+    live_N, seen_before_N = retriever.live("users"), np.zeros(users.count, bool)
     for piece in pieces:
-        told.users_in += len(piece)
-        ids = _sifted(piece, pc.fill_null(pc.equal(piece, ""), True), "blank", told)
+        report.users_in += len(piece)
+        ids = _without_ids(piece, pc.fill_null(pc.equal(piece, ""), True), "blank", report)
         rows = users.vocabulary.rows_of(ids)
-        ids, rows = _without(ids, rows, rows < 0, "unknown", told)
-        ids, rows = _without(ids, rows, ~live_N[rows], "retired", told)
+        ids, rows = _without(ids, rows, rows < 0, "unknown", report)
+        ids, rows = _without(ids, rows, ~live_N[rows], "retired", report)
         first = np.zeros(len(rows), bool)
         first[np.unique(rows, return_index=True)[1]] = True
-        ids, rows = _without(ids, rows, ~first | before_N[rows], "repeated", told)
-        before_N[rows] = True
+        ids, rows = _without(ids, rows, ~first | seen_before_N[rows], "repeated", report)
+        seen_before_N[rows] = True
         _, known = retriever.seen.of(rows)
-        yield _without(ids, rows, ~known, "held_out", told)
+        yield _without(ids, rows, ~known, "held_out", report)
 
 
 def _without(
-    ids: pa.Array, rows: NDArray[np.int64], wrong: NDArray[np.bool_], fate: str, told: Told
+    ids: pa.Array,
+    rows: NDArray[np.int64],
+    wrong: NDArray[np.bool_],
+    outcome: str,
+    report: BatchReport,
 ) -> tuple[pa.Array, NDArray[np.int64]]:
-    return _sifted(ids, pa.array(wrong), fate, told), rows[~wrong]
+    return _without_ids(ids, pa.array(wrong), outcome, report), rows[~wrong]
 
 
-def _sifted(ids: pa.Array, wrong: pa.Array, fate: str, told: Told) -> pa.Array:
+def _without_ids(ids: pa.Array, wrong: pa.Array, outcome: str, report: BatchReport) -> pa.Array:
     """The ids that are not wrong; the wrong ones are counted."""
-    told.count(fate, ids.filter(wrong))
+    report.count(outcome, ids.filter(wrong))
     return ids.filter(pc.invert(wrong))
 
 
 def _answers(
-    retriever: Retriever, ids: pa.Array, row_B: NDArray[np.int64], asked: Asked, told: Told
+    retriever: Retriever,
+    ids: pa.Array,
+    row_B: NDArray[np.int64],
+    options: RecommendOptions,
+    report: BatchReport,
 ) -> pa.Table:
     """A batch's rows of the file."""
-    k = min(asked.k, max(1, retriever.index.items))
-    seen: RowLists = retriever.excluded_rows(row_B, "users", seen=asked.exclude_seen)
+    k = min(options.k, max(1, retriever.index.items))
+    seen: RowLists = retriever.excluded_rows(row_B, "users", seen=options.exclude_seen)
     score_Bk, item_Bk = retriever.search_vectors(
-        retriever.query_vectors(row_B, "users"), k, seen, asked.allowed
+        retriever.query_vectors(row_B, "users"), k, seen, options.allowed
     )
-    held_Bk = item_Bk >= 0
-    some = held_Bk.any(axis=1)
-    told.count("answered", ids.filter(pa.array(some)))
-    told.count("nothing_left", ids.filter(pa.array(~some)))
-    owner_M, rank_M = np.nonzero(held_Bk)
-    score_M = score_Bk[held_Bk] + retriever.rating_offsets(row_B)[owner_M]
-    places = retriever.index.positions(item_Bk[held_Bk])
+    present_Bk = item_Bk >= 0
+    answered = present_Bk.any(axis=1)
+    report.count("answered", ids.filter(pa.array(answered)))
+    report.count("nothing_left", ids.filter(pa.array(~answered)))
+    owner_M, rank_M = np.nonzero(present_Bk)
+    score_M = score_Bk[present_Bk] + retriever.rating_offsets(row_B)[owner_M]
+    places = retriever.index.positions(item_Bk[present_Bk])
     columns = [
         ids.take(pa.array(owner_M)),
         pa.array((rank_M + 1).astype(np.int32)),

@@ -17,7 +17,7 @@ from embedmill.pipeline.index import retriever_of
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.query import id_files, lookup, recommendations
 from embedmill.pipeline.query.id_files import read_ids
-from embedmill.pipeline.query.recommendations import SCHEMA, Asked, recommend_all
+from embedmill.pipeline.query.recommendations import SCHEMA, RecommendOptions, recommend_all
 from embedmill.pipeline.store.run import Run
 from tests.support.commands import Cli
 from tests.support.planted import clusters, finished
@@ -52,10 +52,12 @@ def test_a_file_of_users_has_what_each_is_recommended(run: Run, tmp_path: Path) 
     users = [f"u{u}" for u in range(40) if u not in (7, 8)]
     (tmp_path / "users.txt").write_text("\n".join(users))
     pieces = read_ids(str(tmp_path / "users.txt"))
-    told = recommend_all(retriever_of(run), pieces, str(tmp_path / "o.parquet"), Asked(5), Quiet())
+    report = recommend_all(
+        retriever_of(run), pieces, str(tmp_path / "o.parquet"), RecommendOptions(5), Quiet()
+    )
     table = pq.read_table(tmp_path / "o.parquet")
     assert table.schema.remove_metadata().equals(SCHEMA)
-    assert told.rows == table.num_rows == 38 * 5
+    assert report.rows == table.num_rows == 38 * 5
     found = answers(tmp_path / "o.parquet")
     assert list(found) == users
     for user in users:
@@ -94,7 +96,7 @@ def test_every_id_is_accounted_for(
 def test_the_same_file_again(run: Run, tmp_path: Path) -> None:
     for name in "ab":
         pieces = [pa.array([f"u{u}" for u in range(7)])]
-        recommend_all(retriever_of(run), pieces, str(tmp_path / name), Asked(5), Quiet())
+        recommend_all(retriever_of(run), pieces, str(tmp_path / name), RecommendOptions(5), Quiet())
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
@@ -112,9 +114,9 @@ def test_a_filter_and_seen_items(run: Run, tmp_path: Path, embedmill: Cli) -> No
 
 def test_users_who_have_seen_all_that_is_allowed(run: Run, tmp_path: Path) -> None:
     retriever = retriever_of(run)
-    asked = Asked(5, allowed=retriever.item_filter(["i3", "i8"]))
-    told = recommend_all(retriever, [pa.array(["u3", "u4"])], str(tmp_path / "o"), asked, Quiet())
-    assert (told.counts["answered"], told.counts["nothing_left"], told.rows) == (1, 1, 2)
+    asked = RecommendOptions(5, allowed=retriever.item_filter(["i3", "i8"]))
+    report = recommend_all(retriever, [pa.array(["u3", "u4"])], str(tmp_path / "o"), asked, Quiet())
+    assert (report.counts["answered"], report.counts["nothing_left"], report.rows) == (1, 1, 2)
 
 
 def test_nothing_is_left_of_a_file_that_fails(run: Run, tmp_path: Path) -> None:
@@ -122,7 +124,7 @@ def test_nothing_is_left_of_a_file_that_fails(run: Run, tmp_path: Path) -> None:
     pieces = read_ids(str(tmp_path / "users.txt"))
     out = tmp_path / "out" / "o.parquet"
     with pytest.raises(InputError, match="line 3 is not UTF-8"):
-        recommend_all(retriever_of(run), pieces, str(out), Asked(5), Quiet())
+        recommend_all(retriever_of(run), pieces, str(out), RecommendOptions(5), Quiet())
     assert list(out.parent.iterdir()) == []
 
 
