@@ -54,7 +54,7 @@ Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
 # An item table up to this many bytes is read once; a larger one for every batch of users.
-_HELD = 2 << 30
+_LOADED_BYTES = 2 << 30
 # Scores below which one thread is faster than several (a few seconds' work).
 _SMALL = 1 << 30
 
@@ -113,27 +113,27 @@ def build(
 
 @dataclass(frozen=True)
 class _Items:
-    """The item table, held in memory where it is small enough, and which of it is live."""
+    """The item table, loaded into memory where it is small enough, and which of it is live."""
 
     vectors: Vectors
-    held: Floats | None
+    loaded: Floats | None
     live_N: NDArray[np.bool_]
 
     @staticmethod
     def of(export: Artifact) -> _Items:
         vectors = Vectors.of(export, "items")
-        small = vectors.count * vectors.dim * 4 <= _HELD
+        small = vectors.count * vectors.dim * 4 <= _LOADED_BYTES
         return _Items(vectors, vectors.load() if small else None, vectors.live())
 
     @functools.cached_property
-    def barred(self) -> torch.Tensor:
+    def inactive(self) -> torch.Tensor:
         """Rows that are not live, rising."""
         return torch.from_numpy(np.flatnonzero(~self.live_N))
 
     def blocks(self) -> Iterator[tuple[int, torch.Tensor]]:
         """(first row, float32 [N, D]) over the whole catalogue."""
-        if self.held is not None:
-            yield 0, torch.from_numpy(self.held)
+        if self.loaded is not None:
+            yield 0, torch.from_numpy(self.loaded)
         else:
             for first, block_ND in self.vectors.blocks():
                 yield first, torch.from_numpy(block_ND)
@@ -148,18 +148,20 @@ class _Board:
     index: Recommender
     popularity: Popularity
     parts: Slices
-    tallies: dict[str, Tally]
+    by_recommender: dict[str, Tally]
     asked: torch.Tensor
     seconds: dict[str, float]
 
     @staticmethod
     def of(config: EvaluateConfig, counts: Rows, items: _Items, index: Recommender) -> _Board:
         parts = Slices.cut(counts, items.live_N, config.slices)
-        tallies = {name: Tally(config.ks, parts) for name in ("", "popularity", "through_index")}
+        by_recommender = {
+            name: Tally(config.ks, parts) for name in ("", "popularity", "through_index")
+        }
         asked = torch.zeros(len(parts.names), dtype=torch.int64)
         seconds = dict.fromkeys(("exact", "popularity", "through_index"), 0.0)
         popularity = Popularity(counts, items.live_N)
-        return _Board(config, items, index, popularity, parts, tallies, asked, seconds)
+        return _Board(config, items, index, popularity, parts, by_recommender, asked, seconds)
 
     def add(self, group: Group, user_UD: Floats) -> int:
         """Rank for the group's users with something to find; returns how many they are."""
@@ -171,14 +173,16 @@ class _Board:
             user_BD = user_UD[batch.numpy()]
             with self._timed("exact"):
                 users, items = torch.from_numpy(user_BD), self.items
-                _, rows = top_k(users, items.blocks(), most, seen, items.barred)
-                self.tallies[""].add(rows, relevant)
+                _, rows = top_k(users, items.blocks(), most, seen, items.inactive)
+                self.by_recommender[""].add(rows, relevant)
             with self._timed("popularity"):
-                self.tallies["popularity"].add(self.popularity.top(most, seen), relevant)
+                self.by_recommender["popularity"].add(self.popularity.top(most, seen), relevant)
             with self._timed("through_index"):
                 for k in self.config.ks:
                     _, found = self.index.search_unseen(user_BD, k, seen)
-                    self.tallies["through_index"].add(torch.from_numpy(found), relevant, (k,))
+                    self.by_recommender["through_index"].add(
+                        torch.from_numpy(found), relevant, (k,)
+                    )
             which = self.parts.of_item[relevant.rows]
             self.asked.add_(torch.bincount(which, minlength=len(self.asked)))
         return len(chosen)
@@ -193,7 +197,7 @@ class _Board:
         """Means over users, flat; empty where there were none."""
         return {
             f"{prefix}.{name}" if prefix else name: value
-            for prefix, tally in self.tallies.items()
+            for prefix, tally in self.by_recommender.items()
             for name, value in tally.means(users).items()
         }
 
@@ -210,7 +214,7 @@ class _Board:
                         f"{prefix}.recall@{k}" if prefix else f"recall@{k}": (
                             int(tally.found[k][s]) / int(self.asked[s]) if self.asked[s] else None
                         )
-                        for prefix, tally in self.tallies.items()
+                        for prefix, tally in self.by_recommender.items()
                         for k in self.config.ks
                     },
                 }
