@@ -1,7 +1,8 @@
 # make demo   sets everything up and runs MovieLens-100K from raw log to report
 # make test   sets everything up and passes the tests
 # make test-all  the same and the long sweeps, with coverage: for a scheduled job
-# make check  formatting, lint, types
+# make check  formatting, lint, types, documentation
+# make docs   writes the generated pages and builds the site into site/
 # make bench  what the benchmarks say on this machine
 # make clean  removes what was built (runs/ stays)
 
@@ -11,8 +12,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pe
 
 PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 .DEFAULT_GOAL := help
-.PHONY: demo test test-all check bench clean help
+.PHONY: demo test test-all check docs bench clean help
 
 demo: .venv/.ready
 	$(BIN)/embedmill run examples/movielens-100k.toml
@@ -29,12 +32,18 @@ check: .venv/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	MYPYPATH=benchmarks $(BIN)/mypy --explicit-package-bases benchmarks
+	$(BIN)/python docs/generate.py --check
+	$(MKDOCS)
+
+docs: .venv/.ready-dev
+	$(BIN)/python docs/generate.py
+	$(MKDOCS)
 
 bench: .venv/.ready-dev
 	$(BIN)/python benchmarks/line.py
 
 clean:
-	rm -rf .venv build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build dist site *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 help:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 RECORDS = sorted((DOCS / "decisions").glob("[0-9]*.md"))
 PAGES = sorted([*(DOCS / "decisions").glob("*.md"), *(DOCS / "experiments").glob("*.md")])
 _STATUS = re.compile(
