@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import tomllib
 from collections.abc import Mapping
@@ -118,6 +119,7 @@ def check_script(words: list[str]) -> None:
         return
     script = words[1] if words[0] == "python" else words[0]
     if script == "-m":
+        assert importlib.util.find_spec(words[2]) is not None
         return
     assert (ROOT / script).is_file()
     folder = (ROOT / script).parent

@@ -1,6 +1,6 @@
 """Kill the driver in the middle of each stage; the run must end as if nothing had happened.
 
-    python tests/kill_stages.py examples/movielens-100k.toml
+    python -m tests.support.kill_stages examples/movielens-100k.toml
 
 Runs the config undisturbed, then under another name with one `kill -9` in every stage, each
 followed by the same command, and compares the content hashes of all manifests.
