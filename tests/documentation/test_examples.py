@@ -14,7 +14,7 @@ import typer.main
 
 from embedmill.jobs.cli import app
 from embedmill.pipeline.config import Config, parse
-from embedmill.pipeline.config.toml import lay
+from embedmill.pipeline.config.toml import parse_override, put
 from embedmill.pipeline.errors import ConfigError
 from embedmill.schemas.stages import STAGES
 from tests.support.code_blocks import BLOCKS, PAGES, ROOT, CodeBlock, commands
@@ -96,7 +96,7 @@ def check_command(words: list[str]) -> None:
     found = command.make_context(words[1], words[2:]).params
     tree: dict[str, Any] = over(_REST, {})
     for one in found.get("sets") or []:
-        lay(tree, one)
+        put(tree, *parse_override(one))
     parse(tree)
     assert {found.get("first"), found.get("last")} <= {None, *STAGES}
 
