@@ -27,7 +27,15 @@ from pydantic import BaseModel, BeforeValidator, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from embedmill.jobs.cli import app
-from embedmill.pipeline.config import Config
+from embedmill.pipeline.config import (
+    CclConfig,
+    Config,
+    IalsConfig,
+    Item2VecConfig,
+    SmoothingConfig,
+    TrainConfig,
+)
+from embedmill.pipeline.config.objectives import OBJECTIVE_KEYS
 from embedmill.schemas.stages import STAGES
 
 DOCS = Path(__file__).parent
@@ -80,10 +88,62 @@ def config_page() -> str:
         "something runs, never what comes out; it is not in any fingerprint.",
     ]
     for path, model in sections(Config, ""):
-        lines += ["", f"## `[{path}]`", "", *_paragraphs(model), ""]
-        lines += ["| key | type | default | stages | meaning |", "|---|---|---|---|---|"]
-        lines += [_row(path, name, field) for name, field in _keys(model)]
+        if path not in _TRAIN_SECTIONS:
+            keys = {name: field for name, field in _keys(model) if path != "train" or _shared(name)}
+            text = _TRAIN_TEXT if path == "train" else inspect.cleandoc(model.__doc__ or "")
+            lines += _section(path, text, keys)
+        if path == "train":
+            lines += _objectives()
     return "\n".join(lines) + "\n"
+
+
+def _section(path: str, text: str, keys: Mapping[str, FieldInfo], objective: str = "") -> list[str]:
+    title = f"`[{path}]` for `{objective}`" if objective else f"`[{path}]`"
+    lines = ["", f"## {title}", "", text, ""]
+    lines += ["| key | type | default | stages | meaning |", "|---|---|---|---|---|"]
+    return lines + [_row(path, name, field, objective) for name, field in keys.items()]
+
+
+_TRAIN_TEXT = """\
+Keys that every objective reads, and those of training by steps. The other keys stand in the
+section of the objective; a key that the objective does not read is refused."""
+# In the TOML the keys of these models stand in the sections of the objectives that read them.
+_TRAIN_SECTIONS = {"train.smoothing", "train.ials", "train.ccl", "train.item2vec"}
+_TRAIN_FIELDS = {
+    **dict(TrainConfig.model_fields),
+    **{
+        name: field
+        for model in (IalsConfig, CclConfig, Item2VecConfig)
+        for name, field in model.model_fields.items()
+    },
+    **{f"smoothing.{name}": field for name, field in SmoothingConfig.model_fields.items()},
+}
+
+
+def _shared(name: str) -> bool:
+    """Whether a field of `TrainConfig` stands in [train] itself."""
+    return all(name not in keys.own for keys in OBJECTIVE_KEYS.values())
+
+
+def _objectives() -> Iterator[str]:
+    """The section of each objective, as it stands in the TOML."""
+    for objective, keys in OBJECTIVE_KEYS.items():
+        section = [key for key in keys.own if key != "smoothing"]
+        if "smoothing" in keys.own:
+            section += [f"smoothing.{name}" for name in SmoothingConfig.model_fields]
+        others = [key for key in _STEP_KEYS if key not in keys.shared]
+        text = f'Read with `train.objective = "{objective}"`.'
+        if others:
+            text += f" Of `[train]` it does not read {', '.join(f'`{key}`' for key in others)}."
+        changed = {key: value for key, value in keys.defaults.items() if key not in keys.own}
+        if changed:
+            shown = ", ".join(f"`{key} = {_as_toml(v)[1:-1]}`" for key, v in changed.items())
+            text += f" Defaults of `[train]` that are other ones here: {shown}."
+        fields = {key: _TRAIN_FIELDS[key] for key in section}
+        yield from _section(f"train.{keys.section}", text, fields, objective)
+
+
+_STEP_KEYS = dict.fromkeys(key for keys in OBJECTIVE_KEYS.values() for key in keys.shared)
 
 
 def sections(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, type[BaseModel]]]:
@@ -109,15 +169,12 @@ def _keys(model: type[BaseModel]) -> Iterator[tuple[str, FieldInfo]]:
             yield name, field
 
 
-def _paragraphs(model: type[BaseModel]) -> list[str]:
-    return [inspect.cleandoc(model.__doc__ or "")]
-
-
-def _row(section: str, name: str, field: FieldInfo) -> str:
+def _row(section: str, name: str, field: FieldInfo, objective: str = "") -> str:
     default = "required" if field.is_required() else _as_toml(field.default)
+    if objective and name in OBJECTIVE_KEYS[objective].defaults:
+        default = _as_toml(OBJECTIVE_KEYS[objective].defaults[name])
     stages = ", ".join(stages_of(f"{section}.{name}", field)) or "–"
-    meaning = field.description or ""
-    return _cells(f"`{name}`", _type_of(field), default, stages, meaning)
+    return _cells(f"`{name}`", _type_of(field), default, stages, field.description or "")
 
 
 def _cells(*cells: str) -> str:
@@ -127,7 +184,7 @@ def _cells(*cells: str) -> str:
 def stages_of(key: str, field: FieldInfo) -> list[str]:
     """Stages that have `key` in their fingerprint."""
     extra = field.json_schema_extra
-    if isinstance(extra, dict) and extra.get("shapes_artifact") is False:
+    if isinstance(extra, dict) and extra.get("in_fingerprint") is False:
         return []
     return [
         stage
