@@ -99,7 +99,7 @@ def config_page() -> str:
 
 def _section(path: str, text: str, keys: Mapping[str, FieldInfo], objective: str = "") -> list[str]:
     title = f"`[{path}]` for `{objective}`" if objective else f"`[{path}]`"
-    lines = ["", f"## {title}", "", text, ""]
+    lines = ["", f"## {title}", "", text.replace("<", "&lt;"), ""]
     lines += ["| key | type | default | stages | meaning |", "|---|---|---|---|---|"]
     return lines + [_row(path, name, field, objective) for name, field in keys.items()]
 
