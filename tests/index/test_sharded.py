@@ -50,6 +50,7 @@ from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.vectors import LiveFile, LiveVectors, Vectors, to_matrix
+from embedmill.schemas.files import PartFiles
 from tests.support.planted import Planted, clusters
 from tests.support.worlds import config
 
@@ -60,7 +61,8 @@ ITEMS, PART = 1300, 128
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of few rows: eleven parts."""
-    monkeypatch.setattr(stage, "RANGE", PART)
+    files = {side: PartFiles(side, rows_per_file=PART) for side in ("users", "items")}
+    monkeypatch.setattr(stage, "FILES", files)
     monkeypatch.setattr(sharded_build, "ROWS_PER_FILE", PART)
 
 
