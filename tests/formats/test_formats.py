@@ -23,7 +23,7 @@ from embedmill.pipeline.formats import (
     ExportOptions,
     find_format,
     formats,
-    text_lines,
+    line_writer,
     vector_table,
     write,
 )
@@ -291,11 +291,11 @@ def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_numbers_have_as_few_digits_as_tell_them_apart() -> None:
     vector_ND = np.array([[0.1, -1e-10, 3.4e38, 0], [1 / 3, 1e16, -0.0, 123456.79]], np.float32)
-    texts = text_lines.join_numbers(vector_ND, " ").to_pylist()
+    texts = line_writer.join_numbers(vector_ND, " ").to_pylist()
     assert texts[0].startswith("0.1 -1e-10 3.4e")
     again = np.array([text.split(" ") for text in texts], np.float32)
     assert np.array_equal(again, vector_ND)
-    assert text_lines.join_numbers(np.array([[-127, 0, 5]], np.int8), ",").to_pylist() == [
+    assert line_writer.join_numbers(np.array([[-127, 0, 5]], np.int8), ",").to_pylist() == [
         "-127,0,5"
     ]
 
