@@ -149,12 +149,12 @@ class Run:
 
         return metrics_of(self._stored)
 
-    @property
+    @cached_property
     def items(self) -> Embeddings:
         """The vectors of all items that have one."""
         return Embeddings(self._stored, "items")
 
-    @property
+    @cached_property
     def users(self) -> Embeddings:
         """The vectors of all users that have one."""
         return Embeddings(self._stored, "users")

@@ -18,30 +18,18 @@ from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.cache import checked
 from embedmill.pipeline.views.row_files import RowFiles, Rows
 from embedmill.pipeline.views.vocabulary import Vocabulary
-from embedmill.schemas.export import FILES, ROWS_PER_FILE, SPEC, VectorSpec, matrix_file
+from embedmill.schemas.export import FILES, SPEC, VectorSpec, matrix_file
 
 __all__ = [
-    "RANGE",
     "LiveFile",
     "LiveVectors",
-    "Spec",
     "VectorBlock",
     "Vectors",
-    "part_path",
     "spec_of",
     "to_matrix",
 ]
 
 Floats = NDArray[np.float32]
-
-# Names that rooms still use which have not moved to this module's classes.
-RANGE = ROWS_PER_FILE
-Spec = VectorSpec
-
-
-def part_path(side: str, number: int) -> str:
-    """Path of a file of vectors."""
-    return FILES[side].path(number)
 
 
 def spec_of(export: Artifact) -> VectorSpec:

@@ -21,9 +21,8 @@ from embedmill.pipeline.config import parse
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.run import Run
-from embedmill.pipeline.views.vectors import Spec
 from embedmill.schemas.events import EVENTS, ITEMS_META, REJECTS
-from embedmill.schemas.export import embeddings
+from embedmill.schemas.export import VectorSpec, embeddings
 from embedmill.schemas.shards import SHARD
 from tests.support.worlds import counted, vocabulary
 
@@ -220,7 +219,7 @@ class ReportWorld:
         if half:
             out.write_table("items/part-00000.parquet", table.slice(0, half))
         out.write_table("items/part-00001.parquet", table.slice(half))
-        spec = Spec(
+        spec = VectorSpec(
             objective="rating" if self.rating else "softmax",
             similarity="dot" if self.rating else "cosine", dim=dim, model_dim=self.dim,
             bias=self.biased, mean=3.5, users=0, items=self.items,

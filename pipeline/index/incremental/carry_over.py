@@ -26,6 +26,7 @@ from embedmill.pipeline.index.selection.confidence import Interval, recall_inter
 from embedmill.pipeline.index.selection.targets import Targets
 from embedmill.pipeline.store.artifact import Artifact, Writer
 from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.views.index import StoredIndex
 from embedmill.pipeline.views.vectors import Vectors
 from embedmill.schemas.index import (
     DELTA_FILE,
@@ -119,7 +120,7 @@ def carry_over(run: Run, row_N: Rows, item_ND: Floats, truth: Truth) -> CarriedI
     key = _changed_key(previous.index, run)
     if key:
         return Rebuild(f"{key} is another than before")
-    spec, row_S = previous.index.read_json(SPEC), previous.slot_rows()
+    spec, row_S = previous.index.read_json(SPEC), StoredIndex(previous.index).base_rows()
     before = Vectors.of(previous.export, "items")
     items, before_R = Vectors.of(run.artifact("export"), "items"), np.flatnonzero(before.live())
     layout = plan_layout(row_N, before_R, unchanged_rows(items, before)[before_R], row_S)

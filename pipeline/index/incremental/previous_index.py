@@ -13,11 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedmill.pipeline.errors import ContractError
-from embedmill.pipeline.index.searchable import Rows
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run, open_run
 from embedmill.pipeline.views.vectors import Vectors
-from embedmill.schemas.index import BASE_ROWS_FILE, IDS_FILE
 from embedmill.schemas.vocab import BASE
 
 __all__ = ["PreviousIndex", "find_previous_index", "sources", "unchanged_rows"]
@@ -31,15 +29,6 @@ class PreviousIndex:
 
     index: Artifact
     export: Artifact
-
-    def slot_rows(self) -> Rows:
-        """The row of each slot of its base, -1 for tombstones, int64 [S].
-
-        Every slot holds an item where the index is not incremental itself.
-        """
-        path = BASE_ROWS_FILE if self.index.has(BASE_ROWS_FILE) else IDS_FILE
-        column = self.index.read_table(path, ["row"])["row"]
-        return np.asarray(column.fill_null(-1).to_numpy(), np.int64)
 
 
 def find_previous_index(run: Run) -> PreviousIndex | None:
