@@ -21,8 +21,9 @@ class Model(Stored):
     """What the tables are.
 
     `dim` counts coordinates without biases; a rating is `mean` + biases + inner product.
-    `best_epoch` counts from 1. `metric` chose it, empty where nothing was validated. `refit` has
-    the train losses of a refit on train and validation events, empty where there was none.
+    `best_epoch` counts from 1, and `metric` chose it; 0 and empty where nothing was validated and
+    the last epoch is kept. `refit` has the train losses of a refit on train and validation events,
+    empty where there was none.
     """
 
     objective: str
@@ -59,7 +60,8 @@ HISTORY = JsonFile("history.json", list[Epoch])
 
 
 def _status(c: Counters, n: Count) -> str:
-    return f"{n(c['epochs'])} epochs, {n(c['steps'])} steps, best {c['best_epoch']}"
+    chosen = f"best {c['best_epoch']}" if c["best_epoch"] else "last kept"
+    return f"{n(c['epochs'])} epochs, {n(c['steps'])} steps, {chosen}"
 
 
 CONTRACT = ArtifactContract(status=_status)

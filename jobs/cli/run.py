@@ -70,7 +70,7 @@ def config(
         bool, typer.Option("--schema", help="print the JSON Schema of the config instead")
     ] = False,
 ) -> None:
-    """Print the resolved run as TOML: every key that is read, with its value.
+    """Print the resolved run as TOML: every key that is read, its meaning and its value.
 
     --schema prints the JSON Schema instead, by which editors complete and check a TOML whose
     first line is `#:schema config.schema.json`; it needs no FILE.
@@ -82,7 +82,7 @@ def config(
         return
     if file is None:
         raise ConfigError("config needs a FILE, or --schema")
-    print(to_toml(load(file, sets or [], print_note)), end="")
+    print(to_toml(load(file, sets or [], print_note), described=True), end="")
 
 
 @app.command()

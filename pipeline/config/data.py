@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -147,20 +147,31 @@ class PairsConfig(Section):
     )
 
 
+_SHARE = 0.1  # of validation and of test, by default, for splits that take shares
+
+
 class ShardsConfig(Section):
     """Stage shards: which events are train, validation and test."""
 
     split: Literal["last", "time", "random", "given"] = Field(
         "last",
-        description="by each user's last events, by time, at random, or by the column events.split",
+        description="by each user's last events, by time, at random, or by the column "
+        "events.split; not given, in a log without times: given where events.split names a "
+        "column, else random",
     )
     valid: float = Field(
         1,
         ge=0,
-        description="validation: events of each user (last), or share of all events (random, "
-        "time, given)",
+        description="validation: events of each user (last), share of all events (random, "
+        "time), or share of the train events where the column names no validation (given); not "
+        "given: 1 for last, 0.1 for the others",
     )
-    test: float = Field(1, ge=0, description="test: as valid; not for given")
+    test: float = Field(
+        1,
+        ge=0,
+        description="test: events of each user (last) or share of all events (random, time); "
+        "not given: 1 for last, 0.1 for the others; given does not read it",
+    )
     valid_from: str = Field(
         "", description="ISO time of the first validation event, for time; empty: by share"
     )
@@ -171,6 +182,17 @@ class ShardsConfig(Section):
     given_valid: Paths = Field(("valid",), description="values of events.split for validation")
     given_test: Paths = Field(("test",), description="values of events.split for test")
     pairs: PairsConfig | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shares(cls, tree: Any) -> Any:
+        """Fill in the shares of the splits that have them."""
+        if not isinstance(tree, dict) or tree.get("split", "last") == "last":
+            return tree
+        if tree.get("valid_from") and tree.get("test_from"):
+            return tree  # shares are not read
+        shares = {"valid": _SHARE} | ({} if tree["split"] == "given" else {"test": _SHARE})
+        return {**shares, **tree}
 
     @model_validator(mode="after")
     def _sizes(self) -> ShardsConfig:

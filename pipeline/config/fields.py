@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from embedmill.pipeline.config.descriptions import descriptions
 from embedmill.pipeline.config.run import Config
 from embedmill.pipeline.config.toml import emit
 
@@ -35,12 +36,13 @@ def stage_fields(config: Config, keys: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def to_toml(config: Config) -> str:
+def to_toml(config: Config, *, described: bool = False) -> str:
     """The resolved run as TOML: every key that is read, which `load` reads back as an equal config.
 
-    Keys that are not given and have no default are left out.
+    Keys that are not given and have no default are left out. With `described`, the meaning of
+    each key stands above it as a comment.
     """
-    return emit(config.model_dump(mode="python"))
+    return emit(config.model_dump(mode="python"), descriptions(config) if described else None)
 
 
 def _flatten(model: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:

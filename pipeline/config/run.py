@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -63,6 +64,17 @@ class Config(Section):
     index: IndexConfig = IndexConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split(cls, tree: Any) -> Any:
+        """The split of a log without times, where the config names none."""
+        events, shards = (tree.get(key, {}) for key in ("events", "shards"))
+        named = not isinstance(shards, dict) or shards.keys() & {"split", "valid_from", "test_from"}
+        if named or not isinstance(events, dict) or events.get("time"):
+            return tree
+        split = "given" if events.get("split") else "random"
+        return {**tree, "shards": {**shards, "split": split}}
 
     @model_validator(mode="after")
     def _columns(self) -> Config:

@@ -71,21 +71,31 @@ def put(tree: dict[str, Any], keys: tuple[str, ...], value: Any) -> None:
     tree[keys[-1]] = value
 
 
-def emit(tree: Mapping[str, Any]) -> str:
-    """The tree as TOML; keys whose value is None are left out."""
+def emit(tree: Mapping[str, Any], comments: Mapping[str, str] | None = None) -> str:
+    """The tree as TOML; keys whose value is None are left out.
+
+    Args:
+        tree: its sections.
+        comments: by path ("train.dim"); each stands on a line of its own above its key.
+    """
     lines: list[str] = []
-    _emit(tree, "", lines)
+    _emit(tree, "", lines, comments or {})
     return "\n".join(lines).strip() + "\n"
 
 
-def _emit(table: Mapping[str, Any], prefix: str, lines: list[str]) -> None:
+def _emit(
+    table: Mapping[str, Any], prefix: str, lines: list[str], comments: Mapping[str, str]
+) -> None:
     scalars = {k: v for k, v in table.items() if not isinstance(v, Mapping) and v is not None}
     if prefix and (scalars or not table):
         lines.append(f"\n[{prefix}]")
-    lines += [f"{_key(k)} = {_value(v)}" for k, v in scalars.items()]
+    for key, value in scalars.items():
+        comment = comments.get(f"{prefix}.{key}")
+        lines += [f"# {comment}"] if comment else []
+        lines.append(f"{_key(key)} = {_value(value)}")
     for key, value in table.items():
         if isinstance(value, Mapping):
-            _emit(value, f"{prefix}.{_key(key)}" if prefix else _key(key), lines)
+            _emit(value, f"{prefix}.{_key(key)}" if prefix else _key(key), lines, comments)
 
 
 def _key(key: str) -> str:

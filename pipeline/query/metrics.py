@@ -5,14 +5,19 @@ from __future__ import annotations
 from embedmill.pipeline.store.run import Run
 from embedmill.schemas.evaluate import METRICS
 from embedmill.schemas.stages import STAGES
+from embedmill.schemas.train import HISTORY, MODEL
 
 __all__ = ["metrics_of"]
 
 
 def metrics_of(run: Run) -> dict[str, float | int | str]:
-    """Metrics of `evaluate`, figures of the index, seconds by stage: flat."""
+    """Metrics of `evaluate`, what training chose, figures of the index, seconds by stage: flat.
+
+    "train.epochs" and "train.refit_epochs" count epochs. Where there is a validation part,
+    "train.best_epoch" is the chosen epoch, and "valid.ndcg@10" and so on are its metrics there.
+    """
     metrics = run.artifact("evaluate").read_json(METRICS)
-    flat: dict[str, float | int | str] = {**metrics}
+    flat: dict[str, float | int | str] = {**metrics, **_of_training(run)}
     for stage in ("index", "evaluate"):
         for name, value in run.artifact(stage).manifest.measured.items():
             flat[f"{stage}.{name}"] = value
@@ -20,3 +25,22 @@ def metrics_of(run: Run) -> dict[str, float | int | str]:
     flat |= {f"seconds.{stage}": value for stage, value in seconds.items()}
     flat["seconds.total"] = round(sum(seconds.values()), 3)
     return flat
+
+
+def _of_training(run: Run) -> dict[str, float | int | str]:
+    """The objective, the epochs, and the validation metrics of the best one."""
+    train = run.artifact("train")
+    model, history = train.read_json(MODEL), train.read_json(HISTORY)
+    flat: dict[str, float | int | str] = {
+        "train.objective": model.objective,
+        "train.epochs": len(history),
+        "train.refit_epochs": len(model.refit),
+    }
+    if not model.metric:
+        return flat
+    best = history[model.best_epoch - 1].metrics
+    return {
+        **flat,
+        "train.best_epoch": model.best_epoch,
+        **{f"valid.{name}": value for name, value in best.items()},
+    }

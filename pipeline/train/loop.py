@@ -206,7 +206,7 @@ def _epoch_line(cursor: Cursor, epochs: int) -> str:
         return f"refit epoch {cursor.epoch}/{epochs} · loss {cursor.refit[-1]:.4f}"
     entry = cursor.history[-1]
     facts = [f"{k} {entry[k]:.4f}" for k in _SHOWN if k in entry]
-    best = " · best" if cursor.best_epoch == cursor.epoch else ""
+    best = " · best" if facts and cursor.best_epoch == cursor.epoch else ""
     return (
         " · ".join([f"epoch {cursor.epoch}/{epochs}", f"loss {entry['train_loss']:.4f}", *facts])
         + best

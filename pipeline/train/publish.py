@@ -25,7 +25,7 @@ class TrainingResult:
         files: of the tables.
         history: an entry for each epoch.
         refit: train losses of the epochs of a refit.
-        best_epoch: counted from 1.
+        best_epoch: counted from 1; 0 where there was nothing to validate on: the last is kept.
         metric: that chose the best epoch; empty where there was nothing to validate on.
         mean: of the train ratings; 0 in a ranking.
         users: rows of the users' table.
@@ -58,12 +58,13 @@ def publish_tables(trainer: Trainer, run: Run) -> TrainingResult:
     examples = objective.source.epoch_examples(run.artifact("shards").counters)
     steps = objective.method.plan((examples,), trainer.config).steps
     tables = trainer.model.published_tables(trainer.runtime.layout)
+    metric = trainer.metric if trainer.metric in cursor.history[0] else ""
     return TrainingResult(
         files=[entry for table in tables for entry in _write_table(trainer, run, table)],
         history=cursor.history,
         refit=cursor.refit or [],
-        best_epoch=cursor.best_epoch,
-        metric=trainer.metric if trainer.metric in cursor.history[0] else "",
+        best_epoch=cursor.best_epoch if metric else 0,
+        metric=metric,
         mean=trainer.model.settings.mean,
         users=vocab["users"],
         items=vocab["items"],

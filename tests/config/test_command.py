@@ -43,6 +43,10 @@ def test_the_resolved_run_and_a_note_for_each_moved_key(tmp_path: Path) -> None:
     ]
     softmax = tomllib.loads(answer.stdout)["train"]["softmax"]
     assert (softmax["temperature"], softmax["negatives"]) == (0.2, 7)
+    assert "# scores are divided by it\ntemperature = 0.2\n" in answer.stdout
+    lines = answer.stdout.splitlines()
+    keys = [at for at, line in enumerate(lines) if " = " in line and not line.startswith("#")]
+    assert all(lines[at - 1].startswith("# ") for at in keys)
     again = tmp_path / "again.toml"
     again.write_text(answer.stdout, encoding="utf-8")
     assert load(again) == load(path, ["train.negatives=7"])

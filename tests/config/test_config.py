@@ -55,6 +55,31 @@ def test_rules_of_signals_round_trip() -> None:
     assert fields["events.filter"] == "a = 'x' and b > 1"
 
 
+@pytest.mark.parametrize(
+    ("events", "shards", "split", "valid", "test"),
+    [
+        ({"time": "t"}, {}, "last", 1, 1),
+        ({"time": "t"}, {"split": "time"}, "time", 0.1, 0.1),
+        ({"time": "t"}, {"split": "random"}, "random", 0.1, 0.1),
+        ({"time": "t"}, {"split": "random", "valid": 0.2}, "random", 0.2, 0.1),
+        ({"split": "part"}, {"split": "given"}, "given", 0.1, 1),
+        ({}, {}, "random", 0.1, 0.1),
+        ({}, {"test": 0.2}, "random", 0.1, 0.2),
+        ({"split": "part"}, {}, "given", 0.1, 1),
+        # Existing configs of this form keep their fingerprints.
+        ({"time": "t"}, {"split": "time", "valid_from": "2026-01-01", "test_from": "2026-02-01"},
+         "time", 1, 1),
+    ],
+)  # fmt: skip
+def test_every_split_has_defaults_that_work(
+    events: dict[str, str], shards: dict[str, object], split: str, valid: float, test: float
+) -> None:
+    found = config.parse(
+        {"run": {"name": "a"}, "events": {"paths": "a", **events}, "shards": shards}
+    )
+    assert (found.shards.split, found.shards.valid, found.shards.test) == (split, valid, test)
+
+
 def test_is_frozen() -> None:
     one = config.parse(TREE)
     with pytest.raises(Exception, match="frozen"):
@@ -90,7 +115,8 @@ def test_set_lays_values_over_the_file(tmp_path: Path) -> None:
         ({"train": {"dim": "many"}}, r"train\.dim: .*valid integer.*got 'many'"),
         ({"events": {"format": "xml"}}, r"events\.format: 'xml' is not known; allowed: auto, tsv"),
         ({"events": {"paths": []}}, r"events\.paths: at least one"),
-        ({"events": {"time": ""}}, r"events\.time: needed for shards\.split = 'last'"),
+        ({"events": {"time": ""}, "shards": {"split": "last"}},
+         r"events\.time: needed for shards\.split = 'last'"),
         ({"events": {"weight": ""}, "train": {"objective": "rating"}}, r"events\.weight: needed"),
         ({"events": {"filter": "price >"}}, r"events\.filter: does not parse: .* after 'price >'"),
         ({"events": {"filter": "now() > a"}}, r"events\.filter: the function 'now' is not allowed"),

@@ -101,6 +101,8 @@ def test_killed_worker_then_killed_driver(tmp_path: Path) -> None:
     until(driver, "epoch 3/")
     worker = next(pid for pid, title in below(driver.pid).items() if "RayTrainWorker" in title)
     os.kill(worker, signal.SIGKILL)
+    log = (tmp_path / "ray" / "tiny" / "train" / "log.jsonl").read_text().splitlines()
+    assert json.loads(log[0])["niceness"] == os.getpriority(os.PRIO_PROCESS, 0)
     until(driver, "resumed at epoch")
     # Ray's own agents take a minute to notice; what trains must not.
     workers = {pid for pid, title in below(driver.pid).items() if "RayTrainWorker" in title}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,8 @@ def test_a_log_that_cannot_be_read_is_begun_anew(tmp_path: Path) -> None:
     run.storage.write("train/log.jsonl", b'{"kind": "st')
     train.build(run, run.writer("train"), Quiet())
     assert lines(run)[0] | {"time": ""} == {
-        "kind": "start", "time": "", "epoch": 1, "step": 0, "at": 0, "workers": 1
+        "kind": "start", "time": "", "epoch": 1, "step": 0, "at": 0, "workers": 1,
+            "niceness": os.getpriority(os.PRIO_PROCESS, 0),
     }  # fmt: skip
 
 

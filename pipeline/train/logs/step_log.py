@@ -1,6 +1,6 @@
 """The log of a training: a line of JSON for a number of steps, and one for every epoch.
 
-    {"kind": "start", "workers": 2, ...}              training starts or resumes
+    {"kind": "start", "workers": 2, "niceness": 0}    training starts or resumes
     {"kind": "steps", "epoch": 1, "step": 40, ...}    steps up to the 40th of epoch 1
     {"kind": "epoch", "epoch": 1, "train_loss": ...}  an epoch has ended: its metrics
     {"kind": "end", ...}                              the tables are written
@@ -16,6 +16,7 @@ started; those of a refit follow those that sought the best epoch.
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -59,7 +60,12 @@ class StepLog:
             end = _cursor_position(resumed)
             self.lines = [line for line in _read(self.storage) if _position(line) <= end]
             self._at = self.lines[-1]["at"] if self.lines else 0
-        self._append("start", resumed or Cursor(), {"workers": self.group.world})
+        # A low priority explains a slow training; that of a joined cluster is not ours to set.
+        figures = {
+            "workers": self.group.world,
+            "niceness": os.getpriority(os.PRIO_PROCESS, 0),
+        }
+        self._append("start", resumed or Cursor(), figures)
 
     def add_step(self, loss: float, pairs: int) -> None:
         """Add a step to the next line.
