@@ -14,12 +14,12 @@ from typing import Any
 
 from embedmill.jobs.launch import Job, main_of
 from embedmill.pipeline import index
-from embedmill.pipeline.config import Config, IndexConfig
+from embedmill.pipeline.config import IndexConfig
 from embedmill.pipeline.log import Progress
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.run import Run
 
-__all__ = ["JOB", "build", "check", "main", "sources"]
+__all__ = ["JOB", "build", "main", "sources"]
 
 
 def build(run: Run, out: Writer, progress: Progress) -> None:
@@ -39,12 +39,7 @@ def sources(run: Run) -> Mapping[str, Any]:
     return index.sources(run)
 
 
-def check(config: Config) -> None:
-    """Raise ConfigError where `index.kind` is no kind of index."""
-    index.check_kind(config.index.kind)
-
-
-JOB = Job("index", build, sources, check)
+JOB = Job("index", build, sources)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

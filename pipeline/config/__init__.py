@@ -1,7 +1,7 @@
 """The config of a run: one TOML file, one frozen tree of sections.
 
-Unknown keys are refused, and so are keys that the run's objective does not read; errors name
-the key's full path and what is allowed.
+Unknown keys are refused, and so are keys that the run's objective or its kind of index does not
+read; errors name the key's full path and what is allowed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from embedmill.pipeline.config.data import (
     ShardsConfig,
     VocabConfig,
 )
-from embedmill.pipeline.config.fields import stage_fields, to_toml
+from embedmill.pipeline.config.fields import read_fields, stage_fields, to_toml
 from embedmill.pipeline.config.load import load, parse
 from embedmill.pipeline.config.results import (
     EvaluateConfig,
@@ -61,6 +61,7 @@ __all__ = [
     "json_schema",
     "load",
     "parse",
+    "read_fields",
     "stage_fields",
     "to_toml",
 ]

@@ -8,10 +8,13 @@ from typing import Any
 from pydantic import BaseModel
 
 from embedmill.pipeline.config.descriptions import descriptions
+from embedmill.pipeline.config.index_keys import read_index
+from embedmill.pipeline.config.renames import renamed_path
 from embedmill.pipeline.config.run import Config
-from embedmill.pipeline.config.toml import emit
+from embedmill.pipeline.config.toml import emit, put
+from embedmill.pipeline.config.train_layout import is_read, objective_of
 
-__all__ = ["stage_fields", "to_toml"]
+__all__ = ["read_fields", "stage_fields", "to_toml"]
 
 
 def stage_fields(config: Config, keys: Sequence[str]) -> dict[str, Any]:
@@ -34,6 +37,35 @@ def stage_fields(config: Config, keys: Sequence[str]) -> dict[str, Any]:
         for path, value in sorted(flat.items())
         if any(path == key or path.startswith(f"{key}.") for key in keys)
     }
+
+
+def read_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the fields of a stage that its objective and its kind of index read.
+
+    Manifests of older versions hold other fields too, with values that had no effect.
+
+    Args:
+        fields: as of `stage_fields`.
+    """
+    return {path: value for path, value in fields.items() if not _is_unread(path, fields)}
+
+
+def _is_unread(path: str, fields: Mapping[str, Any]) -> bool:
+    section, *below = renamed_path(tuple(path.split(".")))
+    if section == "train":
+        objective = objective_of({"objective": fields.get("train.objective")})
+        similarity = str(fields.get("train.similarity"))
+        return objective is not None and not is_read(tuple(below), objective, similarity)
+    if section == "index":
+        index: dict[str, Any] = {}
+        for key in (key for key in fields if key.startswith("index.")):
+            put(index, tuple(key.split(".")[1:]), fields[key])
+        kept: Any = read_index(index)
+        for key in below:
+            if key not in kept:
+                return True
+            kept = kept[key]
+    return False
 
 
 def to_toml(config: Config, *, described: bool = False) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from embedmill.pipeline.config.explain import explain
+from embedmill.pipeline.config.index_keys import read_index, refused_index
 from embedmill.pipeline.config.objectives import OBJECTIVE_KEYS, readers_of
 from embedmill.pipeline.config.renames import renamed_path, renamed_tree
 from embedmill.pipeline.config.run import Config
@@ -59,8 +60,8 @@ def load(
         note: called with a sentence for each key that has another name or place by now.
 
     Raises:
-        ConfigError: no such file, not TOML, an unknown key, a key that the objective does not
-            read, a value out of bounds.
+        ConfigError: no such file, not TOML, an unknown key, a key that the objective or the kind
+            of index does not read, a value out of bounds.
     """
     note = _once(note)
     tree, problems = renamed_tree(read(Path(path)), note)
@@ -97,7 +98,8 @@ def parse(
         where: names the config in errors.
         note: called with a sentence for each key that has another name or place by now.
         stored: the tree is the `config.json` of a run. Older versions stored keys that the
-            objective does not read as well; these are left out instead of refused.
+            objective or the kind of index does not read as well; these are left out instead of
+            refused.
 
     Raises:
         ConfigError: as of `load`.
@@ -113,6 +115,10 @@ def parse(
             flat, refused = flat_train(train, objective, _COMMON, stored=stored)
             problems += refused
         tree = {**tree, "train": flat}
+    if isinstance(index := tree.get("index"), Mapping):
+        if not stored:
+            problems += [f"index.{key}: {reason}" for key, reason in refused_index(index).items()]
+        tree = {**tree, "index": read_index(index)}
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_serializer, model_validator
 
+from embedmill.pipeline.config.index_keys import KindName, read_index
 from embedmill.pipeline.config.section import NOT_IN_FINGERPRINT, Section, Size
 
 __all__ = [
@@ -79,11 +81,14 @@ class IvfPqConfig(Section):
 
 
 class IndexConfig(Section):
-    """Stage index: a nearest-neighbour index over the items, and the targets that it must meet."""
+    """Stage index: a nearest-neighbour index over the items, and the targets that it must meet.
 
-    kind: Literal[
-        "auto", "flat", "fastscan", "hnsw", "hnswsq8", "ivfflat", "ivfsq8", "ivfpq", "opqivfpq"
-    ] = Field("auto", description="kind of index; auto: the fastest of all that meets the targets")
+    Keys of the sections below that its kind does not read are refused.
+    """
+
+    kind: KindName = Field(
+        "auto", description="kind of index; auto: the fastest of all that meets the targets"
+    )
     recall_at_10: float | None = Field(
         None, gt=0, le=1, description="target: least recall@10; auto without any target takes 0.99"
     )
@@ -143,6 +148,11 @@ class IndexConfig(Section):
         """Whether there are targets: parameters are then searched for, not given."""
         targets = (self.recall_at_10, self.max_bytes, self.max_latency_ms)
         return self.kind == "auto" or any(target is not None for target in targets)
+
+    @model_serializer(mode="wrap")
+    def _as_section(self, dump: Callable[[IndexConfig], dict[str, Any]]) -> dict[str, Any]:
+        """The section of a TOML, without keys that the kind does not read."""
+        return read_index(dump(self))
 
     @model_validator(mode="after")
     def _exact(self) -> IndexConfig:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from embedmill.pipeline.config.index_keys import INDEX_SECTIONS, KIND_KEYS, TARGETS, refused_index
 from embedmill.pipeline.config.objectives import OBJECTIVE_KEYS, ObjectiveKeys, readers_of
+from embedmill.pipeline.config.renames import RENAMED
 from embedmill.pipeline.config.run import Config
 
 __all__ = ["json_schema"]
@@ -21,7 +23,7 @@ def json_schema() -> Schema:
     """The schema of a TOML that `load` reads: types, bounds, choices, defaults, descriptions.
 
     Section train is one of several objects, told apart by `objective`: each has the keys that its
-    objective reads. Keys in old places, which `load` reads too, are not in it.
+    objective reads. Old names and places of keys are marked as deprecated.
     """
     whole = _clean(Config.model_json_schema(mode="validation"))
     definitions = whole.pop("$defs")
@@ -36,6 +38,9 @@ def json_schema() -> Schema:
         "type": "object",
         "oneOf": [{"$ref": f"{_DEFINITIONS}{name}"} for name in variants],
     }
+    index = definitions["IndexConfig"]
+    index["allOf"] = _unread_index_keys(index["properties"], definitions)
+    _add_old_names(definitions["SignalsConfig"], ("events", "signals"))
     return {
         "$schema": _DRAFT,
         "title": "Embedmill run",
@@ -73,10 +78,77 @@ def _variant(
     shared = [key for key in fields if key in keys.shared]
     own = _object({key: every[key] for key in keys.own})
     own["description"] = f"Keys that not every objective has, for objective '{name}'."
+    _add_old_names(own, ("train", keys.section))
     section = _object({**{key: every[key] for key in (*common, *shared)}, keys.section: own})
+    for key in keys.own:
+        in_both = {"properties": {keys.section: {"properties": {key: False}}}}
+        _add_deprecated(section, key, every[key], keys.path(key), in_both)
     # Where none is named it is softmax.
     required = {} if name == "softmax" else {"required": ["objective"]}
     return {"description": f"Training with objective '{name}'.", **section, **required}
+
+
+def _add_old_names(section: Schema, path: tuple[str, ...]) -> None:
+    """Add the old names of keys of the section at `path`."""
+    for old, new in RENAMED.items():
+        if new[:-1] == path and new[-1] in section["properties"]:
+            schema, in_both = section["properties"][new[-1]], {"properties": {new[-1]: False}}
+            _add_deprecated(section, old[-1], schema, ".".join(new), in_both)
+
+
+def _add_deprecated(section: Schema, key: str, schema: Schema, now: str, in_both: Schema) -> None:
+    """Add an old name or place of a key, which must not be given beside the new one.
+
+    Args:
+        section: gets the key.
+        key: in its old place, by its old name.
+        schema: of its values.
+        now: its path today.
+        in_both: what holds of a section that has the old key and not the new one.
+    """
+    value = {name: one for name, one in schema.items() if name != "default"}
+    said = {"description": f"Old place or name of {now}.", "deprecated": True}
+    section["properties"][key] = {**value, **said}
+    section.setdefault("dependencies", {})[key] = in_both
+
+
+def _unread_index_keys(
+    fields: Mapping[str, Schema], definitions: Mapping[str, Schema]
+) -> list[Schema]:
+    """For each kind of index, with targets and without: the keys that it does not read.
+
+    A graph for the delta of an incremental index is not taken into account.
+
+    Args:
+        fields: schemas of the keys of section index.
+        definitions: schemas of its sections.
+    """
+    sections = {
+        name: list(definitions[_name(fields[name])]["properties"]) for name in INDEX_SECTIONS
+    }
+    rules = []
+    for kind in KIND_KEYS:
+        kind_is = {"kind": {"const": kind}, "carry_over": {"const": 0}}
+        condition: Schema = {"properties": kind_is}
+        if kind != fields["kind"]["default"]:
+            condition["required"] = ["kind"]
+        with_targets = {"anyOf": [{"required": [target]} for target in TARGETS]}
+        for one, target in ((condition, {}), ({**condition, **with_targets}, {TARGETS[0]: 0.9})):
+            given = {"kind": kind, **target, **{k: dict.fromkeys(v) for k, v in sections.items()}}
+            if refused := refused_index(given):
+                rules.append({"if": one, "then": {"properties": _never(refused)}})
+    return rules
+
+
+def _never(paths: Iterable[str]) -> Schema:
+    """Schemas by which no key of the paths is valid: "section", or "section.key"."""
+    never: Schema = {}
+    for section, _, key in (path.partition(".") for path in paths):
+        if key:
+            never.setdefault(section, {"properties": {}})["properties"][key] = False
+        else:
+            never[section] = False
+    return never
 
 
 def _with_default(schema: Schema, keys: ObjectiveKeys, key: str) -> Schema:

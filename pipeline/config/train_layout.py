@@ -14,7 +14,14 @@ from typing import Any
 
 from embedmill.pipeline.config.objectives import OBJECTIVE_KEYS, ObjectiveKeys, readers_of
 
-__all__ = ["current_path", "flat_train", "moved_train", "objective_of", "sectioned_train"]
+__all__ = [
+    "current_path",
+    "flat_train",
+    "is_read",
+    "moved_train",
+    "objective_of",
+    "sectioned_train",
+]
 
 # Sections that `TrainConfig` has as models of their own.
 _NESTED: dict[str, tuple[str, ...]] = {
@@ -125,6 +132,21 @@ def sectioned_train(flat: Mapping[str, Any]) -> dict[str, Any]:
         if key not in nested and (key in keys.shared or not readers_of(key))
     }
     return {**kept, keys.section: own}
+
+
+def is_read(path: tuple[str, ...], objective: str, similarity: str) -> bool:
+    """Whether an objective reads a field of `TrainConfig`.
+
+    Args:
+        path: below [train], by today's names: ("temperature",), ("ials", "block_size").
+        objective: one of `OBJECTIVE_KEYS`.
+        similarity: how users and items are compared; smoothing is read with "cosine" only.
+    """
+    keys = OBJECTIVE_KEYS[objective]
+    key = path[-1] if path[0] in _NESTED else path[0]
+    if key == "smoothing" and similarity != "cosine":
+        return False
+    return keys.reads(key) or not readers_of(key)
 
 
 def _put(flat: dict[str, Any], keys: ObjectiveKeys, key: str, value: Any) -> None:

@@ -6,7 +6,7 @@ sharded and incremental indexes, and retrieval from a finished one.
 
 from embedmill.pipeline.index.incremental.previous_index import sources
 from embedmill.pipeline.index.index_kind import IndexKind
-from embedmill.pipeline.index.kinds import INDEXES, check_kind, kind_of
+from embedmill.pipeline.index.kinds import INDEXES, kind_of
 from embedmill.pipeline.index.retrieval.item_filter import ItemFilter
 from embedmill.pipeline.index.retrieval.open_retriever import open_retriever as open
 from embedmill.pipeline.index.retrieval.open_retriever import retriever_of
@@ -31,7 +31,6 @@ __all__ = [
     "Selection",
     "TaskPool",
     "build",
-    "check_kind",
     "choose",
     "kind_of",
     "map_in_order",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from embedmill.pipeline.config import Config, parse, stage_fields
+from embedmill.pipeline.config import Config, parse, read_fields, stage_fields
 from embedmill.pipeline.errors import CorruptArtifactError, MissingArtifactError, StaleArtifactError
 from embedmill.pipeline.store.artifact import Artifact, Writer, read_manifest
 from embedmill.pipeline.store.storage import Storage
@@ -107,6 +107,9 @@ class Run:
     def up_to_date(self, stage: str, sources: Mapping[str, Any] | None = None) -> bool:
         """Whether the stage has finished with this very config and these inputs.
 
+        A value in its manifest that its objective or its kind of index does not read makes no
+        difference: older versions took such keys.
+
         Raises:
             StaleArtifactError: it has finished with others; names what changed.
         """
@@ -114,7 +117,7 @@ class Run:
         if manifest is None:
             return False
         writer = self.writer(stage, sources)
-        if manifest.fingerprint == writer.fingerprint:
+        if manifest.fingerprint == writer.fingerprint or _is_alike(manifest, writer):
             return True
         raise StaleArtifactError(
             f"stage '{stage}' is stale: {_changed(manifest, writer)}",
@@ -246,9 +249,21 @@ def _fingerprint(
     return digest([stage, STAGES[stage].version, config, [i.model_dump() for i in inputs], sources])
 
 
+def _is_alike(manifest: Manifest, writer: Writer) -> bool:
+    """Whether a stage was built from what is asked now, but for values that it does not read."""
+    then = manifest.config
+    was_made = _fingerprint(writer.stage, then, manifest.inputs, manifest.sources)
+    return (
+        was_made == manifest.fingerprint  # by this version of the contract
+        and read_fields(then) == read_fields(writer.config)
+        and manifest.inputs == writer.inputs
+        and manifest.sources == writer.sources
+    )
+
+
 def _changed(manifest: Manifest, writer: Writer) -> str:
     """The first difference between what a stage was built from and what is asked now."""
-    then, now = manifest.config, writer.config
+    then, now = read_fields(manifest.config), read_fields(writer.config)
     for key in sorted(then.keys() | now.keys()):
         if then.get(key) != now.get(key):
             return f"{key} was {json.dumps(then.get(key))}, is now {json.dumps(now.get(key))}"

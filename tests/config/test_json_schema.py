@@ -59,6 +59,13 @@ def test_a_resolved_config_of_each_objective_validates(objective: str) -> None:
         {"train": {"objective": "sofmax"}},
         {"train": {"metric": "rmse"}},
         {"train": {"dim": 0}},
+        {"train": {"temperature": 0.2, "softmax": {"temperature": 0.1}}},  # in both places
+        {"train": {"objective": "rating", "temperature": 0.2}},
+        {"train": {"objective": "ials", "ials": {"block": 4, "block_size": 4}}},
+        {"index": {"kind": "flat", "ivf": {}}},
+        {"index": {"kind": "hnsw", "hnsw": {"refine": 2}}},
+        {"index": {"kind": "ivfpq", "max_bytes": 10**6, "ivfpq": {"probes": 2}}},
+        {"index": {"ivf": {"probes": 2}}},  # auto
         {"index": {"kind": "annoy"}},
         {"index": {"max_bytes": []}},
         {"trian": {}},
@@ -75,6 +82,8 @@ def test_it_refuses_what_the_loader_refuses(sections: dict[str, Any]) -> None:
         {"train": {"workers": [2, 8]}},
         {"train": {"workers": "auto", "track": "mlflow"}},
         {"index": {"max_bytes": "60MB", "shard_bytes": 1000}},
+        {"index": {"kind": "hnswsq8", "hnsw": {"m": 8, "ef_search": 40, "refine": 3}}},
+        {"index": {"hnsw": {"m": 8}, "ivf": {"lists": 9}}},
         {"events": {"paths": ["a", "b"], "defaults": {"w": 1}, "aliases": {"a": "b"}}},
     ],
 )
@@ -82,6 +91,28 @@ def test_it_takes_every_form_that_the_loader_takes(sections: dict[str, Any]) -> 
     tree = {**MINIMAL, **{k: {**MINIMAL.get(k, {}), **v} for k, v in sections.items()}}
     VALIDATOR.validate(tree)
     parse({**tree, "shards": {"split": "random", "valid": 0.1, "test": 0.1}})
+
+
+@pytest.mark.parametrize(
+    ("sections", "now"),
+    [
+        ({"train": {"temperature": 0.2, "smoothing": {"weight": 1}}}, "train.softmax.temperature"),
+        ({"train": {"objective": "ials", "cg_steps": 2}}, "train.ials.cg_steps"),
+        ({"train": {"objective": "ials", "ials": {"block": 4}}}, "train.ials.block_size"),
+        ({"train": {"objective": "item2vec", "item2vec": {"per_pair": 4}},
+          "shards": {"pairs": {}}}, "train.item2vec.negatives_per_pair"),
+        ({"events": {"signals": {"max_user_day": 9}}}, "events.signals.max_user_events_per_day"),
+    ],
+)  # fmt: skip
+def test_old_names_and_places_are_deprecated(sections: dict[str, Any], now: str) -> None:
+    tree = {**MINIMAL, **{k: {**MINIMAL.get(k, {}), **v} for k, v in sections.items()}}
+    VALIDATOR.validate(tree)
+    notes: list[str] = []
+    parse(tree, note=notes.append)
+    old, marked = notes[0].split(" is now ")[0], notes[0].split(" is now ")[1]
+    assert marked == now or len(notes) > 1
+    found = [schema for path, schema in keys(SCHEMA) if path == old]
+    assert [one["deprecated"] for one in found if now in one["description"]] == [True]
 
 
 def keys(schema: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -103,7 +134,8 @@ def test_every_key_has_a_description_and_a_default_or_is_needed() -> None:
     without = {
         path
         for path, schema in every
-        if not {"default", "properties", "oneOf", "const"} & schema.keys()
+        if not schema.get("deprecated")
+        and not {"default", "properties", "oneOf", "const"} & schema.keys()
     }
     assert without == {
         "run.name", "events.paths", "events.items.paths",  # needed

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import uuid
 from dataclasses import replace
@@ -24,6 +25,8 @@ from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run, open_run, publish, published, save_config
 from embedmill.pipeline.store.storage import Storage
 from embedmill.schemas.events import EVENTS
+from embedmill.schemas.manifest import Manifest, digest
+from embedmill.schemas.run import MANIFEST
 from embedmill.schemas.stages import STAGES
 from tests.support.worlds import config, counted, vocabulary
 
@@ -141,6 +144,55 @@ def test_up_to_date_and_stale(run: Run) -> None:
     events(run, ("a", "z"), log="1")
     with pytest.raises(StaleArtifactError, match="its input 'events' has changed"):
         run.up_to_date("vocab")
+
+
+@pytest.mark.parametrize(
+    ("stage", "given", "unread", "read", "now"),
+    [
+        ("train", {"objective": "rating"}, {"train.temperature": 0.3, "train.ials.block": 4,
+                                            "train.smoothing.weight": 1.0},
+         {"train.l2": 0.5}, "train.l2 was 0.5, is now 0.0"),
+        ("train", {"objective": "ials"}, {"train.learning_rate": 0.3, "train.ccl.margin": 0.1},
+         {"train.ials.block": 4}, "train.ials.block was 4, is now 0"),
+        ("index", {"kind": "flat"}, {"index.hnsw.m": 8, "index.ivf.lists": 9},
+         {"index.queries": 9}, "index.queries was 9, is now 50"),
+        ("index", {"kind": "hnsw"}, {"index.ivfpq.segments": 8, "index.hnsw.refine": 5},
+         {"index.hnsw.m": 8}, "index.hnsw.m was 8, is now null"),
+    ],
+)  # fmt: skip
+def test_a_value_that_was_never_read_makes_nothing_stale(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    given: dict[str, Any],
+    unread: dict[str, Any],
+    read: dict[str, Any],
+    now: str,
+) -> None:
+    """Older versions took keys that the objective or the kind does not read."""
+    alone = replace(STAGES[stage], inputs=())
+    monkeypatch.setitem(STAGES, stage, alone)
+    one = Run(config(run.config.run.root, "log.tsv", **{stage: given}))
+    plain = one.writer(stage)
+
+    def write(changes: dict[str, Any]) -> None:
+        fields = {**plain.config, **changes}
+        assert fields.keys() == plain.config.keys()
+        made = digest([stage, alone.version, fields, [], {}])
+        manifest = Manifest(
+            contract=stage, version=alone.version, stage=stage, fingerprint=made, config=fields,
+            inputs=[], sources={}, files=[], counters={}, created="", seconds=0.0,
+            content=Manifest.content_hash(stage, alone.version, [], {}),
+        )  # fmt: skip
+        one.storage.at(stage).write(MANIFEST, manifest.model_dump_json().encode())
+
+    write({})
+    assert one.up_to_date(stage)
+    write(unread)
+    assert one.up_to_date(stage)
+    write({**unread, **read})
+    with pytest.raises(StaleArtifactError, match=re.escape(now)):
+        one.up_to_date(stage)
 
 
 def test_where_and_how_fast_make_nothing_stale(run: Run) -> None:

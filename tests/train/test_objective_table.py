@@ -7,9 +7,16 @@ from typing import Any
 import pytest
 
 from embedmill.pipeline.config import TrainConfig
+from embedmill.pipeline.config.objectives import OBJECTIVE_KEYS
+from embedmill.pipeline.train.losses import ccl, negative_sampling, sampled_softmax
 from embedmill.pipeline.train.objectives import OBJECTIVES
+from embedmill.pipeline.train.objectives.example_sources import EVENTS
+from embedmill.pipeline.train.objectives.gradient_descent import GradientDescent
+from embedmill.pipeline.train.objectives.prediction_tasks import RANKING, RATINGS
 from embedmill.pipeline.train.objectives.training_method import Calibration, NegativeCounts
 from embedmill.pipeline.train.plan import StepPlan, TrainingSize
+
+RANKING_METRICS = {"ndcg@10", "recall@10", "hit_rate@10", "mrr@10"}
 
 
 def config_of(objective: str, **keys: Any) -> TrainConfig:
@@ -35,6 +42,41 @@ def test_how_published_vectors_are_compared(
 ) -> None:
     config = config_of(objective, **keys)
     assert OBJECTIVES[objective].published_similarity(config) == similarity
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_keys_of_the_config_follow_from_what_the_objective_is_made_of(objective: str) -> None:
+    """The table of keys and the table of objectives say the same of each objective."""
+    one, keys = OBJECTIVES[objective], OBJECTIVE_KEYS[objective]
+    steps = one.method if isinstance(one.method, GradientDescent) else None
+    negatives = steps is not None and steps.negatives
+    events = one.source is EVENTS
+    loss = steps.loss if steps else None
+    said = {
+        "bias": one.bias is None,
+        "similarity": one.similarity is None,
+        "temperature": one.similarity is None,
+        "init": one.uses_graph,
+        "smoothing": one.uses_graph,
+        "history": not events,
+        "weight_power": one.task is RANKING,
+        "negatives": negatives,
+        "negatives_power": negatives,
+        "in_batch": negatives and events,
+        "in_batch_negatives": negatives and events,
+        "logq": loss is sampled_softmax,
+        "precision": loss is sampled_softmax,
+        "margin": loss is ccl,
+        "negative_weight": loss is ccl,
+        "negatives_per_pair": loss is negative_sampling,
+        "regularization": steps is None,
+        "cg_steps": steps is None,
+        "l2_bias": one.bias is not False,
+        **dict.fromkeys(("optimizer", "learning_rate", "l2", "batch_size"), steps is not None),
+    }
+    assert {key: keys.reads(key) for key in said} == said
+    assert set(keys.metrics) <= ({"rmse", "mae"} if one.task is RATINGS else RANKING_METRICS)
+    assert objective.startswith("item2vec") == (not events)  # as the config asks for pairs
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embedmill.pipeline.config import IndexConfig
+from embedmill.pipeline.config import IndexConfig, read_fields
 from embedmill.pipeline.errors import ContractError
 from embedmill.pipeline.index.incremental.base_layout import plan_layout
 from embedmill.pipeline.index.incremental.incremental_files import write_base_rows
@@ -178,7 +178,7 @@ def _failure(carried: CarriedIndex, truth: Truth) -> str:
 
 def _changed_key(index: Artifact, run: Run) -> str:
     """The first config key that shapes an index and has changed; "" for none."""
-    before, now = index.manifest.config, run.fields("index")
+    before, now = read_fields(index.manifest.config), read_fields(run.fields("index"))
     keys = sorted((before.keys() | now.keys()) - {"index.carry_over"})
     return next((key for key in keys if before.get(key) != now.get(key)), "")
 

@@ -13,16 +13,10 @@ from embedmill.pipeline.index.kinds.ivfpq import IvfPq
 from embedmill.pipeline.index.kinds.ivfsq8 import IvfSq8
 from embedmill.pipeline.index.kinds.opqivfpq import OpqIvfPq
 
-__all__ = ["AUTO", "INDEXES", "check_kind", "kind_of"]
+__all__ = ["AUTO", "INDEXES", "kind_of"]
 
 # Not a kind: select the fastest among all kinds that meet the targets.
 AUTO = "auto"
-
-
-def check_kind(name: str) -> None:
-    """Raise ConfigError unless `name` is a kind or "auto"."""
-    if name != AUTO:
-        kind_of(name)
 
 
 def kind_of(name: str) -> IndexKind:
