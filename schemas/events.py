@@ -78,6 +78,7 @@ REASONS: dict[str, str] = {
     "explode": "no list where events.explode names one",
     "user_missing": "no user",
     "item_missing": "no item",
+    "id_not_whole": "a user or item that is a number with a fraction, or a float above 2^64 - 1",
     "id_too_long": "a user or item longer than events.max_id_bytes",
     "time": "a time that cannot be read",
     "time_range": "a time before events.time_min or after events.time_max",
@@ -109,6 +110,8 @@ def too_many_rejects(counters: Counters, most: float) -> str:
     bad = counters["rejected"]
     if not rows or (bad <= most * rows and bad < rows):
         return ""
+    if bad == rows:
+        return f"{bad:,} of {rows:,} lines are bad, so that none is an event"
     return f"{bad:,} of {rows:,} lines are bad, more than events.max_rejects = {most:g} allows"
 
 

@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 
 from embedmill.pipeline.config import ItemsConfig
 from embedmill.pipeline.errors import InputError
-from embedmill.pipeline.prepare.parse.values import as_text
+from embedmill.pipeline.prepare.parse.ids import id_text
+from embedmill.pipeline.prepare.parse.numbers import as_plain_text
 from embedmill.pipeline.prepare.readers.file_formats import read_slice
 from embedmill.pipeline.prepare.readers.file_slice import FileSlice
 from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
@@ -61,7 +62,7 @@ def _table(batch: ParsedBatch, config: ItemsConfig, part: FileSlice) -> pa.Table
         if name and name not in batch.columns:
             shown = ", ".join(repr(n[:40]) for n in batch.columns)
             raise InputError(f"has no column '{name}'; it has {shown}", where=part.name)
-    ids = as_text(batch.columns[config.item], config.item)
+    ids = id_text(batch.columns[config.item], config.item).text
     titles = pa.array(_titles(batch, config.title), pa.string())
     categories = pa.array(_categories(batch, config), ITEMS_META.field("categories").type)
     order = pa.array((part.number << _LINE_BITS) + batch.lines)
@@ -71,7 +72,7 @@ def _table(batch: ParsedBatch, config: ItemsConfig, part: FileSlice) -> pa.Table
 def _titles(batch: ParsedBatch, template: str) -> Iterator[str]:
     """The title of each record: the template with the record's values; missing ones are empty."""
     literals = _FIELD.split(template)[::2]
-    columns = [as_text(batch.columns[n], n).to_pylist() for n in _template_fields(template)]
+    columns = [as_plain_text(batch.columns[n]).to_pylist() for n in _template_fields(template)]
     for row in range(batch.rows):
         parts = [literals[0]]
         for column, literal in zip(columns, literals[1:], strict=True):
@@ -83,7 +84,7 @@ def _categories(batch: ParsedBatch, config: ItemsConfig) -> Iterator[list[str]]:
     if not config.categories:
         yield from ([] for _ in range(batch.rows))
         return
-    for text in as_text(batch.columns[config.categories], config.categories).to_pylist():
+    for text in as_plain_text(batch.columns[config.categories]).to_pylist():
         parts = (text or "").split(config.categories_separator)
         yield [part for part in parts if part]
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
 from embedmill.pipeline.errors import InputError
+from embedmill.pipeline.prepare.parse.ids import id_text
 from embedmill.pipeline.store.storage import open_source
 
 __all__ = ["read_ids"]
@@ -95,7 +95,7 @@ def _parquet(raw: BinaryIO, url: str, column: tuple[str, str]) -> Iterator[pa.Ar
     file = pq.ParquetFile(raw)
     name = _chosen(file.schema_arrow.names, column, url)
     for batch in file.iter_batches(_ROWS, columns=[name]):
-        yield pc.cast(batch.column(0), pa.string())
+        yield id_text(batch.column(0), name).text
 
 
 def _chosen(names: Sequence[str], column: tuple[str, str], url: str) -> str:

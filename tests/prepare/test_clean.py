@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from embedmill.pipeline.config import EventsConfig
 from embedmill.pipeline.errors import ConfigError, InputError
 from embedmill.pipeline.prepare.parse.clean import CleaningRules, clean, cleaning_rules
+from embedmill.pipeline.prepare.parse.ids import id_text
 from embedmill.pipeline.prepare.parse.rejects import Rejects
 from embedmill.pipeline.prepare.parse.times import iso_microseconds, time_format_of
-from embedmill.pipeline.prepare.parse.values import as_text, try_cast
+from embedmill.pipeline.prepare.parse.values import try_cast
 from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
 
 FAR = 10**18
@@ -108,12 +109,14 @@ def test_bytes_are_taken_of_what_may_be_kept() -> None:
     ],
 )
 def test_ids_of_parquet_types(column: pa.Array, expected: list[str | None]) -> None:
-    assert as_text(column, "u").to_pylist() == expected
+    assert id_text(column, "u").text.to_pylist() == expected
 
 
 def test_an_id_of_another_type_is_an_input_error() -> None:
-    with pytest.raises(InputError, match="column 'u' is bool; ids are strings or whole numbers"):
-        as_text(pa.array([True]), "u")
+    with pytest.raises(
+        InputError, match=r"column 'u' is list<.*>; ids are text, whole numbers or dates"
+    ):
+        id_text(pa.array([["a"]]), "u")
 
 
 DAY = 1_577_836_800_000_000  # 2020-01-01 in microseconds

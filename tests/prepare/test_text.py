@@ -17,6 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedmill.pipeline.errors import InputError
+from embedmill.pipeline.prepare.parse.mixed import MixedColumn
+from embedmill.pipeline.prepare.parse.numbers import as_plain_text
 from embedmill.pipeline.prepare.readers import columnar, delimited, jsonlines, text_lines
 from embedmill.pipeline.prepare.readers.file_slice import FileSlice
 from embedmill.pipeline.prepare.readers.layout import Layout
@@ -68,7 +70,8 @@ def _gather(
     rejects: dict[int, tuple[str, bytes]],
 ) -> None:
     for name, values in batch.columns.items():
-        columns.setdefault(name, []).extend(values.to_pylist())
+        plain = as_plain_text(values) if isinstance(values, MixedColumn) else values
+        columns.setdefault(name, []).extend(plain.to_pylist())
     lines.extend(batch.lines.tolist())
     bad = batch.rejects
     for line, reason, raw in zip(bad.lines.tolist(), bad.reasons, bad.raw.to_pylist(), strict=True):
@@ -186,7 +189,7 @@ def test_json_lines(tmp_path: Path) -> None:
     columns, lines, rejects = read(
         tmp_path / "a", data, layout(format="jsonl", wanted=("u", "i")), jsonlines
     )
-    assert columns == {"u": ["a", "2.5", None, "é"], "i": ["1", None, None, "é"]}
+    assert columns == {"u": ["a", "2.5", None, "é"], "i": ["1", None, "true", "é"]}
     assert lines == [1, 3, 6, 7]
     assert rejects == {2: ("json", b"[1]"), 4: ("json", b"not json"), 5: ("json", b"")}
 

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedmill.pipeline.errors import ConfigError, InputError
+from embedmill.pipeline.prepare.parse.numbers import as_numbers
 from embedmill.pipeline.prepare.parse.times import day_bounds, parse_times, time_format_of
-from embedmill.pipeline.prepare.parse.values import as_numbers, try_cast
+from embedmill.pipeline.prepare.parse.values import try_cast
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MIDNIGHT = 1_793_491_200  # 2026-11-01T00:00:00Z in seconds

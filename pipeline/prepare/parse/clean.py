@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedmill.pipeline.config import EventsConfig, SignalsConfig
+from embedmill.pipeline.prepare.parse.ids import id_text
+from embedmill.pipeline.prepare.parse.numbers import as_numbers
 from embedmill.pipeline.prepare.parse.rejects import Rejects, first_per_reason
 from embedmill.pipeline.prepare.parse.times import (
     TimeFormat,
@@ -23,7 +25,7 @@ from embedmill.pipeline.prepare.parse.times import (
     parse_times,
     time_format_of,
 )
-from embedmill.pipeline.prepare.parse.values import Mask, as_numbers, as_text, to_numpy
+from embedmill.pipeline.prepare.parse.values import Mask, to_numpy
 from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
 from embedmill.schemas.events import CODES, EVENTS
 
@@ -115,8 +117,9 @@ def _all_rejects(batch: ParsedBatch, rejections: _Rejections, most: int) -> Reje
 
 def _id(batch: ParsedBatch, name: str, reason: str, rejections: _Rejections) -> pa.Array:
     """Ids without nulls; missing ones are rejected and set to ''."""
-    ids = as_text(batch.columns[name], name)
-    ids = ids.fill_null("") if ids.null_count else ids
+    found = id_text(batch.columns[name], name)
+    rejections.reject("id_not_whole", found.not_whole)
+    ids = found.text.fill_null("") if found.text.null_count else found.text
     rejections.reject(reason, to_numpy(pc.binary_length(ids)) == 0)
     return ids
 
@@ -138,7 +141,7 @@ def _weight(batch: ParsedBatch, config: EventsConfig, rejections: _Rejections) -
     """The weight column, or 1, times the weight of the event's type where types have one."""
     weight = np.ones(batch.rows)
     if config.weight:
-        weight, known = as_numbers(batch.columns[config.weight], config.weight)
+        weight, known = as_numbers(batch.columns[config.weight], config.weight, booleans=True)
         rejections.reject("weight", ~known)
     if config.signals.types:
         of_type = type_weights(batch, config.signals)
@@ -154,9 +157,7 @@ def _weight(batch: ParsedBatch, config: EventsConfig, rejections: _Rejections) -
 
 def type_weights(batch: ParsedBatch, signals: SignalsConfig) -> npt.NDArray[np.float64]:
     """The weight of each record's type, [N]; NaN where `types` does not have it."""
-    column = batch.columns[signals.type]
-    boolean = pa.types.is_boolean(column.type)  # written as true and false, as in JSON
-    names = column.cast(pa.string()) if boolean else as_text(column, signals.type)
+    names = id_text(batch.columns[signals.type], signals.type).text
     known = pa.array(list(signals.types), pa.string())
     index = to_numpy(pc.index_in(names, known).fill_null(len(known)))
     return np.array([*signals.types.values(), np.nan])[index]  # type: ignore[no-any-return]
@@ -165,6 +166,6 @@ def type_weights(batch: ParsedBatch, signals: SignalsConfig) -> npt.NDArray[np.f
 def _split(batch: ParsedBatch, config: EventsConfig, rejections: _Rejections) -> pa.Array:
     if not config.split:
         return pa.nulls(batch.rows, pa.string())
-    split = as_text(batch.columns[config.split], config.split)
+    split = id_text(batch.columns[config.split], config.split).text
     rejections.reject("split", to_numpy(pc.equal(pc.fill_null(split, ""), "")).astype(bool))
     return split

@@ -1,8 +1,8 @@
 """From the columns of a file to the columns that the config names.
 
 A column may have aliases. Its value is the first that the record has under one of its names, in
-their order; else that of the Hive folder of one of the names; else its default. Nulls and empty
-strings count as no value.
+their order; else that of the Hive folder of one of the names; else its default. Nulls, empty
+strings and, as an id, NaN and infinity count as no value.
 """
 
 from __future__ import annotations
@@ -14,14 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedmill.pipeline.errors import InputError
-from embedmill.pipeline.prepare.parse.values import (
-    Mask,
-    as_text,
-    decode_dictionary,
-    is_text,
-    null_unless,
-    to_numpy,
-)
+from embedmill.pipeline.prepare.parse.mixed import Column, MixedColumn, choose_first, parts_of
+from embedmill.pipeline.prepare.parse.values import Mask, is_text, plain_values, to_numpy
 from embedmill.pipeline.prepare.readers.layout import Layout
 
 __all__ = ["check_column_names", "columns_to_read", "resolve_columns"]
@@ -74,8 +68,8 @@ def _lacks_column(column: str, names: Sequence[str], layout: Layout, where: str)
 
 
 def resolve_columns(
-    file_columns: Mapping[str, pa.Array], rows: int, layout: Layout, folders: Mapping[str, str]
-) -> dict[str, pa.Array]:
+    file_columns: Mapping[str, Column], rows: int, layout: Layout, folders: Mapping[str, str]
+) -> dict[str, Column]:
     """The values of the wanted columns, [rows] each; all columns where none is wanted.
 
     Args:
@@ -91,50 +85,45 @@ def resolve_columns(
 
 def _resolve(
     column: str,
-    file_columns: Mapping[str, pa.Array],
+    file_columns: Mapping[str, Column],
     rows: int,
     layout: Layout,
     folders: Mapping[str, str],
-) -> pa.Array:
+) -> Column:
     names = layout.names_of(column)
-    parts = [decode_dictionary(file_columns[name]) for name in names if name in file_columns]
+    values = [file_columns[name] for name in names if name in file_columns]
     constants = [folders[name] for name in names if name in folders]
     constants += [layout.defaults[column]] if column in layout.defaults else []
-    if len(parts) == 1 and not constants:
-        return parts[0]
-    if not parts:
+    if len(values) == 1 and not constants:
+        return values[0]
+    if not values:
         return _repeat(constants[0], rows) if constants else pa.nulls(rows, pa.string())
-    missing = [_is_missing(part) for part in parts]
+    values = [_plain(value) for value in values]
+    missing = [_is_missing(value, is_id=column in layout.ids) for value in values]
     if not missing[0].any():
-        return parts[0]
-    if len({part.type for part in parts}) > 1 or constants:
-        parts = [_as_readable_text(part, column) for part in parts]
-    value = null_unless(parts[0], pa.array(~missing[0]))
-    for part, mask in zip(parts[1:], missing[1:], strict=True):
-        value = pc.coalesce(value, null_unless(part, pa.array(~mask)))
-    return pc.coalesce(value, pa.scalar(constants[0], pa.string())) if constants else value
+        return values[0]
+    if constants:
+        values.append(_repeat(constants[0], rows))
+        missing.append(np.zeros(rows, bool))
+    return choose_first(values, missing)
 
 
-def _as_readable_text(part: pa.Array, column: str) -> pa.Array:
-    """Values of any type as text that is parsed to the same values again; times in ISO form."""
-    kind = part.type
-    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return part.cast(pa.string())
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        zone = getattr(kind, "tz", None)
-        plain_time = part.cast(pa.timestamp("us", "UTC" if zone else None), safe=False)
-        return plain_time.cast(pa.string())
-    if pa.types.is_boolean(kind):
-        return part.cast(pa.int8()).cast(pa.string())
-    return as_text(part, column)
+def _plain(column: Column) -> Column:
+    if isinstance(column, MixedColumn):
+        return column
+    return plain_values(column)
 
 
-def _is_missing(part: pa.Array) -> Mask:
-    """Where there is no value: null or the empty string."""
-    missing = part.is_null()
-    if is_text(part.type):
-        missing = pc.or_(missing, pc.fill_null(pc.equal(part, ""), True))
-    return to_numpy(missing).astype(bool)
+def _is_missing(column: Column, *, is_id: bool) -> Mask:
+    """Where there is no value: null, the empty string, or as an id NaN or infinity."""
+    missing = to_numpy(column.is_null()).astype(bool)
+    for part in parts_of(column):
+        if is_text(part.type):
+            missing |= to_numpy(pc.fill_null(pc.equal(part, ""), False)).astype(bool)
+        elif is_id and pa.types.is_floating(part.type):
+            values = to_numpy(part.cast(pa.float64()))
+            missing |= to_numpy(part.is_valid()).astype(bool) & ~np.isfinite(values)
+    return missing
 
 
 def _repeat(text: str, rows: int) -> pa.Array:

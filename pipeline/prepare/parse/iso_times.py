@@ -19,6 +19,8 @@ _ISO = (
     r"(?:[T ][0-9]{2}(?::[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?)?(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)?)?$"
 )
 _ZONED = r"[T ].*(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)$"
+_UTC_SUFFIX = r"([0-9]) ?(?:UTC|GMT|Z)$"
+_OFFSET_SUFFIX = r"(:[0-9]{2}(?:\.[0-9]+)?) ([+-][0-9]{2}(?::?[0-9]{2})?)$"
 _EXCESS_DIGITS = r"(\.[0-9]{6})[0-9]+"  # of fractions of a second, beyond microseconds
 
 
@@ -44,7 +46,7 @@ def parse_iso(column: pa.Array, zone: str) -> pa.Array:
         zone: of times that name none; see `local_to_utc`.
     """
     column = column.cast(pa.string())
-    column = null_unless(column, pc.match_substring_regex(column, _ISO))
+    column = _strict_iso(column)
     column = pc.replace_substring_regex(column, _EXCESS_DIGITS, r"\1")
     zoned = pc.fill_null(pc.match_substring_regex(column, _ZONED), False)
     parts = []
@@ -57,6 +59,21 @@ def parse_iso(column: pa.Array, zone: str) -> pa.Array:
             local_to_utc(_cast_iso(null_unless(column, pc.invert(zoned)), pa.timestamp("us")), zone)
         )
     return pc.coalesce(*parts) if parts else pa.nulls(len(column), pa.int64())
+
+
+def _strict_iso(column: pa.Array) -> pa.Array:
+    """The text in strict ISO form, null where it is not one.
+
+    BigQuery, Snowflake and Trino write a blank before the zone, and UTC or GMT for Z.
+    """
+    strict = pc.fill_null(pc.match_substring_regex(column, _ISO), False)
+    if pc.all(strict).as_py():
+        return column
+    rest = null_unless(column, pc.invert(strict))
+    rest = pc.replace_substring_regex(rest, _UTC_SUFFIX, r"\1Z")
+    rest = pc.replace_substring_regex(rest, _OFFSET_SUFFIX, r"\1\2")
+    rest = null_unless(rest, pc.match_substring_regex(rest, _ISO))
+    return pc.coalesce(null_unless(column, strict), rest)
 
 
 def _cast_iso(column: pa.Array, kind: pa.DataType) -> pa.Array:

@@ -35,7 +35,8 @@ _DIRECTIVES: dict[str, str] = {
     "M": f"(?P<M>{_TWO_DIGITS})",
     "S": f"(?P<S>{_TWO_DIGITS})",
     "f": "(?P<f>[0-9]{1,9})",
-    "z": "(?P<z>Z|[+-][0-9]{2}:?[0-9]{2})",
+    "z": "(?P<z>Z|[+-][0-9]{2}(?::?[0-9]{2})?)",
+    "Z": "(?P<Z>[A-Za-z]{1,4})",
     "a": "[A-Za-z]{3}",
     "A": "[A-Za-z]+",
     "%": "%",
@@ -44,6 +45,12 @@ _ABBREVIATIONS = {"F": "%Y-%m-%d", "T": "%H:%M:%S", "R": "%H:%M", "D": "%m/%d/%y
 _MONTHS = pa.array(
     ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 )
+# Hours by which zones are ahead of UTC, by the names that RFC 5322, section 4.3 has for them.
+_ZONES = {
+    "UTC": 0, "GMT": 0, "UT": 0, "Z": 0, "EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7,
+    "MDT": -6, "PST": -8, "PDT": -7,
+}  # fmt: skip
+_LITERAL_UTC = re.compile(r"(?:^|[^A-Za-z])(?:UTC|GMT)(?:$|[^A-Za-z])|^\.?0*Z$")
 _MAXIMA = {"H": 23, "M": 59, "S": 59}
 _DAY, _HOUR, _MINUTE, _SECOND = 86_400_000_000, 3_600_000_000, 60_000_000, 1_000_000
 
@@ -62,7 +69,7 @@ def check_pattern(pattern: str) -> None:
 def parse_pattern(column: pa.Array, pattern: str) -> tuple[pa.Array, bool]:
     """Microseconds since 1970, [N], null where the text does not match; and whether they are UTC.
 
-    They are UTC where the pattern has `%z`, else local.
+    They are UTC where the pattern has `%z` or `%Z`, or UTC, GMT or Z as they stand, else local.
     """
     matches = pc.extract_regex(column, _regex(pattern))
     parts = {group.name: pc.struct_field(matches, group.name) for group in matches.type}
@@ -70,8 +77,15 @@ def parse_pattern(column: pa.Array, pattern: str) -> tuple[pa.Array, bool]:
     matched = to_numpy(matches.is_valid()).astype(bool)
     days, day_exists = _days(numbers, parts)
     since_midnight, time_exists = _time_of_day(numbers, parts, len(column))
-    micros = days * _DAY + since_midnight - _utc_offset(parts, len(column))
-    return pa.array(micros, mask=~(matched & day_exists & time_exists)), "z" in parts
+    offset, zone_exists = _utc_offset(parts, len(column))
+    micros = days * _DAY + since_midnight - offset
+    exists = matched & day_exists & time_exists & zone_exists
+    return pa.array(micros, mask=~exists), bool({"z", "Z"} & set(parts)) or _names_utc(pattern)
+
+
+def _names_utc(pattern: str) -> bool:
+    """Whether UTC, GMT or Z stands in a pattern as it is: `%Y-%m-%dT%H:%M:%SZ`."""
+    return any(_LITERAL_UTC.search(piece) for piece in re.split(r"%.", pattern))
 
 
 def _regex(pattern: str) -> str:
@@ -146,13 +160,20 @@ def _time_of_day(
     return hour * _HOUR + minute * _MINUTE + second * _SECOND + fraction, exists
 
 
-def _utc_offset(parts: Mapping[str, pa.Array], rows: int) -> Ints:
-    """Microseconds by which the text's zone is ahead of UTC; 0 where the pattern has no `%z`."""
-    if "z" not in parts:
-        return np.zeros(rows, np.int64)
-    text = pc.replace_substring(pc.fill_null(parts["z"], "+0000"), ":", "")
-    text = pc.if_else(pc.equal(text, "Z"), "+0000", text)
-    hours = _number(pc.utf8_slice_codeunits(text, 1, 3))
-    minutes = _number(pc.utf8_slice_codeunits(text, 3, 5))
-    ahead = to_numpy(pc.starts_with(text, "+")).astype(bool)
-    return (hours * _HOUR + minutes * _MINUTE) * np.where(ahead, 1, -1)
+def _utc_offset(parts: Mapping[str, pa.Array], rows: int) -> tuple[Ints, Mask]:
+    """Microseconds by which the text's zone is ahead of UTC, and whether the zone is known.
+
+    It is 0 where the pattern has neither `%z` nor `%Z`.
+    """
+    if "z" in parts:
+        text = pc.replace_substring(pc.fill_null(parts["z"], "+0000"), ":", "")
+        text = pc.utf8_rpad(pc.if_else(pc.equal(text, "Z"), "+0000", text), 5, "0")
+        hours = _number(pc.utf8_slice_codeunits(text, 1, 3))
+        minutes = _number(pc.utf8_slice_codeunits(text, 3, 5))
+        ahead = to_numpy(pc.starts_with(text, "+")).astype(bool)
+        return (hours * _HOUR + minutes * _MINUTE) * np.where(ahead, 1, -1), np.ones(rows, bool)
+    if "Z" in parts:
+        index = pc.index_in(pc.utf8_upper(parts["Z"]), pa.array(list(_ZONES)))
+        number = to_numpy(index.fill_null(len(_ZONES)))
+        return np.array([*_ZONES.values(), 0])[number] * _HOUR, number < len(_ZONES)
+    return np.zeros(rows, np.int64), np.ones(rows, bool)

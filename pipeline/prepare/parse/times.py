@@ -13,20 +13,21 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedmill.pipeline.errors import ConfigError, InputError
 from embedmill.pipeline.prepare.parse.iso_times import iso_microseconds, local_to_utc, parse_iso
+from embedmill.pipeline.prepare.parse.mixed import Column, parts_of
+from embedmill.pipeline.prepare.parse.numbers import as_numbers, as_plain_text
 from embedmill.pipeline.prepare.parse.time_patterns import check_pattern, parse_pattern
 from embedmill.pipeline.prepare.parse.values import (
+    Floats,
     Ints,
     Mask,
-    as_numbers,
-    decode_dictionary,
     is_text,
     null_unless,
+    plain_values,
     to_numpy,
     try_cast,
 )
@@ -40,14 +41,16 @@ __all__ = [
     "time_format_of",
 ]
 
-Floats = npt.NDArray[np.float64]
+_PER_TIMESTAMP = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 0.001}
 _INT64 = 2**63 - 1
 _PER_UNIT = {"seconds": 1_000_000.0, "milliseconds": 1_000.0, "microseconds": 1.0,
              "nanoseconds": 0.001}  # fmt: skip
 # Upper bounds by which the unit of a number is guessed: 1e11 seconds is the year 5138, while 1e11
 # milliseconds is 1973.
 _MAGNITUDES = ((1e11, "seconds"), (1e14, "milliseconds"), (1e17, "microseconds"))
-_NUMBER = r"^-?[0-9]+(?:\.[0-9]*)?$"
+_NUMBER = r"^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"
+# Years 1 to 9999, the ones for which time zones are known: local times outside are out of range.
+_YEARS = (-62_135_596_800_000_000, 253_402_300_799_999_999)
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,14 @@ class ParsedTimes:
     values: Ints
     known: Mask
     in_range: Mask
+
+    def or_else(self, other: ParsedTimes) -> ParsedTimes:
+        """These times, and where there is none, those of `other`."""
+        return ParsedTimes(
+            np.where(self.known, self.values, other.values),
+            self.known | other.known,
+            np.where(self.known, self.in_range, other.in_range),
+        )
 
 
 def time_format_of(unit: str, patterns: tuple[str, ...], zone: str) -> TimeFormat:
@@ -102,24 +113,49 @@ def day_bounds(day: str, zone: str) -> tuple[int, int]:
     return start, end
 
 
-def parse_times(column: pa.Array, name: str, time_format: TimeFormat) -> ParsedTimes:
+def parse_times(column: Column, name: str, time_format: TimeFormat) -> ParsedTimes:
     """The times of a column, whatever type the file stores them in.
 
     Args:
         column: [N].
         name: of the column, for errors.
-        time_format: how times are written; columns of Parquet's time types need none.
+        time_format: how times are written; values of Parquet's time types need none.
 
     Raises:
         InputError: the type cannot hold what `events.time_unit` says.
     """
-    column = decode_dictionary(column)
+    found = [_parse_part(plain_values(part), name, time_format) for part in parts_of(column)]
+    times = found[0]
+    for other in found[1:]:
+        times = times.or_else(other)
+    return times
+
+
+def _parse_part(column: pa.Array, name: str, time_format: TimeFormat) -> ParsedTimes:
+    """The times of values of one type."""
     kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        zone = getattr(kind, "tz", None)
-        times = column.cast(pa.timestamp("us", zone), safe=False)
-        return _parsed(times.cast(pa.int64()) if zone else local_to_utc(times, time_format.zone))
+        return _parse_typed(column, time_format.zone)
+    if pa.types.is_decimal(kind):  # as text: a float does not hold all of their digits
+        column = as_plain_text(column)
     return _PARSERS[time_format.unit](column, name, time_format)
+
+
+def _parse_typed(column: pa.Array, zone: str) -> ParsedTimes:
+    """Times of Parquet's own types, which have a unit, and a zone or none."""
+    kind = column.type
+    if pa.types.is_date(kind):
+        storage, scale = (pa.int32(), 86_400e6) if pa.types.is_date32(kind) else (pa.int64(), 1e3)
+    else:
+        storage, scale = pa.int64(), _PER_TIMESTAMP[kind.unit]
+    numbers = column.cast(storage).cast(pa.int64())
+    times = _parsed(numbers) if scale == 1.0 else _scaled(numbers, np.full(len(column), scale))
+    if getattr(kind, "tz", None) or zone == "UTC":
+        return times
+    in_years = (times.values >= _YEARS[0]) & (times.values <= _YEARS[1])
+    local = pa.array(np.where(in_years, times.values, 0)).cast(pa.timestamp("us"))
+    in_range = times.in_range & in_years
+    return ParsedTimes(to_numpy(local_to_utc(local, zone)), times.known, in_range)
 
 
 def _parse_iso(column: pa.Array, name: str, time_format: TimeFormat) -> ParsedTimes:
@@ -135,42 +171,48 @@ def _parse_iso(column: pa.Array, name: str, time_format: TimeFormat) -> ParsedTi
 
 def _parse_patterns(column: pa.Array, name: str, time_format: TimeFormat) -> ParsedTimes:
     if not is_text(column.type):  # numbers such as 20261124
-        column = column.cast(pa.string())
+        column = as_plain_text(column)
     return _parsed(_from_patterns(column, time_format))
 
 
 def _parse_numbers(column: pa.Array, name: str, time_format: TimeFormat) -> ParsedTimes:
+    scale = np.full(len(column), _PER_UNIT[time_format.unit])
     if is_text(column.type) and time_format.unit == "nanoseconds":
-        column = _whole_numbers(column)  # float64 does not hold their last digits
+        # float64 does not hold their last digits
+        whole = _scaled(_whole_numbers(column), scale)
+        if whole.known.all():
+            return whole
+        numbers, known = as_numbers(column, name)  # with an exponent
+        return whole.or_else(_rounded(numbers, known & (np.floor(numbers) == numbers), scale))
     if pa.types.is_integer(column.type):
-        return _scaled(column, np.full(len(column), _PER_UNIT[time_format.unit]))
-    numbers, known = as_numbers(column, name)
-    return _rounded(numbers, known, np.full(len(numbers), _PER_UNIT[time_format.unit]))
+        return _scaled(column, scale)
+    return _rounded(*as_numbers(column, name), scale)
 
 
 def _parse_any(column: pa.Array, name: str, time_format: TimeFormat) -> ParsedTimes:
-    """Numbers, also as text, by their magnitude; other text as ISO times, else by patterns."""
+    """Times by the first pattern that matches; else numbers, also as text, by their magnitude;
+    else ISO times.
+    """
+    if time_format.patterns:
+        text = column if is_text(column.type) else as_plain_text(column)
+        times = _from_patterns(text, time_format)
+        rest = null_unless(column, times.is_null())
+        return _parsed(times).or_else(_parse_unpatterned(rest, name, time_format))
+    return _parse_unpatterned(column, name, time_format)
+
+
+def _parse_unpatterned(column: pa.Array, name: str, time_format: TimeFormat) -> ParsedTimes:
     if not is_text(column.type):
         if pa.types.is_integer(column.type):
             return _scaled(column, _guess_scale(to_numpy(column.cast(pa.float64(), safe=False))))
         floats, known = as_numbers(column, name)
         return _rounded(floats, known, _guess_scale(floats))
-    column = column.cast(pa.string())
     digits = pc.fill_null(pc.match_substring_regex(column, _NUMBER), False)
     if pc.all(digits).as_py():
         return _by_magnitude(column)
     numbers = _by_magnitude(null_unless(column, digits))
     words = null_unless(column, pc.invert(digits))
-    times = parse_iso(words, time_format.zone)
-    if time_format.patterns:
-        rest = null_unless(words, times.is_null())
-        times = pc.coalesce(times, _from_patterns(rest, time_format))
-    other = _parsed(times)
-    return ParsedTimes(
-        np.where(numbers.known, numbers.values, other.values),
-        numbers.known | other.known,
-        numbers.in_range,
-    )
+    return numbers.or_else(_parsed(parse_iso(words, time_format.zone)))
 
 
 def _by_magnitude(column: pa.Array) -> ParsedTimes:
@@ -180,12 +222,8 @@ def _by_magnitude(column: pa.Array) -> ParsedTimes:
     times = _rounded(numbers, known, scale)
     nanos = known & (scale == _PER_UNIT["nanoseconds"])
     if nanos.any():  # float64 does not hold their last digits
-        exact = _parse_numbers(null_unless(column, pa.array(nanos)), "", TimeFormat("nanoseconds"))
-        times = ParsedTimes(
-            np.where(nanos, exact.values, times.values),
-            np.where(nanos, exact.known, times.known),
-            np.where(nanos, exact.in_range, times.in_range),
-        )
+        rest = null_unless(column, pa.array(nanos))
+        times = _parse_numbers(rest, "", TimeFormat("nanoseconds")).or_else(times)
     return times
 
 
@@ -248,6 +286,7 @@ def _rounded(numbers: Floats, known: Mask, scale: Floats) -> ParsedTimes:
 
 def _whole_numbers(column: pa.Array) -> pa.Array:
     """Text as whole numbers of 64 bits, null where it is not one."""
+    column = pc.replace_substring_regex(column, r"\.0*$", "")
     digits = pc.match_substring_regex(column, r"^-?(?:[0-9]{1,18}|[1-8][0-9]{18})$")
     return try_cast(null_unless(column, digits), pa.int64())
 

@@ -1,4 +1,4 @@
-"""Values of columns as text and as numbers, whatever type the file stores them in.
+"""Values of columns, whatever type the file stores them in.
 
 Whether a value is accepted never depends on the other values of the column.
 """
@@ -12,88 +12,66 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embedmill.pipeline.errors import InputError
-
 __all__ = [
+    "Floats",
     "Ints",
     "Mask",
-    "as_numbers",
-    "as_text",
-    "decode_dictionary",
     "is_text",
     "null_unless",
+    "plain_values",
     "to_numpy",
     "try_cast",
 ]
 
-# What Arrow's cast accepts as a float, so that single values are accepted as whole columns are.
-_FLOAT = (
-    r"^[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
-    r"|[iI][nN][fF](?:[iI][nN][iI][tT][yY])?|[nN][aA][nN](?:\([A-Za-z0-9_]*\))?)$"
-)
+_BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+_HEX_DIGITS = np.frombuffer(b"0123456789abcdef", np.uint8)
+_UUID_WIDTH = 36
+_UUID_DIGITS = np.setdiff1d(np.arange(_UUID_WIDTH), [8, 13, 18, 23])  # between the dashes
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 
-def as_text(column: pa.Array, name: str) -> pa.Array:
-    """A column as strings, [N]; null where there is no value or it is not UTF-8.
+def plain_values(column: pa.Array) -> pa.Array:
+    """A column with its text as strings and its dictionaries and extension types resolved, [N].
 
-    Whole numbers are written in decimal; other numbers are null.
-
-    Raises:
-        InputError: the type cannot be an id.
+    Text is null where it is not UTF-8; UUIDs are their usual text; other types stay.
     """
-    column = decode_dictionary(column)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if isinstance(column.type, pa.BaseExtensionType):
+        is_uuid, column = isinstance(column.type, pa.UuidType), column.storage
+        if is_uuid:
+            return _uuid_text(column)
+        return plain_values(column)
     kind = column.type
     if pa.types.is_string(kind):
         return _valid_utf8(column)
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return _valid_utf8(column.cast(pa.string()))
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+    if any(test(kind) for test in _BYTES):
         return try_cast(column.cast(pa.binary()), pa.string())
-    if pa.types.is_integer(kind) or pa.types.is_null(kind):
-        return column.cast(pa.string())
-    if pa.types.is_floating(kind):  # pandas stores whole numbers with nulls as floats
-        values = to_numpy(column.cast(pa.float64()))
-        whole = np.isfinite(values) & (np.abs(values) < 2**53) & (np.floor(values) == values)
-        numbers = pa.array(np.where(whole, values, 0).astype(np.int64), mask=~whole)
-        return numbers.cast(pa.string())
-    raise InputError(f"column '{name}' is {kind}; ids are strings or whole numbers")
+    return column
 
 
-def as_numbers(column: pa.Array, name: str) -> tuple[npt.NDArray[np.float64], Mask]:
-    """Values as floats, [N], and a mask of where there is one, [N].
-
-    Raises:
-        InputError: the type cannot be a number.
-    """
-    column = decode_dictionary(column)
-    kind = column.type
-    if is_text(kind):
-        numbers = _parse_floats(column)
-    elif pa.types.is_boolean(kind):
-        numbers = column.cast(pa.int8()).cast(pa.float64())
-    elif (
-        pa.types.is_integer(kind)
-        or pa.types.is_floating(kind)
-        or pa.types.is_decimal(kind)
-        or pa.types.is_null(kind)
-    ):
-        numbers = column.cast(pa.float64(), safe=False)
-    else:
-        raise InputError(f"column '{name}' is {kind}; a number is needed")
-    known = to_numpy(numbers.is_valid()).astype(bool)
-    return to_numpy(numbers.fill_null(0.0)), known
+def _uuid_text(storage: pa.Array) -> pa.Array:
+    """UUIDs of 16 bytes as text: five groups of hexadecimal digits, with dashes."""
+    rows = len(storage)
+    start = storage.offset * 16
+    data = np.frombuffer(storage.buffers()[1], np.uint8)[start : start + rows * 16]
+    digits = np.empty((rows, 32), np.uint8)
+    digits[:, 0::2] = _HEX_DIGITS[data.reshape(rows, 16) >> 4]
+    digits[:, 1::2] = _HEX_DIGITS[data.reshape(rows, 16) & 15]
+    text = np.full((rows, _UUID_WIDTH), ord("-"), np.uint8)
+    text[:, _UUID_DIGITS] = digits
+    ends = pa.py_buffer(np.arange(rows + 1, dtype=np.int32) * _UUID_WIDTH)
+    texts = pa.StringArray.from_buffers(rows, ends, pa.py_buffer(text))
+    return null_unless(texts, storage.is_valid()) if storage.null_count else texts
 
 
 def is_text(kind: pa.DataType) -> bool:
     """Whether the type is a string."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def decode_dictionary(column: pa.Array) -> pa.Array:
-    """The column's values where it is dictionary-encoded, else the column."""
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
 def try_cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -128,16 +106,3 @@ def _valid_utf8(column: pa.Array) -> pa.Array:
     except pa.ArrowInvalid:
         return try_cast(column.cast(pa.binary()), pa.string())
     return column
-
-
-def _parse_floats(column: pa.Array) -> pa.Array:
-    """Text as floats, null where it is no number."""
-    try:
-        return column.cast(pa.float64())
-    except pa.ArrowInvalid:
-        digits = to_numpy(pc.fill_null(pc.ascii_is_decimal(column), False)).astype(bool)
-    # Most values are digits only, which is quicker to check than the regular expression.
-    rest = np.flatnonzero(~digits)
-    others = pc.match_substring_regex(column.take(pa.array(rest)), _FLOAT)
-    digits[rest] = to_numpy(pc.fill_null(others, False)).astype(bool)
-    return try_cast(null_unless(column, pa.array(digits)), pa.float64())

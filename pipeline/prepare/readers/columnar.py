@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -112,6 +113,7 @@ class _BatchParser:
 
     def parse(self, batch: pa.RecordBatch, first_row: int) -> ParsedBatch:
         """The events of a batch whose first row has the number `first_row`."""
+        batch = _without_views(batch)
         rows = np.arange(batch.num_rows, dtype=np.int64)
         rejects, empty_lists = Rejects.empty(), 0
         if self._nested:
@@ -132,11 +134,51 @@ class _BatchParser:
         )
 
 
+def _without_views(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with views of text and bytes, which few functions of Arrow take, as plain ones."""
+    kinds = [_plain_type(field.type) for field in batch.schema]
+    fields = [field.with_type(kind) for field, kind in zip(batch.schema, kinds, strict=True)]
+    return batch if kinds == batch.schema.types else batch.cast(pa.schema(fields))
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type without views, inside structs and lists too."""
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_binary_view(kind):
+        return pa.binary()
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_plain_type(field.type)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_plain_type(kind.value_type)))
+    return kind
+
+
 def _as_json(batch: pa.RecordBatch, rows: Ints) -> pa.Array:
     """Records as JSON: what is kept of a reject, since Parquet has no lines."""
-    records = batch.take(pa.array(rows)).to_pylist()
+    taken = batch.take(pa.array(rows))
+    values = {name: _as_python(taken.column(n)) for n, name in enumerate(batch.schema.names)}
+    records = (dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True))
     texts = [json.dumps(r, default=str, ensure_ascii=False).encode() for r in records]
     return truncated(pa.array(texts, pa.binary()))
+
+
+def _as_python(column: pa.Array) -> list[Any]:
+    """Values of a column; those of a type whose values Python cannot hold, as text or numbers."""
+    for convert in (pa.Array.to_pylist, _as_text, _as_integers):
+        try:
+            return list(convert(column))
+        except (ArithmeticError, ValueError, LookupError, pa.ArrowException):
+            continue  # a time after the year 9999, a zone that is not known here
+    return [str(column.type)] * len(column)
+
+
+def _as_text(column: pa.Array) -> list[Any]:
+    return column.cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
+
+
+def _as_integers(column: pa.Array) -> list[Any]:
+    return column.cast(pa.int64()).to_pylist()  # type: ignore[no-any-return]
 
 
 def _opened(raw: object, url: str) -> pq.ParquetFile:

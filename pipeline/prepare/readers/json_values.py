@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
+from embedmill.pipeline.prepare.parse.ids import number_text
+from embedmill.pipeline.prepare.parse.mixed import Column, MixedColumn
 from embedmill.pipeline.prepare.parse.records import event_values
 
-__all__ = ["OBJECT_REGEX", "guess_schema", "parse_object", "text_of", "text_or_boolean"]
+__all__ = ["OBJECT_REGEX", "guess_schema", "parse_object", "scalars"]
 
 _SAMPLE_LINES = 50  # whose values decide the types
 _BLANK = r"[ \t]*"
@@ -19,29 +22,42 @@ _SCALAR = (
 )
 
 
+class _Number(str):
+    """A number of JSON, as it is written."""
+
+
+_DECODER = json.JSONDecoder(parse_int=_Number, parse_float=_Number, parse_constant=_Number)
+
+
 def parse_object(line: str) -> dict[str, Any] | None:
-    """The JSON object in a line; None where it holds none."""
+    """The JSON object in a line; None where it holds none. Numbers are kept as they are written."""
     try:
-        value = json.loads(line)
+        value = _DECODER.decode(line)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
 
-def text_of(value: Any) -> str | None:
-    """A string or number as text; None (missing) for anything else and for lone surrogates."""
+def scalar_of(value: Any) -> str | float | None:
+    """A value as text, a number that is not whole as a float.
+
+    None (missing) for null, lists, objects and text with lone surrogates.
+    """
+    if isinstance(value, _Number):
+        return number_text(value)
     if isinstance(value, str):
         return value if value.isascii() or _encodable(value) else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    if isinstance(value, float):  # as Arrow writes it
-        return str(pa.scalar(value).cast(pa.string()).as_py())
-    return repr(value)
+    return json.dumps(value) if isinstance(value, bool) else None
 
 
-def text_or_boolean(value: Any) -> str | None:
-    """As `text_of`, but true and false are values too: 'true' and 'false'."""
-    return json.dumps(value) if isinstance(value, bool) else text_of(value)
+def scalars(values: Sequence[Any]) -> Column:
+    """Values of JSON as a column, [N]: text, and numbers that are not whole if there are any."""
+    found = [scalar_of(value) for value in values]
+    text = pa.array([one if isinstance(one, str) else None for one in found], pa.string())
+    if not any(isinstance(one, float) for one in found):
+        return text
+    rest = pa.array([one if isinstance(one, float) else None for one in found], pa.float64())
+    return MixedColumn((text, rest))
 
 
 def _encodable(value: str) -> bool:
@@ -52,13 +68,16 @@ def _encodable(value: str) -> bool:
     return True
 
 
-def guess_schema(lines: pa.Array, paths: list[str], explode: str) -> pa.Schema:
+def guess_schema(
+    lines: pa.Array, paths: list[str], explode: str, *, floats: bool = False
+) -> pa.Schema:
     """Arrow types of fields, by their values in the first lines.
 
     Args:
         lines: JSON objects, as strings.
         paths: of the fields.
         explode: path of the list of events; empty where a record is an event.
+        floats: whether whole numbers are floats too, as others may stand in later lines.
     """
     records = [parse_object(line) for line in lines.slice(0, _SAMPLE_LINES).to_pylist()]
     types: dict[str, type] = {}
@@ -66,11 +85,17 @@ def guess_schema(lines: pa.Array, paths: list[str], explode: str) -> pa.Schema:
         for values in (record and event_values(record, paths, explode)) or ():
             for path, value in zip(paths, values, strict=True):
                 if value is not None and types.get(path) is not float:
-                    types[path] = type(value)
+                    types[path] = _type_of(value, floats=floats)
     tree: dict[str, Any] = {}
     for path in paths:
         _add_type(tree, path, types.get(path, str), explode)
     return pa.schema([(name, _arrow_type(node)) for name, node in tree.items()])
+
+
+def _type_of(value: Any, *, floats: bool) -> type:
+    if isinstance(value, _Number):
+        return int if value.removeprefix("-").isdecimal() and not floats else float
+    return type(value)
 
 
 def _add_type(tree: dict[str, Any], path: str, kind: type, explode: str) -> None:

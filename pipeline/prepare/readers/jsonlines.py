@@ -1,8 +1,8 @@
-"""JSON Lines: one object per line. Values that are neither number nor string count as missing.
+"""JSON Lines: one object per line. Lists and objects count as missing where a value is wanted.
 
 Arrow parses a batch of lines at once where all values of a field have one type. Other lines, and
-those that are no object, are parsed one by one in Python. Both give the same text for the same
-value.
+those that are no object, are parsed one by one in Python. Both give the same for the same value:
+text, and for numbers their digits, or a float where they are not whole.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from embedmill.pipeline.prepare.parse.columns import resolve_columns
+from embedmill.pipeline.prepare.parse.ids import EXACT_FLOATS, separate_fractions
+from embedmill.pipeline.prepare.parse.mixed import Column, concat
 from embedmill.pipeline.prepare.parse.records import ExplodedRecords, event_values, explode_records
 from embedmill.pipeline.prepare.parse.rejects import Rejects
 from embedmill.pipeline.prepare.parse.values import Ints, to_numpy
@@ -26,8 +28,7 @@ from embedmill.pipeline.prepare.readers.json_values import (
     OBJECT_REGEX,
     guess_schema,
     parse_object,
-    text_of,
-    text_or_boolean,
+    scalars,
 )
 from embedmill.pipeline.prepare.readers.layout import Layout
 from embedmill.pipeline.prepare.readers.line_batch import LineBatch
@@ -35,8 +36,6 @@ from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
 from embedmill.pipeline.prepare.readers.text_lines import line_batches
 
 __all__ = ["check_columns", "read_slice"]
-
-_MAX_EXACT = 2.0**53  # a float64 holds every whole number below it
 
 
 def read_slice(part: FileSlice, layout: Layout) -> Iterator[ParsedBatch]:
@@ -62,7 +61,7 @@ class _Events:
         no_object: lines that are no JSON object.
     """
 
-    fields: dict[str, pa.Array]
+    fields: dict[str, Column]
     lines: Ints
     no_list: Ints
     no_object: Ints
@@ -70,7 +69,7 @@ class _Events:
     def concat(self, other: _Events) -> _Events:
         """The events of both, those of `self` first; fields are those of `other`."""
         return _Events(
-            {n: pa.concat_arrays([self.fields[n], column]) for n, column in other.fields.items()},
+            {n: concat([self.fields[n], column]) for n, column in other.fields.items()},
             np.concatenate([self.lines, other.lines]),
             np.concatenate([self.no_list, other.no_list]),
             np.concatenate([self.no_object, other.no_object]),
@@ -126,10 +125,6 @@ class _BatchParser:
         names = [n for column in self.layout.wanted for n in self.layout.names_of(column)]
         return list(dict.fromkeys(names))
 
-    def _boolean_paths(self) -> set[str]:
-        """Paths at which true and false are values."""
-        return {n for column in self.layout.booleans for n in self.layout.names_of(column)}
-
     def _parse_with_arrow(self, batch: LineBatch, lines: Ints) -> _Events | None:
         """The events of these lines; None where Arrow cannot parse them or could differ."""
         if not len(lines):
@@ -145,14 +140,15 @@ class _BatchParser:
         schema, table = self._schema, None
         if schema is not None:
             table = _read_json(texts, schema)
-        if table is None:
-            schema = guess_schema(texts, self._paths(), self.layout.explode)
-            table = _read_json(texts, schema)
+        for floats in (False, True):
+            if table is None:
+                schema = guess_schema(texts, self._paths(), self.layout.explode, floats=floats)
+                table = _read_json(texts, schema)
         if table is None or table.num_rows != len(lines):
             return None
         self._schema = schema
         exploded = explode_records(_as_structs(table), self._paths(), self.layout.explode)
-        fields = _fields_as_text(exploded, self._paths(), self._boolean_paths())
+        fields = _scalar_fields(exploded, self._paths())
         if fields is None:
             return None
         no_list = np.flatnonzero(exploded.lacking)
@@ -163,8 +159,6 @@ class _BatchParser:
         records = [(line, record) for line, record in objects if record is not None]
         no_object = [line for line, record in objects if record is None]
         paths = self._paths() or list(dict.fromkeys(n for _, record in records for n in record))
-        booleans = self._boolean_paths()
-        converters = [text_or_boolean if path in booleans else text_of for path in paths]
         rows: list[list[Any]] = []
         line_of_row: list[int] = []
         no_list: list[int] = []
@@ -174,12 +168,9 @@ class _BatchParser:
                 no_list.append(line)
                 continue
             for event in events:
-                rows.append([f(value) for f, value in zip(converters, event, strict=True)])
+                rows.append(event)
                 line_of_row.append(line)
-        fields = {
-            path: pa.array([row[number] for row in rows], pa.string())
-            for number, path in enumerate(paths)
-        }
+        fields = {path: scalars([row[number] for row in rows]) for number, path in enumerate(paths)}
         return _Events(fields, _ints(line_of_row), _ints(no_list), _ints(no_object))
 
 
@@ -205,24 +196,20 @@ def _as_structs(table: pa.Table) -> pa.StructArray:
     return table.combine_chunks().to_struct_array().combine_chunks()
 
 
-def _fields_as_text(
-    exploded: ExplodedRecords, paths: list[str], booleans: set[str]
-) -> dict[str, pa.Array] | None:
-    """The same text as parsing line by line gives; None where it could differ."""
-    fields = {}
+def _scalar_fields(exploded: ExplodedRecords, paths: list[str]) -> dict[str, Column] | None:
+    """The same columns as parsing line by line gives; None where they could differ."""
+    fields: dict[str, Column] = {}
     for path in paths:
         column = exploded.fields.get(path)
-        if column is not None and pa.types.is_floating(column.type):
+        if column is None or pa.types.is_nested(column.type):
+            fields[path] = pa.nulls(len(exploded.records), pa.string())
+        elif pa.types.is_floating(column.type):
             numbers = np.abs(to_numpy(column.fill_null(0.0)))
-            if not (numbers < _MAX_EXACT).all():
-                return None
-        elif (
-            column is None
-            or pa.types.is_nested(column.type)
-            or (pa.types.is_boolean(column.type) and path not in booleans)
-        ):
-            column = pa.nulls(len(exploded.records), pa.string())
-        fields[path] = column.cast(pa.string())
+            if (np.isfinite(numbers) & (numbers >= EXACT_FLOATS)).any():
+                return None  # their digits are in the line only
+            fields[path] = separate_fractions(column)
+        else:
+            fields[path] = column.cast(pa.string())
     return fields
 
 

@@ -22,7 +22,7 @@ class Layout:
         wanted: columns to read; empty for all.
         aliases: other names of a wanted column.
         defaults: the value of a wanted column where a record has none.
-        booleans: columns in which true and false are values; elsewhere they count as missing.
+        ids: wanted columns that hold ids or other names.
         explode: path of a list in each record whose elements are events; empty for none.
         max_line_bytes: longer lines are rejected.
     """
@@ -36,7 +36,7 @@ class Layout:
     wanted: tuple[str, ...]
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     defaults: Mapping[str, str] = field(default_factory=dict)
-    booleans: frozenset[str] = frozenset()
+    ids: frozenset[str] = frozenset()
     explode: str = ""
     max_line_bytes: int = 16 << 20
 

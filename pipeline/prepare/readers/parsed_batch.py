@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from embedmill.pipeline.prepare.parse.mixed import Column
 from embedmill.pipeline.prepare.parse.rejects import Rejects
 from embedmill.pipeline.prepare.parse.values import Ints
 
@@ -18,14 +19,15 @@ class ParsedBatch:
     """Well-formed records of a slice, and the lines that hold none.
 
     Attributes:
-        columns: values by column name, [N] each; strings where the file is text.
+        columns: values by column name, [N] each; in CSV and its like strings, in JSON
+            strings and fractions.
         lines: the line that each record starts at, from 1, [N].
         raw: takes positions of records and returns their bytes as they are in the file.
         rejects: lines or records that could not be parsed.
         empty_lists: records whose list of events (`events.explode`) is empty.
     """
 
-    columns: dict[str, pa.Array]
+    columns: dict[str, Column]
     lines: Ints
     raw: Callable[[Ints], pa.Array]
     rejects: Rejects

@@ -126,7 +126,7 @@ def layout_of(config: EventsConfig | ItemsConfig, kind: str) -> Layout:
         wanted=tuple(dict.fromkeys([*named, *rule_columns(config)])),
         aliases=config.aliases,
         defaults=config.defaults,
-        booleans=frozenset(rule_columns(config)) - set(named),
+        ids=frozenset({config.user, config.item, config.split, config.signals.type} - {""}),
         explode=config.explode if kind in ("jsonl", "parquet") else "",
         max_line_bytes=config.max_line_bytes,
     )

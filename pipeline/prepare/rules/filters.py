@@ -14,6 +14,9 @@ import pyarrow as pa
 
 from embedmill.pipeline.config.conditions import TABLE, Condition, connect
 from embedmill.pipeline.errors import InputError
+from embedmill.pipeline.prepare.parse.mixed import Column, MixedColumn
+from embedmill.pipeline.prepare.parse.numbers import as_plain_text
+from embedmill.pipeline.prepare.parse.values import is_text, plain_values
 from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
 from embedmill.pipeline.prepare.rules.casts import query_tree
 
@@ -38,7 +41,7 @@ class Filter:
         """
         import duckdb
 
-        table = pa.table({name: batch.columns[name] for name in self._condition.columns})
+        table = pa.table({name: _one_type(batch.columns[name]) for name in self._condition.columns})
         try:
             if self._connection is None:
                 self._connection = connect()
@@ -66,11 +69,14 @@ class Filter:
         return self._queries[key]
 
 
+def _one_type(column: Column) -> pa.Array:
+    """The column as DuckDB can read it: values of several types as text."""
+    return as_plain_text(column) if isinstance(column, MixedColumn) else plain_values(column)
+
+
 def _duckdb_type(kind: pa.DataType) -> str:
     """The entry of an Arrow type in `casts.ColumnTypes`."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if any(test(kind) for test in _TEXT_TYPES):
+    if is_text(kind):
         return "VARCHAR"
     if any(test(kind) for test in _NUMBER_TYPES):
         return "DOUBLE"
@@ -81,5 +87,4 @@ def _duckdb_type(kind: pa.DataType) -> str:
     return "DATE" if pa.types.is_date(kind) else ""
 
 
-_TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 _NUMBER_TYPES = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
