@@ -1,41 +1,24 @@
-"""Shards → tables: Ray Train starts and restarts the workers; their loop is plain torch.
+"""Shards → tables: workers of this machine, or of a Ray cluster; their loop is plain torch.
 
     python jobs/train.py examples/movielens-100k.toml --set train.workers=4
 
-With RAY_ADDRESS it uses that cluster (`ray job submit` sets it); otherwise it starts a Ray of its
-own on this machine, beside any other that runs here, and stops it at the end.
+With RAY_ADDRESS it uses that cluster (`ray job submit` sets it); otherwise it starts worker
+processes on this machine. `train.launcher` names one or the other.
 """
 
 from __future__ import annotations
 
-import os
-import re
 import sys
-import threading
-import time
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping, Sequence
 
-import ray
-import torch
-from ray.exceptions import OutOfMemoryError
-from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer, get_device
-
-from embedmill.jobs.cluster import WorkerRequest, ray_cluster, worker_count
 from embedmill.jobs.launch import Job, main_of
-from embedmill.jobs.mailbox import Mailbox, Messages
 from embedmill.pipeline import train
-from embedmill.pipeline.config import Config, TrainConfig
-from embedmill.pipeline.errors import EmbedmillError, TrainingError, from_text
+from embedmill.pipeline.config import Config
 from embedmill.pipeline.log import Progress
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.run import Run
 
 __all__ = ["JOB", "build", "check", "forget", "main"]
-
-_INTERVAL = 0.2  # seconds between two looks at the mailbox, and between two updates of a worker
 
 
 def build(run: Run, out: Writer, progress: Progress) -> None:
@@ -45,15 +28,13 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
         MachineError: the cluster cannot be reached or is too small, or a worker ran out of memory.
         TrainingError: training is not possible, or workers failed too often; nothing is published.
     """
-    if run.config.train.launcher == "inline":
+    launcher = train.launcher_of(run.config.train)
+    if launcher == "inline":
         train.build(run, out, progress)
         return
     train.check(run, progress)
-    with (
-        train.with_trackers(run, progress) as tracked_progress,
-        ray_cluster(WorkerRequest.of_training(run.config.train)) as folder,
-    ):
-        result = _fit(train.WorkerTask.of(run, out), folder, tracked_progress)
+    with train.with_trackers(run, progress) as tracked_progress:
+        result = _LAUNCHERS[launcher](train.WorkerTask.of(run, out), tracked_progress)
     train.commit(run, out, result)
 
 
@@ -67,175 +48,23 @@ def forget(run: Run) -> None:
     train.discard_checkpoints(run)
 
 
+def _on_ray(task: train.WorkerTask, progress: Progress) -> train.TrainingResult:
+    from embedmill.jobs.ray_training import train_on_ray  # takes seconds to import
+
+    return train_on_ray(task, progress)
+
+
+_LAUNCHERS: Mapping[str, Callable[[train.WorkerTask, Progress], train.TrainingResult]] = {
+    "processes": train.train_in_processes,
+    "ray": _on_ray,
+}
+
 JOB = Job("train", build, check=check, forget=forget)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the stage from a command line; returns the exit code."""
     return main_of(JOB, argv)
-
-
-class _MailboxProgress:
-    """A worker's progress: sent to the mailbox, updates at intervals, without waiting for it."""
-
-    def __init__(self, mailbox: Any) -> None:
-        self._mailbox = mailbox
-        self._sent = 0.0
-
-    def update(self, done: int, total: int | None, unit: str, **facts: float) -> None:
-        now = time.monotonic()
-        if now - self._sent >= _INTERVAL:
-            self._sent = now
-            self._mailbox.update.remote(done, total, unit, facts)
-
-    def note(self, text: str) -> None:
-        self._mailbox.note.remote(text)
-
-    def record(self, line: dict[str, Any]) -> None:
-        self._mailbox.record.remote(line)
-
-
-def _run_worker(config: dict[str, Any]) -> train.TrainingResult | None:
-    """A worker's function.
-
-    It sends errors of Embedmill to the mailbox and does not raise them: Ray would restart the
-    workers, and they would fail again.
-    """
-    task, mailbox = config["task"], config["mailbox"]
-    threading.Thread(target=_exit_with_ray, args=(os.getppid(),), daemon=True).start()
-    settings = task.run.config.train
-    torch.set_num_threads(settings.threads)
-    if settings.device == "cuda":
-        torch.cuda.set_device(get_device())  # which of the node's; the device is per thread
-    group = train.Group.current(settings.device)
-    try:
-        return train.train_worker(task, group, _MailboxProgress(mailbox))
-    except train.StoppedError:
-        return None
-    except EmbedmillError as error:
-        ray.get(mailbox.fail.remote(error))
-        group.leave()
-        return None
-    except RuntimeError:
-        # An exchange was cut off: another worker may have left after an error of Embedmill.
-        if ray.get(mailbox.failed.remote()):
-            return None
-        raise
-
-
-def _exit_with_ray(parent: int) -> None:
-    """End this process when Ray, its parent, is gone, as after a `kill -9` of the driver.
-
-    Ray would end it too, but late: until then it would write checkpoints where the workers of
-    the next attempt write theirs.
-    """
-    while os.getppid() == parent:
-        time.sleep(_INTERVAL)
-    os._exit(1)
-
-
-def _fit(task: train.WorkerTask, folder: str, progress: Progress) -> train.TrainingResult:
-    config = task.run.config.train
-    mailbox = ray.remote(Mailbox).options(num_cpus=0).remote()
-    gpu = config.device == "cuda"
-    trainer = TorchTrainer(
-        _run_worker,  # type: ignore[arg-type]
-        train_loop_config={"task": task, "mailbox": mailbox},
-        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=worker_count(config, task.run.config.run.partitions),  # type: ignore[arg-type]
-            use_gpu=gpu,
-            resources_per_worker={"CPU": config.threads, **({"GPU": 1} if gpu else {})},
-        ),
-        run_config=RunConfig(
-            name="train",
-            storage_path=folder,
-            failure_config=FailureConfig(max_failures=config.max_failures),
-        ),
-    )
-    killed = _oom_kills()
-    result = _fit_in_thread(trainer, mailbox, progress)
-    error = _forward(mailbox, progress)
-    if error is not None:
-        raise error
-    if isinstance(result, BaseException):
-        _raise_failure(result, config, killed=_oom_kills() > killed)
-    returned: train.TrainingResult = result.return_value
-    return returned
-
-
-def _fit_in_thread(trainer: TorchTrainer, mailbox: Any, progress: Progress) -> Any:
-    """The trainer's result or exception; it runs in a thread, so that Ctrl-C is raised here."""
-    results: list[Any] = []
-
-    def fit() -> None:
-        try:
-            results.append(trainer.fit())
-        except BaseException as error:
-            results.append(error)
-
-    thread = threading.Thread(target=fit, name="ray-train", daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(_INTERVAL)
-        _forward(mailbox, progress)
-    return results[0]
-
-
-def _forward(mailbox: Any, progress: Progress) -> EmbedmillError | None:
-    """Pass on the workers' messages; returns the error that ends training, if any."""
-    messages: Messages = ray.get(mailbox.take.remote())
-    for text in messages.notes:
-        progress.note(text)
-    for line in messages.records:
-        progress.record(line)
-    if messages.latest is not None:
-        done, total, unit, facts = messages.latest
-        progress.update(done, total, unit, **facts)
-    return messages.error
-
-
-def _raise_failure(error: BaseException, config: TrainConfig, *, killed: bool) -> NoReturn:
-    """Raise the error for the user.
-
-    Args:
-        error: the workers' last failure.
-        config: section train.
-        killed: the kernel has killed processes for lack of memory meanwhile.
-    """
-    own_error = from_text(str(error))
-    if own_error is not None:
-        raise own_error from error
-    where = _out_of_memory_node(error)
-    if where or (killed and "SIGKILL" in str(error)):
-        raise train.out_of_memory(where or "and the kernel ended it") from error
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    raise TrainingError(
-        f"the workers failed {config.max_failures + 1} times, at last with: {lines[-1]}",
-        where="train",
-        todo="Run the same command again: it resumes at the last checkpoint",
-    ) from error
-
-
-def _out_of_memory_node(error: BaseException) -> str:
-    """The node on which Ray's memory monitor ended a worker, in words; '' if it did not."""
-    failures = getattr(error, "worker_failures", {}).values()
-    for failure in (error, *failures):
-        if isinstance(failure, OutOfMemoryError) or "OutOfMemoryError" in str(failure):
-            node = re.search(r"\(IP: ([^,)]+)", str(failure))
-            share = re.search(r"was running was (\S+ / \S+) ", str(failure))
-            used = f" when {share[1]} were in use" if share else ""
-            return f"on node {node[1] if node else '?'}, and Ray ended it{used}"
-    return ""
-
-
-def _oom_kills() -> int:
-    """How many processes the kernel has killed for lack of memory since this machine started."""
-    try:
-        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
 
 
 if __name__ == "__main__":

@@ -68,6 +68,15 @@ def free_memory() -> int:
     return max(0, min([_free_of_machine(), *_free_of_groups()]))
 
 
+def oom_kills() -> int:
+    """How many processes the kernel has killed for lack of memory since this machine started."""
+    try:
+        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+
+
 def resident_bytes(process: int) -> int:
     """Resident bytes of a process that belong to no file; 0 where it has ended."""
     try:

@@ -53,6 +53,8 @@ RAY_SWEEP = [pytest.mark.ray, pytest.mark.exhaustive]
         ("events", signal.SIGTERM, "inline", 0.5),
         ("train", signal.SIGINT, "inline", 0.5),
         ("train", signal.SIGTERM, "inline", 0.5),
+        ("train", signal.SIGINT, "processes", 0.5),
+        ("train", signal.SIGTERM, "processes", 6.0),
         # Ray takes some seconds to start, and has handlers of its own meanwhile.
         pytest.param("train", signal.SIGTERM, "ray", 2.5, marks=pytest.mark.ray),
         pytest.param(

@@ -107,7 +107,7 @@ class Config(Section):
             raise ValueError("train.tables: 'mapped' needs train.device = 'cpu'")
         if "://" in self.train.scratch:
             raise ValueError("train.scratch: must be a folder on a local disk, not a URL")
-        if self.run.root.startswith("memory:") and self.train.launcher == "ray":
+        if self.run.root.startswith("memory:") and self.train.launcher != "inline":
             raise ValueError(
                 "run.root: memory:// lives in one process; "
                 "use it with train.launcher = 'inline' and train.workers = 1"

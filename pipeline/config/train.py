@@ -208,10 +208,11 @@ class TrainConfig(Section):
     threads: int = Field(
         1, ge=1, json_schema_extra=NOT_IN_FINGERPRINT, description="torch threads of each worker"
     )
-    launcher: Literal["ray", "inline"] = Field(
-        "ray",
+    launcher: Literal["auto", "processes", "ray", "inline"] = Field(
+        "auto",
         json_schema_extra=NOT_IN_FINGERPRINT,
-        description="ray: workers of Ray Train; inline: one worker in this process",
+        description="processes: workers on this machine; ray: workers of Ray Train; inline: one "
+        "worker in this process; auto: ray where RAY_ADDRESS names a cluster, else processes",
     )
     device: Literal["cpu", "cuda"] = Field(
         "cpu", json_schema_extra=NOT_IN_FINGERPRINT, description="where workers compute"

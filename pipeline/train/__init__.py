@@ -6,8 +6,10 @@ from embedmill.pipeline.train.assembly import WorkerTask
 from embedmill.pipeline.train.collectives import Group, StoppedError
 from embedmill.pipeline.train.logs.trackers import with_trackers
 from embedmill.pipeline.train.loop import TrainingResult, train_worker
+from embedmill.pipeline.train.resources.available import launcher_of
 from embedmill.pipeline.train.resources.out_of_memory import out_of_memory
 from embedmill.pipeline.train.stage import build, check, check_settings, commit, discard_checkpoints
+from embedmill.pipeline.train.worker_processes import train_in_processes
 
 __all__ = [
     "Group",
@@ -19,7 +21,9 @@ __all__ = [
     "check_settings",
     "commit",
     "discard_checkpoints",
+    "launcher_of",
     "out_of_memory",
+    "train_in_processes",
     "train_worker",
     "with_trackers",
 ]

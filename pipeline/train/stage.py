@@ -19,6 +19,7 @@ from embedmill.pipeline.train.loop import TrainingResult, train_worker
 from embedmill.pipeline.train.objectives import OBJECTIVES
 from embedmill.pipeline.train.resources.available import (
     free_resources,
+    launcher_of,
     local_workers,
     scratch_folder,
 )
@@ -74,7 +75,7 @@ def _check_without_validation(config: TrainConfig) -> None:
 
 def _check_resources(run: Run, progress: Progress) -> None:
     """Raise MachineError where this machine is too small; nodes of a cluster are not known here."""
-    if os.environ.get("RAY_ADDRESS") and run.config.train.launcher == "ray":
+    if os.environ.get("RAY_ADDRESS") and launcher_of(run.config.train) == "ray":
         return
     budget = budget_of(size_of(run), run.config, local_workers(run.config))
     if choose_tables(budget, run.config, free_resources(run)) == "mapped":

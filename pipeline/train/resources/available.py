@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from embedmill.pipeline.config import Config
+from embedmill.pipeline.config import Config, TrainConfig
 from embedmill.pipeline.memory import free_memory
 from embedmill.pipeline.store.run import Run
 from embedmill.schemas.checkpoints import FOLDER
 
-__all__ = ["FreeResources", "free_resources", "local_workers", "scratch_folder"]
+__all__ = ["FreeResources", "free_resources", "launcher_of", "local_workers", "scratch_folder"]
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,24 @@ def scratch_folder(run: Run) -> Path:
     return storage.local_path("") if storage.is_local else Path(tempfile.gettempdir())
 
 
+def launcher_of(config: TrainConfig) -> Literal["inline", "processes", "ray"]:
+    """What starts the workers: `train.launcher`, where "auto" is Ray if this process has one.
+
+    Ray is there if RAY_ADDRESS names a cluster or the program has called `ray.init`.
+    """
+    if config.launcher != "auto":
+        return config.launcher
+    ray = sys.modules.get("ray")
+    joined = ray is not None and ray.is_initialized()
+    return "ray" if os.environ.get("RAY_ADDRESS") or joined else "processes"
+
+
 def local_workers(config: Config) -> int:
     """How many workers a training on this machine alone has."""
     train, cpus = config.train, os.cpu_count() or 1
     least, most = train.worker_range
     room = min(cpus // train.threads, config.run.partitions)
-    if train.launcher == "inline":
+    if launcher_of(train) == "inline":
         return 1
     return max(least, room if most is None else min(room, most))
 

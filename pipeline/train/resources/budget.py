@@ -15,7 +15,7 @@ from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.train.objectives import OBJECTIVES
 from embedmill.pipeline.train.objectives.training_method import FLOAT_BYTES
 from embedmill.pipeline.train.plan import Layout, TrainingSize
-from embedmill.pipeline.train.resources.available import FreeResources
+from embedmill.pipeline.train.resources.available import FreeResources, launcher_of
 
 __all__ = ["Budget", "budget_of", "choose_tables", "size_of", "split_memory"]
 
@@ -132,7 +132,7 @@ def budget_of(size: TrainingSize, config: Config, workers: int) -> Budget:
         batch=max(method.step_bytes(size, train, workers, row), _validation_bytes(train, row)),
         partition=_COPIES * largest_partition * (row + state),
         process=_PROCESS,
-        cluster=_CLUSTER if train.launcher == "ray" else 0,
+        cluster=_CLUSTER if launcher_of(train) == "ray" else 0,
         wire=method.sent_bytes(size, train, workers, row),
         steps=method.plan((size.train,), train).steps,
         stored=_checkpoints(size, train) * both_tables + (size.rows + size.derived) * row,

@@ -1,0 +1,85 @@
+"""Training in a driver process of its own, which tests kill and listen to."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from embedmill.pipeline import train
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.store.run import Run
+
+__all__ = ["answer", "below", "gone", "processes", "reference", "started", "until"]
+
+HERE = Path(__file__).parent
+
+
+def started(folder: Path, *sets: str, **variables: str) -> subprocess.Popen[str]:
+    """A driver with keys of section train and environment variables."""
+    paths = str(HERE.parents[1])
+    return subprocess.Popen(
+        [sys.executable, str(HERE / "train_drive.py"), str(folder), *sets],
+        env={**os.environ, "PYTHONPATH": paths, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def answer(process: subprocess.Popen[str]) -> tuple[int, list[dict[str, Any]], str]:
+    """Exit code, messages and stderr of a driver that has ended."""
+    out, errors = process.communicate(timeout=300)
+    return process.returncode, [json.loads(line) for line in out.splitlines()], errors
+
+
+def until(process: subprocess.Popen[str], text: str) -> None:
+    """Read the driver's lines up to a note that holds `text`."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            return
+    raise AssertionError(f"no '{text}' in {lines}: {process.communicate()[1]}")
+
+
+def processes() -> dict[int, tuple[int, str]]:
+    """Parent and title of every process."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            title = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            found[int(entry.name)] = (parent, title)
+    return found
+
+
+def below(pid: int) -> dict[int, str]:
+    """Titles of all descendants of a process."""
+    every, found, heads = processes(), {}, {pid}
+    while heads:
+        heads = {p for p, (parent, _) in every.items() if parent in heads}
+        found |= {p: every[p][1] for p in heads}
+    return found
+
+
+def reference(run: Run) -> dict[str, str]:
+    """Hashes of an undisturbed training by two ranks without Ray."""
+    outcome = train.train_worker(
+        train.WorkerTask.of(run, run.writer("train")), train.Group.current(), Quiet()
+    )
+    return {f.path: f.sha256 for f in outcome.files}
+
+
+def gone(pids: set[int], seconds: float = 30) -> set[int]:
+    """Which of these processes are still there after a while."""
+    deadline = time.monotonic() + seconds
+    while (left := pids & processes().keys()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return left
