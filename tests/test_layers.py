@@ -38,7 +38,7 @@ ENGINES = {
     "pydantic": ("pipeline.config", "pipeline.store", "schemas"),
     "torch": ("pipeline.train", "pipeline.score", "pipeline.export", "pipeline.index",
               "pipeline.evaluate", "pipeline.report", "pipeline.query", "pipeline.formats",
-              "jobs.train"),
+              "jobs.ray_training"),
     "typer": ("jobs.cli",),
     "rich": ("jobs.cli", "pipeline.terminal"),
     "jinja2": ("pipeline.report",),
@@ -128,7 +128,16 @@ def test_jobs_and_stages_share_their_names() -> None:
     from embedmill.schemas.stages import STAGES
 
     files = {path.stem for path in (ROOT / "jobs").glob("*.py")}
-    others = {"all", "cluster", "launch", "mailbox", "ray_tasks", "profile", "__init__"}
+    others = {
+        "all",
+        "cluster",
+        "launch",
+        "mailbox",
+        "profile",
+        "ray_tasks",
+        "ray_training",
+        "__init__",
+    }
     assert files == {*STAGES, *others}
     for stage, contract in STAGES.items():
         left = list(STAGES)[: list(STAGES).index(stage)]
