@@ -6,6 +6,7 @@ read; errors name the key's full path and what is allowed.
 
 from __future__ import annotations
 
+from embedmill.pipeline.config.closed_form import SpectralConfig
 from embedmill.pipeline.config.data import (
     EventsConfig,
     ItemsConfig,
@@ -56,6 +57,7 @@ __all__ = [
     "ShardsConfig",
     "SignalsConfig",
     "SmoothingConfig",
+    "SpectralConfig",
     "TrainConfig",
     "VocabConfig",
     "json_schema",

@@ -12,6 +12,7 @@ from embedmill.pipeline.config.index_keys import read_index
 from embedmill.pipeline.config.renames import renamed_path
 from embedmill.pipeline.config.run import Config
 from embedmill.pipeline.config.toml import emit, put
+from embedmill.pipeline.config.train import TrainConfig
 from embedmill.pipeline.config.train_layout import is_read, objective_of
 
 __all__ = ["read_fields", "stage_fields", "to_toml"]
@@ -81,13 +82,19 @@ def _flatten(model: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
     for name, field in type(model).model_fields.items():
         extra = field.json_schema_extra
         hints = extra if isinstance(extra, dict) else {}
-        if hints.get("in_fingerprint") is False:
+        marked = hints.get("in_fingerprint")
+        if marked is False or (marked == "if read" and not _is_read(model, name)):
             continue
         value, name = getattr(model, name), str(hints.get("fingerprint_name", name))
         if isinstance(value, BaseModel):
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", _as_json(value)
+
+
+def _is_read(model: BaseModel, name: str) -> bool:
+    """Whether the objective of section train reads a key or has its section."""
+    return isinstance(model, TrainConfig) and (model.keys.section == name or model.keys.reads(name))
 
 
 def _as_json(value: Any) -> Any:

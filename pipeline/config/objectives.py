@@ -1,7 +1,7 @@
 """Which keys of section train each objective reads, and where they stand in the TOML.
 
 [train] has the keys that every objective reads, and those of training by steps, which
-all but ials have. What only some losses know stands in the objective's own section:
+all but ials and spectral have. What only some losses know stands in the objective's own section:
 [train.softmax], [train.bpr], and so on.
 """
 
@@ -13,7 +13,9 @@ from typing import Any, Literal, get_args
 
 __all__ = ["OBJECTIVE_KEYS", "ObjectiveKeys", "ObjectiveName", "readers_of"]
 
-ObjectiveName = Literal["softmax", "bpr", "ccl", "item2vec", "item2vec-softmax", "rating", "ials"]
+ObjectiveName = Literal[
+    "softmax", "bpr", "ccl", "item2vec", "item2vec-softmax", "rating", "ials", "spectral"
+]  # fmt: skip
 
 _STEPS = (
     "batch_size", "optimizer", "learning_rate", "schedule", "warmup_steps", "l2", "l2_power"
@@ -96,6 +98,13 @@ OBJECTIVE_KEYS: dict[str, ObjectiveKeys] = {
         own=(
             "regularization", "regularization_power", "unobserved_weight", "block_size", "cg_steps"
         ),
+    ),
+    "spectral": ObjectiveKeys(
+        "spectral",
+        shared=("weight_power",),
+        own=("user_power", "item_power", "popularity_power", "ridge", "passes"),
+        # A pass is long, and all that is needed to go on after it are the tables.
+        defaults={"epochs": 1, "checkpoint_steps": 1},
     ),
 }  # fmt: skip
 assert tuple(OBJECTIVE_KEYS) == get_args(ObjectiveName)

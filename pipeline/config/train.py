@@ -8,8 +8,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_serializer, model_validator
 
+from embedmill.pipeline.config.closed_form import SpectralConfig
 from embedmill.pipeline.config.objectives import OBJECTIVE_KEYS, ObjectiveKeys, ObjectiveName
-from embedmill.pipeline.config.section import NOT_IN_FINGERPRINT, Names, Section
+from embedmill.pipeline.config.section import (
+    IN_FINGERPRINT_IF_READ,
+    NOT_IN_FINGERPRINT,
+    Names,
+    Section,
+)
 from embedmill.pipeline.config.train_layout import sectioned_train
 
 __all__ = ["CclConfig", "IalsConfig", "Item2VecConfig", "SmoothingConfig", "TrainConfig"]
@@ -117,7 +123,10 @@ class TrainConfig(Section):
     objective: ObjectiveName = Field("softmax", description="what is learned")
     dim: int = Field(64, ge=1, le=4096, description="dimensions of the vectors")
     epochs: int = Field(
-        20, ge=1, description="passes over the train events; for ials, sweeps over both tables"
+        20,
+        ge=1,
+        description="passes over the train events; for ials, sweeps over both tables; for "
+        "spectral, one is enough",
     )
     batch_size: int = Field(2048, ge=1, description="events of a step, over all workers")
     similarity: Literal["cosine", "dot"] = Field(
@@ -269,6 +278,7 @@ class TrainConfig(Section):
     ials: IalsConfig = IalsConfig()
     ccl: CclConfig = CclConfig()
     item2vec: Item2VecConfig = Item2VecConfig()
+    spectral: SpectralConfig = Field(SpectralConfig(), json_schema_extra=IN_FINGERPRINT_IF_READ)
 
     @property
     def keys(self) -> ObjectiveKeys:

@@ -34,6 +34,7 @@ _NESTED: dict[str, tuple[str, ...]] = {
         "block_size",
         "cg_steps",
     ),
+    "spectral": ("user_power", "item_power", "popularity_power", "ridge", "passes"),
 }
 
 

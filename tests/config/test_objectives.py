@@ -32,7 +32,8 @@ VALUES: dict[str, Any] = {
     "init": "normal", "smoothing": {"weight": 0.5, "item_power": 0.1}, "precision": "bfloat16",
     "margin": 0.2, "negative_weight": 3.0, "negatives_per_pair": 2.0, "history": 4,
     "regularization": 0.1, "regularization_power": 0.5, "unobserved_weight": 0.2, "block_size": 8,
-    "cg_steps": 2,
+    "cg_steps": 2, "user_power": 0.3, "item_power": 0.2, "popularity_power": 0.1, "ridge": 0.2,
+    "passes": 3,
 }  # fmt: skip
 
 # Digests of the fields of section train, from before objectives had sections: with them a

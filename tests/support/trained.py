@@ -32,7 +32,13 @@ ITEM2VEC = {
     "epochs": 3, "dim": 6, "batch_size": 200, "objective": "item2vec", "negatives": 8,
     "refit": True, "patience": 2, "item2vec": {"history": 3},
 }  # fmt: skip
-OBJECTIVES = {"softmax": SOFTMAX, "rating": RATING, "ials": IALS, "item2vec": ITEM2VEC}
+SPECTRAL = {
+    "epochs": 2, "dim": 6, "objective": "spectral", "weight_power": 1.0, "refit": True,
+    "spectral": {"passes": 3},
+}  # fmt: skip
+OBJECTIVES = {
+    "softmax": SOFTMAX, "rating": RATING, "ials": IALS, "item2vec": ITEM2VEC, "spectral": SPECTRAL,
+}  # fmt: skip
 # Every entry of the table must be the same for any number of workers.
 EVERY: dict[str, dict[str, Any]] = {
     name: {"objective": name, "epochs": 2, "dim": 6, "batch_size": 50, "negatives": 8}

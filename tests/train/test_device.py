@@ -91,7 +91,7 @@ def test_values_come_to_the_device_of_the_workers() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("objective", ["softmax", "rating", "ials"])
+@pytest.mark.parametrize("objective", ["softmax", "rating", "ials", "spectral"])
 def test_cuda_trains_what_the_cpu_trains(objective: str, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"objective": objective, "checkpoint_steps": 4}
     if objective == "softmax":

@@ -19,7 +19,7 @@ from tests.support.worlds import PlantedWorld
 
 
 @pytest.mark.parametrize(
-    "objective", sweep([*EVERY], always=["softmax", "rating", "ials", "item2vec"])
+    "objective", sweep([*EVERY], always=["softmax", "rating", "ials", "item2vec", "spectral"])
 )
 def test_one_two_and_three_workers_train_the_same_tables(objective: str, tmp_path: Path) -> None:
     one = run_of(tmp_path / "1", objective)
@@ -63,6 +63,7 @@ def test_early_stop_keeps_the_best_epoch(tmp_path: Path) -> None:
         {"objective": "bpr", "learning_rate": 0.3},
         {"objective": "ccl", "ccl": {"margin": 0.2, "negative_weight": 4.0}},
         {"objective": "ials", "dim": 4, "ials": {"unobserved_weight": 0.1}},
+        {"objective": "spectral", "dim": 4, "epochs": 1},
     ],
     ids=lambda changes: changes["objective"],
 )

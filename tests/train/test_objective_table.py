@@ -35,6 +35,7 @@ def config_of(objective: str, **keys: Any) -> TrainConfig:
         ("item2vec-softmax", {}, "cosine"),
         ("rating", {}, "dot"),
         ("ials", {}, "dot"),
+        ("spectral", {}, "dot"),
     ],
 )
 def test_how_published_vectors_are_compared(
@@ -120,6 +121,16 @@ def test_least_squares_has_no_optimizer() -> None:
     plan = method.plan((10, 20), config)
     assert method.calibration(plan) == Calibration(0, plan.steps)
     assert "train.ials.regularization" in method.divergence_advice(config)
+
+
+def test_passes_in_closed_form_have_no_optimizer() -> None:
+    config = config_of("spectral", dim=16)
+    method = OBJECTIVES["spectral"].method
+    assert (config.epochs, config.checkpoint_steps) == (1, 1)
+    assert method.state_widths(config, OBJECTIVES["spectral"].columns(config)) == {}
+    assert method.negative_counts(config, 900) == NegativeCounts(0, 0)
+    assert method.plan((10, 20), config).steps == config.spectral.passes
+    assert "train.weight_power" in method.divergence_advice(config)
 
 
 def test_a_log_has_about_a_thousand_lines_of_ten_steps_or_more() -> None:

@@ -30,6 +30,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "softmax": {"bias": True, "refit": True, "epochs": 2, "dim": 5},
     "rating": {"objective": "rating", "optimizer": "adam", "epochs": 2},
     "ials": {"objective": "ials", "epochs": 2},
+    "spectral": {"objective": "spectral"},
 }
 
 

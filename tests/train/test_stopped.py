@@ -48,6 +48,10 @@ from tests.support.worlds import config
         ("ials", 1),
         ("ials", 4),
         ("ials", 9),
+        ("spectral", 1),
+        ("spectral", 2),
+        ("spectral", 5),
+        ("spectral", 8),
         ("item2vec", 6),
         ("item2vec", 16),
     ],
@@ -57,7 +61,7 @@ def test_stopped_and_gone_on_ends_in_the_same_bytes(
 ) -> None:
     calm = run_of(tmp_path / "calm", objective)
     train.build(calm, calm.writer("train"), Quiet())
-    every = 1 if objective == "ials" else 4
+    every = 1 if objective in ("ials", "spectral") else 4
     run = run_of(tmp_path / "killed", objective, **AT_ONCE, checkpoint_steps=every)
     with pytest.raises(KilledError):
         train.build(run, run.writer("train"), KillAt(step))

@@ -9,6 +9,7 @@ from embedmill.pipeline.train.losses import (
     rating,
     sampled_softmax,
 )
+from embedmill.pipeline.train.objectives.closed_form_method import SpectralMethod
 from embedmill.pipeline.train.objectives.example_sources import ITEM_PAIRS
 from embedmill.pipeline.train.objectives.gradient_descent import GradientDescent
 from embedmill.pipeline.train.objectives.least_squares import AlternatingLeastSquares
@@ -27,4 +28,5 @@ OBJECTIVES: dict[str, Objective] = {
         GradientDescent(rating, negatives=False), task=RATINGS, bias=True, similarity="dot"
     ),
     "ials": Objective(AlternatingLeastSquares(), bias=False, similarity="dot"),
+    "spectral": Objective(SpectralMethod(), bias=False, similarity="dot"),
 }

@@ -1,0 +1,47 @@
+"""Sections of the objectives whose vectors are computed in closed form."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from embedmill.pipeline.config.section import Section
+
+__all__ = ["SpectralConfig"]
+
+
+class SpectralConfig(Section):
+    """Keys of vectors from a truncated singular value decomposition; an epoch is `passes` passes.
+
+    R has the sample weights of users and items, d and e are their sums by user and by item, and
+    S, V the leading singular values and right singular vectors of d^-user_power R e^-item_power.
+    Users get d^-user_power R e^-item_power V f and items e^popularity_power V f, where f^2 is
+    S^2 / (S^2 + ridge · the largest S^2).
+    """
+
+    user_power: float = Field(
+        0.5, ge=0, le=2, description="exponent by which a user's degree scales its events down"
+    )
+    item_power: float = Field(
+        0.5, ge=0, le=2, description="exponent by which an item's degree scales its events down"
+    )
+    popularity_power: float = Field(
+        0.45,
+        ge=0,
+        le=2,
+        description="exponent by which an item's degree scales its vector up; a larger one ranks "
+        "popular items higher",
+    )
+    ridge: float = Field(
+        0.01,
+        ge=0,
+        le=1000,
+        description="damps directions whose squared singular value is below this share of the "
+        "largest one; more for dense logs, 0: none",
+    )
+    passes: int = Field(
+        4,
+        ge=1,
+        le=1000,
+        description="products with the events and their transpose; more find the singular "
+        "vectors of the smallest values more exactly",
+    )

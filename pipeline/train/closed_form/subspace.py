@@ -1,0 +1,125 @@
+"""Vectors from a truncated singular value decomposition of the degree-scaled events.
+
+With A = d^-a R e^-b and S, V its leading singular values and right singular vectors, users get
+A V f and items e^q V f (PureSVD: Cremonesi et al. 2010, with the degrees of GF-CF: Shen et al.
+2021, arXiv 2108.07567). f^2 = S^2 / (S^2 + r) is the shrinkage of ridge regression: A V f^2 V'
+is what a regression of A on itself predicts that is penalised by r |W|^2 (EASE, Steck 2019,
+arXiv 1905.03375, without its zero diagonal).
+The subspace of V is found by randomised subspace iteration (Halko, Martinsson and Tropp 2011,
+arXiv 0909.4061, algorithm 4.4). A step is one pass: a product with A and, except in the last
+one, with its transpose. Both tables are worked on in place, so a checkpoint of them after any
+pass is all that is needed to go on.
+
+Within the subspace no axes are chosen: scores do not depend on them. A user's vector is the
+sum of the vectors of its items, each times w e^-(b + q), times d^-a: a user who was not trained
+on is folded in by one sparse product.
+
+Legend: L rows of this worker, D columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from embedmill.pipeline.config import SpectralConfig
+from embedmill.pipeline.train.closed_form.event_matrix import EventMatrix
+from embedmill.pipeline.train.closed_form.table_algebra import gram, multiply, orthonormalize
+from embedmill.pipeline.train.collectives import Group
+from embedmill.pipeline.train.graph.event_graph import EventGraph, owned_rows
+
+__all__ = ["SubspaceIteration"]
+
+
+@dataclass
+class SubspaceIteration:
+    """Takes the passes; `graph` has the degrees and is not scaled."""
+
+    graph: EventGraph
+    config: SpectralConfig
+    published: bool = False  # whether the items have the vectors of a finished epoch
+
+    def start_epoch(
+        self, epoch: int, learning_rate: Callable[[int], float]
+    ) -> Callable[[int], float]:
+        """The function that takes a pass; a later epoch goes on from the items of the last one."""
+        self.published = epoch > 0
+
+        def take(step: int) -> float:
+            return self._take(step)
+
+        return take
+
+    def _take(self, step: int) -> float:
+        """Take one pass; a collective.
+
+        Returns:
+            the share of the squared norm of A that the subspace leaves out; NaN where a value
+            is not finite at any worker.
+        """
+        timer = self._group.timer
+        with timer("update"):
+            if step == 0 and self.published:
+                self._scale_items(-self.config.popularity_power)
+            if not orthonormalize(self.graph.items, self.graph.dim):
+                return float("nan")
+        with timer("loss"):
+            self._matrix.set_users()
+            residual = self._residual()
+            if step + 1 < self.config.passes:
+                self._matrix.set_items()
+            else:
+                self._damp()
+                self._scale_items(self.config.popularity_power)
+        return residual
+
+    @property
+    def _group(self) -> Group:
+        return self.graph.group
+
+    @cached_property
+    def _matrix(self) -> EventMatrix:
+        return EventMatrix.of(self.graph.scaled(self.config.user_power, self.config.item_power))
+
+    @cached_property
+    def _squared_norm(self) -> float:
+        return self._matrix.squared_norm()
+
+    def _residual(self) -> float:
+        """1 - |A Q|^2 / |A|^2, the users having the rows of A Q; a collective."""
+        total = torch.zeros(1, dtype=torch.float64, device=self._group.device)
+        for rows_LD in torch.split(self.graph.users.weight.detach()[:, : self.graph.dim], 1 << 16):
+            total += torch.linalg.vector_norm(rows_LD).double().square()
+        captured = float(self._group.sum(total).item())
+        return 1 - captured / self._squared_norm if self._squared_norm else 0.0
+
+    def _damp(self) -> None:
+        """Multiply both sides by f(S)^1/2, in whatever axes the subspace has; a collective."""
+        square_D, axis_DD = torch.linalg.eigh(gram(self.graph.users, self.graph.dim))
+        square_D = square_D.clamp(min=0)
+        penalty = self.config.ridge * float(square_D[-1])
+        if penalty > 0:
+            damped_DD = (axis_DD * (square_D / (square_D + penalty)).sqrt()) @ axis_DD.T
+            for table in (self.graph.users, self.graph.items):
+                multiply(table, damped_DD)
+
+    def _scale_items(self, power: float) -> None:
+        """Multiply each item's vector by its degree to `power`; zero for a degree of 0."""
+        items = self.graph.items
+        factor_I = _power(self.graph.item_I, power)
+        own = owned_rows(items, 0, items.rows)
+        vectors_LD = items.weight.detach()[:, : self.graph.dim]
+        vectors_LD *= _in_order(factor_I[own], items.local_index(own))[:, None]
+
+
+def _power(degree_I: Tensor, power: float) -> Tensor:
+    return torch.where(degree_I > 0, degree_I**power, 0.0)
+
+
+def _in_order(value_L: Tensor, local_L: Tensor) -> Tensor:
+    """Values by position in the table."""
+    return torch.empty_like(value_L).index_copy_(0, local_L, value_L)

@@ -1,0 +1,57 @@
+"""Products of all rows of a table with small matrices, and orthonormal columns.
+
+Legend: L rows of this worker, N rows of a block, D columns.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from embedmill.pipeline.train.tables.embedding import ShardedEmbedding
+
+__all__ = ["gram", "multiply", "orthonormalize"]
+
+_ROWS = 1 << 14
+# Floor of the squared singular values, as a share of their mean: with fewer rows than columns,
+# some directions hold nothing but rounding errors.
+_FLOOR = 1e-5
+
+
+def gram(table: ShardedEmbedding, dim: int) -> Tensor:
+    """Inner products of the first `dim` columns over all workers, float64 [D, D]; a collective.
+
+    Products of a block are in float32, sums over blocks in float64.
+    """
+    sum_DD = torch.zeros((dim, dim), dtype=torch.float64, device=table.group.device)
+    for block_ND in torch.split(table.weight.detach()[:, :dim], _ROWS):
+        sum_DD += block_ND.T @ block_ND
+    return table.group.sum(sum_DD)
+
+
+def multiply(table: ShardedEmbedding, matrix_DD: Tensor) -> None:
+    """Multiply the first D columns of all rows by a matrix, in place."""
+    matrix_DD = matrix_DD.float()
+    for block_ND in torch.split(table.weight.detach()[:, : len(matrix_DD)], _ROWS):
+        block_ND.copy_(block_ND @ matrix_DD)
+
+
+def orthonormalize(table: ShardedEmbedding, dim: int) -> bool:
+    """Make the first `dim` columns orthonormal over all workers, in place; a collective.
+
+    By a Cholesky factor of their Gramian, so that no axes are chosen: the columns depend
+    continuously on what they were, and any number of workers comes to the same. Columns that
+    depend on others become shorter than 1.
+
+    Returns:
+        False, with the table unchanged, where a value is not finite.
+    """
+    gram_DD = gram(table, dim)
+    if not bool(gram_DD.isfinite().all()):  # the same at every worker: it is their sum
+        return False
+    # Any positive floor will do where the columns are zero.
+    gram_DD.diagonal().add_(max(_FLOOR * float(gram_DD.diagonal().mean()), 1e-30))
+    upper_DD = torch.linalg.cholesky(gram_DD, upper=True)
+    eye_DD = torch.eye(dim, dtype=upper_DD.dtype, device=upper_DD.device)
+    multiply(table, torch.linalg.solve_triangular(upper_DD, eye_DD, upper=True))
+    return True
