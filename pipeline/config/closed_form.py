@@ -19,20 +19,20 @@ class SpectralConfig(Section):
     """
 
     user_power: float = Field(
-        0.5, ge=0, le=2, description="exponent by which a user's degree scales its events down"
+        0.35, ge=0, le=2, description="exponent by which a user's degree scales its events down"
     )
     item_power: float = Field(
-        0.5, ge=0, le=2, description="exponent by which an item's degree scales its events down"
+        0.35, ge=0, le=2, description="exponent by which an item's degree scales its events down"
     )
     popularity_power: float = Field(
-        0.45,
+        0.3,
         ge=0,
         le=2,
         description="exponent by which an item's degree scales its vector up; a larger one ranks "
         "popular items higher",
     )
     ridge: float = Field(
-        0.01,
+        0.02,
         ge=0,
         le=1000,
         description="damps directions whose squared singular value is below this share of the "

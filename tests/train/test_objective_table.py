@@ -10,8 +10,10 @@ from embedmill.pipeline.config import TrainConfig
 from embedmill.pipeline.config.objectives import OBJECTIVE_KEYS
 from embedmill.pipeline.train.losses import ccl, negative_sampling, sampled_softmax
 from embedmill.pipeline.train.objectives import OBJECTIVES
+from embedmill.pipeline.train.objectives.closed_form_method import SpectralMethod
 from embedmill.pipeline.train.objectives.example_sources import EVENTS
 from embedmill.pipeline.train.objectives.gradient_descent import GradientDescent
+from embedmill.pipeline.train.objectives.least_squares import AlternatingLeastSquares
 from embedmill.pipeline.train.objectives.prediction_tasks import RANKING, RATINGS
 from embedmill.pipeline.train.objectives.training_method import Calibration, NegativeCounts
 from embedmill.pipeline.train.plan import StepPlan, TrainingSize
@@ -53,6 +55,7 @@ def test_keys_of_the_config_follow_from_what_the_objective_is_made_of(objective:
     negatives = steps is not None and steps.negatives
     events = one.source is EVENTS
     loss = steps.loss if steps else None
+    sweeps = isinstance(one.method, AlternatingLeastSquares)
     said = {
         "bias": one.bias is None,
         "similarity": one.similarity is None,
@@ -70,8 +73,9 @@ def test_keys_of_the_config_follow_from_what_the_objective_is_made_of(objective:
         "margin": loss is ccl,
         "negative_weight": loss is ccl,
         "negatives_per_pair": loss is negative_sampling,
-        "regularization": steps is None,
-        "cg_steps": steps is None,
+        "regularization": sweeps,
+        "cg_steps": sweeps,
+        "ridge": isinstance(one.method, SpectralMethod),
         "l2_bias": one.bias is not False,
         **dict.fromkeys(("optimizer", "learning_rate", "l2", "batch_size"), steps is not None),
     }
