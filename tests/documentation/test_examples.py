@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import typer.main
 
 from embedmill.jobs.cli import app
@@ -20,6 +21,8 @@ from embedmill.schemas.stages import STAGES
 from tests.support.code_blocks import BLOCKS, PAGES, ROOT, CodeBlock, commands
 from tests.support.documented_runs import write_documented_runs
 
+# What Typer raises for words that its commands do not take; it exports a subclass alone.
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 PYTHON_PAGES = [p for p in PAGES if any(b.language == "python" and b.page == p for b in BLOCKS)]
 TOML = [block for block in BLOCKS if block.language == "toml"]
@@ -90,15 +93,17 @@ def test_commands_and_options_exist(block: CodeBlock, words: list[str]) -> None:
 def check_command(words: list[str]) -> None:
     """Parse the words as `embedmill` does; `--set` names a key, `--from` and `--to` a stage."""
     if words[1].startswith("-"):
-        assert words[1] in ("--version", "--help")
+        assert words[1] in ("--version", "--help"), f"no option '{words[1]}'"
         return
+    assert words[1] in COMMANDS, f"no command '{words[1]}'"
     command = COMMANDS[words[1]]
     found = command.make_context(words[1], words[2:]).params
     tree: dict[str, Any] = over(_REST, {})
     for one in found.get("sets") or []:
         put(tree, *parse_override(one))
     parse(tree)
-    assert {found.get("first"), found.get("last")} <= {None, *STAGES}
+    for stage in (found.get("first"), found.get("last")):
+        assert stage is None or stage in STAGES, f"no stage '{stage}'"
 
 
 @pytest.mark.parametrize(
@@ -115,13 +120,14 @@ def check_script(words: list[str]) -> None:
     if words[0] == "make":
         targets = [word for word in words[1:] if "=" not in word]
         makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-        assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
+        for target in targets:
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"no target '{target}'"
         return
     script = words[1] if words[0] == "python" else words[0]
     if script == "-m":
-        assert importlib.util.find_spec(words[2]) is not None
+        assert importlib.util.find_spec(words[2]) is not None, f"no module '{words[2]}'"
         return
-    assert (ROOT / script).is_file()
+    assert (ROOT / script).is_file(), f"no file {script}"
     folder = (ROOT / script).parent
     source = "".join(path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.py")))
     for option in [word for word in words[2:] if word.startswith("--")]:
@@ -129,14 +135,31 @@ def check_script(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "error", "said"),
     [
-        ["embedmill", "run", "plays.toml", "--sets", "train.dim=8"],
-        ["embedmill", "run", "plays.toml", "--set", "train.dims=8"],
-        ["embedmill", "run", "plays.toml", "--to", "export", "--from", "vocabulary"],
-        ["embedmill", "recommends", "runs/plays"],
+        ("embedmill run plays.toml --sets train.dim=8", UsageError, "No such option: --sets"),
+        ("embedmill run", UsageError, "Missing parameter: file"),
+        ("embedmill run plays.toml --set train.dims=8", ConfigError, r"train\.dims: unknown key"),
+        ("embedmill run plays.toml --set dim=8", ConfigError, "'dim=8' is not section.key=value"),
+        ("embedmill run plays.toml --from vocabulary", AssertionError, "no stage 'vocabulary'"),
+        ("embedmill recommends runs/plays", AssertionError, "no command 'recommends'"),
+        ("embedmill --versions", AssertionError, "no option '--versions'"),
     ],
 )
-def test_a_wrong_command_is_noticed(words: list[str]) -> None:
-    with pytest.raises((ConfigError, AssertionError, KeyError, Exception)):
-        check_command(words)
+def test_a_wrong_command_is_noticed(words: str, error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
+        check_command(words.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("make demos", "no target 'demos'"),
+        ("python jobs/alls.py plays.toml", r"no file jobs/alls\.py"),
+        ("python jobs/all.py plays.toml --sets train.dim=8", "has no option --sets"),
+        ("python -m embedmills", "no module 'embedmills'"),
+    ],
+)
+def test_a_wrong_script_is_noticed(words: str, said: str) -> None:
+    with pytest.raises(AssertionError, match=said):
+        check_script(words.split())

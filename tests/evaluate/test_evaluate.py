@@ -19,12 +19,13 @@ from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.vectors import Vectors
-from tests.support.planted import Pairs, Planted, clusters
+from tests.support.runs import StoredRun, clusters
+from tests.support.worlds import Pairs
 
 KS = [1, 5, 10, 100]
 
 
-def evaluated(world: Planted, root: Path | str, **sections: Any) -> tuple[Run, Artifact]:
+def evaluated(world: StoredRun, root: Path | str, **sections: Any) -> tuple[Run, Artifact]:
     sections = {"evaluate": {"ks": KS}, "index": {"kind": "flat", "queries": 20}} | sections
     run = world.store(root, **sections)
     for name, job in (("export", export_job), ("index", index_job), ("evaluate", evaluate_job)):
@@ -32,7 +33,7 @@ def evaluated(world: Planted, root: Path | str, **sections: Any) -> tuple[Run, A
     return run, run.artifact("evaluate")
 
 
-def random_world(users: int = 23, items: int = 37, seed: int = 5) -> Planted:
+def random_world(users: int = 23, items: int = 37, seed: int = 5) -> StoredRun:
     """Any events: repeats in the log, cold users, users with nothing left, items never seen."""
     draw = np.random.default_rng(seed)
     splits: dict[str, Pairs] = {}
@@ -60,7 +61,7 @@ def by_user(pairs: Pairs) -> dict[int, set[int]]:
 class Oracle:
     """The rules once more, as plain loops."""
 
-    def __init__(self, world: Planted, score_UN: np.ndarray[Any, Any]) -> None:
+    def __init__(self, world: StoredRun, score_UN: np.ndarray[Any, Any]) -> None:
         train, valid, test = (by_user(world.splits[s]) for s in ("train", "valid", "test"))
         self.items = len(world.items)
         self.counts = np.bincount([p[1] for p in world.splits["train"]], minlength=self.items)

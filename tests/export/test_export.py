@@ -28,12 +28,12 @@ from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.vectors import Vectors, spec_of
 from embedmill.schemas.export import embeddings
 from embedmill.schemas.files import PartFiles
-from tests.support.planted import Planted, clusters
+from tests.support.runs import StoredRun, clusters
 
 RATING = {"objective": "rating", "similarity": "dot", "mean": 3.5}
 
 
-def exported(world: Planted, root: Path | str, **sections: Any) -> Artifact:
+def exported(world: StoredRun, root: Path | str, **sections: Any) -> Artifact:
     run = world.store(root, **sections)
     return rebuilt(run)
 
@@ -48,7 +48,7 @@ def files_of(rows: int) -> dict[str, PartFiles]:
     return {side: PartFiles(side, rows_per_file=rows) for side in ("users", "items")}
 
 
-def rating_world() -> Planted:
+def rating_world() -> StoredRun:
     draw = np.random.default_rng(1)
     return dataclasses.replace(
         clusters(users=9, items=7, dim=5),

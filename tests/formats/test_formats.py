@@ -33,8 +33,8 @@ from embedmill.pipeline.store.storage import Storage
 from embedmill.pipeline.views.vectors import Vectors
 from tests.support.commands import Cli
 from tests.support.format_loaders import READERS, Read
-from tests.support.planted import Planted, clusters, finished
 from tests.support.postgres import Postgres, postgres
+from tests.support.runs import StoredRun, clusters, finished
 
 AWKWARD = [
     "tab\there", "line\nbreak", "return\rhere", 'q"uote', "it's", "a b", " spaced ", "новый",
@@ -44,7 +44,7 @@ AWKWARD = [
 CASES = [(name, dtype) for name, one in FORMATS.items() for dtype in one.dtypes]
 
 
-def world() -> Planted:
+def world() -> StoredRun:
     users = [*AWKWARD, *(f"u{u}" for u in range(10))]
     items = [*AWKWARD, *(f"i{i}" for i in range(20))]
     return dataclasses.replace(

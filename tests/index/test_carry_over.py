@@ -20,13 +20,13 @@ from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run, save_config
 from embedmill.pipeline.views.vectors import Vectors
 from embedmill.schemas.index import SPEC
-from tests.support.planted import Planted, clusters
+from tests.support.runs import StoredRun, clusters
 
 ITEMS = 60
 INDEX = {"kind": "hnsw", "carry_over": 0.5}
 
 
-def stored(world: Planted, root: Path, name: str, **index: Any) -> Run:
+def stored(world: StoredRun, root: Path, name: str, **index: Any) -> Run:
     """A finished index, built on what came before where there is something."""
     sections = {"run": {"name": name}, "vocab": {"previous": "x"}, "index": {**INDEX, **index}}
     run = world.store(root, **sections)
@@ -36,11 +36,11 @@ def stored(world: Planted, root: Path, name: str, **index: Any) -> Run:
     return run
 
 
-def first() -> Planted:
+def first() -> StoredRun:
     return clusters(items=ITEMS)
 
 
-def second(before: Run) -> Planted:
+def second(before: Run) -> StoredRun:
     """Items 0 and 7 are gone, 3 and 11 point elsewhere, 60 to 62 are new."""
     world = first()
     item_ND = np.concatenate((world.item_ND, world.item_ND[:3] + 0.01))
@@ -54,7 +54,7 @@ def second(before: Run) -> Planted:
     )
 
 
-def third(before: Run) -> Planted:
+def third(before: Run) -> StoredRun:
     """Item 62 is gone again, 7 is back, 5 points elsewhere."""
     world = second(before)
     item_ND = world.item_ND.copy()

@@ -29,7 +29,7 @@ from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.shards import Shards
 from embedmill.pipeline.views.vectors import Vectors
 from embedmill.schemas.manifest import Manifest
-from tests.support.planted import Planted, clusters
+from tests.support.runs import StoredRun, clusters
 
 
 def indexed(run: Run) -> Artifact:
@@ -38,7 +38,7 @@ def indexed(run: Run) -> Artifact:
     return run.artifact("index")
 
 
-def of(world: Planted, root: Path, **sections: Any) -> Artifact:
+def of(world: StoredRun, root: Path, **sections: Any) -> Artifact:
     return indexed(world.store(root, **sections))
 
 

@@ -35,7 +35,7 @@ from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage
 from embedmill.pipeline.views.vectors import Vectors
 from embedmill.schemas.manifest import Manifest
-from tests.support.planted import clusters, finished
+from tests.support.runs import clusters, finished
 
 ITEMS = 600
 

@@ -51,7 +51,7 @@ from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.vectors import LiveFile, LiveVectors, Vectors, to_matrix
 from embedmill.schemas.files import PartFiles
-from tests.support.planted import Planted, clusters
+from tests.support.runs import StoredRun, clusters
 from tests.support.worlds import config
 
 Floats = npt.NDArray[np.float32]
@@ -72,12 +72,12 @@ def workers() -> Iterator[TaskPool]:
         yield pool
 
 
-def world(**changes: Any) -> Planted:
-    made = clusters(users=60, items=ITEMS, count=5, dim=8)
+def world(**changes: Any) -> StoredRun:
+    made = clusters(users=60, items=ITEMS, clusters=5, dim=8)
     return dataclasses.replace(made, **{"model": {"similarity": "dot"}, **changes})
 
 
-def exported(root: Path, made: Planted | None = None, **index: Any) -> Run:
+def exported(root: Path, made: StoredRun | None = None, **index: Any) -> Run:
     run = (made or world()).store(root, index={"shards": 4, "launcher": "inline", **index})
     export_job.build(run, run.writer("export"), Quiet())
     return run

@@ -12,7 +12,7 @@ import pytest
 from embedmill.pipeline.errors import InputError, MissingArtifactError
 from embedmill.pipeline.query import lookup
 from embedmill.pipeline.store.run import Run
-from tests.support.planted import clusters, finished
+from tests.support.runs import clusters, finished
 
 
 @pytest.fixture(scope="module")

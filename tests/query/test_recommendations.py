@@ -20,7 +20,7 @@ from embedmill.pipeline.query.id_files import read_ids
 from embedmill.pipeline.query.recommendations import SCHEMA, RecommendOptions, recommend_all
 from embedmill.pipeline.store.run import Run
 from tests.support.commands import Cli
-from tests.support.planted import clusters, finished
+from tests.support.runs import clusters, finished
 
 
 @pytest.fixture(scope="module")

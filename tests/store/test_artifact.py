@@ -28,7 +28,8 @@ from embedmill.schemas.events import EVENTS
 from embedmill.schemas.manifest import Manifest, digest
 from embedmill.schemas.run import MANIFEST
 from embedmill.schemas.stages import STAGES
-from tests.support.worlds import config, counted, vocabulary
+from tests.support.artifacts import counted, vocabulary
+from tests.support.worlds import config
 
 COUNTERS = {"rows_in": 3, "events": 2, "rejected": 1, "merged": 0, "rejects_kept": 0}
 

@@ -23,7 +23,7 @@ import torch
 
 from embedmill.pipeline import train
 from embedmill.pipeline.log import Quiet
-from tests.support.stored import planted
+from tests.support.runs import planted
 from tests.support.trained import tables
 
 RAY = str(Path(sys.executable).with_name("ray"))

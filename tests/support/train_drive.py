@@ -16,7 +16,7 @@ import embedmill.jobs.train
 from embedmill.pipeline.errors import EmbedmillError
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import Run
-from tests.support.stored import planted
+from tests.support.runs import planted
 
 
 class Lines(Quiet):

@@ -13,7 +13,7 @@ from embedmill.pipeline import train
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.train import objectives
-from tests.support.stored import planted
+from tests.support.runs import planted
 
 SOFTMAX = {
     "epochs": 4, "dim": 6, "batch_size": 50, "negatives": 8, "in_batch": True,

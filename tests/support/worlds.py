@@ -1,22 +1,27 @@
-"""Tiny data with a known answer, shared by the tests."""
+"""Tiny data with a known answer, shared by the tests.
+
+Legend: N rows of a table, D coordinates.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import numpy as np
+import numpy.typing as npt
 
 from embedmill.pipeline.config import Config, parse
 from embedmill.pipeline.config.objectives import OBJECTIVE_KEYS, readers_of
 from embedmill.pipeline.config.train_layout import moved_train
-from embedmill.schemas.vocab import VOCAB
 
 DAY = 86_400
 START = 1_577_836_800  # 2020-01-01T00:00:00Z
+Floats = npt.NDArray[np.float32]
+Pairs = list[tuple[int, int, float]]  # row of the user, row of the item, weight
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,46 @@ class PlantedWorld:
                 found.append((f"u{user}", f"i{item}", when, round(weight, 2)))
         draw.shuffle(found)
         return found
+
+    def last_splits(self) -> dict[str, Pairs]:
+        """`events` by rows: each user's first event in the log is in test, its second in valid."""
+        splits: dict[str, Pairs] = {"train": [], "valid": [], "test": []}
+        seen: dict[int, int] = {}
+        for user, item, _, weight in self.events():
+            row = int(user[1:])
+            seen[row] = seen.get(row, 0) + 1
+            name = {1: "test", 2: "valid"}.get(seen[row], "train")
+            splits[name].append((row, int(item[1:]), weight))
+        return splits
+
+    def home_splits(self) -> dict[str, Pairs]:
+        """Events with items of the user's own cluster alone, whatever `events` are.
+
+        Of the items of its cluster a user has the first in valid, the second in test, the others
+        but the last in train.
+        """
+        splits: dict[str, Pairs] = {"train": [], "valid": [], "test": []}
+        for user in range(self.users):
+            home = [(user, i, 1.0) for i in range(user % self.clusters, self.items, self.clusters)]
+            splits["valid"] += home[:1]
+            splits["test"] += home[1:2]
+            splits["train"] += home[2:-1]
+        return splits
+
+    def vectors(self, dim: int, noise: float) -> tuple[Floats, Floats]:
+        """Vectors of users and of items, float32 [N, D], near the centre of their cluster.
+
+        Centres are orthogonal and of length one; more clusters than coordinates share them.
+        """
+        draw = np.random.default_rng(self.seed)
+        centre = np.linalg.qr(draw.standard_normal((dim, dim)))[0][: self.clusters]
+        user_ND, item_ND = (
+            centre.astype(np.float32)[np.arange(rows) % self.clusters % dim]
+            for rows in (self.users, self.items)
+        )
+        user_ND = user_ND + noise * draw.standard_normal(user_ND.shape)
+        item_ND = item_ND + noise * draw.standard_normal(item_ND.shape)
+        return user_ND.astype(np.float32), item_ND.astype(np.float32)
 
     def write(self, path: Path) -> Path:
         """The log as TSV with a header."""
@@ -108,25 +153,6 @@ def _train(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     sections = [moved_train(one, objective, lambda _: None) for one in (read, changes)]
     own = {k: v for one in sections for k, v in one.get(keys.section, {}).items()}
     return {**sections[0], **sections[1], **({keys.section: own} if own else {})}
-
-
-def vocabulary(
-    ids: Sequence[str | None], counts: Sequence[int], live: Sequence[bool] = ()
-) -> pa.Table:
-    """A side of a vocabulary; every row is live unless `live` says otherwise."""
-    flags = list(live) or [True] * len(ids)
-    columns = [range(len(ids)), ids, counts, [int(not flag) for flag in flags], flags]
-    return pa.table(dict(zip(VOCAB.names, columns, strict=True)), schema=VOCAB)
-
-
-def counted(users: pa.Table, items: pa.Table) -> dict[str, int]:
-    """The counters of a vocabulary's rows."""
-    found = {}
-    for name, table in (("users", users), ("items", items)):
-        live = sum(table["live"].to_pylist())
-        found |= {name: table.num_rows, f"{name}_live": live, f"{name}_shared": 0}
-        found[f"{name}_retired"] = table.num_rows - live
-    return found
 
 
 def config(root: Path | str, log: Path | str, **sections: Mapping[str, Any]) -> Config:

@@ -24,7 +24,7 @@ from embedmill.pipeline.train.resources.available import FreeResources
 from embedmill.pipeline.train.resources.budget import budget_of, choose_tables, size_of
 from embedmill.pipeline.train.step import EpochSteps
 from tests.support.ranks import run_ranks
-from tests.support.stored import planted, store
+from tests.support.runs import planted, store
 from tests.support.worlds import config
 
 ROOM = FreeResources(memory=1 << 50, run=1 << 50, scratch=1 << 50, one_disk=False)

@@ -15,7 +15,7 @@ from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import HashingFile, Storage
 from tests.support.ranks import run_ranks
-from tests.support.stored import planted
+from tests.support.runs import planted
 
 # Nine steps of an epoch; the checkpoint of step 4 is the first.
 SETTINGS = {"epochs": 2, "batch_size": 40, "checkpoint_steps": 4, "log_steps": 1}

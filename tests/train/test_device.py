@@ -17,7 +17,7 @@ from embedmill.pipeline.train.losses import LossInput, LossSettings
 from embedmill.pipeline.train.losses.row_gradients import multiply
 from embedmill.pipeline.train.losses.softmax import sampled_softmax
 from tests.support.ranks import run_ranks
-from tests.support.stored import planted
+from tests.support.runs import planted
 from tests.support.trained import tables
 from tests.support.worlds import PlantedWorld
 

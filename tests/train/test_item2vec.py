@@ -19,7 +19,8 @@ from embedmill.pipeline.train.data.histories import Histories, read_latest_event
 from embedmill.pipeline.train.plan import Layout
 from embedmill.pipeline.train.tables.embedding import ShardedEmbedding
 from embedmill.pipeline.views.shards import Shards
-from tests.support.stored import arrays_of, planted, store
+from tests.support.artifacts import arrays_of
+from tests.support.runs import planted, store
 from tests.support.worlds import PlantedWorld, config
 
 PAIRS = {"pairs": {"with_valid": True}}

@@ -18,7 +18,7 @@ from embedmill.pipeline.train.plan import Layout
 from embedmill.pipeline.train.tables.embedding import ShardedEmbedding
 from embedmill.pipeline.train.trainer import Trainer
 from tests.support.ranks import run_ranks
-from tests.support.stored import planted
+from tests.support.runs import planted
 
 # User rows 0, 2 of partition 0 and 1 of partition 1; user 3 and item 0 have no events.
 USERS, ITEMS = (0, 0, 2, 0, 0, 1), (1, 1, 1, 1, 2, 2)

@@ -12,7 +12,7 @@ import torch
 from embedmill.pipeline import train
 from embedmill.pipeline.log import Quiet
 from tests.support.ranks import run_ranks
-from tests.support.stored import planted
+from tests.support.runs import planted
 from tests.support.sweeps import sweep
 from tests.support.trained import EVERY, run_of, tables, train_rank
 from tests.support.worlds import PlantedWorld

@@ -21,8 +21,9 @@ from embedmill.pipeline.train.data.negatives import NegativeSampler, negative_sa
 from embedmill.pipeline.train.losses import LossInput, LossSettings, sampled_softmax
 from embedmill.pipeline.train.step import EpochSteps, GradientStepper
 from embedmill.pipeline.train.trainer import Trainer
+from tests.support.artifacts import arrays_of
 from tests.support.ranks import run_ranks
-from tests.support.stored import arrays_of, planted, store
+from tests.support.runs import planted, store
 from tests.support.sweeps import sweep
 from tests.support.worlds import config
 

@@ -14,7 +14,7 @@ from embedmill.pipeline.train.assembly import WorkerTask, load_trainer
 from embedmill.pipeline.train.checkpoints.checkpoint import Cursor, Identity
 from embedmill.pipeline.train.collectives import Group
 from embedmill.pipeline.train.tables.optimizers import OPTIMIZERS, Update
-from tests.support.stored import planted
+from tests.support.runs import planted
 
 ROWS, WIDTH = 6, 3
 STEPS = [[0, 2, 5], [2], [0, 1, 2, 3], [5, 1]]  # rows of each step

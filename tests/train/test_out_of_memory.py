@@ -18,7 +18,7 @@ from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.train.resources.out_of_memory import catch_out_of_memory
 from tests.support.ranks import run_ranks
-from tests.support.stored import planted
+from tests.support.runs import planted
 from tests.support.worlds import PlantedWorld, config_tree
 
 

@@ -24,7 +24,7 @@ from embedmill.pipeline.train.tables.placement import (
     zeros_in_memory,
 )
 from tests.support.ranks import run_ranks
-from tests.support.stored import planted
+from tests.support.runs import planted
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "softmax": {"bias": True, "refit": True, "epochs": 2, "dim": 5},

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.ranks import run_ranks
-from tests.support.stored import planted
+from tests.support.runs import planted
 from tests.support.train_drivers import answer, below, gone, reference, started, until
 
 pytestmark = pytest.mark.ray

@@ -14,8 +14,9 @@ from embedmill.pipeline import train
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.train.logs.phase_timer import PHASES, PhaseTimer
+from tests.support.artifacts import arrays_of
 from tests.support.ranks import run_ranks
-from tests.support.stored import arrays_of, planted, store
+from tests.support.runs import planted, store
 from tests.support.worlds import config
 
 STEPS = 9  # of an epoch: 360 train events in batches of 40

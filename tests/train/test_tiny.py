@@ -12,7 +12,8 @@ from embedmill.pipeline import train
 from embedmill.pipeline.errors import ConfigError, TrainingError
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import Run
-from tests.support.stored import arrays_of, store
+from tests.support.artifacts import arrays_of
+from tests.support.runs import store
 from tests.support.trained import Notes, tables
 from tests.support.worlds import config
 

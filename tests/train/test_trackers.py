@@ -14,7 +14,7 @@ from embedmill.pipeline.errors import ConfigError, MachineError
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.train.logs.trackers import TRACKERS, TrackerKind
-from tests.support.stored import planted
+from tests.support.runs import planted
 
 SETTINGS = {"epochs": 2, "batch_size": 40, "log_steps": 4, "checkpoint_copy_mib": 0}
 

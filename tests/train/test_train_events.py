@@ -20,7 +20,8 @@ from embedmill.pipeline.train.plan import Layout, StepPlan, generator
 from embedmill.pipeline.train.tables.embedding import draw_normal
 from embedmill.pipeline.train.validation import choose_validation
 from embedmill.pipeline.views.shards import Shards
-from tests.support.stored import arrays_of, store
+from tests.support.artifacts import arrays_of
+from tests.support.runs import store
 from tests.support.worlds import config
 
 Pairs = list[tuple[int, int, float]]

@@ -11,7 +11,7 @@ import pytest
 from embedmill.pipeline import train
 from embedmill.pipeline.config import TrainConfig
 from tests.support.ranks import run_ranks
-from tests.support.stored import planted
+from tests.support.runs import planted
 from tests.support.train_drivers import answer, below, gone, reference, started, until
 
 PROCESSES = 'launcher="processes"'

@@ -11,12 +11,12 @@ import safetensors.numpy
 
 from embedmill.pipeline.errors import ContractError, CorruptArtifactError
 from embedmill.pipeline.views.tables import check_tensors, model_of, open_table
-from tests.support.planted import Planted, clusters
+from tests.support.runs import StoredRun, clusters
 
 BIAS = np.arange(9, dtype=np.float32)
 
 
-def world() -> Planted:
+def world() -> StoredRun:
     return dataclasses.replace(
         clusters(users=9, items=7), user_bias=BIAS, item_bias=BIAS[:7], model={"similarity": "dot"}
     )
