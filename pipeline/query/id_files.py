@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from embedmill.pipeline.errors import InputError
 from embedmill.pipeline.prepare.parse.ids import id_text
-from embedmill.pipeline.store.storage import open_source
+from embedmill.pipeline.store.sources import open_source
 
 __all__ = ["read_ids"]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import glob
 import hashlib
 import os
 import shutil
@@ -21,24 +20,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from fsspec.core import url_to_fs
+from fsspec.core import get_filesystem_class, url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from embedmill.pipeline.errors import ConfigError, EmbedmillError, InputError, MachineError
+from embedmill.pipeline.errors import ConfigError, EmbedmillError, MachineError
 
 __all__ = [
     "ExistsError",
     "HashingFile",
-    "Source",
     "Storage",
-    "find_sources",
-    "open_source",
-    "stamps",
+    "explained",
+    "file_system",
 ]
 
 _CHUNK = 4 << 20
-_HASHED_BYTES = 256 << 20  # logs up to this size are stamped by their content
+# Protocols of URLs such as "zip://a.csv::s3://bucket/logs.zip", in which "::" joins two URLs.
+_WRAPPERS = ("blockcache", "dir", "filecache", "libarchive", "simplecache", "tar", "zip")
 _memory_lock = threading.Lock()
 
 
@@ -63,7 +61,7 @@ class HashingFile:
     def write(self, data: Any) -> int:
         """Write all of `data`."""
         view = memoryview(data).cast("B")
-        with _explained(self._name):
+        with explained(self._name):
             self._raw.write(view)
         self._sha256.update(view)
         self.bytes += view.nbytes
@@ -75,7 +73,7 @@ class HashingFile:
 
     def flush(self) -> None:
         """Hand buffered bytes to the system."""
-        with _explained(self._name):
+        with explained(self._name):
             self._raw.flush()
 
     def close(self) -> None:
@@ -126,7 +124,7 @@ class Storage:
     @property
     def is_local(self) -> bool:
         """Whether files can be opened by path on this machine."""
-        return isinstance(self._fs(self.root)[0], LocalFileSystem)
+        return isinstance(file_system(self.root)[0], LocalFileSystem)
 
     def local_path(self, path: str) -> Path:
         """The path on local disk, for memory maps.
@@ -134,27 +132,27 @@ class Storage:
         Raises:
             MachineError: the storage is not a local disk.
         """
-        fs, name = self._fs(self.url(path))
+        fs, name = file_system(self.url(path))
         if not isinstance(fs, LocalFileSystem):
             raise MachineError("not on a local disk", where=self.url(path))
         return Path(name)
 
     def exists(self, path: str) -> bool:
         """Whether the file is there."""
-        fs, name = self._fs(self.url(path))
-        with _explained(self.url(path)):
+        fs, name = file_system(self.url(path))
+        with explained(self.url(path)):
             return bool(fs.exists(name))
 
     def read(self, path: str) -> bytes:
         """All bytes of a file; FileNotFoundError where there is none."""
-        fs, name = self._fs(self.url(path))
-        with _explained(self.url(path)):
+        fs, name = file_system(self.url(path))
+        with explained(self.url(path)):
             return bytes(fs.cat_file(name))
 
     def open(self, path: str) -> BinaryIO:
         """A seekable file for reading; FileNotFoundError where there is none."""
-        fs, name = self._fs(self.url(path))
-        with _explained(self.url(path)):
+        fs, name = file_system(self.url(path))
+        with explained(self.url(path)):
             return fs.open(name, "rb")  # type: ignore[no-any-return]
 
     def write(self, path: str, data: bytes) -> HashingFile:
@@ -167,8 +165,8 @@ class Storage:
     def writer(self, path: str) -> Iterator[HashingFile]:
         """A file for writing in order; under its name only when the block ends well."""
         url = self.url(path)
-        fs, name = self._fs(url)
-        with _explained(url):
+        fs, name = file_system(url)
+        with explained(url):
             if isinstance(fs, LocalFileSystem):
                 with _temporary(name) as (raw, part):
                     yield HashingFile(raw, url)
@@ -189,8 +187,8 @@ class Storage:
             ExistsError: the file was there first.
         """
         url = self.url(path)
-        fs, name = self._fs(url)
-        with _explained(url):
+        fs, name = file_system(url)
+        with explained(url):
             try:
                 if isinstance(fs, LocalFileSystem):
                     with _temporary(name) as (raw, part):
@@ -210,87 +208,32 @@ class Storage:
 
     def remove(self, path: str) -> None:
         """Remove a file; nothing happens where there is none."""
-        fs, name = self._fs(self.url(path))
-        with _explained(self.url(path)), contextlib.suppress(FileNotFoundError):
+        fs, name = file_system(self.url(path))
+        with explained(self.url(path)), contextlib.suppress(FileNotFoundError):
             fs.rm_file(name)
 
     def clear(self) -> None:
         """Remove the folder with all that is in it; for scratch that nobody reads."""
-        fs, name = self._fs(self.root)
-        with _explained(self.root), contextlib.suppress(FileNotFoundError):
+        fs, name = file_system(self.root)
+        with explained(self.root), contextlib.suppress(FileNotFoundError):
             fs.rm(name, recursive=True)
 
-    @staticmethod
-    def _fs(url: str) -> tuple[Any, str]:
-        try:
-            fs, name = url_to_fs(url)
-        except (ValueError, ImportError) as error:
-            raise ConfigError(f"cannot be opened: {error}", where=url) from None
-        return fs, name
 
-
-@dataclass(frozen=True)
-class Source:
-    """A raw file: its URL, size in bytes, and a stamp that changes when the file does."""
-
-    url: str
-    bytes: int
-    stamp: str
-
-
-def find_sources(pattern: str) -> list[Source]:
-    """Raw files that a file, folder, glob or URL names, sorted by URL.
-
-    Folders are walked; names that start with `_` or `.` are left out, as Spark does.
+def file_system(url: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL, and the URL's name there.
 
     Raises:
-        InputError: nothing is there.
+        ConfigError: there is no such protocol.
     """
-    pattern = os.path.expanduser(pattern)
-    fs, name = Storage._fs(pattern)
-    with _explained(pattern):
-        lacking = "no such file"
-        if glob.has_magic(pattern) and not fs.exists(name):
-            lacking = "no file is named like this"
-            named = fs.glob(name, detail=True)
-        elif fs.isdir(name):
-            lacking = "no files in this folder"
-            named = {n: i for n, i in fs.find(name, detail=True).items() if not _hidden(n, name)}
-        else:
-            named = {name: fs.info(name)} if fs.exists(name) else {}
-        # What the listing tells is enough: to ask for each of thousands of files takes minutes.
-        found = [_source(fs, n, i) for n, i in named.items() if _is_file(fs, n, i)]
-    if not found:
-        raise InputError(
-            lacking, where=f"events.paths '{pattern}'", todo="Check the path in the config"
-        )
-    return sorted(found, key=lambda s: s.url)
-
-
-def open_source(url: str) -> BinaryIO:
-    """A raw file for reading in bytes, as stored (not decompressed)."""
-    fs, name = Storage._fs(url)
-    with _explained(url):
-        return fs.open(name, "rb")  # type: ignore[no-any-return]
-
-
-def _source(fs: Any, name: str, info: dict[str, Any]) -> Source:
-    stamp = next(
-        (str(info[k]) for k in ("ETag", "etag", "mtime", "last_modified", "created") if k in info),
-        "",
-    )
-    return Source(fs.unstrip_protocol(name), int(info["size"] or 0), stamp)
-
-
-def _is_file(fs: Any, name: str, info: dict[str, Any]) -> bool:
-    if info["type"] in ("file", "directory"):
-        return bool(info["type"] == "file")
-    return bool(fs.isfile(name))  # a link
-
-
-def _hidden(name: str, folder: str) -> bool:
-    below = name[len(folder) :].strip("/")
-    return any(part.startswith(("_", ".")) for part in below.split("/"))
+    try:
+        if "::" in url and not url.startswith(_WRAPPERS):  # fsspec would take it for two URLs
+            protocol, separator, _ = url.partition("://")
+            kind = get_filesystem_class(protocol if separator else "file")
+            return kind(**kind._get_kwargs_from_urls(url)), kind._strip_protocol(url)
+        fs, name = url_to_fs(url)
+    except (ValueError, ImportError) as error:
+        raise ConfigError(f"cannot be opened: {error}", where=url) from None
+    return fs, name
 
 
 @contextlib.contextmanager
@@ -325,8 +268,8 @@ _SENTENCES: dict[int, tuple[str, str]] = {
 
 
 @contextlib.contextmanager
-def _explained(where: str) -> Iterator[None]:
-    """Turn what the system says into one sentence for a person."""
+def explained(where: str) -> Iterator[None]:
+    """Turn what the system says into one sentence for a person, as a MachineError."""
     try:
         yield
     except (FileNotFoundError, FileExistsError):
@@ -334,20 +277,3 @@ def _explained(where: str) -> Iterator[None]:
     except OSError as error:
         what, todo = _SENTENCES.get(error.errno or 0, (str(error), ""))
         raise MachineError(what, where=where, todo=todo) from error
-
-
-def stamps(sources: list[Source]) -> dict[str, str]:
-    """A stamp per raw file, for fingerprints: its sha256, or size and stamp where it is large.
-
-    Reading the bytes of small logs makes a copy or a fresh checkout of the same file equal.
-    """
-    small = sum(s.bytes for s in sources) <= _HASHED_BYTES
-    return {s.url: _sha256(s) if small else f"{s.bytes} bytes, {s.stamp}" for s in sources}
-
-
-def _sha256(source: Source) -> str:
-    sha256 = hashlib.sha256()
-    with open_source(source.url) as raw, _explained(source.url):
-        while chunk := raw.read(_CHUNK):
-            sha256.update(chunk)
-    return sha256.hexdigest()

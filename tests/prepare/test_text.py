@@ -23,7 +23,7 @@ from embedmill.pipeline.prepare.readers import columnar, delimited, jsonlines, t
 from embedmill.pipeline.prepare.readers.file_slice import FileSlice
 from embedmill.pipeline.prepare.readers.layout import Layout
 from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
-from embedmill.pipeline.store.storage import find_sources
+from embedmill.pipeline.store.sources import find_sources
 
 Found = tuple[dict[str, list[str]], list[int], dict[int, tuple[str, bytes]]]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from embedmill.pipeline.errors import ConfigError, InputError, MachineError
-from embedmill.pipeline.store.storage import ExistsError, Storage, find_sources, open_source, stamps
+from embedmill.pipeline.errors import ConfigError, MachineError
+from embedmill.pipeline.store.storage import ExistsError, Storage
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -99,47 +99,3 @@ def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
     with pytest.raises(MachineError, match="a file stands where a folder should be"):
         Storage(str(tmp_path / "runs")).write("a", b"")
-
-
-def test_sources_by_file_folder_and_glob(tmp_path: Path) -> None:
-    for name in ("b.tsv", "a.tsv", "c.txt", "_SUCCESS", ".hidden", "sub/d.tsv", "_tmp/e.tsv"):
-        path = tmp_path / "log" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(name)
-
-    def names(pattern: str) -> list[str]:
-        return [os.path.relpath(s.url.removeprefix("file://"), tmp_path / "log")
-                for s in find_sources(pattern)]  # fmt: skip
-
-    assert names(f"{tmp_path}/log") == ["a.tsv", "b.tsv", "c.txt", "sub/d.tsv"]
-    assert names(f"{tmp_path}/log/*.tsv") == ["a.tsv", "b.tsv"]
-    assert names(f"{tmp_path}/log/**/*.tsv") == ["_tmp/e.tsv", "a.tsv", "b.tsv", "sub/d.tsv"]
-    assert names(f"{tmp_path}/log/c.txt") == ["c.txt"]
-    one = find_sources(f"{tmp_path}/log/c.txt")[0]
-    assert one.bytes == 5
-    with open_source(one.url) as raw:
-        assert raw.read() == b"c.txt"
-
-
-@pytest.mark.parametrize(
-    ("pattern", "said"),
-    [
-        ("absent.tsv", "no such file"),
-        ("*.absent", "no file is named like this"),
-        ("empty", "no files in this folder"),
-    ],
-)
-def test_no_source(tmp_path: Path, pattern: str, said: str) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=said):
-        find_sources(f"{tmp_path}/{pattern}")
-
-
-def test_stamps_follow_the_content(tmp_path: Path) -> None:
-    path = tmp_path / "a.tsv"
-    path.write_text("one")
-    before = stamps(find_sources(str(path)))
-    os.utime(path, (1, 1))
-    assert stamps(find_sources(str(path))) == before
-    path.write_text("two")
-    assert stamps(find_sources(str(path))) != before

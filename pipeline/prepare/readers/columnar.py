@@ -22,7 +22,7 @@ from embedmill.pipeline.prepare.parse.values import Ints
 from embedmill.pipeline.prepare.readers.file_slice import FileSlice
 from embedmill.pipeline.prepare.readers.layout import Layout
 from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
-from embedmill.pipeline.store.storage import Source, open_source
+from embedmill.pipeline.store.sources import Source, open_source
 
 __all__ = ["check_columns", "read_slice", "slice_file"]
 

@@ -1,11 +1,12 @@
 """Records of delimited text that Arrow cannot parse, by Python's csv module.
 
-These are records whose quotes are broken or whose quoted fields hold newlines.
+These are records whose quotes are broken, whose quoted fields hold newlines, or that have escapes.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,10 @@ from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
 
 __all__ = ["CsvFallback", "LineTraits", "fields_of"]
 
-_MAX_RECORD_LINES = 1000  # a record may span
+# A record of more lines than this, all of which could be records themselves, is taken for these:
+# its quote was never closed.
+_SURE_LINES = 1000
+csv.field_size_limit(2**31 - 1)  # of the process; what bounds a field here is max_line_bytes
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,8 @@ class CsvFallback:
             The number of lines that are parsed; the record that begins after them may go on in
             the next batch.
         """
-        batch = self._batch
-        odd_quotes = np.flatnonzero(traits.quotes % 2)
+        batch, most = self._batch, self._layout.max_line_bytes
+        odd_quotes, starts = np.flatnonzero(traits.quotes % 2), batch.bounds[0]
         position = 0
         for start in np.flatnonzero(traits.irregular).tolist():
             if start < position:
@@ -74,13 +78,17 @@ class CsvFallback:
                 # The record goes on up to the next line with an odd number of quotes.
                 later = odd_quotes[np.searchsorted(odd_quotes, start + 1) :]
                 close = int(later[0]) if len(later) else -1
-                if close < 0 and not at_end and batch.size - start < _MAX_RECORD_LINES:
+                if close < 0 and not at_end and len(batch.data) - starts[start] <= most:
                     return start
-                if self._may_span(start, close):
+                if self._may_span(start, close, traits.complete):
                     several = batch.lines.slice(start, close - start + 1).to_pylist()
                     joined = fields_of("\n".join(several), self._layout)
                     if self._is_complete(joined):
                         fields, lines = joined, several
+            elif self._ends_in_escape(lines[0]):
+                if start + 1 == batch.size and not at_end:
+                    return start
+                fields, lines = self._with_next_line(start, lines, fields)
             self._add(start, lines, fields)
             position = start + len(lines)
         return batch.size
@@ -114,10 +122,34 @@ class CsvFallback:
     def _is_complete(self, fields: list[str] | None) -> bool:
         return fields is not None and len(fields) == len(self._names)
 
-    def _may_span(self, start: int, close: int) -> bool:
-        """Whether a record may span these lines: not too many, and no rejected one among them."""
+    def _may_span(self, start: int, close: int, complete: Mask) -> bool:
+        """Whether a record may span these lines: not too long, and no rejected one among them."""
+        if close < 0:
+            return False
+        starts, ends = self._batch.bounds
         between = np.searchsorted(self._batch.bad, [start, close])
-        return 0 < close < start + _MAX_RECORD_LINES and between[0] == between[1]
+        if between[0] != between[1] or ends[close] - starts[start] > self._layout.max_line_bytes:
+            return False
+        return close - start < _SURE_LINES or not complete[start + 1 : close].all()
+
+    def _ends_in_escape(self, line: str) -> bool:
+        """Whether the newline after a line is escaped."""
+        escape = self._layout.escape
+        return bool(escape) and (len(line) - len(line.rstrip(escape))) % 2 == 1
+
+    def _with_next_line(
+        self, start: int, lines: list[str], fields: list[str] | None
+    ) -> tuple[list[str] | None, list[str]]:
+        """The record of a line whose newline is escaped, if it is one with the lines after it."""
+        several, position = list(lines), start
+        while self._ends_in_escape(several[-1]) and position + 1 < self._batch.size:
+            position += 1
+            several.append(self._batch.lines[position].as_py())
+        joined = fields_of("\n".join(several), self._layout)
+        alone = self._is_complete(fields) and self._is_complete(
+            fields_of(several[-1], self._layout)
+        )
+        return (joined, several) if self._is_complete(joined) and not alone else (fields, lines)
 
     def _add(self, start: int, lines: list[str], fields: list[str] | None) -> None:
         """Add a record, or reject it where its fields are not as many as the columns."""
@@ -133,12 +165,33 @@ class CsvFallback:
 
 def fields_of(text: str, layout: Layout) -> list[str] | None:
     """The fields of one record, or None where its quotes are broken."""
-    if not layout.quote or layout.quote not in text:
+    quote, escape = layout.quote, layout.escape
+    if not (quote and quote in text) and not (escape and escape in text):
         return text.split(layout.separator)
     reader = csv.reader(
-        [text], delimiter=layout.separator, quotechar=layout.quote, doublequote=True, strict=True
+        [_literal_escapes(text, layout) if escape else text],
+        delimiter=layout.separator,
+        quotechar=quote or None,
+        quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
+        escapechar=escape or None,
+        doublequote=True,
+        strict=True,
     )
     try:
         return next(reader)
     except csv.Error:
         return None
+
+
+def _literal_escapes(text: str, layout: Layout) -> str:
+    """The text with escape characters doubled that escape nothing, as in C:\\new.
+
+    Python's csv module would drop them.
+    """
+    escape = layout.escape
+    special = {layout.quote, layout.separator, escape, "\n"} - {""}
+
+    def literal(found: re.Match[str]) -> str:
+        return found[0] if found[1] in special else escape + found[0]
+
+    return re.sub(rf"{re.escape(escape)}(.|\Z)", literal, text, flags=re.DOTALL)

@@ -26,7 +26,7 @@ from embedmill.pipeline.prepare.parse.columns import (
     resolve_columns,
 )
 from embedmill.pipeline.prepare.parse.rejects import Rejects
-from embedmill.pipeline.prepare.parse.values import Ints, to_numpy
+from embedmill.pipeline.prepare.parse.values import Ints, Mask, to_numpy
 from embedmill.pipeline.prepare.readers.csv_fallback import CsvFallback, LineTraits, fields_of
 from embedmill.pipeline.prepare.readers.file_slice import FileSlice
 from embedmill.pipeline.prepare.readers.layout import Layout
@@ -202,9 +202,9 @@ class _RecordParser:
         )
 
     def _is_unquoted(self, batch: LineBatch) -> bool:
-        """Whether Arrow can read the batch and it has no quotes."""
-        quote = self.layout.quote.encode()
-        return self._arrow_can_read(batch.data) and not (quote and quote in batch.data)
+        """Whether Arrow can read the batch and it has neither quotes nor escapes."""
+        marks = [mark.encode() for mark in (self.layout.quote, self.layout.escape) if mark]
+        return self._arrow_can_read(batch.data) and not any(mark in batch.data for mark in marks)
 
     def _traits(self, batch: LineBatch) -> LineTraits:
         lines, layout, width = batch.lines, self.layout, len(self.names)
@@ -225,7 +225,19 @@ class _RecordParser:
                 regular = to_numpy(matches).astype(bool)
             complete[quoted[regular]] = True
             irregular[quoted[~regular]] = True
+        if layout.escape:
+            self._add_escapes(lines, quotes, irregular)
         return LineTraits(complete, irregular, quotes)
+
+    def _add_escapes(self, lines: pa.Array, quotes: Ints, irregular: Mask) -> None:
+        """Mark lines with escapes as irregular, and count their quotes without escaped ones."""
+        escape = self.layout.escape
+        escaped = to_numpy(pc.match_substring(lines, escape)).astype(bool)
+        irregular |= escaped
+        if self.layout.quote:
+            pairs = f"{re.escape(escape)}(?s:.)"
+            rest = pc.replace_substring_regex(lines.filter(pa.array(escaped)), pairs, "")
+            quotes[escaped] = to_numpy(pc.count_substring(rest, self.layout.quote))
 
     def _arrow_can_read(self, data: bytes) -> bool:
         """Whether Arrow's CSV reader finds the same lines: it also ends a line at a lone CR."""

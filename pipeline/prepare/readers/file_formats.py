@@ -11,7 +11,7 @@ from embedmill.pipeline.prepare.readers.compression import codec_of, without_cod
 from embedmill.pipeline.prepare.readers.file_slice import FileSlice
 from embedmill.pipeline.prepare.readers.layout import Layout
 from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
-from embedmill.pipeline.store.storage import Source
+from embedmill.pipeline.store.sources import Source
 
 __all__ = ["FORMATS", "Format", "format_of", "read_slice"]
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from embedmill.pipeline.config.input import InputConfig
 from embedmill.pipeline.errors import InputError
-from embedmill.pipeline.store.storage import Source
+from embedmill.pipeline.store.sources import Source
 
 __all__ = ["DatedFiles", "files_in_range", "folder_day", "folder_values"]
 

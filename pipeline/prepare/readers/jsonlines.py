@@ -1,4 +1,6 @@
-"""JSON Lines: one object per line. Lists and objects count as missing where a value is wanted.
+"""JSON Lines: an object on each line, or several without a newline between them.
+
+Lists and objects count as missing where a value is wanted.
 
 Arrow parses a batch of lines at once where all values of a field have one type. Other lines, and
 those that are no object, are parsed one by one in Python. Both give the same for the same value:
@@ -108,13 +110,13 @@ class _BatchParser:
     def _parsed_batch(self, batch: LineBatch, events: _Events) -> ParsedBatch:
         columns = resolve_columns(events.fields, len(events.lines), self.layout, self.folders)
         rejects = [
-            Rejects.for_reason(reason, batch.first_line + lines, batch.raw_lines(lines))
+            Rejects.for_reason(reason, batch.numbers(lines), batch.raw_lines(lines))
             for reason, lines in (("json", events.no_object), ("explode", events.no_list))
         ]
         rejected = len(batch.bad) + len(events.no_object) + len(events.no_list)
         return ParsedBatch(
             columns,
-            batch.first_line + events.lines,
+            batch.numbers(events.lines),
             lambda positions: batch.raw_lines(events.lines[positions]),
             Rejects.concat([batch.rejects_before(batch.size), *rejects]),
             empty_lists=batch.size - rejected - len(np.unique(events.lines)),

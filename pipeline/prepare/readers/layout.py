@@ -16,6 +16,8 @@ class Layout:
         format: a key of `FORMATS`.
         separator: between the fields of delimited text.
         quote: the quote character of delimited text; empty where fields are not quoted.
+        escape: the character of delimited text before a quote, a separator, a newline or itself
+            that is no such mark but part of the value; empty for none.
         encoding: of text, by Python's name.
         header: whether the first line of delimited text has the column names.
         names: the column names of delimited text without a header.
@@ -23,6 +25,9 @@ class Layout:
         aliases: other names of a wanted column.
         defaults: the value of a wanted column where a record has none.
         ids: wanted columns that hold ids or other names.
+        null_values: text that stands for no value, in every column.
+        lists: columns whose values are lists of strings, with what separates those in a text;
+            only for columns that are read for themselves.
         explode: path of a list in each record whose elements are events; empty for none.
         max_line_bytes: longer lines are rejected.
     """
@@ -37,6 +42,9 @@ class Layout:
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     defaults: Mapping[str, str] = field(default_factory=dict)
     ids: frozenset[str] = frozenset()
+    escape: str = ""
+    null_values: tuple[str, ...] = ()
+    lists: Mapping[str, str] = field(default_factory=dict)
     explode: str = ""
     max_line_bytes: int = 16 << 20
 

@@ -37,6 +37,7 @@ class LineBatch:
         bad: positions of the lines that are rejected: undecodable or too long, rising.
         codes: the reason of each rejected line, as its position in REASONS.
         raw: the bytes of each rejected line, MAX_RAW at most.
+        joined: positions of records that stand in the line of the record before them, rising.
     """
 
     first_line: int
@@ -45,6 +46,14 @@ class LineBatch:
     bad: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     codes: npt.NDArray[np.int8] = field(default_factory=lambda: np.empty(0, np.int8))
     raw: pa.Array = field(default_factory=lambda: pa.array([], pa.binary()))
+    joined: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def numbers(self, positions: Ints) -> Ints:
+        """The line numbers of lines."""
+        if not len(self.joined):
+            return self.first_line + positions
+        before: Ints = np.searchsorted(self.joined, positions, side="right")
+        return self.first_line + positions - before
 
     @cached_property
     def lines(self) -> pa.Array:
@@ -83,7 +92,7 @@ class LineBatch:
     def rejects_before(self, position: int) -> Rejects:
         """The rejected lines before a position."""
         count = int(np.searchsorted(self.bad, position))
-        lines = self.first_line + self.bad[:count]
+        lines = self.numbers(self.bad[:count])
         return Rejects(lines, self.codes[:count], self.raw.slice(0, count))
 
     def skip(self, lines: int) -> LineBatch:

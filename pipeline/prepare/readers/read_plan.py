@@ -20,7 +20,7 @@ from embedmill.pipeline.prepare.readers.hive_folders import files_in_range, fold
 from embedmill.pipeline.prepare.readers.layout import Layout
 from embedmill.pipeline.prepare.rules.row_rules import rule_columns
 from embedmill.pipeline.store.datasets import resolve
-from embedmill.pipeline.store.storage import Source, find_sources, stamps
+from embedmill.pipeline.store.sources import Source, find_sources, real_url, stamps
 
 __all__ = ["ReadPlan", "layout_of", "metadata_slices", "plan_reads", "source_stamps"]
 
@@ -51,7 +51,8 @@ def plan_reads(config: EventsConfig) -> ReadPlan:
             compression is unknown, or the first file of a format lacks a column.
     """
     dated = files_in_range(_named_files(config.paths), config)
-    formats = [format_of(config.format, source.url) for _, source in dated.files]
+    with ThreadPoolExecutor(_PLANNING_THREADS) as pool:
+        formats = list(pool.map(lambda f: format_of(config.format, f[1].url), dated.files))
     layouts = {kind: layout_of(config, kind) for kind in set(formats)}
 
     def bounds_of(file: tuple[tuple[str, Source], str]) -> list[tuple[int, int]]:
@@ -109,6 +110,7 @@ def layout_of(config: EventsConfig | ItemsConfig, kind: str) -> Layout:
     quote = '"' if isinstance(config, ItemsConfig) else config.quote
     # Python's csv module, which parses lines with quotes, takes separators of one character.
     quoted = kind in ("csv", "delimited") and len(separator) == 1
+    escaped = kind in ("csv", "tsv", "delimited") and len(separator) == 1
     layout = Layout(
         format=kind,
         separator=separator,
@@ -117,9 +119,11 @@ def layout_of(config: EventsConfig | ItemsConfig, kind: str) -> Layout:
         header=config.header,
         names=config.columns,
         wanted=(),
+        escape=config.escape if escaped else "",
+        null_values=config.null_values,
     )
     if isinstance(config, ItemsConfig):
-        return layout
+        return _metadata_layout(layout, config)
     named = _event_columns(config)
     return replace(
         layout,
@@ -177,16 +181,19 @@ def _named_files(patterns: tuple[str, ...]) -> list[tuple[str, Source]]:
         InputError: two patterns name the same file.
     """
     named: dict[str, Source] = {}
-    urls: set[str] = set()
+    places: set[str] = set()
     for number, pattern in enumerate(patterns):
         sources = find_sources(resolve(pattern))
         folder = _common_folder([source.url for source in sources])
         for source in sources:
-            if source.url in urls:
+            place = real_url(source.url)
+            if place in places:
                 raise InputError("named by two paths", where=source.url)
-            urls.add(source.url)
+            places.add(place)
             name = source.url[len(folder) :]
-            named[f"{number}/{name}" if name in named else name] = source
+            while name in named:
+                name = f"{number}/{name}"
+            named[name] = source
     return list(named.items())
 
 
