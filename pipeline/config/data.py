@@ -7,8 +7,14 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from embedmill.pipeline.config.conditions import parse
-from embedmill.pipeline.config.input import FORMATS, InputConfig
-from embedmill.pipeline.config.section import NOT_IN_FINGERPRINT, Paths, Section
+from embedmill.pipeline.config.input import FORMATS, InputConfig, check_text
+from embedmill.pipeline.config.section import (
+    FINGERPRINT_IF_CHANGED,
+    NOT_IN_FINGERPRINT,
+    Names,
+    Paths,
+    Section,
+)
 from embedmill.pipeline.config.signals import SignalsConfig
 
 __all__ = ["EventsConfig", "ItemsConfig", "PairsConfig", "ShardsConfig", "VocabConfig"]
@@ -25,6 +31,19 @@ class ItemsConfig(Section):
         "\t", min_length=1, description="between fields, for format = 'delimited'"
     )
     encoding: str = Field("utf-8", description="encoding of text files")
+    escape: str = Field(
+        "",
+        max_length=1,
+        json_schema_extra=FINGERPRINT_IF_CHANGED,
+        description="character before a quote, separator, line end or itself that is part of a "
+        "field, for tsv, csv and delimited: '\\\\' for Spark's CSV; empty: none",
+    )
+    null_values: Names = Field(
+        (),
+        json_schema_extra=FINGERPRINT_IF_CHANGED,
+        description="text that means no value, in every column: ['\\\\N', 'NULL']; empty text "
+        "always does",
+    )
     header: bool = Field(True, description="whether the first line of a file names the columns")
     columns: tuple[str, ...] = Field((), description="names of the columns, with header = false")
     item: str = Field("item_id", description="column of the item's id")
@@ -33,6 +52,11 @@ class ItemsConfig(Section):
     categories_separator: str = Field(
         "|", min_length=1, description="between the categories of an item"
     )
+
+    @model_validator(mode="after")
+    def _text(self) -> ItemsConfig:
+        check_text(self.encoding, self.escape, self.separator)
+        return self
 
 
 class EventsConfig(InputConfig):

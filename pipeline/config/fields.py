@@ -30,7 +30,8 @@ def stage_fields(config: Config, keys: Sequence[str]) -> dict[str, Any]:
         keys: sections and fields below which all fields are taken ("run.seed", "train").
 
     Returns:
-        by sorted name; without fields that are marked `NOT_IN_FINGERPRINT`.
+        by sorted name; without fields that are marked `NOT_IN_FINGERPRINT`, and those marked
+        `FINGERPRINT_IF_CHANGED` that have their default.
     """
     flat = dict(_flatten(config, ""))
     return {
@@ -84,6 +85,8 @@ def _flatten(model: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
         hints = extra if isinstance(extra, dict) else {}
         marked = hints.get("in_fingerprint")
         if marked is False or (marked == "if read" and not _is_read(model, name)):
+            continue
+        if hints.get("in_fingerprint") == "if changed" and getattr(model, name) == field.default:
             continue
         value, name = getattr(model, name), str(hints.get("fingerprint_name", name))
         if isinstance(value, BaseModel):

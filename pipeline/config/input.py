@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import codecs
 from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from embedmill.pipeline.config.section import NOT_IN_FINGERPRINT, Names, Paths, Section
+from embedmill.pipeline.config.section import (
+    FINGERPRINT_IF_CHANGED,
+    NOT_IN_FINGERPRINT,
+    Names,
+    Paths,
+    Section,
+)
 
-__all__ = ["FORMATS", "InputConfig"]
+__all__ = ["FORMATS", "InputConfig", "check_text"]
 
 FORMATS = Literal["auto", "tsv", "csv", "delimited", "jsonl", "parquet"]
 
@@ -20,6 +27,33 @@ def _as_text(value: Any) -> Any:
 
 
 Value = Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | int | float)]
+
+
+# Encodings of Python that are not of files: parts of host names, literals of its own source.
+_NO_FILES = ("idna", "punycode", "undefined", "raw_unicode_escape", "unicode_escape")
+
+
+def check_text(encoding: str, escape: str, separator: str) -> None:
+    """Check the keys of a section about text files.
+
+    Raises:
+        ValueError: the encoding is not known or not of text, or the escape character cannot be
+            one.
+    """
+    try:
+        found = codecs.lookup(encoding)
+    except LookupError:
+        raise ValueError(
+            f"encoding: unknown encoding '{encoding}'; there are utf-8, utf-16, latin-1, cp1252, "
+            "shift_jis and others of Python's"
+        ) from None
+    if not found._is_text_encoding or found.name in _NO_FILES:
+        raise ValueError(f"encoding: '{encoding}' is no encoding of text, as utf-8 is")
+    if escape and (len(separator) > 1 or escape == separator or escape in "\n\r"):
+        raise ValueError(
+            "escape: a character that is neither separator nor line end, for a separator of one "
+            "character"
+        )
 
 
 class InputConfig(Section):
@@ -39,6 +73,19 @@ class InputConfig(Section):
     )
     quote: str = Field(
         '"', max_length=1, description="around fields, for csv and delimited; empty: none"
+    )
+    escape: str = Field(
+        "",
+        max_length=1,
+        json_schema_extra=FINGERPRINT_IF_CHANGED,
+        description="character before a quote, separator, line end or itself that is part of a "
+        "field, for tsv, csv and delimited: '\\\\' for Spark's CSV; empty: none",
+    )
+    null_values: Names = Field(
+        (),
+        json_schema_extra=FINGERPRINT_IF_CHANGED,
+        description="text that means no value, in every column: ['\\\\N', 'NULL']; empty text "
+        "always does",
     )
     header: bool = Field(True, description="whether the first line of a file names the columns")
     columns: tuple[str, ...] = Field((), description="names of the columns, with header = false")
@@ -100,6 +147,9 @@ class InputConfig(Section):
             raise ValueError("paths: at least one is needed")
         if not self.header and not self.columns and self.format not in ("jsonl", "parquet"):
             raise ValueError("columns: needed with header = false")
+        check_text(self.encoding, self.escape, self.separator)
+        if self.escape and self.escape == self.quote:
+            raise ValueError("escape: doubled quotes are read without it; leave it empty")
         if self.explode and self.format not in ("jsonl", "parquet", "auto"):
             raise ValueError("explode: lists are read from jsonl and parquet only")
         if self.time_unit == "pattern" and not self.time_patterns:

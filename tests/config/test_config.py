@@ -119,6 +119,14 @@ def test_set_lays_values_over_the_file(tmp_path: Path) -> None:
         ({"events": {"time": ""}, "shards": {"split": "last"}},
          r"events\.time: needed for shards\.split = 'last'"),
         ({"events": {"weight": ""}, "train": {"objective": "rating"}}, r"events\.weight: needed"),
+        ({"events": {"encoding": "nonsense"}}, r"events\.encoding: unknown encoding 'nonsense'"),
+        ({"events": {"encoding": "rot13"}}, r"events\.encoding: 'rot13' is no encoding of text"),
+        ({"events": {"encoding": "hex"}}, r"events\.encoding: 'hex' is no encoding of text"),
+        ({"events": {"encoding": "idna"}}, r"events\.encoding: 'idna' is no encoding of text"),
+        ({"events": {"items": {"paths": "x", "encoding": "base64"}}},
+         r"events\.items\.encoding: 'base64' is no encoding of text"),
+        ({"events": {"escape": ","}}, r"events\.escape: a character that is neither separator"),
+        ({"events": {"escape": '"'}}, r"events\.escape: doubled quotes are read without it"),
         ({"events": {"filter": "price >"}}, r"events\.filter: does not parse: .* after 'price >'"),
         ({"events": {"filter": "now() > a"}}, r"events\.filter: the function 'now' is not allowed"),
         ({"events": {"signals": {"type": "event"}}}, r"events\.signals\.types: needed with type"),
@@ -191,6 +199,12 @@ def test_defaults_are_what_they_are_when_read_again() -> None:
 def test_all_errors_are_said_at_once() -> None:
     with pytest.raises(ConfigError, match=r"train\.dim.*train\.epochs"):
         config.parse(laid(TREE, train={"dim": 0, "epochs": 0}))
+
+
+def test_a_byte_order_mark_before_the_toml(tmp_path: Path) -> None:
+    path = write(tmp_path / "run.toml", config.to_toml(config.parse(TREE)))
+    marked = write(tmp_path / "marked.toml", "\ufeff" + path.read_text())
+    assert config.load(marked) == config.load(path)
 
 
 def test_a_date_is_a_string(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 A column may have aliases. Its value is the first that the record has under one of its names, in
 their order; else that of the Hive folder of one of the names; else its default. Nulls, empty
-strings and, as an id, NaN and infinity count as no value.
+strings, `null_values` and, as an id, NaN and infinity count as no value.
 """
 
 from __future__ import annotations
@@ -14,8 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedmill.pipeline.errors import InputError
+from embedmill.pipeline.prepare.parse.ids import id_text
 from embedmill.pipeline.prepare.parse.mixed import Column, MixedColumn, choose_first, parts_of
-from embedmill.pipeline.prepare.parse.values import Mask, is_text, plain_values, to_numpy
+from embedmill.pipeline.prepare.parse.values import (
+    Mask,
+    is_text,
+    null_unless,
+    plain_values,
+    to_numpy,
+)
 from embedmill.pipeline.prepare.readers.layout import Layout
 
 __all__ = ["check_column_names", "columns_to_read", "resolve_columns"]
@@ -78,6 +85,10 @@ def resolve_columns(
         layout: has the wanted columns, their aliases and defaults.
         folders: values of the file's Hive folders.
     """
+    if layout.null_values:
+        nulls = layout.null_values
+        file_columns = {n: _without(column, nulls) for n, column in file_columns.items()}
+        folders = {name: value for name, value in folders.items() if value not in nulls}
     if not layout.wanted:
         return dict(file_columns)
     return {name: _resolve(name, file_columns, rows, layout, folders) for name in layout.wanted}
@@ -106,6 +117,22 @@ def _resolve(
         values.append(_repeat(constants[0], rows))
         missing.append(np.zeros(rows, bool))
     return choose_first(values, missing)
+
+
+def _without(column: Column, null_values: Sequence[str]) -> Column:
+    """The column with null where the text of a value is one of `null_values`."""
+    parts = []
+    for part in map(plain_values, parts_of(column)):
+        kind = part.type
+        if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+            text = id_text(part, "").text
+        else:
+            text = part if is_text(kind) else None
+        if text is not None:
+            is_null = pc.is_in(text, pa.array(null_values, pa.string()))
+            part = null_unless(part, pc.invert(is_null))
+        parts.append(part)
+    return MixedColumn(tuple(parts)) if len(parts) > 1 else parts[0]
 
 
 def _plain(column: Column) -> Column:

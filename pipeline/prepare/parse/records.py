@@ -23,6 +23,7 @@ __all__ = [
     "explode_records",
     "field_at",
     "has_field",
+    "is_list",
     "value_at",
 ]
 
@@ -52,7 +53,7 @@ def has_field(kind: pa.DataType, path: str, explode: str) -> bool:
     """
     if explode and (path == explode or path.startswith(f"{explode}.")):
         inner = _type_at(kind, explode)
-        if inner is None or not _is_list(inner):
+        if inner is None or not is_list(inner):
             return False
         return path == explode or _type_at(inner.value_type, path[len(explode) + 1 :]) is not None
     return _type_at(kind, path) is not None
@@ -72,7 +73,7 @@ def explode_records(records: pa.StructArray, paths: list[str], explode: str) -> 
         fields = {path: column for path, column in columns.items() if column is not None}
         return ExplodedRecords(fields, np.arange(rows), np.zeros(rows, bool))
     lists = field_at(records, explode)
-    if lists is None or not _is_list(lists.type):
+    if lists is None or not is_list(lists.type):
         return ExplodedRecords({}, np.empty(0, np.int64), np.ones(rows, bool))
     lacking = to_numpy(lists.is_null()).astype(bool)
     parents = to_numpy(pc.list_parent_indices(lists)).astype(np.int64)
@@ -161,7 +162,8 @@ def _type_at(kind: pa.DataType, path: str) -> pa.DataType | None:
     return None
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def is_list(kind: pa.DataType) -> bool:
+    """Whether the type is a list of any kind."""
     return bool(
         pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     )

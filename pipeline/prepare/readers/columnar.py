@@ -37,7 +37,7 @@ def slice_file(source: Source, layout: Layout) -> list[tuple[int, int]]:
         InputError: the file is no Parquet.
     """
     if source.bytes < _SLICE_BYTES:
-        return [(0, -1)]
+        return [(0, -1)] if source.bytes else []
     with open_source(source.url) as raw:
         metadata = _opened(raw, source.url).metadata
     slices, start, size = [], 0, 0

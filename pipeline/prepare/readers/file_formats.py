@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from embedmill.pipeline.errors import InputError
 from embedmill.pipeline.prepare.readers import columnar, delimited, jsonlines, text_lines
-from embedmill.pipeline.prepare.readers.compression import codec_of, without_codec
+from embedmill.pipeline.prepare.readers.compression import codec_of, decompressed, without_codec
 from embedmill.pipeline.prepare.readers.file_slice import FileSlice
 from embedmill.pipeline.prepare.readers.layout import Layout
 from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
-from embedmill.pipeline.store.sources import Source
+from embedmill.pipeline.store.sources import Source, open_source
 
 __all__ = ["FORMATS", "Format", "format_of", "read_slice"]
 
@@ -20,6 +21,9 @@ _EXTENSIONS = {
     ".json": "jsonl", ".parquet": "parquet", ".pq": "parquet", ".txt": "delimited",
     ".log": "delimited", ".dat": "delimited",
 }  # fmt: skip
+
+
+_FIRST_BYTES = {b"PAR1": "parquet", b"{": "jsonl"}
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,13 @@ def read_slice(part: FileSlice, layout: Layout) -> Iterator[ParsedBatch]:
 def format_of(configured: str, url: str) -> str:
     """The format of a file: `configured`, or where that is "auto" by the end of its name.
 
+    Where the name ends like that of no format, Parquet and JSON are known by their first bytes.
+
     Raises:
-        InputError: the name ends like no format, or its compression is not supported.
+        InputError: the format is not known, or its compression is not supported.
     """
+    if configured == "parquet":
+        return configured  # its compression is inside
     codec_of(url)
     if configured != "auto":
         return configured
@@ -70,8 +78,19 @@ def format_of(configured: str, url: str) -> str:
     for extension, kind in _EXTENSIONS.items():
         if name.endswith(extension):
             return kind
+    start = _start(url)
+    for first, kind in _FIRST_BYTES.items():
+        if start.startswith(first):
+            return kind
     raise InputError(
         f"its name ends like that of no format; there are {', '.join(_EXTENSIONS)}",
         where=url,
         todo="Set events.format, or name paths without it",
     )
+
+
+def _start(url: str) -> bytes:
+    """The first bytes of a file, decompressed, without blanks before them."""
+    with open_source(url) as raw:
+        start: bytes = decompressed(raw, url).read(64)
+    return start.removeprefix(codecs.BOM_UTF8).lstrip()

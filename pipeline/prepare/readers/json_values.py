@@ -12,7 +12,7 @@ from embedmill.pipeline.prepare.parse.ids import number_text
 from embedmill.pipeline.prepare.parse.mixed import Column, MixedColumn
 from embedmill.pipeline.prepare.parse.records import event_values
 
-__all__ = ["OBJECT_REGEX", "guess_schema", "parse_object", "scalars"]
+__all__ = ["OBJECT_REGEX", "guess_schema", "parse_object", "scalars", "text_list"]
 
 _SAMPLE_LINES = 50  # whose values decide the types
 _BLANK = r"[ \t]*"
@@ -58,6 +58,17 @@ def scalars(values: Sequence[Any]) -> Column:
         return text
     rest = pa.array([one if isinstance(one, float) else None for one in found], pa.float64())
     return MixedColumn((text, rest))
+
+
+def text_list(value: Any, separator: str) -> list[str] | None:
+    """The elements of a list, also of lists in it, or the parts of a text, as text."""
+    if isinstance(value, list):
+        lists = [text_list(one, "") or [] for one in value]
+        return [text for texts in lists for text in texts]
+    found = scalar_of(value)
+    if found is None:
+        return None
+    return str(found).split(separator) if separator else [str(found)]
 
 
 def _encodable(value: str) -> bool:

@@ -31,6 +31,7 @@ from embedmill.pipeline.prepare.readers.json_values import (
     guess_schema,
     parse_object,
     scalars,
+    text_list,
 )
 from embedmill.pipeline.prepare.readers.layout import Layout
 from embedmill.pipeline.prepare.readers.line_batch import LineBatch
@@ -91,17 +92,17 @@ class _BatchParser:
         usable = np.ones(batch.size, bool)
         usable[batch.bad] = False
         lines = np.flatnonzero(usable)
-        events = self._parse_with_arrow(batch, lines) if self.layout.wanted else None
+        if self.layout.lists or not self.layout.wanted:
+            return self._parsed_batch(batch, self._parse_one_by_one(batch, lines))
+        events = self._parse_with_arrow(batch, lines)
         if events is None:
             events = self._parse_mixed(batch, lines)
         return self._parsed_batch(batch, events)
 
     def _parse_mixed(self, batch: LineBatch, lines: Ints) -> _Events:
         """Lines that are valid JSON by a regular expression with Arrow, the others one by one."""
-        valid = np.zeros(len(lines), bool)
-        if self.layout.wanted:
-            texts = batch.lines.take(pa.array(lines))
-            valid = to_numpy(pc.match_substring_regex(texts, OBJECT_REGEX)).astype(bool)
+        texts = batch.lines.take(pa.array(lines))
+        valid = to_numpy(pc.match_substring_regex(texts, OBJECT_REGEX)).astype(bool)
         by_arrow = self._parse_with_arrow(batch, lines[valid]) if valid.any() else None
         if by_arrow is None:
             return self._parse_one_by_one(batch, lines)
@@ -172,8 +173,18 @@ class _BatchParser:
             for event in events:
                 rows.append(event)
                 line_of_row.append(line)
-        fields = {path: scalars([row[number] for row in rows]) for number, path in enumerate(paths)}
+        fields = {
+            path: self._column(path, [row[number] for row in rows])
+            for number, path in enumerate(paths)
+        }
         return _Events(fields, _ints(line_of_row), _ints(no_list), _ints(no_object))
+
+    def _column(self, path: str, values: list[Any]) -> Column:
+        """The values at a path: single ones, or lists of text where these are wanted."""
+        separator = self.layout.lists.get(path)
+        if separator is None:
+            return scalars(values)
+        return pa.array([text_list(one, separator) for one in values], pa.list_(pa.string()))
 
 
 def _ints(values: list[int]) -> Ints:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from embedmill.pipeline.config import EventsConfig, ItemsConfig
-from embedmill.pipeline.errors import ConfigError, InputError
+from embedmill.pipeline.errors import InputError
 from embedmill.pipeline.prepare.engine.frames import TASK_BYTES
 from embedmill.pipeline.prepare.readers.file_formats import FORMATS, format_of
 from embedmill.pipeline.prepare.readers.file_slice import FileSlice
@@ -22,9 +23,17 @@ from embedmill.pipeline.prepare.rules.row_rules import rule_columns
 from embedmill.pipeline.store.datasets import resolve
 from embedmill.pipeline.store.sources import Source, find_sources, real_url, stamps
 
-__all__ = ["ReadPlan", "layout_of", "metadata_slices", "plan_reads", "source_stamps"]
+__all__ = [
+    "ReadPlan",
+    "layout_of",
+    "metadata_slices",
+    "plan_reads",
+    "source_stamps",
+    "title_fields",
+]
 
 _SEPARATORS = {"tsv": "\t", "csv": ","}
+_FIELD = re.compile(r"\{([^{}]+)\}")
 _PLANNING_THREADS = 16  # each opens one file at a time
 
 
@@ -93,19 +102,10 @@ def layout_of(config: EventsConfig | ItemsConfig, kind: str) -> Layout:
     """How to read the files of a format.
 
     Args:
-        config: of the log or of item metadata; all columns of metadata are read, as a title may
-            be made of any of them.
+        config: of the log or of item metadata.
         kind: the format, a key of `FORMATS`.
 
-    Raises:
-        ConfigError: the encoding is unknown.
     """
-    try:
-        encoding = codecs.lookup(config.encoding).name
-    except LookupError:
-        raise ConfigError(f"unknown encoding '{config.encoding}'", where="events.encoding") from (
-            None
-        )
     separator = _SEPARATORS.get(kind, config.separator)
     quote = '"' if isinstance(config, ItemsConfig) else config.quote
     # Python's csv module, which parses lines with quotes, takes separators of one character.
@@ -115,7 +115,7 @@ def layout_of(config: EventsConfig | ItemsConfig, kind: str) -> Layout:
         format=kind,
         separator=separator,
         quote=quote if quoted else "",
-        encoding=encoding,
+        encoding=codecs.lookup(config.encoding).name,
         header=config.header,
         names=config.columns,
         wanted=(),
@@ -136,6 +136,22 @@ def layout_of(config: EventsConfig | ItemsConfig, kind: str) -> Layout:
     )
 
 
+def _metadata_layout(layout: Layout, config: ItemsConfig) -> Layout:
+    """The layout with the columns that item metadata names."""
+    named = (config.item, *title_fields(config.title), config.categories)
+    lists = {config.categories: config.categories_separator} if config.categories else {}
+    return replace(
+        layout,
+        wanted=tuple(dict.fromkeys(name for name in named if name)),
+        lists=lists if layout.format == "jsonl" else {},
+    )
+
+
+def title_fields(template: str) -> list[str]:
+    """The columns that a title template names: '{title} ({year})' gives title and year."""
+    return _FIELD.findall(template)
+
+
 def _event_columns(config: EventsConfig) -> list[str]:
     """The columns that hold the fields of an event."""
     named = (config.user, config.item, config.time, config.weight, config.split)
@@ -143,10 +159,11 @@ def _event_columns(config: EventsConfig) -> list[str]:
 
 
 def metadata_slices(config: ItemsConfig) -> list[FileSlice]:
-    """The files of item metadata, one slice each."""
+    """The files of item metadata that are not empty, one slice each."""
     return [
         FileSlice(n, source.url, name, 0, -1, source.bytes, format_of(config.format, source.url))
         for n, (name, source) in enumerate(_named_files(config.paths))
+        if source.bytes
     ]
 
 
