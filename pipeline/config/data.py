@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from embedmill.pipeline.config.conditions import parse
-from embedmill.pipeline.config.input import FORMATS, InputConfig, check_text
+from embedmill.pipeline.config.input import FORMATS, SNAPSHOT, InputConfig, Value, check_text
 from embedmill.pipeline.config.section import (
     FINGERPRINT_IF_CHANGED,
     NOT_IN_FINGERPRINT,
@@ -27,6 +27,7 @@ class ItemsConfig(Section):
         json_schema_extra=NOT_IN_FINGERPRINT, description="files, folders, globs or URLs"
     )
     format: FORMATS = Field("tsv", description="format of the files; auto: by each file's ending")
+    snapshot: Value = Field("", json_schema_extra=NOT_IN_FINGERPRINT, description=SNAPSHOT)
     separator: str = Field(
         "\t", min_length=1, description="between fields, for format = 'delimited'"
     )

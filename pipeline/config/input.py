@@ -16,9 +16,17 @@ from embedmill.pipeline.config.section import (
     Section,
 )
 
-__all__ = ["FORMATS", "InputConfig", "check_text"]
+__all__ = ["FORMATS", "NAMED_FIELDS", "SNAPSHOT", "InputConfig", "Value", "check_text"]
 
-FORMATS = Literal["auto", "tsv", "csv", "delimited", "jsonl", "parquet"]
+FORMATS = Literal[
+    "auto", "tsv", "csv", "delimited", "jsonl", "parquet", "orc", "avro", "delta", "iceberg"
+]
+# Formats whose records name their fields.
+NAMED_FIELDS = ("jsonl", "parquet", "orc", "avro", "delta", "iceberg")
+SNAPSHOT = (
+    "of a Delta or Iceberg table: a version or snapshot id, an ISO time, or a branch or tag of "
+    "Iceberg; empty: the latest"
+)
 
 
 def _as_text(value: Any) -> Any:
@@ -68,6 +76,8 @@ class InputConfig(Section):
         description="files, folders, globs or URLs; dataset:NAME for a public data set",
     )
     format: FORMATS = Field("tsv", description="format of the files; auto: by each file's ending")
+    # The snapshot that is read is in the fingerprint, whatever names it.
+    snapshot: Value = Field("", json_schema_extra=NOT_IN_FINGERPRINT, description=SNAPSHOT)
     separator: str = Field(
         ",", min_length=1, max_length=8, description="between fields, for format = 'delimited'"
     )
@@ -119,7 +129,7 @@ class InputConfig(Section):
         {}, description="value of a column where a record has none under any of its names"
     )
     explode: str = Field(
-        "", description="path of a list of events in each record, for jsonl and parquet"
+        "", description=f"path of a list of events in each record, for {', '.join(NAMED_FIELDS)}"
     )
     date_folders: Names = Field(
         ("date",),
@@ -145,13 +155,13 @@ class InputConfig(Section):
     def _input(self) -> InputConfig:
         if not self.paths:
             raise ValueError("paths: at least one is needed")
-        if not self.header and not self.columns and self.format not in ("jsonl", "parquet"):
+        if not self.header and not self.columns and self.format not in NAMED_FIELDS:
             raise ValueError("columns: needed with header = false")
         check_text(self.encoding, self.escape, self.separator)
         if self.escape and self.escape == self.quote:
             raise ValueError("escape: doubled quotes are read without it; leave it empty")
-        if self.explode and self.format not in ("jsonl", "parquet", "auto"):
-            raise ValueError("explode: lists are read from jsonl and parquet only")
+        if self.explode and self.format not in (*NAMED_FIELDS, "auto"):
+            raise ValueError(f"explode: lists are read from {', '.join(NAMED_FIELDS)} only")
         if self.time_unit == "pattern" and not self.time_patterns:
             raise ValueError("time_patterns: at least one is needed for time_unit = 'pattern'")
         if self.time_patterns and self.time_unit not in ("pattern", "auto"):

@@ -105,7 +105,7 @@ def build(
         RejectsError: more bad lines than `events.max_rejects`.
     """
     config = run.config.events
-    plan = read_plan.plan_reads(config)
+    plan = read_plan.plan_reads(config, out.sources)
     if not plan.slices:
         raise InputError("the log is empty", where=", ".join(config.paths))
     layouts = {kind: read_plan.layout_of(config, kind) for kind in {s.format for s in plan.slices}}

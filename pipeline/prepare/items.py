@@ -37,7 +37,7 @@ def write_item_metadata(config: ItemsConfig, out: Writer) -> dict[str, int]:
     """
     tables, records, rejected = [], 0, 0
     given: set[str] = set()
-    parts = metadata_slices(config)
+    parts = metadata_slices(config, out.sources)
     for part in parts:
         for batch in read_slice(part, layout_of(config, part.format)):
             table = _table(batch, config, part)

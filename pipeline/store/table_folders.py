@@ -6,17 +6,33 @@ tells which files and rows are live.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from typing import Any
 
 from embedmill.pipeline.errors import InputError
+from embedmill.pipeline.store.storage import explained, file_system
 
-__all__ = ["refuse_tables_above", "refuse_tables_among"]
+__all__ = ["names_in", "refuse_tables_above", "refuse_tables_among", "table_kind"]
 
 _LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
 # An Iceberg table has these two, and its metadata one of the endings below.
 _ICEBERG = {"data", "metadata"}
 _ICEBERG_METADATA = ("metadata.json", "metadata.json.gz", "version-hint.text", ".avro")
+
+
+def table_kind(url: str) -> str:
+    """The kind of table in a folder, "Delta", "Iceberg" or "Hudi"; empty where it is none."""
+    fs, folder = file_system(url)
+    return _kind_of(fs, folder.rstrip("/"))
+
+
+def names_in(url: str) -> list[str]:
+    """Names in a folder, sorted; none where it is not there."""
+    fs, folder = file_system(url)
+    with explained(url), contextlib.suppress(FileNotFoundError):
+        return sorted(one.rstrip("/").rpartition("/")[2] for one in fs.ls(folder, detail=False))
+    return []
 
 
 def refuse_tables_above(fs: Any, paths: Iterable[str]) -> None:
@@ -75,9 +91,12 @@ def _is_folder(fs: Any, path: str) -> bool:
 
 def _refuse(folder: str, kind: str) -> None:
     if kind:
+        todo = f"Name that folder in paths, with format = 'auto' or '{kind.lower()}'"
+        if kind == "Hudi":
+            todo = "Write the table's rows as Parquet files into another folder, and name that"
         raise InputError(
             f"is the folder of {'an' if kind == 'Iceberg' else 'a'} {kind} table, whose files "
             "also hold rows that were deleted or replaced",
             where=folder,
-            todo="Write the table's rows as Parquet files into another folder, and name that",
+            todo=todo,
         )

@@ -131,7 +131,7 @@ def test_a_large_parquet_is_read_by_row_groups(
     table = pa.table({"user_id": [f"u{n}" for n in range(100)], "item_id": list(range(100))})
     pq.write_table(table, tmp_path / "log.parquet", row_group_size=10)
     whole = read_log(paths=str(tmp_path), format="parquet")
-    monkeypatch.setattr(columnar, "_SLICE_BYTES", 300)
+    monkeypatch.setattr(columnar, "SLICE_BYTES", 300)
     found = read_log(paths=str(tmp_path), format="parquet")
     assert found == whole
     assert len(plan_reads(EventsConfig(paths=str(tmp_path), format="parquet")).slices) > 3

@@ -204,7 +204,7 @@ def test_parquet_is_read_by_row_group(tmp_path: Path, monkeypatch: pytest.Monkey
     assert lines == [1, 2, 3]
     source = find_sources(str(tmp_path / "a"))[0]
     assert columnar.slice_file(source, shape) == [(0, -1)]  # a small file is one task's
-    monkeypatch.setattr(columnar, "_SLICE_BYTES", 1)
+    monkeypatch.setattr(columnar, "SLICE_BYTES", 1)
     assert columnar.slice_file(source, shape) == [(0, 1), (1, 2)]
     assert read(tmp_path / "a", sink.getvalue(), shape, columnar)[1] == [1, 2, 3]
     batch = next(columnar.read_slice(FileSlice(0, source.url, "a", 1, 2, 1), shape))

@@ -19,8 +19,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import pyarrow as pa
 import pyarrow.csv
+import pyarrow.orc
 import pyarrow.parquet as pq
 
 __all__ = ["CASES", "Case", "Reading", "cases", "readings"]
@@ -296,9 +298,49 @@ def _parquet(table: pa.Table) -> bytes:
     return out.getvalue()
 
 
+def _orc(table: pa.Table) -> bytes:
+    out = io.BytesIO()
+    pa.orc.write_table(table, out)
+    return out.getvalue()
+
+
+_AVRO_TYPES = {
+    "string": "string",
+    "large_string": "string",
+    "binary": "bytes",
+    "bool": "boolean",
+    "int8": "int",
+    "int32": "int",
+    "int64": "long",
+    "float": "float",
+    "double": "double",
+    "date32[day]": {"type": "int", "logicalType": "date"},
+    "timestamp[ms]": {"type": "long", "logicalType": "local-timestamp-millis"},
+    "timestamp[us]": {"type": "long", "logicalType": "local-timestamp-micros"},
+    "timestamp[us, tz=UTC]": {"type": "long", "logicalType": "timestamp-micros"},
+    "decimal128(38, 0)": {"type": "bytes", "logicalType": "decimal", "precision": 38},
+    "decimal128(38, 2)": {"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": 2},
+    "list<item: string>": {"type": "array", "items": ["null", "string"]},
+    "fixed_size_binary[16]": {"type": "fixed", "name": "sixteen", "size": 16},
+}
+
+
+def _avro(table: pa.Table) -> bytes:
+    fields = [
+        {"name": f.name, "type": ["null", _AVRO_TYPES[str(f.type)]], "default": None}
+        for f in table.schema
+    ]
+    schema = fastavro.parse_schema({"type": "record", "name": "row", "fields": fields})
+    out = io.BytesIO()
+    fastavro.writer(out, schema, table.to_pylist(), codec="deflate")
+    return out.getvalue()
+
+
 _WRITERS: dict[str, Callable[[pa.Table], bytes]] = {
     "csv": _delimited(","),
     "tsv": _delimited("\t"),
     "jsonl": _json_lines,
     "parquet": _parquet,
+    "orc": _orc,
+    "avro": _avro,
 }

@@ -12,7 +12,7 @@ import pyarrow as pa
 from embedmill.pipeline.config import EventsConfig
 from embedmill.pipeline.prepare.parse.clean import clean, cleaning_rules
 from embedmill.pipeline.prepare.readers import text_lines
-from embedmill.pipeline.prepare.readers.file_formats import read_slice
+from embedmill.pipeline.prepare.readers.file_formats import FORMATS, read_slice
 from embedmill.pipeline.prepare.readers.file_slice import FileSlice
 from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
 from embedmill.pipeline.prepare.readers.read_plan import layout_of, plan_reads
@@ -64,8 +64,8 @@ def _numbered(slices: list[FileSlice]) -> Iterator[FileSlice]:
     first = 1
     for part in slices:
         first = 1 if part.start <= 0 else first
-        yield replace(part, first_line=first) if part.format != "parquet" else part
-        if not part.ends_file and part.format != "parquet":
+        yield replace(part, first_line=first) if FORMATS[part.format].has_lines else part
+        if not part.ends_file and FORMATS[part.format].has_lines:
             first += text_lines.count_lines(part.url, part.start, part.end)
 
 

@@ -24,26 +24,26 @@ from embedmill.pipeline.prepare.readers.layout import Layout
 from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
 from embedmill.pipeline.store.sources import Source, open_source
 
-__all__ = ["check_columns", "read_slice", "slice_file"]
+__all__ = ["BATCH_ROWS", "SLICE_BYTES", "BatchParser", "check_columns", "read_slice", "slice_file"]
 
-_BATCH_ROWS = 1 << 18
-_SLICE_BYTES = 32 << 20  # smaller files are one slice, and are not opened when reads are planned
+BATCH_ROWS = 1 << 18  # of a batch at most
+SLICE_BYTES = 32 << 20  # smaller files are one slice, and are not opened when reads are planned
 
 
 def slice_file(source: Source, layout: Layout) -> list[tuple[int, int]]:
-    """Slices of whole row groups, about _SLICE_BYTES each.
+    """Slices of whole row groups, about SLICE_BYTES each.
 
     Raises:
         InputError: the file is no Parquet.
     """
-    if source.bytes < _SLICE_BYTES:
+    if source.bytes < SLICE_BYTES:
         return [(0, -1)] if source.bytes else []
     with open_source(source.url) as raw:
         metadata = _opened(raw, source.url).metadata
     slices, start, size = [], 0, 0
     for group in range(metadata.num_row_groups):
         size += metadata.row_group(group).total_byte_size
-        if size >= _SLICE_BYTES or group + 1 == metadata.num_row_groups:
+        if size >= SLICE_BYTES or group + 1 == metadata.num_row_groups:
             slices.append((start, group + 1))
             start, size = group + 1, 0
     return slices
@@ -57,7 +57,7 @@ def check_columns(part: FileSlice, layout: Layout) -> tuple[str, ...]:
     """
     with open_source(part.url) as raw:
         schema = _opened(raw, part.url).schema_arrow
-    return tuple(_BatchParser(schema, layout, json.loads(part.folders), part.url).columns)
+    return tuple(BatchParser(schema, layout, json.loads(part.folders), part.url).columns)
 
 
 def read_slice(part: FileSlice, layout: Layout) -> Iterator[ParsedBatch]:
@@ -68,20 +68,29 @@ def read_slice(part: FileSlice, layout: Layout) -> Iterator[ParsedBatch]:
     """
     with open_source(part.url) as raw:
         file = _opened(raw, part.url)
-        parser = _BatchParser(file.schema_arrow, layout, json.loads(part.folders), part.url)
+        parser = BatchParser(file.schema_arrow, layout, json.loads(part.folders), part.url)
         end = file.num_row_groups if part.end < 0 else part.end
         groups = list(range(part.start, end))
         row = 1 + sum(file.metadata.row_group(g).num_rows for g in range(part.start))
         try:
-            for batch in file.iter_batches(_BATCH_ROWS, groups, parser.columns, use_threads=False):
-                yield parser.parse(batch, row)
+            for batch in file.iter_batches(BATCH_ROWS, groups, parser.columns, use_threads=False):
+                yield parser.parse(batch, np.arange(row, row + batch.num_rows))
                 row += batch.num_rows
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"cannot be read: {error}", where=part.url) from None
 
 
-class _BatchParser:
+class BatchParser:
     """Turns record batches of one file into parsed batches.
+
+    Args:
+        schema: of the file.
+        layout: has the wanted columns.
+        folders: values of the file's Hive folders.
+        url: the file, for errors.
+
+    Attributes:
+        columns: columns of the file, or paths into them, that the batches must have.
 
     Raises:
         InputError: the file lacks a column.
@@ -111,8 +120,8 @@ class _BatchParser:
         paths += [explode] if explode else []
         return list(dict.fromkeys(paths)) or names[:1]
 
-    def parse(self, batch: pa.RecordBatch, first_row: int) -> ParsedBatch:
-        """The events of a batch whose first row has the number `first_row`."""
+    def parse(self, batch: pa.RecordBatch, numbers: Ints) -> ParsedBatch:
+        """The events of a batch whose rows have these numbers in the file, from 1, [N]."""
         batch = _without_views(batch)
         rows = np.arange(batch.num_rows, dtype=np.int64)
         rejects, empty_lists = Rejects.empty(), 0
@@ -120,14 +129,14 @@ class _BatchParser:
             events = explode_records(batch.to_struct_array(), self._paths, self._layout.explode)
             fields, rows = events.fields, events.records
             no_list = np.flatnonzero(events.lacking)
-            rejects = Rejects.for_reason("explode", first_row + no_list, _as_json(batch, no_list))
+            rejects = Rejects.for_reason("explode", numbers[no_list], _as_json(batch, no_list))
             empty_lists = batch.num_rows - len(no_list) - len(np.unique(rows))
         else:
             fields = {name: batch.column(name) for name in self._paths}
         columns = resolve_columns(fields, len(rows), self._layout, self._folders)
         return ParsedBatch(
             columns,
-            first_row + rows,
+            numbers[rows],
             lambda positions: _as_json(batch, rows[positions]),
             rejects,
             empty_lists,

@@ -27,6 +27,7 @@ class FileSlice:
         folders: values of the file's Hive folders, as JSON.
         first_line: line number of its first line, from 1.
         ends_file: whether it is the file's last slice.
+        table: of a table's data file, how its rows are read: a `TableView`, encoded.
         task: number of the task that reads it.
     """
 
@@ -40,6 +41,7 @@ class FileSlice:
     folders: str = "{}"
     first_line: int = 1
     ends_file: bool = True
+    table: str = ""
     task: int = 0
 
 
@@ -63,6 +65,7 @@ _SCHEMA = pa.schema(
         ("folders", pa.string()),
         ("first_line", pa.int64()),
         ("ends_file", pa.bool_()),
+        ("table", pa.string()),
         ("task", pa.int64()),
     ]
 )

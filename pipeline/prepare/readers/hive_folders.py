@@ -9,9 +9,10 @@ from urllib.parse import unquote
 
 from embedmill.pipeline.config.input import InputConfig
 from embedmill.pipeline.errors import InputError
+from embedmill.pipeline.prepare.readers.table_snapshot import TableSnapshot
 from embedmill.pipeline.store.sources import Source
 
-__all__ = ["DatedFiles", "files_in_range", "folder_day", "folder_values"]
+__all__ = ["DatedFiles", "RawFile", "files_in_range", "folder_day", "folder_values"]
 
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 
@@ -44,14 +45,35 @@ def folder_day(values: Mapping[str, str], names: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
+class RawFile:
+    """A file of a log or of item metadata.
+
+    Attributes:
+        name: what rejects and stamps call it; it does not depend on the machine.
+        source: the file.
+        folders: values of its Hive folders, or of its partition of a table.
+        table: what stamps call the table that it is a data file of; empty for a plain file.
+        snapshot: of that table.
+        view: of a table's data file, how its rows are read: a `TableView`, encoded.
+    """
+
+    name: str
+    source: Source
+    folders: Mapping[str, str]
+    table: str = ""
+    snapshot: TableSnapshot | None = None
+    view: str = ""
+
+
+@dataclass(frozen=True)
 class DatedFiles:
     """Files of the days that the config selects, and how many files lie outside of these."""
 
-    files: list[tuple[str, Source]]
+    files: list[RawFile]
     outside: int
 
 
-def files_in_range(files: list[tuple[str, Source]], config: InputConfig) -> DatedFiles:
+def files_in_range(files: list[RawFile], config: InputConfig) -> DatedFiles:
     """The files whose folder's day is from date_from to date_to, both included.
 
     Raises:
@@ -59,19 +81,19 @@ def files_in_range(files: list[tuple[str, Source]], config: InputConfig) -> Date
     """
     if not (config.date_from or config.date_to):
         return DatedFiles(files, 0)
-    days = [folder_day(folder_values(source.url), config.date_folders) for _, source in files]
+    days = [folder_day(file.folders, config.date_folders) for file in files]
     selected = []
     pattern = "/".join(f"{name}=…" for name in config.date_folders)
-    for day, (name, source) in zip(days, files, strict=True):
+    for day, file in zip(days, files, strict=True):
         if not day:
             raise InputError(
                 f"lies in no folder {pattern} that names a day, and events.date_from or "
                 "events.date_to asks for days",
-                where=source.url,
+                where=file.source.url,
                 todo="Check events.date_folders, or name paths without it",
             )
         if (config.date_from or day) <= day <= (config.date_to or day):
-            selected.append((name, source))
+            selected.append(file)
     if not selected:
         wanted = f"from {config.date_from or 'the first'} to {config.date_to or 'the last'}"
         raise InputError(

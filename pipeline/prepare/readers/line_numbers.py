@@ -9,6 +9,7 @@ from pyspark.sql import SparkSession
 
 from embedmill.pipeline.prepare.engine.frames import Batches, distribute, task_count
 from embedmill.pipeline.prepare.engine.task_report import run_tasks, task_report
+from embedmill.pipeline.prepare.readers.file_formats import FORMATS
 from embedmill.pipeline.prepare.readers.file_slice import FileSlice, slices_table
 from embedmill.pipeline.prepare.readers.text_lines import count_lines
 
@@ -21,7 +22,7 @@ def with_line_numbers(session: SparkSession, slices: list[FileSlice]) -> list[Fi
     Tasks count newlines, which takes a tenth of the time that parsing takes afterwards. Only
     large uncompressed text files have several slices, so most logs need no counting.
     """
-    counted = [one for one in slices if not one.ends_file and one.format != "parquet"]
+    counted = [one for one in slices if not one.ends_file and FORMATS[one.format].has_lines]
     if not counted:
         return slices
     size = sum(one.bytes for one in counted)
@@ -30,7 +31,7 @@ def with_line_numbers(session: SparkSession, slices: list[FileSlice]) -> list[Fi
     numbered, first_line = [], 1
     for one in slices:
         first_line = 1 if one.start <= 0 else first_line
-        text = one.format != "parquet"
+        text = FORMATS[one.format].has_lines
         numbered.append(replace(one, first_line=first_line) if text else one)
         first_line += lines[str(one.number)]
     return numbered

@@ -8,20 +8,23 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from embedmill.pipeline.config import EventsConfig, ItemsConfig
+from embedmill.pipeline.config.input import NAMED_FIELDS, InputConfig
 from embedmill.pipeline.errors import InputError
 from embedmill.pipeline.prepare.engine.frames import TASK_BYTES
 from embedmill.pipeline.prepare.readers.file_formats import FORMATS, format_of
 from embedmill.pipeline.prepare.readers.file_slice import FileSlice
-from embedmill.pipeline.prepare.readers.hive_folders import files_in_range, folder_values
+from embedmill.pipeline.prepare.readers.hive_folders import RawFile, files_in_range, folder_values
 from embedmill.pipeline.prepare.readers.layout import Layout
+from embedmill.pipeline.prepare.readers.table_formats import pinned_snapshot
 from embedmill.pipeline.prepare.rules.row_rules import rule_columns
 from embedmill.pipeline.store.datasets import resolve
-from embedmill.pipeline.store.sources import Source, find_sources, real_url, stamps
+from embedmill.pipeline.store.sources import find_sources, real_url, stamps
 
 __all__ = [
     "ReadPlan",
@@ -52,39 +55,53 @@ class ReadPlan:
     outside: int
 
 
-def plan_reads(config: EventsConfig) -> ReadPlan:
+def plan_reads(config: EventsConfig, stamps: Mapping[str, str] | None = None) -> ReadPlan:
     """The slices of all files of `events.paths`.
+
+    Args:
+        config: the section.
+        stamps: of the sources, as `source_stamps` found them: tables are read at the snapshots
+            that these name, whatever was committed since.
 
     Raises:
         InputError: a path names nothing, no file lies in the selected days, a file's format or
-            compression is unknown, or the first file of a format lacks a column.
+            compression is unknown, the first file of a format lacks a column, or a table has
+            changed its columns since it was stamped.
     """
-    dated = files_in_range(_named_files(config.paths), config)
+    dated = files_in_range(_raw_files(config, stamps or {}), config)
     with ThreadPoolExecutor(_PLANNING_THREADS) as pool:
-        formats = list(pool.map(lambda f: format_of(config.format, f[1].url), dated.files))
+        formats = list(pool.map(lambda file: _format_of(file, config), dated.files))
     layouts = {kind: layout_of(config, kind) for kind in set(formats)}
 
-    def bounds_of(file: tuple[tuple[str, Source], str]) -> list[tuple[int, int]]:
-        (_, source), kind = file
-        return FORMATS[kind].slice_file(source, layouts[kind])
+    def bounds_of(file: tuple[RawFile, str]) -> list[tuple[int, int]]:
+        raw, kind = file
+        return FORMATS[kind].slice_file(raw.source, layouts[kind])
 
     with ThreadPoolExecutor(_PLANNING_THREADS) as pool:
         bounds = list(pool.map(bounds_of, zip(dated.files, formats, strict=True)))
     slices: list[FileSlice] = []
-    for (name, source), kind, parts in zip(dated.files, formats, bounds, strict=True):
-        folders = json.dumps(folder_values(source.url), sort_keys=True)
+    for file, kind, parts in zip(dated.files, formats, bounds, strict=True):
         for number, (start, end) in enumerate(parts):
-            size, ends = source.bytes // len(parts), number + 1 == len(parts)
-            slices.append(
-                FileSlice(
-                    len(slices), source.url, name, start, end, size, kind, folders, ends_file=ends
-                )
-            )
+            whole = _whole_file(len(slices), file, kind)
+            size, ends = file.source.bytes // len(parts), number + 1 == len(parts)
+            slices.append(replace(whole, start=start, end=end, bytes=size, ends_file=ends))
     for kind, layout in layouts.items():
         first = next((one for one in slices if one.format == kind), None)
         if first is not None:
             FORMATS[kind].check_columns(first, layout)
     return ReadPlan(_with_tasks(slices), len(dated.files), dated.outside)
+
+
+def _whole_file(number: int, file: RawFile, kind: str) -> FileSlice:
+    folders = json.dumps(dict(file.folders), sort_keys=True)
+    source = file.source
+    return FileSlice(
+        number, source.url, file.name, 0, -1, source.bytes, kind, folders, table=file.view
+    )
+
+
+def _format_of(file: RawFile, config: EventsConfig | ItemsConfig) -> str:
+    return file.snapshot.kind if file.snapshot else format_of(config.format, file.source.url)
 
 
 def _with_tasks(slices: list[FileSlice]) -> list[FileSlice]:
@@ -131,7 +148,7 @@ def layout_of(config: EventsConfig | ItemsConfig, kind: str) -> Layout:
         aliases=config.aliases,
         defaults=config.defaults,
         ids=frozenset({config.user, config.item, config.split, config.signals.type} - {""}),
-        explode=config.explode if kind in ("jsonl", "parquet") else "",
+        explode=config.explode if kind in NAMED_FIELDS else "",
         max_line_bytes=config.max_line_bytes,
     )
 
@@ -158,38 +175,51 @@ def _event_columns(config: EventsConfig) -> list[str]:
     return [name for name in named if name]
 
 
-def metadata_slices(config: ItemsConfig) -> list[FileSlice]:
-    """The files of item metadata that are not empty, one slice each."""
+def metadata_slices(
+    config: ItemsConfig, stamps: Mapping[str, str] | None = None
+) -> list[FileSlice]:
+    """The files of item metadata that are not empty, one slice each.
+
+    For `stamps` see `plan_reads`.
+    """
+    pinned = {name.removeprefix("items/"): stamp for name, stamp in (stamps or {}).items()}
     return [
-        FileSlice(n, source.url, name, 0, -1, source.bytes, format_of(config.format, source.url))
-        for n, (name, source) in enumerate(_named_files(config.paths))
-        if source.bytes
+        _whole_file(number, file, _format_of(file, config))
+        for number, file in enumerate(_raw_files(config, pinned))
+        if file.source.bytes
     ]
 
 
 def source_stamps(config: EventsConfig) -> dict[str, str]:
-    """A stamp per raw file by name, item metadata included: for the fingerprint of `events`.
+    """A stamp per raw file or table by name, item metadata included: for the fingerprint.
 
     The name holds whatever else of the path changes the events: Hive folders, whose values are
     columns; and for metadata the position of the file, since the first file that has an item
     decides its title.
     """
-    files = files_in_range(_named_files(config.paths), config).files
-    named = [(_with_folders(name, source), source) for name, source in files]
+    files = files_in_range(_raw_files(config, {}), config).files
+    named = [(_stamp_name(file), file) for file in files]
     if config.items:
-        metadata = enumerate(_named_files(config.items.paths))
-        named += [(f"items/{number}/{name}", source) for number, (name, source) in metadata]
-    stamp_of = stamps([source for _, source in named])
-    return {name: stamp_of[source.url] for name, source in named}
+        metadata = enumerate(_raw_files(config.items, {}))
+        named += [
+            (f"items/{file.table or f'{number}/{file.name}'}", file) for number, file in metadata
+        ]
+    stamp_of = stamps([file.source for _, file in named if not file.snapshot])
+    return {
+        name: file.snapshot.stamp if file.snapshot else stamp_of[file.source.url]
+        for name, file in named
+    }
 
 
-def _with_folders(name: str, source: Source) -> str:
-    above = folder_values(source.url.removesuffix(name))
-    return "".join(f"{key}={value}/" for key, value in sorted(above.items())) + name
+def _stamp_name(file: RawFile) -> str:
+    if file.table:
+        return file.table
+    above = folder_values(file.source.url.removesuffix(file.name))
+    return "".join(f"{key}={value}/" for key, value in sorted(above.items())) + file.name
 
 
-def _named_files(patterns: tuple[str, ...]) -> list[tuple[str, Source]]:
-    """Files, each with a name that does not depend on the machine.
+def _raw_files(config: InputConfig | ItemsConfig, pinned: Mapping[str, str]) -> list[RawFile]:
+    """The files that paths name, each with a name that does not depend on the machine.
 
     A name is relative to the deepest folder that holds all files of its pattern. Where two
     patterns give the same name, the later one is prefixed with the number of its pattern.
@@ -197,21 +227,42 @@ def _named_files(patterns: tuple[str, ...]) -> list[tuple[str, Source]]:
     Raises:
         InputError: two patterns name the same file.
     """
-    named: dict[str, Source] = {}
+    named: dict[str, RawFile] = {}
     places: set[str] = set()
-    for number, pattern in enumerate(patterns):
-        sources = find_sources(resolve(pattern))
-        folder = _common_folder([source.url for source in sources])
-        for source in sources:
-            place = real_url(source.url)
+    for number, pattern in enumerate(config.paths):
+        for file in _files_of(resolve(pattern), number, config, pinned):
+            place = real_url(file.source.url)
             if place in places:
-                raise InputError("named by two paths", where=source.url)
+                raise InputError("named by two paths", where=file.source.url)
             places.add(place)
-            name = source.url[len(folder) :]
+            name = file.name
             while name in named:
                 name = f"{number}/{name}"
-            named[name] = source
-    return list(named.items())
+            named[name] = replace(file, name=name)
+    return list(named.values())
+
+
+def _files_of(
+    path: str, number: int, config: InputConfig | ItemsConfig, pinned: Mapping[str, str]
+) -> list[RawFile]:
+    """The files of a path, which is the one of this number; of a table, those of its snapshot."""
+    table = f"{number}/{path.rstrip('/').rpartition('/')[2]}"
+    snapshot = pinned_snapshot(path, config.format, config.snapshot, pinned.get(table, ""))
+    if snapshot is not None:
+        return [
+            RawFile(
+                file.source.url.removeprefix(f"{snapshot.url}/"),
+                file.source,
+                {**folder_values(f"{snapshot.url}/"), **file.partition},
+                table,
+                snapshot,
+                file.view,
+            )
+            for file in snapshot.files
+        ]
+    sources = find_sources(path)
+    folder = _common_folder([source.url for source in sources])
+    return [RawFile(s.url[len(folder) :], s, folder_values(s.url)) for s in sources]
 
 
 def _common_folder(urls: list[str]) -> str:
