@@ -18,7 +18,8 @@ from embedmill.pipeline.config import load
 from embedmill.pipeline.errors import ConfigError, GateError
 from embedmill.pipeline.store.run import Run, is_published, publish, save_config
 from embedmill.pipeline.terminal import Terminal
-from embedmill.schemas.evaluate import GATES, GateResult
+from embedmill.pipeline.views.evaluate import Evaluation
+from embedmill.schemas.evaluate import GateResult
 
 __all__ = ["JOBS", "main", "run_line"]
 
@@ -89,7 +90,7 @@ def stages(first: str, last: str) -> list[str]:
 
 def check_gates(run: Run) -> None:
     """Raise GateError when a gate that `evaluate` judged has failed."""
-    gates = run.artifact("evaluate").read_json(GATES)
+    gates = Evaluation(run.artifact("evaluate")).gates
     failed = [g for g in gates if not g.passed]
     if failed:
         said = "; ".join(_said(g) for g in failed)

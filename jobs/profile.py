@@ -43,9 +43,9 @@ _SCRATCH = "profile/scratch"
 
 @dataclass(frozen=True)
 class Profile:
-    """Figures of a log as JSON, and the URL of the page about them."""
+    """Figures of a log, and the URL of the page about them."""
 
-    data: dict[str, Any]
+    data: pages.ProfileData
     page: str
 
 

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-__all__ = ["JsonFile", "Number", "PartFiles", "Stored"]
+__all__ = ["JsonFile", "Number", "PartFiles", "Stored", "format_of"]
 
 T = TypeVar("T")
 # A number of a JSON file: whole numbers stay whole, so that they are written as they came.
@@ -61,6 +61,19 @@ class Stored(BaseModel):
     def as_json(self) -> dict[str, Any]:
         """What the file holds, by its keys."""
         return self.model_dump(by_alias=True)
+
+
+def format_of(data: bytes) -> int | None:
+    """The number under "format" of a JSON object; None where it has none, or is no JSON.
+
+    It is looked at before the file is decoded: another format may have other keys.
+    """
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return None
+    found = value.get("format") if isinstance(value, dict) else None
+    return found if isinstance(found, int) else None
 
 
 @dataclass(frozen=True)

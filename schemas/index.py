@@ -88,7 +88,7 @@ class IncrementalSpec(Stored):
 
     `recall_when_built` was measured when the base was built. Items are `kept`, `changed` (another
     vector), `new` or `removed` since the run before, which had `indexed_before`. The base has
-    `base_places` positions: `in_base` are in use, the others are `tombstones`.
+    `base_slots` slots: `in_base` hold a live item, the others are `tombstones`.
     """
 
     recall_when_built: Number
@@ -99,7 +99,7 @@ class IncrementalSpec(Stored):
     new: int
     removed: int
     indexed_before: int
-    base_places: int
+    base_slots: int
     tombstones: int
     in_base: int
     in_delta: int
@@ -116,7 +116,7 @@ class IndexSpec(Stored):
 
     kind: str
     parameters: dict[str, int]
-    search_parameter: str = Field(alias="knob")
+    search_parameter: str
     metric: str
     dim: int
     items: int
@@ -124,8 +124,8 @@ class IndexSpec(Stored):
     estimate: int
     sha256: str | None
     shards: list[ShardSpec] | None = Field(default=None, exclude_if=lambda value: value is None)
-    target: Target | None = Field(alias="promise")
-    incremental: IncrementalSpec | None = Field(alias="living")
+    target: Target | None
+    incremental: IncrementalSpec | None
 
 
 class CurvePoint(Stored):
@@ -183,10 +183,10 @@ class IndexRecall(Stored):
     queries: int
     queries_from: str
     recall: Number = Field(alias="recall@10")
-    search_parameter: str = Field(alias="knob")
+    search_parameter: str
     setting: int
     curve: list[CurvePoint]
-    target: VerifiedTarget | None = Field(alias="promise")
+    target: VerifiedTarget | None
 
 
 class SearchCost(Stored):
@@ -244,7 +244,7 @@ CONTRACT = ArtifactContract(
         # Of an incremental index.
         Law(("indexed",), ("kept", "changed", "new"), optional=True),
         Law(("indexed_before",), ("kept", "changed", "removed"), optional=True),
-        Law(("base_places",), ("in_base", "tombstones"), optional=True),
+        Law(("base_slots",), ("in_base", "tombstones"), optional=True),
         Law(("indexed",), ("in_base", "in_delta"), optional=True),
     ),
 )

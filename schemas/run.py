@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
-from embedmill.schemas.files import Stored
+from embedmill.schemas.files import JsonFile, Stored
 
 __all__ = ["CONFIG", "MANIFEST", "PUBLISHED", "Published"]
 
@@ -12,18 +14,17 @@ __all__ = ["CONFIG", "MANIFEST", "PUBLISHED", "Published"]
 MANIFEST = "manifest.json"
 # The run's resolved config.
 CONFIG = "config.json"
-# In the folder of all runs: which of them was published last.
-PUBLISHED = "published.json"
 
 
 class Published(Stored):
     """The run that passed its gates last.
 
-    `base_run` is the folder of the run whose vocabulary it continues, absent where it began one.
-    `content` is the hash of `stages`, the content hashes of its artifacts by stage.
+    `run` is its name. `base_run` is the folder of the run whose vocabulary it continues, absent
+    where it began one. `content` is the hash of `stages`, the content hashes of its artifacts by
+    stage. `published` is when it was published (ISO 8601, UTC).
     """
 
-    format: int = 1
+    format: Literal[1] = 1
     run: str
     base_run: str | None = Field(
         default=None, alias="continues", exclude_if=lambda value: value is None
@@ -31,3 +32,7 @@ class Published(Stored):
     content: str
     stages: dict[str, str]
     published: str
+
+
+# In the folder of all runs: which of them was published last.
+PUBLISHED = JsonFile("published.json", Published)

@@ -33,10 +33,10 @@ STAGES: dict[str, StageContract] = {
     ),
     "train": StageContract(1, ("vocab", "shards"), ("run.partitions", "run.seed", "train")),
     "export": StageContract(2, ("vocab", "train"), ("export",), ("users", "items")),
-    "index": StageContract(5, ("shards", "export"), ("run.seed", "index"), ("items_in",)),
+    "index": StageContract(6, ("shards", "export"), ("run.seed", "index"), ("items_in",)),
     "evaluate": StageContract(1, ("shards", "export", "index"), ("evaluate",), ("users",)),
     "report": StageContract(
-        1,
+        2,
         ("events", "vocab", "shards", "train", "export", "index", "evaluate"),
         ("report",),
     ),

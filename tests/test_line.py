@@ -16,6 +16,7 @@ from embedmill.pipeline.errors import GateError, StaleArtifactError
 from embedmill.pipeline.store import contracts
 from embedmill.pipeline.store.run import Run, open_run, published
 from embedmill.pipeline.terminal import Terminal
+from embedmill.schemas.run import PUBLISHED
 from embedmill.schemas.stages import STAGES
 from tests.support.commands import Cli
 from tests.support.worlds import PlantedWorld, config_tree, laid
@@ -70,8 +71,8 @@ def test_the_planted_clusters_are_found(line: Run) -> None:
 def test_a_whole_line_is_published(line: Run) -> None:
     pointer = published(line.config.run.root)
     assert pointer is not None
-    assert pointer["run"] == "tiny"
-    assert pointer["stages"]["report"] == line.artifact("report").manifest.content
+    assert pointer.run == "tiny"
+    assert pointer.stages["report"] == line.artifact("report").manifest.content
 
 
 def test_an_old_run_does_not_take_the_pointer_from_a_newer_one(line: Run, tmp_path: Path) -> None:
@@ -83,9 +84,9 @@ def test_an_old_run_does_not_take_the_pointer_from_a_newer_one(line: Run, tmp_pa
     run_line(run, terminal=terminal)
     pointer = published(str(tmp_path))
     assert pointer is not None
-    assert pointer["run"] == "tiny"
-    newer = pointer | {"run": "newer", "published": "2999-01-01T00:00:00+00:00"}
-    (tmp_path / "published.json").write_text(json.dumps(newer))
+    assert pointer.run == "tiny"
+    newer = pointer.model_copy(update={"run": "newer", "published": "2999-01-01T00:00:00+00:00"})
+    (tmp_path / "published.json").write_bytes(PUBLISHED.encode(newer))
     run_line(run, terminal=terminal)
     assert published(str(tmp_path)) == newer
 

@@ -13,6 +13,7 @@ from embedmill.pipeline.config import parse
 from embedmill.pipeline.query import lookup
 from embedmill.pipeline.store.run import Run, published
 from embedmill.pipeline.terminal import Terminal
+from embedmill.pipeline.views.report import Report
 from embedmill.pipeline.views.vectors import Vectors
 from embedmill.schemas.stages import STAGES
 from tests.support.commands import Cli
@@ -71,9 +72,9 @@ def test_only_live_items_are_indexed_and_recommended(nights: tuple[Run, Run]) ->
     assert answers == {i for i, (_, live) in rows(run, "items").items() if live}
     near = {hit.item for hit in lookup.neighbors(run, "i40", 100)}
     assert near == answers - {"i40"}
-    page = run.artifact("report").read_json("data.json")
-    assert {point["id"] for point in page["map"]["points"]} == answers
-    assert not {one["id"] for one in page["neighbours"]["of"]} & GONE
+    page = Report(run.artifact("report")).data
+    assert {point.id for point in page.map.points} == answers
+    assert not {one.id for one in page.neighbours.items} & GONE
     assert Vectors.of(run.artifact("export"), "items").count == 43
 
 
@@ -81,7 +82,7 @@ def test_the_second_night_is_published_and_remembers_the_first(nights: tuple[Run
     root = nights[1].config.run.root
     pointer = published(root)
     assert pointer is not None
-    assert (pointer["run"], pointer["continues"]) == ("tuesday", f"{root}/monday")
+    assert (pointer.run, pointer.base_run) == ("tuesday", f"{root}/monday")
 
 
 def test_both_nights_are_up_to_date_afterwards(

@@ -28,7 +28,7 @@ def status(folder: RunFolder, as_json: AsJson = False) -> None:
         return
     render.print_stages(artifacts)
     pointer = published(run.config.run.root)
-    print(f"published in {run.config.run.root}: {pointer['run'] if pointer else 'nothing yet'}")
+    print(f"published in {run.config.run.root}: {pointer.run if pointer else 'nothing yet'}")
 
 
 @app.command()

@@ -14,7 +14,10 @@ from embedmill.pipeline.query.metrics import metrics_of
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.terminal import duration, si, summary
-from embedmill.schemas import evaluate, events, report
+from embedmill.pipeline.views.evaluate import Evaluation
+from embedmill.pipeline.views.items import ItemMetadata
+from embedmill.pipeline.views.report import Report
+from embedmill.schemas.report import Item
 
 if TYPE_CHECKING:  # both load torch, which few commands need
     from embedmill.pipeline.query.lookup import Hit
@@ -109,7 +112,7 @@ def _cost(measured: Mapping[str, Any], key: str) -> str:
 
 def print_items(run: Run, hits: Sequence[Hit], as_json: bool) -> None:
     """Items with scores and, where the run has them, titles."""
-    titles = _titles(run, {hit.item for hit in hits})
+    titles = ItemMetadata(run.artifact("events")).titles(hit.item for hit in hits)
     if as_json:
         objects = [
             {"item": hit.item, "score": hit.score, "title": titles.get(hit.item)} for hit in hits
@@ -179,7 +182,9 @@ def print_diff(difference: Mapping[str, Any], after: Run) -> None:
     """
     _console().print(_movements(difference))
     for name, side in difference.items():
-        titles = _titles(after, _example_ids(side)) if name == "items" else {}
+        titles = {}
+        if name == "items":
+            titles = ItemMetadata(after.artifact("events")).titles(_example_ids(side))
         for kind, ids in side["examples"].items():
             if ids and kind != "stayed":
                 _console().print(_examples(f"{name} that {kind}", ids, titles))
@@ -231,19 +236,9 @@ def _escaped(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def _titles(run: Run, items: set[str]) -> dict[str, str]:
-    """Titles by item, of those among `items` that have one."""
-    artifact = run.artifact("events")
-    if not artifact.has(events.ITEMS):
-        return {}
-    table = artifact.read_table(events.ITEMS, ["item", "title"])
-    pairs = zip(table["item"].to_pylist(), table["title"].to_pylist(), strict=True)
-    return {item: title for item, title in pairs if item in items}
-
-
 def print_summary(run: Run) -> None:
     """The end of a run: metrics beside popularity's, some neighbours, where the page is."""
-    metrics, page = metrics_of(run), run.artifact("report")
+    metrics, report = metrics_of(run), Report(run.artifact("report"))
     console = _console()
     console.print()
     if f"recall@{run.config.evaluate.ks[0]}" in metrics:
@@ -259,13 +254,13 @@ def print_summary(run: Run) -> None:
         milliseconds = metrics.get("index.ms_per_query")
         speed = f", {milliseconds:.2f} ms a query" if isinstance(milliseconds, float) else ""
         console.print(f"index     {metrics['index.recall@10']:.1%} of the exact top ten{speed}")
-    for item in page.read_json(report.DATA)["neighbours"]["of"][:3]:
-        if near := " · ".join(_name(one) for one in item["near"][:_NEIGHBOURS_SHOWN]):
+    for item in report.data.neighbours.items[:3]:
+        if near := " · ".join(_name(one) for one in item.neighbours[:_NEIGHBOURS_SHOWN]):
             console.print(Text(f"{_name(item)} is near {near}"))
-    passed = all(gate.passed for gate in run.artifact("evaluate").read_json(evaluate.GATES))
+    passed = all(gate.passed for gate in Evaluation(run.artifact("evaluate")).gates)
     state = "published" if passed else "NOT published: a gate failed"
     console.print(f"{state}, {metrics['seconds.total']:.0f} s in all")
-    console.print(Text(f"page: {page.url(report.PAGE)}"), soft_wrap=True)
+    console.print(Text(f"page: {report.page_url}"), soft_wrap=True)
 
 
 def _beside_popularity(metrics: Mapping[str, float | int | str], k: int) -> Table:
@@ -290,5 +285,5 @@ def _beside_popularity(metrics: Mapping[str, float | int | str], k: int) -> Tabl
     return table
 
 
-def _name(item: Mapping[str, Any]) -> str:
-    return _escaped(str(item.get("title") or item["id"]))
+def _name(item: Item) -> str:
+    return _escaped(item.title)

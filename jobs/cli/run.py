@@ -109,7 +109,7 @@ def profile(
 
     profiled = profile_log(Run(config))
     if as_json:
-        print(json.dumps(profiled.data | {"page": profiled.page}, ensure_ascii=False))
+        print(json.dumps(profiled.data.as_json() | {"page": profiled.page}, ensure_ascii=False))
         return
     print(*lines(profiled.data), f"page: {profiled.page}", sep="\n")
 

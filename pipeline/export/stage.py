@@ -25,7 +25,8 @@ from embedmill.pipeline.log import Progress
 from embedmill.pipeline.store.artifact import Artifact, Writer, entry_of
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import HashingFile
-from embedmill.pipeline.views.tables import TrainedTable, model_of, open_table
+from embedmill.pipeline.views.tables import TrainedTable, open_table
+from embedmill.pipeline.views.train import Training
 from embedmill.pipeline.views.vocabulary import Vocabulary
 from embedmill.schemas.export import (
     FILES,
@@ -52,7 +53,7 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
         ContractError: tables and vocabulary do not fit together.
     """
     vocab, train = run.artifact("vocab"), run.artifact("train")
-    spec = _spec(model_of(train), vocab)
+    spec = _spec(Training(train).model, vocab)
     total, done = spec.users + spec.items, 0
     for side, files in FILES.items():
         count = spec.count(side)

@@ -33,14 +33,15 @@ from embedmill.pipeline.prepare.vocabulary.shared_rows import (
     shared_row_sql,
     side_rows,
 )
-from embedmill.pipeline.store.artifact import Artifact, Writer
+from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.parquet import write_parquet
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage
-from embedmill.schemas.events import DATA, DAYS, EVENTS
+from embedmill.pipeline.views.events import Events
+from embedmill.pipeline.views.vocab import Vocab
+from embedmill.schemas.events import EVENTS
 from embedmill.schemas.shards import FILES, SHARD, SPLITS
-from embedmill.schemas.vocab import FILES as VOCAB_FILES
-from embedmill.schemas.vocab import SPEC, SideRows, VocabSpec
+from embedmill.schemas.vocab import SideRows, VocabSpec
 
 __all__ = ["build"]
 
@@ -91,10 +92,10 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
         InputError: the split column has a value that the config does not name.
         ContractError: events are lost or leak between splits.
     """
-    events, vocab = run.artifact("events"), run.artifact("vocab")
+    events, vocab = Events(run.artifact("events")), Vocab(run.artifact("vocab"))
     partitions = run.config.run.partitions
-    spec = vocab.read_json(SPEC)
-    tasks = task_count(sum(f.bytes for f in events.files(DATA.folder)), partitions)
+    spec = vocab.spec
+    tasks = task_count(events.bytes, partitions)
     with report_progress(progress, "rows read"):
         # Read to find the boundaries; nothing collects these rows, so reading need not wait.
         unpaced = _with_rows(session, run, events, vocab, throttled=False)
@@ -105,35 +106,35 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
         done = run_tasks(shuffled, partial(_write, task))
     written = sum(done.counts[name] for name in SPLITS)
     joined_events = written + done.counts["shared_held_out"]
-    if joined_events != vocab.counters["events_kept"]:
+    if joined_events != vocab.artifact.counters["events_kept"]:
         raise ContractError(
             f"{joined_events:,} events found their rows, the vocabulary kept "
-            f"{vocab.counters['events_kept']:,}",
+            f"{vocab.artifact.counters['events_kept']:,}",
             where=out.storage.root,
             todo="This is a bug; nothing was committed",
         )
     out.add(done.files)
     _add_empty_files(out, partitions)
-    total = events.counters["events"]
+    total = events.artifact.counters["events"]
     counters = {name: done.counts[name] for name in _COUNTS}
     counters |= {"events_in": total, "dropped": total - written}
-    counters |= _cold_items(session, out, vocab.counters["items_live"], spec.items)
+    counters |= _cold_items(session, out, vocab.artifact.counters["items_live"], spec.items)
     counters |= _write_pairs(session, run, out, spec)
     progress.update(total, total, "events")
-    read = {"read_bytes": sum(f.bytes for f in (*events.files(DATA.folder), *vocab.files()))}
-    out.commit(counters, read, engine_versions(session))
+    read_bytes = events.bytes + sum(entry.bytes for entry in vocab.artifact.files())
+    out.commit(counters, {"read_bytes": read_bytes}, engine_versions(session))
 
 
-def _time_range(events: Artifact, vocab: Artifact) -> TimeRange | None:
+def _time_range(events: Events, vocab: Vocab) -> TimeRange | None:
     """The range of the times of the events kept; None if the log has no times."""
-    if not events.has(DAYS.path):
+    days = events.days()
+    if days is None:
         return None
-    days = events.read_json(DAYS)
-    return TimeRange.of_days(days, vocab.counters["events_kept"])
+    return TimeRange.of_days(days, vocab.artifact.counters["events_kept"])
 
 
 def _with_rows(
-    session: SparkSession, run: Run, events: Artifact, vocab: Artifact, *, throttled: bool
+    session: SparkSession, run: Run, events: Events, vocab: Vocab, *, throttled: bool
 ) -> DataFrame:
     """Events with the rows of their ids, their hash and their partition (schema _JOINED).
 
@@ -141,19 +142,18 @@ def _with_rows(
     out.
     """
     seed, partitions = run.config.run.seed, run.config.run.partitions
-    spec = vocab.read_json(SPEC)
     nullable = pa.schema([pa.field(f.name, f.type) for f in EVENTS])
-    files = events.files(DATA.folder)
-    log = read_parquet(session, events.storage, files, nullable, throttled=throttled).selectExpr(
+    storage, files = events.artifact.storage, events.files
+    log = read_parquet(session, storage, files, nullable, throttled=throttled).selectExpr(
         "*", f"xxhash64(user, item, time, weight, cast({seed} as bigint)) as hash"
     )
     # Sail builds its hash table from the left side of a join, which should be the smaller one.
     for side in ("user", "item"):
         rows = _live_rows(session, vocab, f"{side}s")
         rows = rows.selectExpr(f"id as {side}", f"row as own_{side}")
-        if side_rows(spec, side).shared:
+        if side_rows(vocab.spec, side).shared:
             log = rows.join(log, side, "right")
-            row = f"coalesce(own_{side}, cast({shared_row_sql(spec, side)} as bigint))"
+            row = f"coalesce(own_{side}, cast({shared_row_sql(vocab.spec, side)} as bigint))"
         else:
             log, row = rows.join(log, side), f"own_{side}"
         log = log.selectExpr("*", f"{row} as {side}_row").drop(side, f"own_{side}")
@@ -163,10 +163,9 @@ def _with_rows(
     )
 
 
-def _live_rows(session: SparkSession, vocab: Artifact, side: str) -> DataFrame:
+def _live_rows(session: SparkSession, vocab: Vocab, side: str) -> DataFrame:
     schema = pa.schema([("row", pa.int64()), ("id", pa.string()), ("live", pa.bool_())])
-    files = vocab.files(VOCAB_FILES[side].folder)
-    return read_parquet(session, vocab.storage, files, schema).where("live")
+    return read_parquet(session, vocab.artifact.storage, vocab.files(side), schema).where("live")
 
 
 def _write(task: _Task, batches: Batches) -> Batches:

@@ -41,7 +41,8 @@ from embedmill.pipeline.prepare.vocabulary.row_numbers import assign_rows, write
 from embedmill.pipeline.prepare.vocabulary.shared_rows import side_rows
 from embedmill.pipeline.store.artifact import Artifact, Writer
 from embedmill.pipeline.store.run import Run
-from embedmill.schemas.events import DATA
+from embedmill.pipeline.views.events import Events
+from embedmill.pipeline.views.vocab import Vocab
 from embedmill.schemas.vocab import BASE, COUNTS, SPEC, BaseRun, Counts, SideRows, VocabSpec
 
 __all__ = ["build"]
@@ -63,17 +64,17 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
         InputError: no event is left after the minimum counts.
         MissingArtifactError, ConfigError: the base vocabulary cannot be used.
     """
-    events, base = run.artifact("events"), find_base_vocabulary(run)
-    pairs = read_parquet(session, events.storage, events.files(DATA.folder), _PAIRS)
+    events, base = Events(run.artifact("events")), find_base_vocabulary(run)
+    pairs = read_parquet(session, events.artifact.storage, events.files, _PAIRS)
     with report_progress(progress, "rows read"):
         rounds = _threshold_rounds(session, run, out, pairs, progress)
         work = _Work(session, run, out, pairs, rounds, base)
         is_new = base is None and not run.config.vocab.oov_rows
         sides = _write_new(work) if is_new else _write_incremental(work)
     for counts in rounds:
-        counts.remove_files()
+        counts.scratch.remove()
     _note_changes(progress, run, base, sides)
-    events_in, events_kept = events.counters["events"], _events_kept(sides, out)
+    events_in, events_kept = events.artifact.counters["events"], _events_kept(sides, out)
     users, items = (rounds[0].histograms[side] for side in SIDES)
     out.write_json(COUNTS, Counts(users=users, items=items))
     out.write_json(SPEC, _spec(work, sides))
@@ -87,8 +88,7 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
     }
     for name, side in sides.items():
         counters |= {f"{name}s{suffix}": value for suffix, value in side.counters.items()}
-    read = {"read_bytes": sum(f.bytes for f in events.files(DATA.folder))}
-    out.commit(counters, read, engine_versions(session))
+    out.commit(counters, {"read_bytes": events.bytes}, engine_versions(session))
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class _Work:
 
     @property
     def base_spec(self) -> VocabSpec | None:
-        return None if self.base is None else self.base.read_json(SPEC)
+        return None if self.base is None else Vocab(self.base).spec
 
     @property
     def seed(self) -> int:
@@ -152,8 +152,8 @@ def _threshold_rounds(
 
 
 def _buckets(run: Run) -> int:
-    files = run.artifact("events").files(DATA.folder)
-    return task_count(sum(f.bytes for f in files), len(files))
+    events = Events(run.artifact("events"))
+    return task_count(events.bytes, len(events.files))
 
 
 def _write_new(work: _Work) -> dict[str, _Side]:
@@ -180,7 +180,7 @@ def _write_incremental(work: _Work) -> dict[str, _Side]:
         if not known.shared:
             rows = _side_rows(end + shared_rows, end, shared_rows)
         done = write_outcomes(work.session, side, outcomes, rows, known.total)
-        outcomes.remove_files()
+        outcomes.scratch.remove()
         sides[side] = _finish_side(work, side, done, rows, outcomes.counts)
     return sides
 
@@ -215,9 +215,9 @@ def _outcomes(work: _Work, rules: OutcomeRules) -> dict[str, IdOutcomes]:
         left = left.join(ids, side, "left_semi")
     recounted = count_ids(left, work.out.storage, (1, 1), len(work.rounds), _buckets(work.run))
     for side_outcomes in outcomes.values():
-        side_outcomes.remove_files()
+        side_outcomes.scratch.remove()
     outcomes = _decide_sides(work, rules, recounted)
-    recounted.remove_files()
+    recounted.scratch.remove()
     return outcomes
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from embedmill.pipeline.store.run import Run
-from embedmill.schemas.evaluate import METRICS
+from embedmill.pipeline.views.evaluate import Evaluation
+from embedmill.pipeline.views.train import Training
 from embedmill.schemas.stages import STAGES
-from embedmill.schemas.train import HISTORY, MODEL
 
 __all__ = ["metrics_of"]
 
@@ -16,7 +16,7 @@ def metrics_of(run: Run) -> dict[str, float | int | str]:
     "train.epochs" and "train.refit_epochs" count epochs. Where there is a validation part,
     "train.best_epoch" is the chosen epoch, and "valid.ndcg@10" and so on are its metrics there.
     """
-    metrics = run.artifact("evaluate").read_json(METRICS)
+    metrics = Evaluation(run.artifact("evaluate")).metrics
     flat: dict[str, float | int | str] = {**metrics, **_of_training(run)}
     for stage in ("index", "evaluate"):
         for name, value in run.artifact(stage).manifest.measured.items():
@@ -29,8 +29,8 @@ def metrics_of(run: Run) -> dict[str, float | int | str]:
 
 def _of_training(run: Run) -> dict[str, float | int | str]:
     """The objective, the epochs, and the validation metrics of the best one."""
-    train = run.artifact("train")
-    model, history = train.read_json(MODEL), train.read_json(HISTORY)
+    training = Training(run.artifact("train"))
+    model, history = training.model, training.history
     flat: dict[str, float | int | str] = {
         "train.objective": model.objective,
         "train.epochs": len(history),

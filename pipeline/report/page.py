@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from markupsafe import Markup
 
+from embedmill.pipeline.report.collect.timings import Provenance, Timings
 from embedmill.pipeline.report.sections import (
     bias_extremes,
     events_by_day,
@@ -26,19 +26,19 @@ from embedmill.pipeline.report.sections import (
     training_history,
 )
 from embedmill.pipeline.report.templating import Section, asset, render
+from embedmill.schemas.report import LogData, ReportData
 
 __all__ = ["document", "render_report"]
 
 
-def render_report(data: Mapping[str, Any], timings: Mapping[str, Any], labels: int) -> str:
+def render_report(data: ReportData, timings: Timings, labels: int) -> str:
     """The report of a run as HTML.
 
     Args:
         data: what `data.json` holds.
-        timings: what depends on the machine, from `collect_timings`.
+        timings: what depends on the machine.
         labels: items to label on the map.
     """
-    log = data["log"]
     sections = [
         result.section(data, timings),
         item_map.section(data, labels),
@@ -50,64 +50,64 @@ def render_report(data: Mapping[str, Any], timings: Mapping[str, Any], labels: i
         training_history.section(data, timings),
         stage_costs.section(data, timings),
         row_counts.section(data),
-        events_by_day.section(log),
-        events_per_id.section(log),
-        id_overlap.section(log),
+        events_by_day.section(data.log),
+        events_per_id.section(data.log),
+        id_overlap.section(data.log),
         split_sizes.section(data),
     ]
-    return document(data, _lede(data, timings), sections, "evaluated", timings)
+    return document(data, _lede(data, timings), sections, "evaluated", timings.provenance)
 
 
 def document(
-    data: Mapping[str, Any],
+    data: LogData,
     lede: str,
     sections: Iterable[Section | None],
     done: str,
-    provenance: Mapping[str, Any],
+    provenance: Provenance,
 ) -> str:
     """A page on its own, with what made it at its foot; it fetches nothing.
 
     Args:
-        data: `title`, name of the `run` and `fingerprint` of its config.
+        data: has the title, the name of the run and the fingerprint of its config.
         lede: what stands below the heading; Markup, or text to be escaped.
         sections: in order; those that are None are left out.
         done: what was done with the run, before its date: "evaluated".
-        provenance: versions by `software`, the `config` as TOML, and when it was `created`.
+        provenance: what made the page.
     """
     script = asset("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = render(
         "page.html",
-        name=data["title"],
+        name=data.title,
         lede=lede,
         sections=[section for section in sections if section is not None],
         style=asset("page.css"),
         script=script,
         script_hash=digest,
-        run=data["run"],
-        fingerprint=data["fingerprint"][:16],
+        run=data.run,
+        fingerprint=data.fingerprint[:16],
         done=done,
-        created=provenance["created"],
-        software=provenance["software"],
-        config=provenance["config"],
+        created=provenance.created,
+        software=provenance.software,
+        config=provenance.config,
     )
     return f"{page}\n"
 
 
-def _lede(data: Mapping[str, Any], timings: Mapping[str, Any]) -> Markup:
+def _lede(data: ReportData, timings: Timings) -> Markup:
     """The run in two or three sentences."""
-    counters, metrics, k = data["counters"], data["metrics"], data["ks"][0]
+    counters, metrics, k = data.counters, data.metrics, data.ks[0]
     return render(
         "lede.html",
         events=counters["events"].get("events"),
         users=counters["vocab"].get("users_live"),
         items=counters["vocab"].get("items_live"),
-        dim=data["model"].get("dim", "?"),
-        seconds=sum(stage["seconds"] for stage in timings["stages"]),
+        dim=data.model.dim,
+        seconds=timings.seconds,
         rmse=metrics.get("rmse"),
         recall=metrics.get(f"recall@{k}"),
         popularity=metrics.get(f"popularity.recall@{k}"),
         k=k,
-        gates=len(data["gates"]),
-        failed=sum(not gate["passed"] for gate in data["gates"]),
+        gates=len(data.gates),
+        failed=sum(not gate.passed for gate in data.gates),
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
 
-from embedmill.pipeline.config import Config, to_toml
+from embedmill.pipeline.config import Config
 from embedmill.pipeline.report import page
 from embedmill.pipeline.report.collect.report_data import collect_log
+from embedmill.pipeline.report.collect.timings import provenance
 from embedmill.pipeline.report.formatting import plural
 from embedmill.pipeline.report.sections import (
     events_by_day,
@@ -20,12 +20,25 @@ from embedmill.pipeline.report.sections import (
 from embedmill.pipeline.report.templating import Section, make_section
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.schemas.events import too_many_rejects
+from embedmill.schemas.report import LogData
 
-__all__ = ["gather", "render"]
+__all__ = ["ProfileData", "gather", "render"]
 
 
-def gather(art: Mapping[str, Artifact], config: Config, lacking: Mapping[str, str]) -> Any:
-    """The profile as JSON.
+class ProfileData(LogData):
+    """The figures of a profile.
+
+    `files` were read, `files_outside` are of days that were not asked for; `notes` are warnings
+    and what the profile lacks, in words.
+    """
+
+    files: int
+    files_outside: int
+    notes: list[str]
+
+
+def gather(art: Mapping[str, Artifact], config: Config, lacking: Mapping[str, str]) -> ProfileData:
+    """The figures of the profile.
 
     Args:
         art: artifacts by stage: `events`, and `vocab` and `shards` as far as they could be built.
@@ -33,12 +46,12 @@ def gather(art: Mapping[str, Artifact], config: Config, lacking: Mapping[str, st
         lacking: by the names of stages that could not be built, the reason.
     """
     measured = art["events"].manifest.measured
-    return {
-        **collect_log(art, config),
-        "title": config.run.name,
-        **{name: int(measured.get(name, 0)) for name in ("files", "files_outside")},
-        "notes": list(_notes(art["events"].counters, config, lacking)),
-    }
+    return ProfileData(
+        **dict(collect_log(art, config, config.run.name)),
+        files=int(measured.get("files", 0)),
+        files_outside=int(measured.get("files_outside", 0)),
+        notes=list(_notes(art["events"].counters, config, lacking)),
+    )
 
 
 def _notes(events: Mapping[str, int], config: Config, lacking: Mapping[str, str]) -> Iterator[str]:
@@ -52,7 +65,7 @@ def _notes(events: Mapping[str, int], config: Config, lacking: Mapping[str, str]
         yield "No figures by day: events.time names no column."
 
 
-def render(data: Mapping[str, Any], art: Mapping[str, Artifact], config: Config) -> str:
+def render(data: ProfileData, art: Mapping[str, Artifact], config: Config) -> str:
     """The page as HTML.
 
     Args:
@@ -60,37 +73,31 @@ def render(data: Mapping[str, Any], art: Mapping[str, Artifact], config: Config)
         art: the stages that it was gathered from.
         config: of the run.
     """
-    log = data["log"]
+    log = data.log
     sections = [
-        _notes_section(data["notes"]),
+        _notes_section(data.notes),
         row_counts.section(data),
         events_by_day.section(log),
         events_per_id.section(log),
         id_overlap.section(log),
         split_sizes.section(data),
     ]
-    software: dict[str, str] = {}
-    for artifact in art.values():
-        software |= artifact.manifest.software
-    provenance = {
-        "software": dict(sorted(software.items())),
-        "config": to_toml(config),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    return page.document(data, _lede(data), sections, "profiled", provenance)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    made = provenance(art.values(), config, now)
+    return page.document(data, _lede(data), sections, "profiled", made)
 
 
 def _notes_section(notes: list[str]) -> Section | None:
     return make_section("notes", "", "sections/notes.html", notes=notes) if notes else None
 
 
-def _lede(data: Mapping[str, Any]) -> str:
-    events, log = data["counters"]["events"], data["log"]
-    ids = [plural(log[side]["ids"], side[:-1]) for side in events_per_id.SIDES if side in log]
+def _lede(data: ProfileData) -> str:
+    events, sides = data.counters["events"], events_per_id.by_side(data.log)
+    ids = [plural(one.ids, side[:-1]) for side, one in sides.items()]
     whose = f"{' of ' * bool(ids)}{' and '.join(ids)}"
-    outside = data["files_outside"]
+    outside = data.files_outside
     rest = f"; {plural(outside, 'file')} outside the requested days" if outside else ""
-    where = f"in {plural(data['files'], 'file')}{rest}"
+    where = f"in {plural(data.files, 'file')}{rest}"
     return (
         "Profile of the log, before any training: "
         f"{plural(events['events'], 'event')}{whose} {where}."

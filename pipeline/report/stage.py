@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from embedmill.pipeline.log import Progress
 from embedmill.pipeline.report import page
-from embedmill.pipeline.report.collect.item_biases import extreme_biases
-from embedmill.pipeline.report.collect.item_vectors import open_items
-from embedmill.pipeline.report.collect.nearest_items import nearest_items
-from embedmill.pipeline.report.collect.projection import project
 from embedmill.pipeline.report.collect.report_data import collect_run
 from embedmill.pipeline.report.collect.timings import collect_timings
 from embedmill.pipeline.store.artifact import Writer
@@ -38,25 +32,18 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
         MissingArtifactError: a stage has not finished.
         CorruptArtifactError: a file differs from its manifest.
     """
-    data: dict[str, Any] = collect_run(run)
-    _update(progress, 1)
-    items = open_items(run)
-    data["neighbours"] = nearest_items(items, run.config.report.neighbours_of)
-    data["bias"] = extreme_biases(items)
-    _update(progress, 2)
-    data["map"] = project(items, run.config.report.map_items)
-    _update(progress, 3)
+
+    def update(done: int) -> None:
+        progress.update(done, _PARTS, "parts of the page")
+
+    data = collect_run(run, update)
     out.write_json(DATA, data)
     html = page.render_report(data, collect_timings(run), run.config.report.labels)
     out.write(PAGE, html.encode(), volatile=True)
-    _update(progress, _PARTS)
+    update(_PARTS)
     counters = {
-        "items_on_map": len(data["map"]["points"]),
-        "neighbours_of": len(data["neighbours"]["of"]),
-        "not_found": len(data["neighbours"]["not_found"]),
+        "items_on_map": len(data.map.points),
+        "neighbours_of": len(data.neighbours.items),
+        "not_found": len(data.neighbours.not_found),
     }
     out.commit(counters, software={"numpy": np.__version__})
-
-
-def _update(progress: Progress, done: int) -> None:
-    progress.update(done, _PARTS, "parts of the page")

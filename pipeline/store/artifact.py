@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from embedmill import __version__
-from embedmill.pipeline.errors import ArtifactError, ContractError
+from embedmill.pipeline.errors import ArtifactError, ContractError, StaleArtifactError
 from embedmill.pipeline.store import contracts
 from embedmill.pipeline.store.parquet import (
     damaged,
@@ -32,8 +32,8 @@ from embedmill.pipeline.store.parquet import (
     write_parquet,
 )
 from embedmill.pipeline.store.storage import ExistsError, HashingFile, Storage
-from embedmill.schemas.files import JsonFile
-from embedmill.schemas.manifest import FileEntry, InputEntry, Manifest
+from embedmill.schemas.files import JsonFile, format_of
+from embedmill.schemas.manifest import FORMAT, FileEntry, InputEntry, Manifest
 from embedmill.schemas.run import MANIFEST
 from embedmill.schemas.stages import STAGES
 
@@ -338,11 +338,19 @@ def read_manifest(storage: Storage) -> Manifest | None:
 
     Raises:
         CorruptArtifactError: it is not what was written.
+        StaleArtifactError: it is in another format.
     """
     try:
         data = storage.read(MANIFEST)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    stored = format_of(data)
+    if stored not in (None, FORMAT):
+        raise StaleArtifactError(
+            f"is in format {stored}, this program reads format {FORMAT}",
+            where=storage.url(MANIFEST),
+            todo="Use the release that wrote it, or run its config again with --rebuild",
+        )
     try:
         manifest = Manifest.model_validate_json(data)
     except ValidationError:

@@ -12,18 +12,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import ValidationError
+
 from embedmill.pipeline.config import Config, parse, read_fields, stage_fields
 from embedmill.pipeline.errors import CorruptArtifactError, MissingArtifactError, StaleArtifactError
 from embedmill.pipeline.store.artifact import Artifact, Writer, read_manifest
 from embedmill.pipeline.store.storage import Storage
 from embedmill.schemas.events import REJECTED
 from embedmill.schemas.manifest import InputEntry, Manifest, digest
-from embedmill.schemas.run import CONFIG, MANIFEST, PUBLISHED
+from embedmill.schemas.run import CONFIG, MANIFEST, PUBLISHED, Published
 from embedmill.schemas.stages import STAGES
 from embedmill.schemas.vocab import BASE
 
 __all__ = [
-    "CONTINUES",
     "Run",
     "find_run",
     "is_published",
@@ -32,8 +33,6 @@ __all__ = [
     "published",
     "save_config",
 ]
-
-CONTINUES = "continues"  # in the pointer: the run whose rows of ids the published one kept
 
 
 @dataclass(frozen=True)
@@ -131,8 +130,9 @@ class Run:
         storage = self.storage.at(stage)
         try:
             manifest = self.manifest(stage)
-        except CorruptArtifactError:
-            manifest = None  # a damaged manifest names no files that can be trusted
+        except (CorruptArtifactError, StaleArtifactError):
+            # A damaged manifest, or one in another format, names no files that can be trusted.
+            manifest = None
         storage.remove(MANIFEST)
         if manifest is None:
             return
@@ -144,31 +144,45 @@ def publish(run: Run) -> None:
     """Point `<root>/published.json` at the run. Its gates must have been checked."""
     contents = {stage: run.artifact(stage).manifest.content for stage in STAGES}
     vocab = run.artifact("vocab")
-    value = {
-        "format": 1,
-        "run": run.config.run.name,
-        **(vocab.read_json(BASE).as_json() if vocab.has(BASE.path) else {}),
-        "content": digest(contents),
-        "stages": contents,
-        "published": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    Storage(run.config.run.root).write(PUBLISHED, json.dumps(value, indent=1).encode() + b"\n")
+    pointer = Published(
+        run=run.config.run.name,
+        base_run=vocab.read_json(BASE).continues if vocab.has(BASE.path) else None,
+        content=digest(contents),
+        stages=contents,
+        published=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    Storage(run.config.run.root).write(PUBLISHED.path, PUBLISHED.encode(pointer))
 
 
 def is_published(run: Run) -> bool:
-    """Whether the pointer names this very run, or one that was published after it was built."""
-    pointer = published(run.config.run.root)
-    built = run.artifact("report").manifest.created
-    return pointer is not None and str(pointer.get("published", "")) >= built
+    """Whether something was published after this run was built: this run, or a newer one.
 
-
-def published(root: str) -> dict[str, Any] | None:
-    """What `<root>/published.json` says, or None where nothing was published."""
+    A damaged pointer counts as none: the run is published again.
+    """
     try:
-        value = json.loads(Storage(root).read(PUBLISHED))
+        pointer = published(run.config.run.root)
+    except CorruptArtifactError:
+        return False
+    return pointer is not None and pointer.published >= run.artifact("report").manifest.created
+
+
+def published(root: str) -> Published | None:
+    """What `<root>/published.json` says, or None where nothing was published.
+
+    Raises:
+        CorruptArtifactError: it is not what `publish` writes.
+    """
+    storage = Storage(root)
+    try:
+        return PUBLISHED.decode(storage.read(PUBLISHED.path))
     except FileNotFoundError:
         return None
-    return value if isinstance(value, dict) else None
+    except ValidationError:
+        raise CorruptArtifactError(
+            "does not say which run is published",
+            where=storage.url(PUBLISHED.path),
+            todo="Run its config again to publish it anew",
+        ) from None
 
 
 def open_run(folder: str) -> Run:
@@ -200,23 +214,15 @@ def find_run(url: str) -> Run:
     storage = Storage(url.rstrip("/") or "/")
     if storage.exists(CONFIG):
         return open_run(url)
-    try:
-        pointer = published(url)
-        name, content = (pointer["run"], pointer["stages"]["index"]) if pointer else ("", "")
-    except (ValueError, KeyError, TypeError):
-        raise CorruptArtifactError(
-            "does not say which run is published",
-            where=storage.url(PUBLISHED),
-            todo="Run its config again to publish it anew",
-        ) from None
-    if not name:
+    pointer = published(url)
+    if pointer is None:
         raise MissingArtifactError(
             "no run here, and nothing published",
             where=url,
             todo="Give the folder that `embedmill run` wrote, or run.root of its config",
         )
-    run = open_run(storage.url(str(name)))
-    if run.artifact("index").manifest.content != content:
+    run = open_run(storage.url(pointer.run))
+    if run.artifact("index").manifest.content != pointer.stages.get("index"):
         raise StaleArtifactError(
             "was built anew after it was published, and has not passed its gates since",
             where=run.storage.root,

@@ -27,6 +27,11 @@ class Events:
         return self.artifact.files(DATA.folder)
 
     @property
+    def bytes(self) -> int:
+        """Bytes of these files."""
+        return sum(entry.bytes for entry in self.files)
+
+    @property
     def items(self) -> ItemMetadata:
         """Item metadata; empty where the log has none."""
         return ItemMetadata(self.artifact)

@@ -1,25 +1,30 @@
-"""What an `index` artifact says of the index, and the items in it."""
+"""The `index` artifact: files of the index, what it says of itself, the items in it."""
 
 from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from embedmill.pipeline.errors import ContractError
 from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.store.cache import checked
 from embedmill.pipeline.views.row_files import Rows
 from embedmill.schemas.index import (
     BASE_ROWS_FILE,
+    DELTA_FILE,
     IDS_FILE,
+    INDEX_FILE,
     LATENCY,
     RECALL,
     SPEC,
     IndexLatency,
     IndexRecall,
     IndexSpec,
+    ShardSpec,
 )
 
 __all__ = ["StoredIndex"]
@@ -27,7 +32,7 @@ __all__ = ["StoredIndex"]
 
 @dataclass(frozen=True)
 class StoredIndex:
-    """Files of an index beside the index itself. N items of it, S slots of its base."""
+    """A finished index. N items of it, S slots of its base."""
 
     artifact: Artifact
 
@@ -45,6 +50,32 @@ class StoredIndex:
     def latency(self) -> IndexLatency | None:
         """Its latency as measured, or None where that was not stored."""
         return self.artifact.read_json(LATENCY) if self.artifact.has(LATENCY.path) else None
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether it has shards instead of one file."""
+        return not self.artifact.has(INDEX_FILE)
+
+    @property
+    def url(self) -> str:
+        """The file of the index, or of its base, for errors."""
+        return self.artifact.url(INDEX_FILE)
+
+    def local_file(self, *, again: bool = False) -> Path:
+        """The file of the index, or of its base, on a local disk; see `store.cache.checked`."""
+        return checked(self.artifact, INDEX_FILE, again=again)
+
+    def local_shard(self, shard: ShardSpec, *, again: bool = False) -> Path:
+        """The file of a shard on a local disk; see `store.cache.checked`."""
+        return checked(self.artifact, shard.path, again=again)
+
+    def read(self) -> bytes:
+        """The bytes of the index, or of its base, checked against their sha256."""
+        return self.artifact.read(INDEX_FILE)
+
+    def read_delta(self) -> bytes:
+        """The bytes of the delta of an incremental index, checked against their sha256."""
+        return self.artifact.read(DELTA_FILE)
 
     def rows(self) -> Rows:
         """The row of the item at each position, rising, int64 [N].

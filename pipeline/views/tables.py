@@ -19,16 +19,12 @@ from safetensors import SafetensorError, safe_open
 from embedmill.pipeline.errors import ContractError
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.cache import fetch
-from embedmill.schemas.train import FILES, MODEL, Model
+from embedmill.pipeline.views.train import Training
+from embedmill.schemas.train import FILES
 
-__all__ = ["TrainedTable", "model_of", "open_table"]
+__all__ = ["TrainedTable", "check_tensors", "open_table"]
 
 Floats = NDArray[np.float32]
-
-
-def model_of(train: Artifact) -> Model:
-    """What the tables of a `train` artifact are."""
-    return train.read_json(MODEL)
 
 
 @dataclass(frozen=True)
@@ -75,7 +71,7 @@ def open_table(train: Artifact, side: str, rows: int) -> Iterator[TrainedTable]:
         CorruptArtifactError: a file differs from its sha256.
         ContractError: a file is no safetensors file, or lacks a tensor of the right shape.
     """
-    model = model_of(train)
+    model = Training(train).model
     widths = {"weight": model.dim} | ({"bias": 1} if model.bias else {})
     with tempfile.TemporaryDirectory(prefix="embedmill-tables-") as scratch:
         paths = []

@@ -76,13 +76,13 @@ def exact(run: Run, k: int) -> list[list[int]]:
 
 def test_two_nights_and_a_third(tmp_path: Path) -> None:
     one = stored(first(), tmp_path, "one")
-    assert one.artifact("index").read_json("spec.json")["living"] is None
+    assert one.artifact("index").read_json("spec.json")["incremental"] is None
     two = stored(second(one), tmp_path, "two")
     art = two.artifact("index")
     assert art.counters == {
         "items_in": 63, "indexed": 61, "not_live": 2, "queries": 40,
         "kept": 56, "changed": 2, "new": 3, "removed": 2, "indexed_before": 60,
-        "base_places": 60, "tombstones": 4, "in_base": 56, "in_delta": 5,
+        "base_slots": 60, "tombstones": 4, "in_base": 56, "in_delta": 5,
     }  # fmt: skip
     assert art.read("items.faiss") == one.artifact("index").read("items.faiss")
     assert answers(two, 10) == exact(two, 10)
@@ -93,7 +93,7 @@ def test_two_nights_and_a_third(tmp_path: Path) -> None:
     counters = three.artifact("index").counters
     assert [counters[n] for n in ("kept", "changed", "new", "removed")] == [59, 1, 1, 1]
     # Items 3 and 11 are in the delta as last night; 7's place in the base stays a tombstone.
-    assert [counters[n] for n in ("base_places", "in_base", "in_delta")] == [60, 55, 6]
+    assert [counters[n] for n in ("base_slots", "in_base", "in_delta")] == [60, 55, 6]
     assert three.artifact("index").read("items.faiss") == art.read("items.faiss")
     assert answers(three, 10) == exact(three, 10)
 
@@ -125,7 +125,7 @@ def test_all_vectors_trained_anew_are_a_new_index(tmp_path: Path) -> None:
     one = stored(first(), tmp_path, "one")
     world = dataclasses.replace(clusters(items=ITEMS, seed=9), continues=one.storage.root)
     two = stored(world, tmp_path, "two")
-    assert two.artifact("index").read_json("spec.json")["living"] is None
+    assert two.artifact("index").read_json("spec.json")["incremental"] is None
     assert answers(two, 10) == exact(two, 10)
 
 
@@ -135,7 +135,7 @@ def test_a_recall_that_fell_is_a_new_index(tmp_path: Path, monkeypatch: pytest.M
         "embedmill.pipeline.index.incremental.carry_over.IncrementalIndex.search", _finds_nothing
     )
     two = stored(second(one), tmp_path, "two")
-    assert two.artifact("index").read_json("spec.json")["living"] is None
+    assert two.artifact("index").read_json("spec.json")["incremental"] is None
 
 
 def _finds_nothing(_: object, query_BD: Any, k: int, setting: int = 0) -> tuple[Any, Any]:
@@ -151,7 +151,7 @@ def test_rows_that_moved_are_refused(tmp_path: Path) -> None:
         stored(world, tmp_path, "two")
 
 
-def test_an_item_in_two_places_is_refused(tmp_path: Path) -> None:
+def test_an_item_in_two_slots_is_refused(tmp_path: Path) -> None:
     one = stored(first(), tmp_path, "one")
     art = stored(second(one), tmp_path, "two").artifact("index")
     spec = art.read_json(SPEC).incremental
@@ -161,9 +161,9 @@ def test_an_item_in_two_places_is_refused(tmp_path: Path) -> None:
     table = art.read_table("base.parquet")
     rows = table["row"].to_pylist()
     rows[5] = rows[6]
-    with pytest.raises(ContractError, match="does not place each of 61 items once"):
+    with pytest.raises(ContractError, match="does not have each of 61 items once"):
         open_incremental(_with(art, rows), spec, base)
-    with pytest.raises(ContractError, match="base of 61 places"):
+    with pytest.raises(ContractError, match="61 slots of the base"):
         open_incremental(art, spec, Flat().build(np.ones((61, 8), np.float32), {}, 0))
 
 

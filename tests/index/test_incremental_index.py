@@ -30,7 +30,7 @@ def test_where_every_item_is() -> None:
     assert (found.kept, found.changed, found.new, found.removed) == (4, 1, 2, 1)
     assert found.counters() == {
         "kept": 4, "changed": 1, "new": 2, "removed": 1, "indexed_before": 6,
-        "base_places": 6, "tombstones": 2, "in_base": 4, "in_delta": 3,
+        "base_slots": 6, "tombstones": 2, "in_base": 4, "in_delta": 3,
     }  # fmt: skip
     assert found.overhead == pytest.approx(5 / 7)
 

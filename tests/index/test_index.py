@@ -42,26 +42,29 @@ def of(world: StoredRun, root: Path, **sections: Any) -> Artifact:
     return indexed(world.store(root, **sections))
 
 
-def found_promise(art: Artifact) -> Any:
-    told = art.read_json("spec.json")["promise"]
-    assert (told is None) == (art.read_json("recall.json")["promise"] is None)
-    return told
+def stored_target(art: Artifact) -> Any:
+    stored = art.read_json("spec.json")["target"]
+    assert (stored is None) == (art.read_json("recall.json")["target"] is None)
+    return stored
 
 
-def test_a_promise_is_told_with_what_was_found(tmp_path: Path) -> None:
+def test_the_target_is_stored_with_what_was_found(tmp_path: Path) -> None:
     asked = {"recall_at_10": 0.9, "max_bytes": "1MB", "queries": 15}
     art = of(clusters(), tmp_path, index=asked)
-    assert found_promise(art) == {
+    assert stored_target(art) == {
         "recall_at_10": 0.9, "max_bytes": 10**6, "max_latency_ms": None,
     }  # fmt: skip
-    told = art.read_json("recall.json")
+    stored = art.read_json("recall.json")
     assert (
-        art.counters["queries"] == told["queries"] == told["promise"]["verified"]["queries"] == 15
+        art.counters["queries"]
+        == stored["queries"]
+        == stored["target"]["verified"]["queries"]
+        == 15
     )
-    assert told["promise"]["tuning_queries"] == 15
-    assert told["promise"]["verified"]["low"] >= 0.9
-    assert told["promise"]["verified"]["mean"] == pytest.approx(told["recall@10"])
-    assert told["promise"]["frontier"]
+    assert stored["target"]["tuning_queries"] == 15
+    assert stored["target"]["verified"]["low"] >= 0.9
+    assert stored["target"]["verified"]["mean"] == pytest.approx(stored["recall@10"])
+    assert stored["target"]["frontier"]
     spec, latency = art.read_json("spec.json"), art.read_json("latency.json")
     (made,) = [one for one in latency["candidates"] if one["kind"] == spec["kind"]]
     assert (made["verdict"], made["bytes"]) == ("built", spec["bytes"])
@@ -70,29 +73,31 @@ def test_a_promise_is_told_with_what_was_found(tmp_path: Path) -> None:
     again = of(clusters(), tmp_path / "all", index={**asked, "queries": 1000})
     assert (
         again.counters["queries"]
-        == again.read_json("recall.json")["promise"]["tuning_queries"]
+        == again.read_json("recall.json")["target"]["tuning_queries"]
         == 20
     )
 
 
-def test_a_reader_searches_as_was_promised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_searches_at_the_verified_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(choose_module, "_EXACT_IS_FAST_US", 0.0)
     run = clusters(items=400).store(tmp_path, index={"kind": "ivfflat", "recall_at_10": 0.5})
     art = indexed(run)
-    spec, told = art.read_json("spec.json"), art.read_json("recall.json")
-    assert told["setting"] == spec["parameters"]["probes"] < spec["parameters"]["lists"]
+    spec, stored = art.read_json("spec.json"), art.read_json("recall.json")
+    assert stored["setting"] == spec["parameters"]["probes"] < spec["parameters"]["lists"]
     reader = open_index(art)
     query_BD = Vectors.of(run.artifact("export"), "users").load()
     item_ND = Vectors.of(run.artifact("export"), "items").load()
     truth = ground_truth(query_BD, item_ND)
     assert reader.index.parameters == spec["parameters"]
-    assert recall(reader.index, truth) == pytest.approx(told["recall@10"], abs=0.1)
+    assert recall(reader.index, truth) == pytest.approx(stored["recall@10"], abs=0.1)
     plain = reader.search(query_BD, 10)[1]
     setting = reader.index.search(query_BD, 10, spec["parameters"]["probes"])[1]
     assert np.array_equal(plain, setting)
 
 
-def test_a_broken_promise_writes_nothing(tmp_path: Path) -> None:
+def test_a_missed_target_writes_nothing(tmp_path: Path) -> None:
     run = clusters().store(tmp_path, index={"max_bytes": 10})
     with pytest.raises(IndexTargetError, match=r"index\.max_bytes: 10 bytes are not enough"):
         indexed(run)
@@ -103,7 +108,7 @@ def test_a_broken_promise_writes_nothing(tmp_path: Path) -> None:
 def test_what_is_written(tmp_path: Path, kind: str) -> None:
     art = of(clusters(), tmp_path, index={"kind": kind, "queries": 25})
     assert art.counters == {"items_in": 30, "indexed": 30, "not_live": 0, "queries": 25}
-    assert found_promise(art) is None
+    assert stored_target(art) is None
     found = art.read_json("recall.json")
     assert found["recall@10"] >= (1.0 if kind in ("flat", "hnsw", "ivfflat") else 0.98)
     assert found["queries_from"] == "test"

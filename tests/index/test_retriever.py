@@ -35,6 +35,7 @@ from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage
 from embedmill.pipeline.views.vectors import Vectors
 from embedmill.schemas.manifest import Manifest
+from embedmill.schemas.run import PUBLISHED, Published
 from tests.support.runs import clusters, finished
 
 ITEMS = 600
@@ -232,10 +233,16 @@ def test_the_index_folder_and_the_published_run(run: Run, retriever: Retriever) 
     assert index.open(run.artifact("index").storage.root).search(["i4"]).ids == want
     root = Storage(run.config.run.root)
     content = run.artifact("index").manifest.content
-    pointer = {"run": run.config.run.name, "stages": {"index": content}}
-    root.write("published.json", json.dumps(pointer).encode())
+    pointer = Published(
+        run=run.config.run.name,
+        content="",
+        stages={"index": content},
+        published="2024-01-01T00:00:00+00:00",
+    )
+    root.write("published.json", PUBLISHED.encode(pointer))
     assert index.open(root.root).search(["i4"]).ids == want
-    root.write("published.json", json.dumps(pointer | {"stages": {"index": "x"}}).encode())
+    other = pointer.model_copy(update={"stages": {"index": "x"}})
+    root.write("published.json", PUBLISHED.encode(other))
     with pytest.raises(StaleArtifactError, match="built anew after it was published"):
         index.open(root.root)
     root.write("published.json", b'{"run": ')

@@ -159,14 +159,14 @@ def test_lists_in_shards_find_what_whole_lists_do(tmp_path: Path, kind: str) -> 
             assert np.array_equal(one, other)
 
 
-def test_a_promise_is_kept_over_all_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_target_is_met_over_all_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("embedmill.pipeline.index.selection.choose._EXACT_IS_FAST_US", 0.0)
     draw_ = np.random.default_rng(5)
     made = world(item_ND=draw_.standard_normal((ITEMS, 8)).astype(np.float32))
     run = exported(tmp_path, made, kind="auto", recall_at_10=0.6)
     art = built(run)
     spec, told = art.read_json("spec.json"), art.read_json("recall.json")
-    assert told["promise"]["verified"]["low"] >= 0.6
+    assert told["target"]["verified"]["low"] >= 0.6
     assert spec["parameters"] == open_index(art).index.parameters
     assert abs(spec["estimate"] - spec["bytes"]) <= 0.1 * spec["bytes"] + 4 * 4096
     # Files of other candidates are gone; the recall is that of the vectors themselves.
@@ -221,7 +221,7 @@ def test_every_place_once_or_not_at_all(ids: list[int]) -> None:
     engine = faiss.IndexIVFFlat(quantizer, 4, 1, faiss.METRIC_INNER_PRODUCT)
     engine.train(draw_)
     engine.add_with_ids(draw_[: len(ids)], np.array(ids))
-    with pytest.raises(ContractError, match="places"):
+    with pytest.raises(ContractError, match="slots"):
         check_positions(engine, 4, "here")
     engine.reset()
     engine.add_with_ids(draw_, np.array([2, 0, 3, 1]))

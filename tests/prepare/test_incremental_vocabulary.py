@@ -23,6 +23,7 @@ from embedmill.pipeline.errors import (
 from embedmill.pipeline.prepare.vocabulary import base_vocabulary, row_numbers
 from embedmill.pipeline.prepare.vocabulary.diff import compare
 from embedmill.pipeline.store.run import Run
+from embedmill.schemas.run import PUBLISHED, Published
 from embedmill.schemas.vocab import SPEC
 from tests.support.prepare_builds import build_stage, hashes, rows
 from tests.support.vocabulary_histories import (
@@ -383,7 +384,8 @@ def test_the_published_run_is_continued(tmp_path: Path, sail: SparkSession) -> N
     first = with_events(tmp_path, "monday", FIRST, vocab=rule)
     assert base_vocabulary.find_base_vocabulary(first) is None
     build_stage(sail, first, "vocab")
-    pointer.write_text(json.dumps({"run": "monday"}))
+    entry = Published(run="monday", content="", stages={}, published="2024-01-01T00:00:00+00:00")
+    pointer.write_bytes(PUBLISHED.encode(entry))
     # Published, it does not continue itself; nor is it stale for having been published.
     assert base_vocabulary.find_base_vocabulary(first) is None
     assert first.up_to_date("vocab", base_vocabulary.source_stamps(first))
@@ -392,7 +394,8 @@ def test_the_published_run_is_continued(tmp_path: Path, sail: SparkSession) -> N
     assert held(second) == HISTORY[1]
     continues = second.artifact("vocab").read_json("previous.json")
     assert continues == {"continues": str(tmp_path / "monday")}
-    pointer.write_text(json.dumps({"run": "tuesday", **continues}))
+    entry = entry.model_copy(update={"run": "tuesday", "base_run": continues["continues"]})
+    pointer.write_bytes(PUBLISHED.encode(entry))
     found = base_vocabulary.find_base_vocabulary(second)
     assert found is not None
     assert found.storage.root == str(tmp_path / "monday" / "vocab")

@@ -61,7 +61,11 @@ def test_a_log_by_hand(tmp_path: Path, embedmill: Cli) -> None:
     assert users["shares"] == [[0.01, 3 / 7], [0.1, 3 / 7], [0.5, 5 / 7]]
     assert users["octaves"] == [[1, 2, 2], [2, 2, 5]]
     assert items["curve"] == [[1, 1.0], [2, 2 / 3], [4, 1 / 3]]
-    assert [tuple(one.values()) for one in items["heaviest"]] == [("i1", 4), ("i2", 2), ("i3", 1)]
+    assert [(one["id"], one["events"]) for one in items["heaviest"]] == [
+        ("i1", 4),
+        ("i2", 2),
+        ("i3", 1),
+    ]
     assert [(one["reason"], one["count"]) for one in data["rejects"]] == [
         ("time", 2), ("columns", 1)
     ]  # fmt: skip
@@ -131,7 +135,7 @@ def test_what_has_finished_is_not_built_again(sail: SparkSession, tmp_path: Path
     tried = Run(run.config.model_copy(update={"run": run.config.run.model_copy(
         update={"engine": "sc://localhost:1"})}))  # fmt: skip
     found = profile(tried, QUIET)
-    assert found.data["counters"]["shards"] == run.artifact("shards").counters
+    assert found.data.counters["shards"] == run.artifact("shards").counters
     assert _files(tmp_path / "runs") == before | {"tiny/profile/index.html"}
 
 
@@ -142,7 +146,7 @@ def test_what_is_stale_is_built_aside(sail: SparkSession, tmp_path: Path) -> Non
     before = {stage: run.artifact(stage).manifest for stage in ("events", "vocab", "shards")}
     changed = tree(tmp_path / "runs", str(log), vocab={"min_user_count": 2})
     found = profile(Run(parse(changed)), QUIET)
-    assert found.data["counters"]["vocab"]["users_live"] == 2
+    assert found.data.counters["vocab"]["users_live"] == 2
     assert {stage: run.artifact(stage).manifest for stage in before} == before
     assert not (tmp_path / "runs" / "tiny" / "profile" / "scratch").exists()
 
@@ -155,7 +159,9 @@ def test_overlap_with_the_previous_run(sail: SparkSession, tmp_path: Path) -> No
     found = profile(Run(parse(config)), QUIET)
     users = {"before": 3, "stayed": 2, "gone": 1, "new": 1, "back": 0, "now": 3}
     items = {"before": 2, "stayed": 1, "gone": 1, "new": 1, "back": 0, "now": 2}
-    assert found.data["log"]["previous"] == {"users": users, "items": items}
+    base_run = found.data.log.base_run
+    assert base_run is not None
+    assert base_run.as_json() == {"users": users, "items": items}
 
 
 def test_a_log_of_bad_lines_alone(tmp_path: Path, embedmill: Cli) -> None:

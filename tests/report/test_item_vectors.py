@@ -46,4 +46,4 @@ def test_the_most_frequent_come_first_whatever_their_rows(
     world = ReportWorld(title=lambda i: "Same" if i in (4, 6) else f"T{i}")
     items = open_items(world.write(tmp_path))
     assert items.most_frequent(9).row_N.tolist() == [6, 13, 20, 27, 34, 41, 48, 55, 5]
-    assert nearest_items(items, ("same",))["of"][0]["row"] == 6
+    assert nearest_items(items, ("same",)).items[0].row == 6

@@ -1,26 +1,28 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from embedmill.pipeline.report.charts import map_labels
-from embedmill.pipeline.report.charts.map_labels import place_labels, shorten, text_width
+from embedmill.pipeline.report.charts.map_labels import (
+    TitledPoint,
+    place_labels,
+    shorten,
+    text_width,
+)
 
-Point = st.fixed_dictionaries(
-    {
-        "x": st.floats(0, 1),
-        "y": st.floats(0, 1),
-        "title": st.sampled_from(["A", "A film of some length (1990)", "日本語の題名", "M" * 60]),
-    }
+Point = st.builds(
+    TitledPoint,
+    x=st.floats(0, 1),
+    y=st.floats(0, 1),
+    title=st.sampled_from(["A", "A film of some length (1990)", "日本語の題名", "M" * 60]),
 )
 
 
 @given(st.lists(Point, max_size=40), st.integers(0, 12), st.floats(0, 1))
 def test_labels_never_overlap_at_any_width(
-    points: list[dict[str, Any]], most: int, between: float
+    points: list[TitledPoint], most: int, between: float
 ) -> None:
     widths, height = (300.0, 700.0), 400.0
     labels = place_labels(points, widths, height, most, 20)
@@ -36,7 +38,7 @@ def test_labels_never_overlap_at_any_width(
 
 
 def test_the_most_frequent_of_two_items_in_one_place_is_labelled_first() -> None:
-    points = [{"x": 0.5, "y": 0.5, "title": t} for t in ("first", "second")]
+    points = [TitledPoint(0.5, 0.5, t) for t in ("first", "second")]
     assert place_labels(points, (300, 400), 300, 1, 20)[0].text == "first"
 
 

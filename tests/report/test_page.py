@@ -16,6 +16,7 @@ from embedmill.pipeline.report.collect.timings import collect_timings
 from embedmill.pipeline.report.sections import row_counts
 from embedmill.pipeline.store.run import Run
 from embedmill.schemas.events import RULES
+from embedmill.schemas.report import LogData, LogDistributions
 from tests.support.report_world import HOSTILE, ReportWorld, build, report_data
 
 Built = Callable[..., Run]
@@ -192,11 +193,11 @@ def test_names_that_are_not_there_are_said(built: Built) -> None:
 
 def test_rejects_are_counted_by_reason_with_their_first_lines(built: Built) -> None:
     data = report_data(built())
-    assert [(one["reason"], one["count"]) for one in data["rejects"]] == [
+    assert [(one.reason, one.count) for one in data.rejects] == [
         ("wrong number of columns", 4),
         ("weight is not a finite number", 1),
     ]
-    assert data["rejects"][0]["examples"] == [
+    assert [one.as_json() for one in data.rejects[0].examples] == [
         {"file": "u.data", "line": 3, "raw": "<script>alert(3)</script>"},
         {"file": "u.data", "line": 5, "raw": "\\xff\\xfe caf\\xe9"},
         {"file": "u.data", "line": 7, "raw": "1\t2"},
@@ -216,7 +217,7 @@ def test_the_same_run_gives_the_same_data_and_content(tmp_path: Path) -> None:
 
 
 def test_data_holds_no_times_and_no_folder(built: Built, tmp_path: Path) -> None:
-    text = json.dumps(report_data(built()))
+    text = json.dumps(report_data(built()).as_json())
     assert "seconds" not in text
     assert "ms_per_query" not in text
     assert str(tmp_path) not in text
@@ -244,19 +245,19 @@ def test_a_run_that_is_not_finished_is_named(tmp_path: Path) -> None:
 
 def test_it_works_on_storage_that_is_not_a_disk() -> None:
     run = build(ReportWorld(items=5).write("memory://report-world"))
-    assert report_data(run)["run"] == "world"
+    assert report_data(run).run == "world"
 
 
 def test_where_the_time_of_training_went(built: Built) -> None:
     run = built(WORLDS["softmax"])
     # 18 seconds in all; 60,000 pairs in the 12 seconds of steps.
-    spent = collect_timings(run)["training"]["spent"]
-    assert spent == {"loss": 9.0, "validate": 6.0, "exchange": 2.5, "wait": 0.5}
-    assert list(spent) == ["loss", "validate", "exchange", "wait"]
+    training = collect_timings(run).training
+    assert training is not None
+    assert training.parts == {"loss": 9.0, "validate": 6.0, "exchange": 2.5, "wait": 0.5}
+    assert list(training.parts) == ["loss", "validate", "exchange", "wait"]
     text = re.sub(r"\s+", " ", read(run).text)
     assert "(2 workers, then 3 workers; means over workers), 5,000 pairs per second" in text
     assert re.search(r"Loss\s*9\.0\s*s\s*50\.0\s*%", text)
-    assert "times" not in run.artifact("report").read_json("data.json")
 
 
 def test_distributions_of_events_are_shown(built: Built) -> None:
@@ -278,7 +279,16 @@ def test_what_was_not_counted_is_not_shown(built: Built) -> None:
 def test_what_rules_dropped_is_shown() -> None:
     assert tuple(row_counts.DROPS) == tuple(RULES)
     counters = {"rows_in": 200, "events": 90, "merged": 0, "rejected": 0, "bots": 50, "capped": 60}
-    section = row_counts.section({"counters": {"events": counters, "vocab": {}}, "rejects": []})
+    data = LogData(
+        run="r",
+        title="r",
+        fingerprint="",
+        split="last",
+        counters={"events": counters},
+        rejects=[],
+        log=LogDistributions(),
+    )
+    section = row_counts.section(data)
     page = section.html.replace("\N{NO-BREAK SPACE}", " ")
     assert "of bots" in page
     assert "25.0 %" in page

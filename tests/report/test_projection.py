@@ -16,7 +16,7 @@ def test_components_of_a_planted_plane() -> None:
     points = np.stack([4 * u, -4 * u, v, -v]) + 7
     xy, variance = principal_components(points)
     np.testing.assert_allclose(np.abs(xy), [[4, 0], [4, 0], [0, 1], [0, 1]], atol=1e-9)
-    assert variance == [round(16 / 17, 4), round(1 / 17, 4)]
+    assert variance == (round(16 / 17, 4), round(1 / 17, 4))
 
 
 def test_the_sign_of_a_component_is_that_of_its_largest_loading() -> None:
@@ -36,28 +36,28 @@ def test_few_items_or_dimensions(n: int, d: int) -> None:
 
 def test_the_map_holds_the_most_frequent_items_within_its_frame(tmp_path: Path) -> None:
     found = project(open_items(ReportWorld(items=60).write(tmp_path)), 40)
-    assert [p["row"] for p in found["points"]] == list(range(40))
+    assert [p.row for p in found.points] == list(range(40))
     for axis in "xy":
-        values = [p[axis] for p in found["points"]]
+        values = [getattr(p, axis) for p in found.points]
         assert min(values) == 0
         assert max(values) == 1
 
 
 def test_clusters_lie_apart_on_the_map(tmp_path: Path) -> None:
-    points = project(open_items(ReportWorld(clusters=2).write(tmp_path)), 60)["points"]
-    sides = [{p["x"] > 0.5 for p in points if p["row"] % 2 == c} for c in (0, 1)]
+    points = project(open_items(ReportWorld(clusters=2).write(tmp_path)), 60).points
+    sides = [{p.x > 0.5 for p in points if p.row % 2 == c} for c in (0, 1)]
     assert sorted(map(list, sides)) == [[False], [True]]
 
 
 def test_categories_with_a_colour_are_the_commonest(tmp_path: Path) -> None:
     world = ReportWorld(items=40, category=lambda i: f"g{min(i, 39 - i) // 2}")
     found = project(open_items(world.write(tmp_path)), 40)
-    assert found["categories"] == [f"g{n}" for n in range(CATEGORIES)]
-    assert found["points"][0]["category"] == 0
-    assert found["points"][2 * CATEGORIES]["category"] == CATEGORIES
+    assert found.categories == [f"g{n}" for n in range(CATEGORIES)]
+    assert found.points[0].category == 0
+    assert found.points[2 * CATEGORIES].category == CATEGORIES
 
 
 def test_without_categories_no_point_has_a_colour(tmp_path: Path) -> None:
     found = project(open_items(ReportWorld(categories=False).write(tmp_path)), 10)
-    assert found["categories"] == []
-    assert {p["category"] for p in found["points"]} == {None}
+    assert found.categories == []
+    assert {p.category for p in found.points} == {None}

@@ -72,8 +72,9 @@ def test_days_are_pairs() -> None:
 
 
 SPEC: dict[str, Any] = {
-    "kind": "flat", "parameters": {}, "knob": "", "metric": "inner_product", "dim": 8,
-    "items": 30, "bytes": 100, "estimate": 90, "sha256": "a" * 64, "promise": None, "living": None,
+    "kind": "flat", "parameters": {}, "search_parameter": "", "metric": "inner_product", "dim": 8,
+    "items": 30, "bytes": 100, "estimate": 90, "sha256": "a" * 64, "target": None,
+    "incremental": None,
 }  # fmt: skip
 
 

@@ -369,6 +369,13 @@ def test_published_points_at_a_whole_run(run: Run, monkeypatch: pytest.MonkeyPat
     publish(run)
     pointer = published(root)
     assert pointer is not None
-    assert pointer["run"] == "tiny"
-    assert pointer["stages"]["vocab"] == run.artifact("vocab").manifest.content
-    assert json.loads(Storage(root).read("published.json")) == pointer
+    assert pointer.run == "tiny"
+    assert pointer.stages["vocab"] == run.artifact("vocab").manifest.content
+    assert json.loads(Storage(root).read("published.json")) == pointer.as_json()
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"run": "tiny"}', '{"format": 2, "run": "tiny"}'])
+def test_a_damaged_pointer_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "published.json").write_text(text)
+    with pytest.raises(CorruptArtifactError, match=r"published\.json: does not say which run"):
+        published(str(tmp_path))

@@ -60,7 +60,7 @@ def write_index(run: Run, items: int, dim: int, *, shards: int, incremental: boo
         for n in range(shards)
     ]
     carried = index.IncrementalSpec(
-        recall_when_built=0.9911, delta=None, delta_bytes=0, base_places=48, kept=40, changed=5,
+        recall_when_built=0.9911, delta=None, delta_bytes=0, base_slots=48, kept=40, changed=5,
         new=15, removed=3, indexed_before=48, tombstones=8, in_base=40, in_delta=20,
     )  # fmt: skip
     spec = index.IndexSpec(

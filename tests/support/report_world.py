@@ -19,6 +19,8 @@ from embedmill.pipeline import report
 from embedmill.pipeline.config import parse
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.views.report import Report
+from embedmill.schemas.report import ReportData
 from embedmill.schemas.vocab import Counts, Histogram
 from tests.support.artifacts import (
     Floats,
@@ -183,6 +185,6 @@ def build(run: Run) -> Run:
     return run
 
 
-def report_data(run: Run) -> Any:
-    """What `data.json` of a built report says."""
-    return json.loads(run.artifact("report").read("data.json"))
+def report_data(run: Run) -> ReportData:
+    """The figures of a built report, as they are stored."""
+    return Report(run.artifact("report")).data

@@ -10,7 +10,8 @@ import pytest
 import safetensors.numpy
 
 from embedmill.pipeline.errors import ContractError, CorruptArtifactError
-from embedmill.pipeline.views.tables import check_tensors, model_of, open_table
+from embedmill.pipeline.views.tables import check_tensors, open_table
+from embedmill.pipeline.views.train import Training
 from tests.support.runs import StoredRun, clusters
 
 BIAS = np.arange(9, dtype=np.float32)
@@ -56,7 +57,7 @@ def test_a_remote_file_that_was_changed_is_found() -> None:
 
 
 def test_the_model_says_what_it_is(tmp_path: Path) -> None:
-    model = model_of(world().store(tmp_path).artifact("train"))
+    model = Training(world().store(tmp_path).artifact("train")).model
     assert (model.similarity, model.dim, model.bias, model.users) == ("dot", 8, True, 9)
 
 

@@ -60,7 +60,7 @@ class Layout:
             "new": self.new,
             "removed": self.removed,
             "indexed_before": self.kept + self.changed + self.removed,
-            "base_places": len(self.position_S),
+            "base_slots": len(self.position_S),
             "tombstones": self.tombstones,
             "in_base": self.in_base,
             "in_delta": len(self.delta_M),

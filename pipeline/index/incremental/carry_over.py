@@ -15,7 +15,6 @@ from embedmill.pipeline.index.incremental.base_layout import plan_layout
 from embedmill.pipeline.index.incremental.incremental_files import write_base_rows
 from embedmill.pipeline.index.incremental.incremental_index import IncrementalIndex
 from embedmill.pipeline.index.incremental.previous_index import (
-    PreviousIndex,
     find_previous_index,
     unchanged_rows,
 )
@@ -30,12 +29,8 @@ from embedmill.pipeline.views.index import StoredIndex
 from embedmill.pipeline.views.vectors import Vectors
 from embedmill.schemas.index import (
     DELTA_FILE,
-    INDEX_FILE,
-    RECALL,
-    SPEC,
     DeltaSpec,
     IncrementalSpec,
-    IndexSpec,
     VerifiedTarget,
 )
 
@@ -115,12 +110,13 @@ def carry_over(run: Run, row_N: Rows, item_ND: Floats, truth: Truth) -> CarriedI
     previous = find_previous_index(run)
     if previous is None:
         return Rebuild("there is no index to carry over")
-    if not previous.index.has(INDEX_FILE):
+    stored = StoredIndex(previous.index)
+    if stored.is_sharded:
         return Rebuild("the index before is in shards")
     key = _changed_key(previous.index, run)
     if key:
         return Rebuild(f"{key} is another than before")
-    spec, row_S = previous.index.read_json(SPEC), StoredIndex(previous.index).base_rows()
+    spec, row_S = stored.spec, stored.base_rows()
     before = Vectors.of(previous.export, "items")
     items, before_R = Vectors.of(run.artifact("export"), "items"), np.flatnonzero(before.live())
     layout = plan_layout(row_N, before_R, unchanged_rows(items, before)[before_R], row_S)
@@ -129,12 +125,12 @@ def carry_over(run: Run, row_N: Rows, item_ND: Floats, truth: Truth) -> CarriedI
             f"delta and tombstones are {layout.overhead:.0%} of the items, more than "
             f"index.carry_over = {config.carry_over:g}"
         )
-    data = previous.index.read(INDEX_FILE)
+    data = stored.read()
     base = kind_of(spec.kind).load(data, spec.parameters)
     if base.items != len(row_S):
         raise ContractError(
-            f"holds {base.items:,} items, and {len(row_S):,} rows are told of it",
-            where=previous.index.url(INDEX_FILE),
+            f"has {base.items:,} slots, and rows are stored of {len(row_S):,}",
+            where=stored.url,
         )
     delta_kind, delta = build_delta(item_ND[layout.delta_M], config, run.config.run.seed)
     index = IncrementalIndex(base, delta, layout)
@@ -142,7 +138,7 @@ def carry_over(run: Run, row_N: Rows, item_ND: Floats, truth: Truth) -> CarriedI
         kind=spec.kind,
         index=index,
         data=data,
-        recall_when_built=_recall_when_built(previous, spec),
+        recall_when_built=_recall_when_built(stored),
         delta_kind=delta_kind,
         targets=Targets.of(config) if config.has_targets else None,
         verified=recall_interval(recalls(index, truth), truth.k),
@@ -183,7 +179,7 @@ def _changed_key(index: Artifact, run: Run) -> str:
     return next((key for key in keys if before.get(key) != now.get(key)), "")
 
 
-def _recall_when_built(previous: PreviousIndex, spec: IndexSpec) -> float:
-    if spec.incremental is not None:
-        return float(spec.incremental.recall_when_built)
-    return float(previous.index.read_json(RECALL).recall)
+def _recall_when_built(stored: StoredIndex) -> float:
+    if stored.spec.incremental is not None:
+        return float(stored.spec.incremental.recall_when_built)
+    return float(stored.recall.recall)

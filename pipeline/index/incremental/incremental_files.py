@@ -13,14 +13,9 @@ from embedmill.pipeline.index.incremental.base_layout import Layout, positions_o
 from embedmill.pipeline.index.incremental.incremental_index import IncrementalIndex
 from embedmill.pipeline.index.kinds import kind_of
 from embedmill.pipeline.index.searchable import FaissIndex, Rows
-from embedmill.pipeline.store.artifact import Artifact, Writer
-from embedmill.schemas.index import (
-    BASE_ROWS,
-    BASE_ROWS_FILE,
-    DELTA_FILE,
-    IDS_FILE,
-    IncrementalSpec,
-)
+from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.views.index import StoredIndex
+from embedmill.schemas.index import BASE_ROWS, BASE_ROWS_FILE, IncrementalSpec
 
 __all__ = ["open_incremental", "write_base_rows"]
 
@@ -34,31 +29,34 @@ def write_base_rows(out: Writer, layout: Layout, row_N: Rows) -> None:
 
 
 def open_incremental(
-    artifact: Artifact, spec: IncrementalSpec, base: FaissIndex
+    stored: StoredIndex, spec: IncrementalSpec, base: FaissIndex
 ) -> IncrementalIndex:
     """The incremental index of an artifact, its base already open.
 
+    Args:
+        stored: the artifact.
+        spec: what it says of base and delta.
+        base: the opened base.
+
     Raises:
         CorruptArtifactError: bytes differ from the manifest's sha256.
-        ContractError: an item has no place, or two.
+        ContractError: an item is in no slot and not in the delta, or in two of them.
     """
-    row_N = artifact.read_table(IDS_FILE, ["row"])["row"].to_numpy()
-    column = artifact.read_table(BASE_ROWS_FILE, ["row"])["row"]
-    row_S = np.asarray(column.fill_null(-1).to_numpy(), np.int64)
+    row_N, row_S = stored.rows(), stored.base_rows()
     position_S = positions_of(row_N, row_S)
     slots_N = np.bincount(position_S[position_S >= 0], minlength=len(row_N))
     delta_M = np.flatnonzero(slots_N == 0)
     delta = None
     if spec.delta is not None:
         kind = kind_of(spec.delta.kind)
-        delta = kind.load(artifact.read(DELTA_FILE), spec.delta.parameters)
+        delta = kind.load(stored.read_delta(), spec.delta.parameters)
     in_delta = 0 if delta is None else delta.items
     twice, unknown = slots_N.max(initial=0) > 1, (position_S < 0).sum() > (row_S < 0).sum()
     if twice or unknown or in_delta != len(delta_M) or len(row_S) != base.items:
         raise ContractError(
-            f"does not place each of {len(row_N):,} items once: {len(delta_M):,} are not in the "
-            f"base of {base.items:,} places, the delta holds {in_delta:,}",
-            where=artifact.url(BASE_ROWS_FILE),
+            f"does not have each of {len(row_N):,} items once: {len(delta_M):,} are not in the "
+            f"{base.items:,} slots of the base, the delta holds {in_delta:,}",
+            where=stored.artifact.url(BASE_ROWS_FILE),
         )
     layout = Layout(position_S, delta_M, spec.kept, spec.changed, spec.new, spec.removed)
     return IncrementalIndex(base, delta, layout)

@@ -16,7 +16,7 @@ from embedmill.pipeline.errors import ContractError
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run, open_run
 from embedmill.pipeline.views.vectors import Vectors
-from embedmill.schemas.vocab import BASE
+from embedmill.pipeline.views.vocab import Vocab
 
 __all__ = ["PreviousIndex", "find_previous_index", "sources", "unchanged_rows"]
 
@@ -42,10 +42,10 @@ def find_previous_index(run: Run) -> PreviousIndex | None:
     """
     if not run.config.index.carry_over:
         return None
-    vocab = run.artifact("vocab")
-    if not vocab.has(BASE.path):
+    base_run = Vocab(run.artifact("vocab")).base_run()
+    if base_run is None:
         return None
-    previous = open_run(vocab.read_json(BASE).continues)
+    previous = open_run(base_run.continues)
     index, export = previous.find("index"), previous.find("export")
     if index is None or export is None or not (index.readable and export.readable):
         return None

@@ -61,7 +61,7 @@ def rows_with_metadata(
         conditions = (f"{column} = {_listed(values)}" for column, values in wanted.items())
         raise InputError(
             f"no item of the index has {' and '.join(conditions)}: the filter leaves nothing",
-            where=index.artifact.storage.root,
+            where=index.stored.artifact.storage.root,
         )
     return index.row_N[position[position >= 0]]
 

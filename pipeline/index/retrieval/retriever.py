@@ -245,7 +245,7 @@ class Retriever:
             if not len(rows):
                 raise InputError(
                     f"none of the {len(filter):,} items of the filter is in the index",
-                    where=self.index.artifact.storage.root,
+                    where=self.index.stored.artifact.storage.root,
                 )
         gather = None
         if self.run is not None:
@@ -286,14 +286,14 @@ class Retriever:
         if self.run is None:
             raise InputError(
                 "the index is open without its run: it can only be searched with vectors",
-                where=self.index.artifact.storage.root,
+                where=self.index.stored.artifact.storage.root,
                 todo="Open the run's folder",
             )
         return self.run
 
     def _checked_vectors(self, queries: Floats) -> Floats:
         """Vectors of the caller as float32 [B, D]."""
-        dim = self.index.spec.dim
+        dim = self.index.dim
         query_BD = queries[None] if queries.ndim == 1 else queries
         if query_BD.ndim != 2 or query_BD.shape[1] != dim or query_BD.dtype.kind not in "fiu":
             raise InputError(

@@ -23,8 +23,8 @@ from embedmill.pipeline.index.searchable import Floats, Rows, Searchable, no_ans
 from embedmill.pipeline.index.sharded.sharded_index import ShardedIndex
 from embedmill.pipeline.score import RowLists, hits, widths
 from embedmill.pipeline.store.artifact import Artifact
-from embedmill.pipeline.store.cache import checked
-from embedmill.schemas.index import IDS_FILE, INDEX_FILE, SPEC, IndexSpec
+from embedmill.pipeline.views.index import StoredIndex
+from embedmill.schemas.index import SPEC, ShardSpec
 
 __all__ = ["RowSearcher", "first_allowed", "open_index"]
 
@@ -33,25 +33,28 @@ __all__ = ["RowSearcher", "first_allowed", "open_index"]
 class RowSearcher:
     """Searches an index for rows of the vocabulary, and maps between positions, rows and ids."""
 
-    artifact: Artifact
-    spec: IndexSpec
+    stored: StoredIndex
     index: Searchable
 
     @property
     def items(self) -> int:
         """N."""
-        return self.spec.items
+        return self.stored.spec.items
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return self.stored.spec.dim
 
     @functools.cached_property
     def row_N(self) -> Rows:  # noqa: N802 (a shape)
         """Rows of the items by position, rising; not every row of the vocabulary is indexed."""
-        rows: Rows = self._column("row").to_numpy()
-        return rows
+        return self.stored.rows()
 
     @functools.cached_property
     def id_N(self) -> pa.ChunkedArray:  # noqa: N802 (a shape)
         """Raw ids of the items by position."""
-        return self._column("id")
+        return self.stored.ids()
 
     def search(self, query_BD: Floats, k: int) -> tuple[Floats, Rows]:
         """Scores float32 [B, k] and rows int64 [B, k]; see `Searchable.search`."""
@@ -103,15 +106,6 @@ class RowSearcher:
             return position_Bk
         return np.where(position_Bk < 0, -1, self.row_N[position_Bk])
 
-    def _column(self, name: str) -> pa.ChunkedArray:
-        column = self.artifact.read_table(IDS_FILE, [name])[name]
-        if len(column) != self.items:
-            raise ContractError(
-                f"names {len(column):,} items, the index holds {self.items:,}",
-                where=self.artifact.url(IDS_FILE),
-            )
-        return column
-
 
 def first_allowed(
     score_CK: Floats, row_CK: Rows, excluded_CK: NDArray[np.bool_], k: int
@@ -151,38 +145,35 @@ def open_index(artifact: Artifact, *, again: bool = False, keep: bool = False) -
         CorruptArtifactError: the bytes differ from the manifest's sha256.
         ContractError: the index does not hold what its spec says.
     """
-    spec = artifact.read_json(SPEC)
+    stored = StoredIndex(artifact)
+    spec = stored.spec
     if spec.shards:
-        return RowSearcher(artifact, spec, _open_sharded(artifact, spec, again=again))
+        return RowSearcher(stored, _open_sharded(stored, spec.shards, again=again))
     kind = kind_of(spec.kind)
     if keep or artifact.storage.is_local:
-        path = checked(artifact, INDEX_FILE, again=again)
-        index = map_index(path, kind, spec.parameters)
+        index = map_index(stored.local_file(again=again), kind, spec.parameters)
     else:
-        index = kind.load(artifact.read(INDEX_FILE), spec.parameters)
+        index = kind.load(stored.read(), spec.parameters)
     if spec.incremental is not None:
-        return RowSearcher(artifact, spec, open_incremental(artifact, spec.incremental, index))
+        return RowSearcher(stored, open_incremental(stored, spec.incremental, index))
     if index.items != spec.items:
         raise ContractError(
-            f"holds {index.items:,} items, its spec says {spec.items:,}",
-            where=artifact.url(INDEX_FILE),
+            f"holds {index.items:,} items, its spec says {spec.items:,}", where=stored.url
         )
-    return RowSearcher(artifact, spec, index)
+    return RowSearcher(stored, index)
 
 
-def _open_sharded(artifact: Artifact, spec: IndexSpec, *, again: bool) -> ShardedIndex:
+def _open_sharded(stored: StoredIndex, shards: list[ShardSpec], *, again: bool) -> ShardedIndex:
     """Map the shards of an artifact into memory; remote files go into the cache."""
-    kind, shards = kind_of(spec.kind), spec.shards or []
+    spec = stored.spec
+    kind = kind_of(spec.kind)
     index = ShardedIndex(
-        [
-            map_index(checked(artifact, one.path, again=again), kind, spec.parameters)
-            for one in shards
-        ]
+        [map_index(stored.local_shard(one, again=again), kind, spec.parameters) for one in shards]
     )
     found, expected = [shard.items for shard in index.shards], [one.items for one in shards]
     if found != expected or sum(found) != spec.items:
         raise ContractError(
             f"shards hold {found} items, their spec says {expected} and {spec.items:,} in all",
-            where=artifact.url(SPEC.path),
+            where=stored.artifact.url(SPEC.path),
         )
     return index

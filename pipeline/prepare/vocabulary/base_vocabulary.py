@@ -13,10 +13,11 @@ from typing import Any
 from embedmill.pipeline.config import Config
 from embedmill.pipeline.errors import ConfigError, MissingArtifactError, StaleArtifactError
 from embedmill.pipeline.store.artifact import Artifact, read_manifest
-from embedmill.pipeline.store.run import CONTINUES, Run, published
+from embedmill.pipeline.store.run import Run, published
 from embedmill.pipeline.store.storage import Storage
+from embedmill.pipeline.views.vocab import Vocab
 from embedmill.schemas.stages import STAGES
-from embedmill.schemas.vocab import SPEC, IdColumns
+from embedmill.schemas.vocab import IdColumns
 
 __all__ = [
     "PUBLISHED",
@@ -113,9 +114,9 @@ def _published_folder(run: Run) -> str:
     pointer = published(run.config.run.root)
     if pointer is None:
         return ""
-    if pointer["run"] == run.config.run.name:
-        return str(pointer.get(CONTINUES, ""))
-    return _below_root(run, pointer["run"])
+    if pointer.run == run.config.run.name:
+        return pointer.base_run or ""
+    return _below_root(run, pointer.run)
 
 
 def _named_folder(run: Run, name: str) -> str:
@@ -130,7 +131,7 @@ def _below_root(run: Run, name: str) -> str:
 def _check_compatible(base: Artifact, config: Config, where: str) -> None:
     """Raise unless a run with this config can keep the rows of a vocabulary."""
     check_version(base)
-    spec = base.read_json(SPEC)
+    spec = Vocab(base).spec
     for side, column in id_columns(config):
         base_column = getattr(spec.columns, side)
         if base_column != column:

@@ -23,7 +23,7 @@ from embedmill.pipeline.prepare.engine.parquet_frame import read_parquet
 from embedmill.pipeline.prepare.vocabulary.base_vocabulary import check_version
 from embedmill.pipeline.prepare.vocabulary.id_counts import SIDES
 from embedmill.pipeline.store.artifact import Artifact
-from embedmill.schemas.vocab import FILES
+from embedmill.pipeline.views.vocab import Vocab
 
 __all__ = ["KINDS", "compare"]
 
@@ -64,10 +64,10 @@ def compare(
 def _joined(session: SparkSession, first: Artifact, second: Artifact, folder: str) -> DataFrame:
     """The ids of either run, with row, count and `live` in both; row and count -1 if not there."""
     frames = [
-        read_parquet(session, run.storage, run.files(FILES[folder].folder), _IDS)
+        read_parquet(session, vocab.storage, Vocab(vocab).files(folder), _IDS)
         .where("id is not null")
         .selectExpr("id", f"row as row_{n}", f"count as count_{n}", f"live as live_{n}")
-        for n, run in enumerate((first, second))
+        for n, vocab in enumerate((first, second))
     ]
     joined = frames[0].join(frames[1], "id", "full")
     states = [f"coalesce(live_{n}, false) as live_{n}" for n in range(2)]

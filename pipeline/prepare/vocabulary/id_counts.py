@@ -15,13 +15,12 @@ from pyspark.sql import DataFrame, SparkSession
 
 from embedmill.pipeline.prepare.engine.backpressure import LOCAL, Backpressure
 from embedmill.pipeline.prepare.engine.frames import Batches, map_batches
-from embedmill.pipeline.prepare.engine.parquet_frame import read_parquet
 from embedmill.pipeline.prepare.engine.spill_buffer import SpillBuffer
 from embedmill.pipeline.prepare.engine.task_report import run_tasks, task_report
 from embedmill.pipeline.prepare.histograms import id_counters, id_histogram
+from embedmill.pipeline.prepare.vocabulary.scratch_files import ScratchFiles, scratch_path
 from embedmill.pipeline.store.parquet import write_table
 from embedmill.pipeline.store.storage import Storage
-from embedmill.schemas.manifest import FileEntry
 from embedmill.schemas.vocab import Histogram
 
 __all__ = ["COUNTS", "SIDES", "IdCounts", "count_ids"]
@@ -35,21 +34,19 @@ _CHUNK_ROWS = 1 << 18  # events that each task counts at once
 
 @dataclass(frozen=True)
 class IdCounts:
-    """Counts of one round, in scratch files, and how many ids meet the minimum of their side.
+    """Counts of one round, and how many ids meet the minimum of their side.
 
     Attributes:
-        storage: the stage's folder.
+        scratch: the counts, in the tables "users" and "items" (schema COUNTS).
         minimum: least number of events of a user, and of an item.
-        files: the scratch files.
         ids: number of ids that have events, by side.
         frequent: number of ids that meet the minimum, by side.
         events: number of events counted.
         histograms: see `histograms.id_histogram`, by side.
     """
 
-    storage: Storage
+    scratch: ScratchFiles
     minimum: tuple[int, int]
-    files: tuple[FileEntry, ...]
     ids: dict[str, int]
     frequent: dict[str, int]
     events: int
@@ -67,13 +64,7 @@ class IdCounts:
 
     def all_ids(self, session: SparkSession, side: str) -> DataFrame:
         """All ids of a side that have events, with their counts (schema COUNTS)."""
-        files = [f for f in self.files if f"/{side}s-" in f.path]
-        return read_parquet(session, self.storage, files, COUNTS)
-
-    def remove_files(self) -> None:
-        """Remove the scratch files."""
-        for entry in self.files:
-            self.storage.remove(entry.path)
+        return self.scratch.read(session, f"{side}s", COUNTS)
 
 
 @dataclass(frozen=True)
@@ -103,9 +94,8 @@ def count_ids(
     ).repartition(buckets, "bucket")
     done = run_tasks(bucketed, partial(_sum, task))
     return IdCounts(
-        storage,
+        ScratchFiles(storage, tuple(done.files)),
         minimum,
-        tuple(done.files),
         {side: done.counts[f"{side}s"] for side in SIDES},
         {side: done.counts[f"{side}s_kept"] for side in SIDES},
         done.counts["events"],
@@ -151,7 +141,7 @@ def _sum_bucket(task: _Task, key: int, rows: pa.Table) -> Batches:
     side, minimum = SIDES[key % 2], task.minimum[key % 2]
     summed = rows.group_by("id", use_threads=False).aggregate([("n", "sum")]).sort_by("id")
     table = pa.Table.from_arrays([summed["id"], summed["n_sum"]], schema=COUNTS)
-    path = f"{task.folder}/{side}s-{key // 2:05d}.parquet"
+    path = scratch_path(task.folder, f"{side}s", key // 2)
     entry = write_table(task.storage, path, table.combine_chunks())
     frequent = pc.sum(pc.greater_equal(table["n"], minimum)).as_py() or 0
     counts = {f"{side}s": table.num_rows, f"{side}s_kept": frequent}

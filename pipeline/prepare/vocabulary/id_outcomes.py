@@ -31,12 +31,13 @@ from embedmill.pipeline.prepare.vocabulary.row_numbers import (
     with_file_number,
     write_rows,
 )
+from embedmill.pipeline.prepare.vocabulary.scratch_files import ScratchFiles, scratch_path
 from embedmill.pipeline.prepare.vocabulary.shared_rows import shared_slot_sql
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.parquet import write_table
 from embedmill.pipeline.store.storage import Storage
-from embedmill.schemas.manifest import FileEntry
-from embedmill.schemas.vocab import FILES, SideRows
+from embedmill.pipeline.views.vocab import Vocab
+from embedmill.schemas.vocab import SideRows
 
 __all__ = [
     "IdEvidence",
@@ -102,26 +103,19 @@ class IdEvidence:
 
 @dataclass(frozen=True)
 class IdOutcomes:
-    """The outcomes of the ids of a side, in scratch files, and their numbers.
+    """The outcomes of the ids of a side, in a scratch table for each, and their numbers.
 
     `counts` are `live` (of them `new`, and `back` after having been retired), `retired` (of them
     `gone`, which were live in the base), and `below_minimum` (ids of the base below their
     minimum that are not retired for it yet).
     """
 
-    storage: Storage
-    files: tuple[FileEntry, ...]
+    scratch: ScratchFiles
     counts: Counter[str]
 
     def rows(self, session: SparkSession, outcome: str) -> DataFrame:
         """The rows of an outcome, a key of _SCRATCH."""
-        files = [f for f in self.files if f"/{outcome}-" in f.path]
-        return read_parquet(session, self.storage, files, _SCRATCH[outcome])
-
-    def remove_files(self) -> None:
-        """Remove the scratch files."""
-        for entry in self.files:
-            self.storage.remove(entry.path)
+        return self.scratch.read(session, outcome, _SCRATCH[outcome])
 
 
 @dataclass(frozen=True)
@@ -174,7 +168,7 @@ def decide_outcomes(
     task = _Task(storage, f"scratch/outcomes-{side}s", rules)
     bucketed = known.selectExpr("*", f"cast(pmod(xxhash64(id), {rules.buckets}) as int) as bucket")
     done = run_tasks(bucketed.repartition(rules.buckets, "bucket"), partial(_decide, task))
-    return IdOutcomes(storage, tuple(done.files), done.counts)
+    return IdOutcomes(ScratchFiles(storage, tuple(done.files)), done.counts)
 
 
 def write_outcomes(
@@ -195,7 +189,7 @@ def write_outcomes(
         numbered = numbered.union(assign_rows(new, outcomes.counts["new"], first_new))
     if rows.shared:
         numbered = numbered.union(with_file_number(_shared_rows(session, outcomes, rows)))
-    return write_rows(numbered, rows.total, outcomes.storage, side)
+    return write_rows(numbered, rows.total, outcomes.scratch.storage, side)
 
 
 def _shared_rows(session: SparkSession, outcomes: IdOutcomes, rows: SideRows) -> DataFrame:
@@ -213,7 +207,7 @@ def _shared_rows(session: SparkSession, outcomes: IdOutcomes, rows: SideRows) ->
 
 
 def _base_ids(session: SparkSession, base: Artifact, side: str) -> DataFrame:
-    ids = read_parquet(session, base.storage, base.files(FILES[f"{side}s"].folder), _BASE)
+    ids = read_parquet(session, base.storage, Vocab(base).files(f"{side}s"), _BASE)
     return ids.where("id is not null")
 
 
@@ -262,7 +256,7 @@ def _decide_bucket(task: _Task, number: int, rows: pa.Table) -> Batches:
         outcomes["shared"] = (pa.table([slot, n], schema=_SLOTS), shares_row)
     for outcome, (table, chosen) in outcomes.items():
         if chosen.any():
-            path = f"{task.folder}/{outcome}-{number:05d}.parquet"
+            path = scratch_path(task.folder, outcome, number)
             selected = table.filter(pa.array(chosen)).combine_chunks()
             yield task_report(write_table(task.storage, path, selected), {})
     yield task_report(None, counts)

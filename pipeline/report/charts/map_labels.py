@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-__all__ = ["Label", "place_labels", "shorten", "text_width"]
+__all__ = ["Label", "TitledPoint", "place_labels", "shorten", "text_width"]
+
+
+@dataclass(frozen=True)
+class TitledPoint:
+    """A point of the map: x from the left and y from the top, in [0, 1], and its title."""
+
+    x: float
+    y: float
+    title: str
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 
 def place_labels(
-    points: Sequence[Mapping[str, Any]],
+    points: Sequence[TitledPoint],
     widths: tuple[float, float],
     height: float,
     most: int,
@@ -53,7 +61,7 @@ def place_labels(
     size: what does not overlap at both ends of `widths` does not overlap between them.
 
     Args:
-        points: with "x", "y" in [0, 1] and "title", most frequent first.
+        points: most frequent first.
         widths: least and greatest width of the map in pixels.
         height: of the map in pixels.
         most: number of labels at most.
@@ -65,7 +73,7 @@ def place_labels(
     for i, point in enumerate(points[: 4 * most]):
         if len(labels) >= most:
             break
-        text = shorten(point["title"], longest)
+        text = shorten(point.title, longest)
         tried = [Label(i, dx, dy, anchor, text) for dx, dy, anchor in _OFFSETS]
         boxed = [
             (label, tuple(_label_box(point, label, w, height) for w in widths)) for label in tried
@@ -101,15 +109,15 @@ def _character_width(c: str) -> float:
     return 0.36 if c in "iljtf.,:;'()! |" else 0.6
 
 
-def _point_box(point: Mapping[str, Any], width: float, height: float) -> Box:
-    x, y = point["x"] * width, point["y"] * height
+def _point_box(point: TitledPoint, width: float, height: float) -> Box:
+    x, y = point.x * width, point.y * height
     return (x - _POINT, y - _POINT, x + _POINT, y + _POINT)
 
 
-def _label_box(point: Mapping[str, Any], label: Label, width: float, height: float) -> Box:
+def _label_box(point: TitledPoint, label: Label, width: float, height: float) -> Box:
     extent = text_width(label.text)
     left = {"start": 0.0, "middle": -extent / 2, "end": -extent}[label.anchor]
-    x, y = point["x"] * width + label.dx + left, point["y"] * height + label.dy
+    x, y = point.x * width + label.dx + left, point.y * height + label.dy
     return (x - _GAP, y - _ASCENT, x + extent + _GAP, y + _DESCENT)
 
 

@@ -9,7 +9,8 @@ import itertools
 import math
 from collections.abc import Sequence
 from datetime import date, timedelta
-from typing import Any
+
+from embedmill.schemas.report import EventsByDay, EventsPerId, FrequentId
 
 __all__ = ["BARS", "POINTS", "events_by_day", "events_per_id"]
 
@@ -21,16 +22,11 @@ _SHARES = (0.01, 0.1, 0.5)
 Bin = Sequence[int]  # least count, ids, events of these ids
 
 
-def events_by_day(days: Sequence[tuple[str, int]]) -> dict[str, Any] | None:
-    """Events over time.
+def events_by_day(days: Sequence[tuple[str, int]]) -> EventsByDay | None:
+    """Events over time, or None where there are no events.
 
     Args:
         days: (ISO date, events) of the days that have any, in order.
-
-    Returns:
-        `first` and `last` day that has events, `days` from one to the other, how many of them
-        are `empty`, the `median` of a day's events (empty days count), `most` (day, events), and
-        `bars` of `span` days each: (first day, events). None where there are no events.
     """
     if not days:
         return None
@@ -42,19 +38,19 @@ def events_by_day(days: Sequence[tuple[str, int]]) -> dict[str, Any] | None:
     for day, count in dated:
         bars[(day - first).days // span] += count
     most = max(dated, key=lambda pair: pair[1])
-    return {
-        "first": first.isoformat(),
-        "last": last.isoformat(),
-        "days": length,
-        "empty": length - len(dated),
-        "median": _median_day([count for _, count in dated], length),
-        "most": [most[0].isoformat(), most[1]],
-        "span": span,
-        "bars": [
-            [(first + timedelta(days=number * span)).isoformat(), count]
+    return EventsByDay(
+        first=first.isoformat(),
+        last=last.isoformat(),
+        days=length,
+        empty=length - len(dated),
+        median=_median_day([count for _, count in dated], length),
+        most=(most[0].isoformat(), most[1]),
+        span=span,
+        bars=[
+            ((first + timedelta(days=number * span)).isoformat(), count)
             for number, count in enumerate(bars)
         ],
-    }
+    )
 
 
 def _median_day(counts: Sequence[int], days: int) -> float:
@@ -67,39 +63,34 @@ def _median_day(counts: Sequence[int], days: int) -> float:
     return sum(middle) / 2
 
 
-def events_per_id(bins: Sequence[Bin], heaviest: Sequence[tuple[str, int]], minimum: int) -> Any:
+def events_per_id(
+    bins: Sequence[Bin], heaviest: Sequence[tuple[str, int]], minimum: int
+) -> EventsPerId:
     """The distribution of events over the ids of one side.
 
     Bins of 256 events and more are within 1/128 of the exact count, and so is what depends on
-    them.
+    them. The curve is after Clauset, Shalizi and Newman 2009, section 2.
 
     Args:
         bins: (least count, ids, events of these ids), counts rising.
         heaviest: (id, events) of the ids that have most, the first one first.
         minimum: events that an id needs to be kept.
-
-    Returns:
-        `ids` and `events` in all; `median` events of an id; ids with `once` an event and those
-        `below` the minimum; `shares` of the events that the first 1 %, 10 % and 50 % of the ids
-        have, and `largest` that of the first one; `octaves`: (least count, ids, events) by
-        powers of two; `curve`: (count, share of the ids that have as many or more), falling
-        (Clauset, Shalizi and Newman 2009, section 2); `heaviest`: {id, events}.
     """
     ids, events = sum(b[1] for b in bins), sum(b[2] for b in bins)
     most = heaviest[0][1]
-    return {
-        "ids": ids,
-        "events": events,
-        "median": _median(bins, ids),
-        "once": sum(b[1] for b in bins if b[0] == 1),
-        "minimum": minimum,
-        "below": sum(b[1] for b in bins if b[0] < minimum),
-        "shares": [[share, _events_of_first(bins, share * ids) / events] for share in _SHARES],
-        "largest": most / events,
-        "octaves": _octaves(bins),
-        "curve": _curve(bins, ids, most),
-        "heaviest": [{"id": name, "events": count} for name, count in heaviest],
-    }
+    return EventsPerId(
+        ids=ids,
+        events=events,
+        median=_median(bins, ids),
+        once=sum(b[1] for b in bins if b[0] == 1),
+        minimum=minimum,
+        below=sum(b[1] for b in bins if b[0] < minimum),
+        shares=[(share, _events_of_first(bins, share * ids) / events) for share in _SHARES],
+        largest=most / events,
+        octaves=_octaves(bins),
+        curve=_curve(bins, ids, most),
+        heaviest=[FrequentId(id=raw_id, events=count) for raw_id, count in heaviest],
+    )
 
 
 def _median(bins: Sequence[Bin], ids: int) -> int:
@@ -120,24 +111,25 @@ def _events_of_first(bins: Sequence[Bin], number: float) -> float:
     return total
 
 
-def _octaves(bins: Sequence[Bin]) -> list[list[int]]:
+def _octaves(bins: Sequence[Bin]) -> list[tuple[int, int, int]]:
     """(least count, ids, events) by powers of two."""
     sums: dict[int, list[int]] = {}
     for least, ids, events in bins:
         octave = sums.setdefault(1 << (least.bit_length() - 1), [0, 0])
         octave[0] += ids
         octave[1] += events
-    return [[least, *pair] for least, pair in sorted(sums.items())]
+    return [(least, ids, events) for least, (ids, events) in sorted(sums.items())]
 
 
-def _curve(bins: Sequence[Bin], ids: int, most: int) -> list[list[float]]:
+def _curve(bins: Sequence[Bin], ids: int, most: int) -> list[tuple[int, float]]:
     """Points at even steps of the count's logarithm, the first and the last bin among them."""
-    at_least, points = ids, []
+    at_least = ids
+    points: list[tuple[int, float]] = []
     for least, number, _ in bins:
-        points.append([least, at_least / ids])
+        points.append((least, at_least / ids))
         at_least -= number
     steps = math.log(most + 1) / (POINTS - 1)
-    picked: dict[int, list[float]] = {}
+    picked: dict[int, tuple[int, float]] = {}
     for point in points[:-1]:
         picked.setdefault(int(math.log(point[0]) / steps), point)
     return [*picked.values(), points[-1]]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from embedmill.pipeline.report.collect.item_vectors import ItemVectors, describe_rows
+from embedmill.schemas.report import BiasedItem, BiasExtremes, Item
 
 __all__ = ["EXTREMES", "extreme_biases"]
 
@@ -14,15 +13,11 @@ EXTREMES = 8  # items of either kind
 _LEAST_COUNTS = (50, 20, 10, 5, 1)  # events that an item must have, the first that fills both lists
 
 
-def extreme_biases(items: ItemVectors) -> dict[str, Any] | None:
+def extreme_biases(items: ItemVectors) -> BiasExtremes | None:
     """Items of highest and lowest bias, or None where the model has no biases.
 
     Only items with enough events count: at least 50, or the first of 20, 10, 5 and 1 that leaves
     enough items to fill both lists.
-
-    Returns:
-        {"least_count": events that were enough, "items": how many have them, "best" and "worst":
-        [{item, "bias"}]}.
     """
     if not items.has_bias:
         return None
@@ -35,12 +30,16 @@ def extreme_biases(items: ItemVectors) -> dict[str, Any] | None:
     half = min(EXTREMES, len(ranked) // 2) or len(ranked)
     best, worst = ranked[:half], ranked[::-1][:half] if len(ranked) > 1 else []
     described = describe_rows(items, {row for row, _ in best + worst})
-    return {
-        "least_count": least,
-        "items": enough[least],
-        "best": [described[row] | {"bias": bias} for row, bias in best],
-        "worst": [described[row] | {"bias": bias} for row, bias in worst],
-    }
+    return BiasExtremes(
+        least_count=least,
+        items=enough[least],
+        best=[_with_bias(described[row], bias) for row, bias in best],
+        worst=[_with_bias(described[row], bias) for row, bias in worst],
+    )
+
+
+def _with_bias(item: Item, bias: float) -> BiasedItem:
+    return BiasedItem(**item.as_json(), bias=bias)
 
 
 def _ranked(items: ItemVectors, least: int) -> list[tuple[int, float]]:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.items import ItemMetadata
 from embedmill.pipeline.views.vectors import VectorBlock, Vectors, spec_of
+from embedmill.schemas.report import Item
 
 __all__ = ["ItemVectors", "describe", "describe_rows", "open_items"]
 
@@ -66,8 +66,8 @@ def open_items(run: Run) -> ItemVectors:
 
 def describe(
     row: int, raw_id: str, count: int, metadata: Mapping[str, tuple[str, list[str]]]
-) -> dict[str, Any]:
-    """An item as `data.json` has it; its title is its id where the log has none.
+) -> Item:
+    """An item as the report shows it; its title is its id where the log has none.
 
     Args:
         row: of its vector.
@@ -76,16 +76,10 @@ def describe(
         metadata: title and categories by id.
     """
     title, categories = metadata.get(raw_id, ("", []))
-    return {
-        "row": row,
-        "id": raw_id,
-        "count": count,
-        "title": title or raw_id,
-        "categories": categories,
-    }
+    return Item(row=row, id=raw_id, count=count, title=title or raw_id, categories=categories)
 
 
-def describe_rows(items: ItemVectors, rows: set[int]) -> dict[int, dict[str, Any]]:
+def describe_rows(items: ItemVectors, rows: set[int]) -> dict[int, Item]:
     """Each row → its item as of `describe`."""
     ids_and_counts: dict[int, tuple[str, int]] = {}
     for block in items.blocks(vectors=False):

@@ -6,7 +6,6 @@ Legend: N items of a block, Q query items, D dimensions of the model.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedmill.pipeline.report.collect.item_vectors import ItemVectors, describe_rows
+from embedmill.schemas.report import Item, ItemWithNeighbours, Neighbour, Neighbours
 
 __all__ = ["NEIGHBOURS", "WELL_KNOWN", "nearest_items"]
 
@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float64]
 Ranked = list[tuple[int, float]]  # (row, cosine), best first
 
 
-def nearest_items(items: ItemVectors, names: Sequence[str]) -> dict[str, Any]:
+def nearest_items(items: ItemVectors, names: Sequence[str]) -> Neighbours:
     """Nearest items by cosine of some items.
 
     Args:
@@ -32,19 +32,21 @@ def nearest_items(items: ItemVectors, names: Sequence[str]) -> dict[str, Any]:
         names: titles or ids of the query items; empty for the most frequent ones.
 
     Returns:
-        {"of": [{item, "near": [{item, "cosine"}]}], "not_found": [name]}, in the order of
-        `names`.
+        the query items, in the order of `names`, and the names that no item has.
     """
     rows, not_found = _resolve(items, names)
     ranked = _nearest(items, rows)
     described = describe_rows(items, {*rows, *(row for near in ranked for row, _ in near)})
-    return {
-        "of": [
-            described[row] | {"near": [described[r] | {"cosine": cosine} for r, cosine in near]}
-            for row, near in zip(rows, ranked, strict=True)
-        ],
-        "not_found": not_found,
-    }
+    found = [
+        _with_neighbours(described[row], [(described[r], cosine) for r, cosine in near])
+        for row, near in zip(rows, ranked, strict=True)
+    ]
+    return Neighbours(items=found, not_found=not_found)
+
+
+def _with_neighbours(item: Item, near: Sequence[tuple[Item, float]]) -> ItemWithNeighbours:
+    neighbours = [Neighbour(**one.as_json(), cosine=cosine) for one, cosine in near]
+    return ItemWithNeighbours(**item.as_json(), neighbours=neighbours)
 
 
 def _resolve(items: ItemVectors, names: Sequence[str]) -> tuple[list[int], list[str]]:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedmill.pipeline.report.collect.item_vectors import ItemVectors, describe
+from embedmill.schemas.report import Item, ItemMap, MapPoint
 
 __all__ = ["CATEGORIES", "principal_components", "project"]
 
@@ -21,32 +22,28 @@ CATEGORIES = 6  # that have a colour of their own; all others share one more
 Floats = npt.NDArray[np.float64]
 
 
-def project(items: ItemVectors, most: int) -> dict[str, Any]:
-    """The `most` frequent items in two dimensions.
-
-    Returns:
-        {"variance": shares of the first two components, "categories": names that have a
-        colour, most frequent first, "points": items with x and y in [0, 1] and `category`,
-        an index into the names, or CATEGORIES for all others, or None without categories}.
-    """
+def project(items: ItemVectors, most: int) -> ItemMap:
+    """The `most` frequent items in two dimensions; coordinates have four decimals."""
     block = items.most_frequent(most)
     xy_N2, variance = principal_components(block.vector_ND)
     ids = block.ids.to_pylist()
     metadata = items.metadata.describe(ids)
+    rows_and_counts = zip(block.row_N.tolist(), ids, block.count_N.tolist(), strict=True)
+    shown = [describe(row, raw_id, count, metadata) for row, raw_id, count in rows_and_counts]
+    names = _coloured(shown)
     points = [
-        describe(row, raw_id, count, metadata)
-        for row, raw_id, count in zip(
-            block.row_N.tolist(), ids, block.count_N.tolist(), strict=True
+        MapPoint(
+            **item.as_json(),
+            x=round(float(x), 4),
+            y=round(float(y), 4),
+            category=_colour(item.categories, names),
         )
+        for item, (x, y) in zip(shown, _stretched(xy_N2), strict=True)
     ]
-    names = _coloured(points)
-    for point, (x, y) in zip(points, _stretched(xy_N2), strict=True):
-        point["x"], point["y"] = round(float(x), 4), round(float(y), 4)
-        point["category"] = _colour(point["categories"], names)
-    return {"variance": variance, "categories": names, "points": points}
+    return ItemMap(variance=variance, categories=names, points=points)
 
 
-def principal_components(vectors_ND: npt.NDArray[Any]) -> tuple[Floats, list[float]]:
+def principal_components(vectors_ND: npt.NDArray[Any]) -> tuple[Floats, tuple[float, float]]:
     """Coordinates [N, 2] on the first two components, and their shares of the variance.
 
     The sign of each component makes its largest loading positive, so that the map does not
@@ -54,7 +51,7 @@ def principal_components(vectors_ND: npt.NDArray[Any]) -> tuple[Floats, list[flo
     """
     n = len(vectors_ND)
     if n < 2:
-        return np.zeros((n, 2)), [0.0, 0.0]
+        return np.zeros((n, 2)), (0.0, 0.0)
     centred_ND = vectors_ND.astype(np.float64) - vectors_ND.mean(axis=0, dtype=np.float64)
     values_D, axes_DD = np.linalg.eigh(centred_ND.T @ centred_ND)
     axes_DK = axes_DD[:, ::-1][:, :2]
@@ -63,7 +60,8 @@ def principal_components(vectors_ND: npt.NDArray[Any]) -> tuple[Floats, list[flo
     shares = values_D[::-1][:2].clip(min=0) / max(values_D.clip(min=0).sum(), 1e-300)
     xy_N2 = np.zeros((n, 2))
     xy_N2[:, : axes_DK.shape[1]] = centred_ND @ axes_DK
-    return xy_N2, [round(float(s), 4) for s in (*shares, 0.0)[:2]]
+    first, second = (round(float(share), 4) for share in (*shares, 0.0)[:2])
+    return xy_N2, (first, second)
 
 
 def _stretched(xy_N2: Floats) -> Floats:
@@ -76,13 +74,13 @@ def _stretched(xy_N2: Floats) -> Floats:
     return np.where(flat_2, 0.5, (xy_N2 - low_2) / np.where(flat_2, 1.0, extent_2))
 
 
-def _coloured(points: Sequence[dict[str, Any]]) -> list[str]:
+def _coloured(items: Sequence[Item]) -> list[str]:
     """The categories that are the first one of most items."""
-    items: dict[str, int] = {}
-    for point in points:
-        for name in point["categories"][:1]:
-            items[name] = items.get(name, 0) + 1
-    return sorted(items, key=lambda name: (-items[name], name))[:CATEGORIES]
+    counts: dict[str, int] = {}
+    for item in items:
+        for name in item.categories[:1]:
+            counts[name] = counts.get(name, 0) + 1
+    return sorted(counts, key=lambda name: (-counts[name], name))[:CATEGORIES]
 
 
 def _colour(categories: Sequence[str], names: Sequence[str]) -> int | None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embedmill.pipeline.store.artifact import Artifact
-from embedmill.schemas.events import REASONS, REJECTED
+from embedmill.pipeline.views.events import Events
+from embedmill.schemas.events import REASONS
+from embedmill.schemas.report import RejectExample, RejectReason
 
 __all__ = ["EXAMPLES", "rejected_lines"]
 
@@ -21,35 +21,34 @@ _RAW_BYTES = 400  # of a line
 Line = tuple[str, int, bytes]  # file, line number, raw bytes
 
 
-def rejected_lines(events: Artifact) -> list[dict[str, Any]]:
+def rejected_lines(events: Events) -> list[RejectReason]:
     """Reasons by falling count (ties by name), each with its first lines as examples."""
     counts = {
         name.removeprefix("rejected."): count
-        for name, count in events.counters.items()
+        for name, count in events.artifact.counters.items()
         if name.startswith("rejected.") and count
     }
     examples = _examples(events)
     return [
-        {
-            "reason": reason,
-            "meaning": REASONS.get(reason, ""),
-            "count": count,
-            "examples": examples.get(reason, []),
-        }
+        RejectReason(
+            reason=reason,
+            meaning=REASONS.get(reason, ""),
+            count=count,
+            examples=examples.get(reason, []),
+        )
         for reason, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     ]
 
 
-def _examples(events: Artifact) -> dict[str, list[dict[str, Any]]]:
+def _examples(events: Events) -> dict[str, list[RejectExample]]:
     """The first few lines of each reason by (file, line), in whatever order files are stored."""
     first: dict[str, list[Line]] = {}
-    for path in [entry.path for entry in events.files(REJECTED.folder) if entry.rows]:
-        for batch in events.batches(path):
-            for reason, lines in _first_lines(pa.Table.from_batches([batch])):
-                first[reason] = heapq.nsmallest(EXAMPLES, [*first.get(reason, []), *lines])
+    for batch in events.rejects():
+        for reason, lines in _first_lines(pa.Table.from_batches([batch])):
+            first[reason] = heapq.nsmallest(EXAMPLES, [*first.get(reason, []), *lines])
     return {
         reason: [
-            {"file": PurePosixPath(file).name, "line": line, "raw": _readable(raw)}
+            RejectExample(file=PurePosixPath(file).name, line=line, raw=_readable(raw))
             for file, line, raw in lines
         ]
         for reason, lines in first.items()

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from embedmill.pipeline.report.templating import Section, make_section
+from embedmill.schemas.report import ReportData
 
 __all__ = ["section"]
 
 
-def section(data: Mapping[str, Any]) -> Section | None:
+def section(data: ReportData) -> Section | None:
     """Two rankings; None for models without biases."""
-    bias = data["bias"]
-    if not bias:
+    bias = data.bias
+    if bias is None:
         return None
-    names = {"best": "Best", "worst": "Worst"}
+    named = (("best", "Best", bias.best), ("worst", "Worst", bias.worst))
     rankings = [
-        (key, name, bias[key], max(abs(item["bias"]) for item in bias[key]) or 1)
-        for key, name in names.items()
-        if bias[key]
+        (kind, name, ranked, max(abs(item.bias) for item in ranked) or 1)
+        for kind, name, ranked in named
+        if ranked
     ]
     return make_section(
         "bias",
         "Best and worst",
         "sections/bias_extremes.html",
-        items=bias["items"],
-        least_count=bias["least_count"],
+        items=bias.items,
+        least_count=bias.least_count,
         rankings=rankings,
     )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from embedmill.pipeline.report.charts.event_charts import by_day
 from embedmill.pipeline.report.templating import Section, make_section
+from embedmill.schemas.report import LogDistributions
 
 __all__ = ["section", "span_name"]
 
@@ -18,19 +16,19 @@ def span_name(days: int) -> str:
     return _SPANS.get(days, f"{days} days")
 
 
-def section(log: Mapping[str, Any]) -> Section | None:
+def section(log: LogDistributions) -> Section | None:
     """A chart of events by day, week or more; None where the log has no times."""
-    days = log.get("days")
+    days = log.days
     if days is None:
         return None
-    span = span_name(days["span"])
+    span = span_name(days.span)
     return make_section(
         "activity",
         "Time",
         "sections/events_by_day.html",
         days=days,
-        most_day=days["most"][0],
-        most_events=days["most"][1],
+        most_day=days.most[0],
+        most_events=days.most[1],
         span=span,
-        chart=by_day(days["bars"], span),
+        chart=by_day(days.bars, span),
     )

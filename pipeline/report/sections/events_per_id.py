@@ -2,58 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
 
 from embedmill.pipeline.report.charts.event_charts import per_id
 from embedmill.pipeline.report.formatting import count, percent
 from embedmill.pipeline.report.templating import Section, make_section
+from embedmill.schemas.report import EventsPerId, LogDistributions
 
-__all__ = ["SIDES", "section"]
+__all__ = ["SIDES", "by_side", "section"]
 
 SIDES = ("users", "items")
 
-Log = Mapping[str, Any]
+Sides = Mapping[str, EventsPerId]  # users, then items
 
 
-def section(log: Log) -> Section | None:
+def by_side(log: LogDistributions) -> Sides:
+    """Events per id of users and of items; empty where they were not counted."""
+    if log.users is None or log.items is None:
+        return {}
+    return {"users": log.users, "items": log.items}
+
+
+def section(log: LogDistributions) -> Section | None:
     """Curves, shares and histograms of both sides; None where they were not counted."""
-    if not all(side in log for side in SIDES):
+    sides = by_side(log)
+    if not sides:
         return None
     return make_section(
         "ids",
         "Users and items",
         "sections/events_per_id.html",
-        charts=[(side, _chart(side, log[side])) for side in SIDES],
-        shares=list(_shares(log)),
-        octaves=list(_octaves(log)),
-        heaviest=[(side, log[side]["heaviest"]) for side in SIDES],
+        charts=[(side, _chart(side, one)) for side, one in sides.items()],
+        shares=list(_shares(sides)),
+        octaves=list(_octaves(sides)),
+        heaviest=[(side, one.heaviest) for side, one in sides.items()],
     )
 
 
-def _chart(side: str, counts: Mapping[str, Any]) -> str:
-    minimum = counts["minimum"]
-    label = f"vocab.min_{side[:-1]}_count = {minimum}"
-    return per_id([(x, y) for x, y in counts["curve"]], side, minimum, label)
+def _chart(side: str, one: EventsPerId) -> str:
+    label = f"vocab.min_{side[:-1]}_count = {one.minimum}"
+    return per_id(one.curve, side, one.minimum, label)
 
 
-def _shares(log: Log) -> Iterator[list[str]]:
+def _shares(sides: Sides) -> Iterator[list[str]]:
     """Rows of (what, users, items) about the most and the least frequent ids."""
-    yield ["ids", *(count(log[s]["ids"]) for s in SIDES)]
-    yield ["median events of an id", *(count(log[s]["median"]) for s in SIDES)]
-    name = "share of events of the most frequent id"
-    yield [name, *(percent(log[s]["largest"]) for s in SIDES)]
-    for n, (share, _) in enumerate(log["users"]["shares"]):
-        name = f"share of events of the most frequent {100 * share:g} %"
-        yield [name, *(percent(log[s]["shares"][n][1]) for s in SIDES)]
-    for key, name in (("once", "ids with one event"), ("below", "ids below the minimum count")):
-        parts = [(log[s][key], log[s]["ids"]) for s in SIDES]
-        yield [name, *(f"{count(part)} ({percent(part / ids)})" for part, ids in parts)]
+
+    def row(name: str, cell: Callable[[EventsPerId], str]) -> list[str]:
+        return [name, *(cell(one) for one in sides.values())]
+
+    yield row("ids", lambda one: count(one.ids))
+    yield row("median events of an id", lambda one: count(one.median))
+    yield row("share of events of the most frequent id", lambda one: percent(one.largest))
+    shares = zip(*(one.shares for one in sides.values()), strict=True)
+    for pair in shares:
+        name = f"share of events of the most frequent {100 * pair[0][0]:g} %"
+        yield [name, *(percent(of_events) for _, of_events in pair)]
+    yield row("ids with one event", lambda one: _of_ids(one.once, one))
+    yield row("ids below the minimum count", lambda one: _of_ids(one.below, one))
 
 
-def _octaves(log: Log) -> Iterator[tuple[str, list[int]]]:
+def _of_ids(part: int, one: EventsPerId) -> str:
+    return f"{count(part)} ({percent(part / one.ids)})"
+
+
+def _octaves(sides: Sides) -> Iterator[tuple[str, list[int]]]:
     """(events, [users, their events, items, their events]) by powers of two."""
-    by_side = {side: {least: sums for least, *sums in log[side]["octaves"]} for side in SIDES}
-    for least in sorted({least for octaves in by_side.values() for least in octaves}):
+    sums = [{least: (ids, n) for least, ids, n in one.octaves} for one in sides.values()]
+    for least in sorted({least for one in sums for least in one}):
         name = count(least) if least == 1 else f"{count(least)} to {count(2 * least - 1)}"
-        yield name, [n for side in SIDES for n in by_side[side].get(least, (0, 0))]
+        yield name, [n for one in sums for n in one.get(least, (0, 0))]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from embedmill.pipeline.report.formatting import count, percent
-from embedmill.pipeline.report.sections.events_per_id import SIDES
 from embedmill.pipeline.report.templating import Section, make_section
+from embedmill.schemas.report import IdOverlap, LogDistributions
 
 __all__ = ["section"]
 
@@ -21,17 +18,18 @@ _NAMES = {
 }
 
 
-def section(log: Mapping[str, Any]) -> Section | None:
+def section(log: LogDistributions) -> Section | None:
     """A row per kind of id; None where the vocabulary continues no other."""
-    overlap = log.get("previous")
-    if overlap is None:
+    if log.base_run is None:
         return None
-    rows = [[name, *(_cell(overlap[side], key) for side in SIDES)] for key, name in _NAMES.items()]
-    return make_section("previous", "Base run", "sections/id_overlap.html", rows=rows)
+    sides = (log.base_run.users, log.base_run.items)
+    rows = [[name, *(_cell(ids, key) for ids in sides)] for key, name in _NAMES.items()]
+    return make_section("base-run", "Base run", "sections/id_overlap.html", rows=rows)
 
 
-def _cell(ids: Mapping[str, int], key: str) -> str:
+def _cell(ids: IdOverlap, key: str) -> str:
     """A number of ids, with its share of those in use before or now."""
-    whole = ids["before"] if key in ("stayed", "gone") else ids["now"]
-    share = f" ({percent(ids[key] / whole)})" if key not in ("before", "now") and whole else ""
-    return f"{count(ids[key])}{share}"
+    part: int = getattr(ids, key)
+    whole = ids.before if key in ("stayed", "gone") else ids.now
+    share = f" ({percent(part / whole)})" if key not in ("before", "now") and whole else ""
+    return f"{count(part)}{share}"

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from embedmill.pipeline.report.templating import Section, make_section
+from embedmill.schemas.report import ReportData
 
 __all__ = ["section"]
 
 
-def section(data: Mapping[str, Any]) -> Section:
+def section(data: ReportData) -> Section:
     """A card per item."""
-    neighbours = data["neighbours"]
     return make_section(
         "neighbours",
         "Neighbours",
         "sections/neighbours.html",
-        items=neighbours["of"],
-        not_found=neighbours["not_found"],
+        items=data.neighbours.items,
+        not_found=data.neighbours.not_found,
     )

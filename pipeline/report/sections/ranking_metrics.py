@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from embedmill.pipeline.report.sections import counters
 from embedmill.pipeline.report.templating import Section, make_section
+from embedmill.schemas.report import ReportData
 
 __all__ = ["section"]
 
@@ -33,9 +33,9 @@ class _Row:
     whole: float
 
 
-def section(data: Mapping[str, Any]) -> Section:
+def section(data: ReportData) -> Section:
     """Errors of predicted ratings where there are any, and the ranking metrics."""
-    values, ks = data["metrics"], data["ks"]
+    values, ks = data.metrics, data.ks
     return make_section(
         "metrics",
         "Metrics",
@@ -45,7 +45,7 @@ def section(data: Mapping[str, Any]) -> Section:
         rows=list(_rows(values, ks)),
         meanings=[(name, meaning) for _, name, meaning in _METRICS],
         users=values.get("users"),
-        counters=counters.rows(data["counters"]["evaluate"].items()),
+        counters=counters.rows(data.counters["evaluate"].items()),
     )
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from embedmill.pipeline.report.collect.timings import Timings
 from embedmill.pipeline.report.formatting import decimal, metric_name, ratio, seconds
 from embedmill.pipeline.report.templating import Section, make_section
+from embedmill.schemas.evaluate import GateResult
+from embedmill.schemas.report import ReportData
 
 __all__ = ["section"]
 
@@ -29,9 +31,9 @@ class _Tile:
     bar: _Bar | None = None
 
 
-def section(data: Mapping[str, Any], timings: Mapping[str, Any]) -> Section:
+def section(data: ReportData, timings: Timings) -> Section:
     """Tiles and gates; it has no name in the navigation."""
-    metrics, k = data["metrics"], data["ks"][0]
+    metrics, k = data.metrics, data.ks[0]
     if "rmse" in metrics:
         tiles = [_error_tile(metrics, "rmse"), _error_tile(metrics, "mae")]
         tiles.append(_ranking_tile(metrics, f"recall@{k}"))
@@ -39,9 +41,8 @@ def section(data: Mapping[str, Any], timings: Mapping[str, Any]) -> Section:
         tiles = [_ranking_tile(metrics, f"{name}@{k}") for name in ("recall", "ndcg")]
         index_recall = decimal(metrics.get("index.recall@10"), 3)
         tiles.append(_Tile("Index recall@10", index_recall, "of exact search’s results"))
-    total = sum(stage["seconds"] for stage in timings["stages"])
-    tiles.append(_Tile("Total time", seconds(total), "from raw log to metrics"))
-    gates = [(gate["passed"], _gate(gate)) for gate in data["gates"]]
+    tiles.append(_Tile("Total time", seconds(timings.seconds), "from raw log to metrics"))
+    gates = [(gate.passed, _gate(gate)) for gate in data.gates]
     return make_section("result", "", "sections/result.html", tiles=tiles, gates=gates)
 
 
@@ -64,12 +65,12 @@ def _error_tile(metrics: Mapping[str, float], name: str) -> _Tile:
     return _Tile(f"{name.upper()} on test", decimal(metrics.get(name), 3), detail)
 
 
-def _gate(gate: Mapping[str, Any]) -> str:
+def _gate(gate: GateResult) -> str:
     """What a gate demands and what was measured."""
-    name, wanted, measured = metric_name(gate["metric"]), gate["wanted"], gate["got"]
-    if gate["gate"] == "over_popularity":
+    name, wanted, measured = metric_name(gate.metric), gate.wanted, gate.got
+    if gate.gate == "over_popularity":
         shown = "no ratio" if measured is None else f"{measured:.2f}×"
         return f"{name} at least {wanted:g}× that of popularity: {shown}"
-    bound = {"least": "at least", "most": "at most"}[gate["gate"]]
+    bound = {"least": "at least", "most": "at most"}[gate.gate]
     shown = "not measured" if measured is None else decimal(measured)
     return f"{name} {bound} {wanted:g}: {shown}"

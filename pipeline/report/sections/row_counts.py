@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from embedmill.pipeline.report.sections import counters
 from embedmill.pipeline.report.templating import Section, make_section
+from embedmill.schemas.report import LogData
 
 __all__ = ["DROPS", "section"]
 
@@ -46,9 +46,9 @@ class _Part:
     whole: bool = False
 
 
-def section(data: Mapping[str, Any]) -> Section:
+def section(data: LogData) -> Section:
     """Rows in and out of `events` and `vocab`, and the lines that were rejected."""
-    events, vocab = data["counters"]["events"], data["counters"].get("vocab", {})
+    events, vocab = data.counters["events"], data.counters.get("vocab", {})
     parts = list(_events(events))
     if vocab:
         parts += _vocab(vocab)
@@ -60,7 +60,7 @@ def section(data: Mapping[str, Any]) -> Section:
         parts=parts,
         event_counters=counters.rows((k, v) for k, v in events.items() if k in _EVENTS),
         vocab_counters=counters.rows(kept),
-        rejects=data["rejects"],
+        rejects=data.rejects,
     )
 
 

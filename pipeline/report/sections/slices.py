@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from embedmill.pipeline.report.templating import Section, make_section
+from embedmill.schemas.report import ReportData
 
 __all__ = ["section"]
 
 
-def section(data: Mapping[str, Any]) -> Section | None:
+def section(data: ReportData) -> Section | None:
     """A row per slice of items; None where there are no test pairs."""
-    slices, ks = data["slices"], data["ks"]
-    if not any(one.get("test_pairs") for one in slices):
+    slices, ks = [one.as_json() for one in data.slices], data.ks
+    if not any(one.test_pairs for one in data.slices):
         return None
     key = f"recall@{ks[0]}"
     return make_section(

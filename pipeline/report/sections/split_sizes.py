@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from embedmill.pipeline.report.sections import counters
 from embedmill.pipeline.report.templating import Section, make_section
+from embedmill.schemas.report import LogData
 
 __all__ = ["section"]
 
@@ -19,9 +17,9 @@ _RULES = {
 }
 
 
-def section(data: Mapping[str, Any]) -> Section | None:
+def section(data: LogData) -> Section | None:
     """A bar of the three parts and what is cold in them; None where nothing was split."""
-    shards = data["counters"].get("shards")
+    shards = data.counters.get("shards")
     if shards is None:
         return None
     sizes = {key: int(shards.get(key, 0)) for key in _NAMES}
@@ -30,7 +28,7 @@ def section(data: Mapping[str, Any]) -> Section | None:
         "splits",
         "Split",
         "sections/split_sizes.html",
-        rule=_RULES[data["split"]],
+        rule=_RULES[data.split],
         parts=[(key, name, sizes[key]) for key, name in _NAMES.items()],
         total=sum(sizes.values()) or 1,
         counters=counters.rows(others),

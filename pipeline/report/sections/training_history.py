@@ -9,8 +9,10 @@ from typing import Any
 from markupsafe import Markup
 
 from embedmill.pipeline.report.charts.line_charts import by_epoch
+from embedmill.pipeline.report.collect.timings import Timings, TrainingTime
 from embedmill.pipeline.report.formatting import count, plural
 from embedmill.pipeline.report.templating import Section, make_section
+from embedmill.schemas.report import ReportData
 
 __all__ = ["section"]
 
@@ -39,10 +41,10 @@ class _Curve:
     chart: Markup
 
 
-def section(data: Mapping[str, Any], timings: Mapping[str, Any]) -> Section:
+def section(data: ReportData, timings: Timings) -> Section:
     """Curves with the kept epoch marked, shares of time, and the numbers of every epoch."""
-    history: Epochs = data["history"]
-    metric, best = str(data["model"].get("metric") or ""), data["model"].get("best_epoch")
+    history: Epochs = [epoch.as_json() for epoch in data.history]
+    metric, best = data.model.metric, data.model.best_epoch
     names = _metrics(history, metric)
     return make_section(
         "training",
@@ -54,7 +56,7 @@ def section(data: Mapping[str, Any], timings: Mapping[str, Any]) -> Section:
         metric=metric,
         best=best,
         curves=_curves(history, names, metric, best),
-        time=_time(timings.get("training") or {}),
+        time=timings.training and _time(timings.training),
         parts=_PARTS,
     )
 
@@ -71,7 +73,7 @@ def _metrics(history: Epochs, metric: str) -> list[str]:
     return sorted(names, key=lambda name: (name != metric, not name.startswith("recall@")))
 
 
-def _curves(history: Epochs, names: Sequence[str], metric: str, best: Any) -> list[_Curve]:
+def _curves(history: Epochs, names: Sequence[str], metric: str, best: int) -> list[_Curve]:
     curves = []
     for name in ["train_loss", *names[:_CURVES]]:
         points = [
@@ -87,20 +89,15 @@ def _curves(history: Epochs, names: Sequence[str], metric: str, best: Any) -> li
     return curves
 
 
-def _time(training: Mapping[str, Any]) -> dict[str, Any]:
-    """Seconds by part of training with the caption of their table; empty where not measured."""
-    seconds: Mapping[str, float] = training.get("spent") or {}
-    if not sum(seconds.values()):
-        return {}
-    workers = list(dict.fromkeys(training["workers"]))
+def _time(training: TrainingTime) -> dict[str, Any]:
+    """Seconds by part of training, with the caption of their table."""
+    workers = list(dict.fromkeys(training.workers))
     caption = ", then ".join(plural(number, "worker") for number in workers)
     caption += "; means over workers" if workers != [1] else ""
-    rate = "no"
-    if training["seconds"]:
-        rate = count(round(training["pairs"] / training["seconds"]))
+    rate = count(round(training.pairs / training.seconds)) if training.seconds else "no"
     return {
-        "seconds": seconds,
-        "total": sum(seconds.values()),
-        "longest": max(seconds.values()),
+        "seconds": training.parts,
+        "total": sum(training.parts.values()),
+        "longest": max(training.parts.values()),
         "caption": f"Training time by part ({caption}), {rate} pairs per second",
     }

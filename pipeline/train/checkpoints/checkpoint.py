@@ -34,7 +34,7 @@ from embedmill.schemas.checkpoints import (
     manifest_of,
     parts_of,
 )
-from embedmill.schemas.files import JsonFile
+from embedmill.schemas.files import JsonFile, format_of
 from embedmill.schemas.manifest import FileEntry
 
 __all__ = ["Checkpoints", "Cursor", "Identity", "discard"]
@@ -97,7 +97,8 @@ class Checkpoints:
         """The latest checkpoint's cursor, or None where there is no checkpoint.
 
         Raises:
-            StaleArtifactError: it was made from another config or other inputs.
+            StaleArtifactError: it was made from another config or other inputs, or is in another
+                format.
             CorruptArtifactError: its manifest is damaged.
         """
         with self.group.fail_together():
@@ -222,6 +223,14 @@ class Checkpoints:
         data = _read_present(self.storage, file.path)
         if sha256 and hashlib.sha256(data).hexdigest() != sha256:
             raise _damaged(self.storage.url(file.path))
+        stored = format_of(data)
+        if stored not in (None, FORMAT):
+            raise StaleArtifactError(
+                f"there is a checkpoint in format {stored}, this program reads format {FORMAT}",
+                where=self.storage.url(file.path),
+                todo="Resume with the release that wrote it, or run again with --rebuild to start "
+                "over",
+            )
         return _decode(self.storage, file, data)
 
     def _check_identity(self, stored: StoredIdentity) -> None:

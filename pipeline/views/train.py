@@ -1,0 +1,36 @@
+"""The `train` artifact beside its tables: the model, the history, the log."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from embedmill.pipeline.store.artifact import Artifact
+from embedmill.schemas.train import HISTORY, LOG, MODEL, Epoch, Model
+
+__all__ = ["Training"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A finished training; for its tables see `views.tables`."""
+
+    artifact: Artifact
+
+    @functools.cached_property
+    def model(self) -> Model:
+        """What the tables are."""
+        return self.artifact.read_json(MODEL)
+
+    @functools.cached_property
+    def history(self) -> list[Epoch]:
+        """Figures of each epoch, in order."""
+        return self.artifact.read_json(HISTORY)
+
+    def log(self) -> list[dict[str, Any]]:
+        """The lines of the log, in order; none where no log was stored."""
+        if not self.artifact.has(LOG):
+            return []
+        return [json.loads(line) for line in self.artifact.read(LOG).splitlines()]
