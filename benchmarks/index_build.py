@@ -136,7 +136,7 @@ def _found(run: Run) -> dict[str, Any]:
     """Kind, recall, bytes, queries per second of the finished index."""
     artifact = run.artifact("index")
     spec, told = artifact.read_json("spec.json"), artifact.read_json("recall.json")
-    verified = (told["promise"] or {}).get("verified", {})
+    verified = (told["target"] or {}).get("verified", {})
     return {
         "kind": spec["kind"], "shards": len(spec.get("shards") or [None]),
         "bytes": spec["bytes"], "recall@10": told["recall@10"],

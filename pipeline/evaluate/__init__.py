@@ -1,4 +1,4 @@
-"""Exact and through the index, on test; gates."""
+"""Metrics on test, by exact search and through the index, and the gates."""
 
 from embedmill.pipeline.evaluate.gates import check_gates, judge, metric_names
 from embedmill.pipeline.evaluate.stage import Recommender, build

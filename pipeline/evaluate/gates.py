@@ -1,4 +1,7 @@
-"""What a run must reach: judged here, stored, and acted upon by the driver."""
+"""Gates: bounds on metrics that a run must meet to be published.
+
+They are judged and their results stored here; `jobs/all.py` refuses to publish a run that failed.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ def metric_names(config: Config) -> list[str]:
 
 
 def check_gates(config: Config) -> None:
-    """Raise ConfigError where a gate names a metric that the run will not have."""
+    """Raise ConfigError if a gate names a metric that the run will not have."""
     gates = config.evaluate.gates
     ranking, every = _ranking(config.evaluate.ks), metric_names(config)
     for section, wanted, allowed in (
@@ -44,11 +47,15 @@ def check_gates(config: Config) -> None:
 
 
 def judge(config: Config, metrics: Mapping[str, float]) -> list[GateResult]:
-    """What became of every gate.
+    """The result of every gate, in the order of the config's sections and then by metric.
 
-    `got` is None, and the gate has failed, where the run has no such figure (no test
-    events, no user known from training); a ratio over a popularity of zero passes where
-    the metric is above zero, its `got` is None too.
+    If the run lacks the metric (no test events, or no test user known from training), `got` is
+    None and the gate has failed. A ratio over a popularity of 0 has no value: then `got` is None,
+    and the gate has passed if the metric is above 0.
+
+    Args:
+        config: of the run.
+        metrics: what was measured, by name.
     """
     gates = config.evaluate.gates
     results = []

@@ -27,20 +27,20 @@ _EVENTS = 1 << 22
 
 @dataclass(frozen=True)
 class FittedItems:
-    """What the model was fitted to, by item: events int64 [N] and sums of weights float64 [N]."""
+    """Events that the model was fitted to, by item: counts int64 [N], sums of weights float64 [N]."""
 
     counts: Rows
     weights: Floats
 
     @property
     def mean(self) -> float:
-        """Mean weight of an event; 0 without any."""
+        """Mean weight of these events; 0 if there are none."""
         return float(self.weights.sum() / max(1, self.counts.sum()))
 
 
 @dataclass(frozen=True)
 class Events:
-    """Some events: the user's place among the group's users, the item's row, the weight."""
+    """Some events: the user's position among the group's users, the item's row, the weight."""
 
     user: Rows
     item: Rows
@@ -49,12 +49,13 @@ class Events:
 
 @dataclass(frozen=True)
 class Group:
-    """Users with test events whom the model was fitted to.
+    """Users of some partitions with test events and with events that the model was fitted to.
 
-    `seen` are their items of train and valid, which are masked; `relevant` those of test that are
-    not seen. `fitted` are the events that the model was fitted to. `cold_users` counts users with
-    test events but without any of those: they have no vector of their own. `repeats` counts test
-    pairs that were seen before.
+    `users` are their rows, rising. `seen` are their items in train and valid, which are no answers;
+    `relevant` are their items in test that are not seen. `fitted` are their events that the model
+    was fitted to, `test` their test events. `cold_users` counts users with test events but no
+    fitted ones, who have no vector of their own and are left out; `cold_events` counts their test
+    events. `repeats` counts test pairs whose item is seen.
     """
 
     users: Rows
@@ -122,7 +123,7 @@ def _read(shards: Shards, split: str, partitions: Sequence[int]) -> Events:
 
 
 def _of_users(users: Rows, events: Events) -> Events:
-    """The events of `users` (sorted rows), by place in it."""
+    """The events of `users` (sorted rows), users as positions in it."""
     place = np.searchsorted(users, events.user)
     place[place == len(users)] = 0
     kept = users[place] == events.user if len(users) else np.zeros(len(events.user), bool)

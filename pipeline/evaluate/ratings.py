@@ -15,8 +15,8 @@ __all__ = ["BASELINES", "Errors", "predict"]
 
 Doubles = NDArray[np.float64]
 
-# Means over what the model was fitted to: of all events, of the item's, of the user's. An
-# item without any gets the mean of all.
+# Predictions without a model: the mean weight of all events that the model was fitted to, of those
+# of the item, and of those of the user. An item without such events gets the mean of all.
 BASELINES = ("mean_baseline", "item_mean_baseline", "user_mean_baseline")
 
 _CHUNK = 1 << 16

@@ -1,21 +1,19 @@
-"""The evaluate stage: exact and through the index, on test, over the full catalogue.
+"""The evaluate stage: metrics on test over all items, by exact search and through the index.
 
-Rules. A user's train and valid items are masked; test items among them (repeats) are not
-asked for. Users without a test item left, and users without an event that the model was
-fitted to, are left out and counted. Items without such an event stay in the catalogue, rows
-that are not live (retired ones, and those that ids out of the vocabulary share) do not.
-Popularity (counted over the events that the model was fitted to) and the index answer for
-the same users under the same masks; the index is asked anew for each k, as `embedmill
-recommend` asks it. Ratings are not clipped to a scale.
+Rules:
 
-Files:
+* The items that a user has in train and valid are no answers. Test items among them (repeats) are
+  not counted as relevant.
+* Left out, and counted: users whose test items are all repeats, and users without an event that
+  the model was fitted to.
+* Items without such an event can be answers. Rows that are not live (retired rows, and rows that
+  several ids share) cannot.
+* Popularity, counted over the events that the model was fitted to, and the index are measured with
+  the same users and the same excluded items. The index is searched once for each k, as `embedmill
+  recommend` searches it.
+* Predicted ratings are not clipped to a scale.
 
-    metrics.json  flat: "recall@10", "popularity.recall@10", "through_index.recall@10", ...,
-                  "index.recall@10", "users"; for ratings "rmse", "rmse.mean_baseline", ...
-    slices.json   [{slice, items, train_events, test_pairs, "recall@10",
-                  "popularity.recall@10", "through_index.recall@10", ...}], the share of a
-                  slice's test pairs that is found; None where a slice has none
-    gates.json    [{gate, metric, wanted, got, passed}]
+The files are described in `schemas.evaluate`.
 
 Legend: B users of a batch, U users of a group, D coordinates.
 """
@@ -53,9 +51,9 @@ __all__ = ["Recommender", "build"]
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
-# An item table up to this many bytes is read once; a larger one for every batch of users.
+# Item vectors of up to this many bytes are kept in memory; more are read for every batch of users.
 _LOADED_BYTES = 2 << 30
-# Scores below which one thread is faster than several (a few seconds' work).
+# With fewer scores than this (a few seconds of work) one thread is faster than several.
 _SMALL = 1 << 30
 
 # users: evaluated; nothing_left: all their test items were seen before; events: of test.
@@ -79,11 +77,11 @@ def build(
     Args:
         run: the run.
         out: the artifact.
-        progress: hears of users evaluated.
-        open_index: gives the index of an artifact; stages do not import each other.
+        progress: updated with the number of test events evaluated.
+        open_index: opens the index of an artifact.
 
     Raises:
-        ConfigError: a gate names a metric that there is not.
+        ConfigError: a gate names a metric that the run does not have.
     """
     check_gates(run.config)
     export, index = run.artifact("export"), run.artifact("index")
@@ -113,7 +111,7 @@ def build(
 
 @dataclass(frozen=True)
 class _Items:
-    """The item table, loaded into memory where it is small enough, and which of it is live."""
+    """Item vectors, loaded into memory if they are few enough, and which of them are live."""
 
     vectors: Vectors
     loaded: Floats | None
@@ -164,7 +162,7 @@ class _Board:
         return _Board(config, items, index, popularity, parts, by_recommender, asked, seconds)
 
     def add(self, group: Group, user_UD: Floats) -> int:
-        """Rank for the group's users with something to find; returns how many they are."""
+        """Rank items for the users of a group who have relevant ones; returns their number."""
         chosen = (group.relevant.lengths > 0).nonzero()[:, 0]
         most = max(self.config.ks)
         for start in range(0, len(chosen), self.config.batch_users):
@@ -236,7 +234,7 @@ def _count(counters: dict[str, int], group: Group, asked: int) -> None:
 
 @contextlib.contextmanager
 def _threads(pairs: int) -> Iterator[None]:
-    """One thread for a small job: threads that spin for each other cost more than they give."""
+    """Use one thread for a small job, in which waiting for each other slows threads down."""
     before = torch.get_num_threads()
     torch.set_num_threads(1 if pairs < _SMALL else before)
     try:
@@ -261,6 +259,6 @@ def _biases(export: Artifact, spec: VectorSpec, rows: Rows) -> NDArray[np.float6
 
 
 def _of_index(index: Artifact) -> dict[str, float]:
-    """What the index stage measured, copied so that one file holds every metric."""
+    """Metrics of the index stage, copied so that one file has all metrics."""
     stored = StoredIndex(index)
     return {"index.recall@10": stored.recall.recall, "index.bytes": stored.spec.bytes}

@@ -22,13 +22,13 @@ _ROWS = 1 << 16
 
 
 def read_ids(url: str, column: str = "", usual: str = "") -> Iterator[pa.Array]:
-    """Ids of a file in their order, a piece at a time, as strings; null or "" where one is empty.
+    """The ids of a file in order, as arrays of strings; an empty id is null or "".
 
     Args:
-        url: a path or fsspec URL; .csv, .tsv and .parquet files have columns, every other one
-            has an id on each line.
-        column: the column; "" for the only one there is, or for `usual` among several.
-        usual: see `column`.
+        url: a path or fsspec URL. Files that end in .csv, .tsv or .parquet have columns; any other
+            file has an id on each line.
+        column: the column with the ids; "" for the only column, or for `usual` if there are several.
+        usual: the column that is read if there are several and none is named.
 
     Raises:
         InputError: no such file or column, bytes that are not UTF-8, or a file that cannot be

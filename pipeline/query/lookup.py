@@ -43,7 +43,7 @@ def recommend(
     Args:
         run: a finished run.
         user: the raw id.
-        k: answers wanted; fewer come where the catalogue holds no more.
+        k: answers wanted; there are fewer if fewer items can be answers.
         exclude_seen: leave out every item that the log has the user with, in any split.
         filter: which items may be answered; see `embedmill.pipeline.index.Retriever.search`.
 
@@ -60,13 +60,14 @@ def recommend(
 def neighbors(run: Run, item: str, k: int = 10, *, filter: FilterLike | None = None) -> list[Hit]:
     """The items nearest to an item by the cosine of the model's vectors, best first.
 
-    Where vectors have unit length the index finds them, and their cosines are computed from the
-    vectors; elsewhere an index, which ranks by inner product, cannot, and every item is compared.
+    If vectors have unit length, the index finds the items and their cosines are computed from the
+    vectors. Otherwise the index, which ranks by inner product, cannot find them: every item is
+    compared.
 
     Args:
         run: a finished run.
         item: the raw id, or a title in the item metadata (upper and lower case alike).
-        k: answers wanted; fewer come where the catalogue holds no more.
+        k: answers wanted; there are fewer if fewer items can be answers.
         filter: which items may be answered; see `embedmill.pipeline.index.Retriever.search`.
 
     Raises:
@@ -96,7 +97,7 @@ def neighbors(run: Run, item: str, k: int = 10, *, filter: FilterLike | None = N
 def _compared(
     retriever: Retriever, items: Vectors, row: NDArray[np.int64], k: int, filter: FilterLike | None
 ) -> list[Hit]:
-    """The nearest of all items, each compared."""
+    """The nearest items, by comparing every item."""
     dim, own = retriever.model.model_dim, torch.from_numpy(row)
     query_BD = _unit(torch.from_numpy(items.gather(row))[:, :dim])
 
@@ -146,12 +147,12 @@ def _by_title(events: Artifact, title: str) -> tuple[str | None, list[str]]:
 
 
 def _unit(vector_ND: torch.Tensor) -> torch.Tensor:
-    """Unit length; a zero vector stays zero and is near to nothing."""
+    """The vectors scaled to unit length; a zero vector stays zero, its cosine with any is 0."""
     return torch.nn.functional.normalize(vector_ND, dim=1, eps=1e-30)
 
 
 def _hits(found: SearchResults, base: float = 0.0) -> list[Hit]:
-    """Answers to the one query."""
+    """The answers to a search with one query; `base` is added to their scores."""
     rows, scores = found.rows[0], found.scores[0]
     return [
         Hit(raw, int(row), float(score) + base)

@@ -51,7 +51,13 @@ _EXAMPLES = 3
 
 @dataclass(frozen=True)
 class RecommendOptions:
-    """`k` answers a user, without seen items where asked, among the items that a filter allows."""
+    """How to recommend.
+
+    Attributes:
+        k: answers for each user.
+        exclude_seen: leave out items that the log has the user with.
+        allowed: the items that may be answers; None for all.
+    """
 
     k: int = 10
     exclude_seen: bool = True
@@ -69,7 +75,7 @@ class BatchReport:
     outcomes: ClassVar[dict[str, str]] = OUTCOMES
 
     def count(self, outcome: str, ids: pa.Array) -> None:
-        """So many met this outcome."""
+        """Count ids with this outcome; the first ones become its examples."""
         self.counts[outcome] += len(ids)
         some = self.examples.setdefault(outcome, [])
         if len(some) < _EXAMPLES:
@@ -89,18 +95,18 @@ def recommend_all(
 ) -> BatchReport:
     """Write the best items of each user to a Parquet file, in the order of the ids.
 
-    Nothing that grows with the ids is in memory but a bit for each user of the run. The file is
-    under its name when all is written; its metadata has the counts under "embedmill".
+    Memory does not grow with the number of ids, except for a byte for each user of the run. The
+    file appears under its name when it is complete; its metadata has the counts under "embedmill".
 
     Args:
         retriever: an open index with its run.
         pieces: raw ids of users, string [R] each.
         output: path or URL of the file.
         options: how to answer.
-        progress: hears of users done.
+        progress: updated with the number of users done.
 
     Returns:
-        what became of every id; none is dropped without being counted.
+        the outcome of every id, counted.
     """
     folder, slash, name = output.rpartition("/")
     report = BatchReport()
@@ -129,7 +135,7 @@ def recommend_all(
 def _known_users(
     retriever: Retriever, pieces: Iterable[pa.Array], report: BatchReport
 ) -> Iterator[tuple[pa.Array, NDArray[np.int64]]]:
-    """Ids and rows of users that can be answered; the others are counted."""
+    """Ids and rows of the users that have a vector; the others are counted by outcome."""
     assert retriever.run is not None
     users = Vectors.of(retriever.run.artifact("export"), "users")
     live_N, seen_before_N = retriever.live("users"), np.zeros(users.count, bool)
@@ -170,7 +176,7 @@ def _answers(
     options: RecommendOptions,
     report: BatchReport,
 ) -> pa.Table:
-    """A batch's rows of the file."""
+    """The rows of the file for a batch of users."""
     k = min(options.k, max(1, retriever.index.items))
     seen: RowLists = retriever.excluded_rows(row_B, "users", seen=options.exclude_seen)
     score_Bk, item_Bk = retriever.search_vectors(

@@ -1,8 +1,8 @@
 """Artifacts and their manifests.
 
-An artifact is a stage's folder in a run. `manifest.json` is written last, once and
-exclusively: no manifest, the stage did not happen. Readers open only files that the manifest
-names; nobody lists a folder.
+An artifact is a stage's folder in a run. Its `manifest.json` is written last and only once: without
+it the stage has not finished. Readers open only files that the manifest names, and never list a
+folder.
 """
 
 from __future__ import annotations
@@ -186,8 +186,7 @@ class Artifact:
 class Writer:
     """An artifact in the making; `commit` seals it. Add files from one thread.
 
-    Each of `gauges` is read when it is sealed: figures for `measured`, such as the most memory
-    that was held.
+    Each of `gauges` is called on commit; it returns figures for `measured`, such as peak memory.
     """
 
     stage: str
@@ -251,7 +250,7 @@ class Writer:
         measured: Mapping[str, float] | None = None,
         software: Mapping[str, str] | None = None,
     ) -> Artifact:
-        """Check conservation and write the manifest: now the stage has happened.
+        """Check the conservation laws and write the manifest, which finishes the stage.
 
         Args:
             counters: what the stage counted; the laws of the stage's contract must hold.
@@ -296,7 +295,7 @@ class Writer:
     def _measured(
         self, counters: Mapping[str, int], seconds: float, given: Mapping[str, float]
     ) -> dict[str, float]:
-        """What is given, bytes written, rows a second, and what the gauges say."""
+        """Bytes written, rows per second, figures of the gauges, and the given ones."""
         found: dict[str, float] = {"written_bytes": sum(f.bytes for f in self.entries)}
         rows = sum(counters.get(name, 0) for name in STAGES[self.stage].rows)
         if rows and seconds > 0:
@@ -306,7 +305,7 @@ class Writer:
         return dict(sorted({**found, **given}.items()))
 
     def _agree(self, ours: Manifest, data: bytes) -> None:
-        """Another process finished first: fine where its content is ours."""
+        """Accept the manifest of a process that finished first, if its content is the same."""
         theirs = read_manifest(self.storage)
         if theirs is None or theirs.content != ours.content:
             raise ArtifactError(
@@ -327,7 +326,7 @@ def entry_of(
 
 
 def _first(error: ValidationError) -> str:
-    """The first of the things that are wrong."""
+    """The first error of a validation, with the key where it is."""
     first = error.errors(include_url=False, include_context=False)[0]
     key = ".".join(str(part) for part in first["loc"])
     return f"{key}: {first['msg']}" if key else str(first["msg"])

@@ -1,10 +1,10 @@
 """Files of this machine's user, outside any run: `EMBEDMILL_CACHE`, or `~/.cache/embedmill`.
 
-A file that is mapped into memory must be checked first, and hashing it takes longer than
-mapping it. So it is hashed once, and what it looked like then is noted here: device, inode,
-size, times of the last change to bytes and inode. A file that looks the same has not been
-written to since: the time of the inode is the kernel's, no program sets it. What a disk loses
-by itself is not seen that way; `embedmill verify` reads every byte.
+A file must be checked before it is mapped into memory, and hashing it takes longer than mapping
+it. So it is hashed once, and a note is kept of its device, inode, size, and the times of the last
+change to its bytes and its inode. If all of these are the same, the file has not been written to
+since: the kernel sets the time of the inode, and no program can. A disk that loses bytes by itself
+is not noticed this way; `embedmill verify` reads every byte.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from embedmill.schemas.manifest import FileEntry
 __all__ = ["cache_folder", "checked", "fetch"]
 
 _CHUNK = 4 << 20
-# A file that was changed so few seconds ago may be changed again without a trace in its times.
+# A file that was changed within so many seconds may change again with the same times.
 _SETTLED = 2.0
 _KEPT = 30 * 86_400.0
 
 
 def cache_folder() -> Path:
-    """Where downloads and notes lie."""
+    """The folder of downloads and notes."""
     named = os.environ.get("EMBEDMILL_CACHE")
     return Path(named) if named else Path.home() / ".cache" / "embedmill"
 
@@ -116,7 +116,7 @@ def fetch(artifact: Artifact, entry: FileEntry, local: Path) -> None:
 
 
 def _forget(folder: Path) -> None:
-    """Remove what was fetched a month ago or earlier: a new index may come every night."""
+    """Remove files fetched 30 days ago or earlier: every night may bring a new index."""
     for path in folder.iterdir():
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > _KEPT:

@@ -238,10 +238,10 @@ def save_config(run: Run) -> None:
 
 
 def _seen(manifest: Manifest, reader: str) -> str:
-    """The content hash of what a stage sees of its input.
+    """The content hash of what a stage reads of its input.
 
-    Lines that were bad, or came twice and were merged, are nothing to those that read the
-    events: only the report tells of them.
+    Rejected and merged rows do not change the events: only the report, which counts them, becomes
+    stale when they change.
     """
     if manifest.stage != "events" or reader == "report":
         return manifest.content
@@ -268,7 +268,7 @@ def _is_alike(manifest: Manifest, writer: Writer) -> bool:
 
 
 def _changed(manifest: Manifest, writer: Writer) -> str:
-    """The first difference between what a stage was built from and what is asked now."""
+    """The first difference between what a stage was built from and the run as it is now."""
     then, now = read_fields(manifest.config), read_fields(writer.config)
     for key in sorted(then.keys() | now.keys()):
         if then.get(key) != now.get(key):

@@ -96,12 +96,7 @@ class OpqIvfPq(IvfPq):
     ) -> Any:
         """Lists and codes of rotated items, and vectors for reranking that are not rotated.
 
-        Args:
-            item_NE: float32 [N, E], padded items, not rotated.
-            rotation: of `train_rotation`.
-            centroid_LE: float32 [L, E], centroids of the lists, rotated.
-            parameters: of `plan` or `candidates`.
-            seed: of codebooks and samples.
+        See `Inverted.fill` for the arguments.
         """
         ivf = self._fill_lists(rotation.apply(item_NE), centroid_LE, parameters, seed)
         rotated = faiss.IndexPreTransform(rotation, ivf)
