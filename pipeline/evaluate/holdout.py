@@ -27,7 +27,7 @@ _EVENTS = 1 << 22
 
 @dataclass(frozen=True)
 class FittedItems:
-    """Events that the model was fitted to, by item: counts int64 [N], sums of weights float64 [N]."""
+    """Events the model was fitted to, by item: counts int64 [N], sums of weights float64 [N]."""
 
     counts: Rows
     weights: Floats

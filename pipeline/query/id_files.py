@@ -27,7 +27,7 @@ def read_ids(url: str, column: str = "", usual: str = "") -> Iterator[pa.Array]:
     Args:
         url: a path or fsspec URL. Files that end in .csv, .tsv or .parquet have columns; any other
             file has an id on each line.
-        column: the column with the ids; "" for the only column, or for `usual` if there are several.
+        column: the column with the ids; "" for the only one, or for `usual` if there are several.
         usual: the column that is read if there are several and none is named.
 
     Raises:
