@@ -18,6 +18,7 @@ from embedmill.pipeline.index.kinds.flat import Flat
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run, save_config
+from embedmill.pipeline.views.index import StoredIndex
 from embedmill.pipeline.views.vectors import Vectors
 from embedmill.schemas.index import SPEC
 from tests.support.runs import StoredRun, clusters
@@ -157,14 +158,15 @@ def test_an_item_in_two_slots_is_refused(tmp_path: Path) -> None:
     spec = art.read_json(SPEC).incremental
     assert spec is not None
     base = Flat().build(first().item_ND, {}, 0)
-    assert open_incremental(art, spec, base).layout.tombstones == 4
+    stored_index = StoredIndex(art)
+    assert open_incremental(stored_index, spec, base).layout.tombstones == 4
     table = art.read_table("base.parquet")
     rows = table["row"].to_pylist()
     rows[5] = rows[6]
     with pytest.raises(ContractError, match="does not have each of 61 items once"):
-        open_incremental(_with(art, rows), spec, base)
+        open_incremental(StoredIndex(_with(art, rows)), spec, base)
     with pytest.raises(ContractError, match="61 slots of the base"):
-        open_incremental(art, spec, Flat().build(np.ones((61, 8), np.float32), {}, 0))
+        open_incremental(stored_index, spec, Flat().build(np.ones((61, 8), np.float32), {}, 0))
 
 
 def _with(art: Artifact, rows: list[int | None]) -> Artifact:

@@ -193,7 +193,7 @@ def test_minimum_counts_that_nothing_meets(tmp_path: Path, embedmill: Cli) -> No
         ('[run]\nname = "x"\n[events]\npaths = "no.tsv"\ntime = "t"\n', 3, "no such file"),
         ('[run]\nname = "x"\n[events]\npaths = "e.tsv"\ntime = "t"\n', 3, "the log is empty"),
         ('[run]\nname = "x"\n[events]\npaths = "h.tsv"\ntime = "t"\n', 3, "has no column"),
-        ('[run]\nname = "x"\n[events]\npaths = "h.tsv"\n', 2, "events.time: needed"),
+        ('[run]\nname = "x"\n[events]\npaths = "h.tsv"\n', 3, "has no column"),
     ],
 )
 def test_bad_input_is_one_sentence(

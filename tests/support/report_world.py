@@ -6,7 +6,6 @@ cluster, so its neighbours are its cluster. Item 0 is the most frequent.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
