@@ -194,6 +194,11 @@ def test_minimum_counts_that_nothing_meets(tmp_path: Path, embedmill: Cli) -> No
         ('[run]\nname = "x"\n[events]\npaths = "e.tsv"\ntime = "t"\n', 3, "the log is empty"),
         ('[run]\nname = "x"\n[events]\npaths = "h.tsv"\ntime = "t"\n', 3, "has no column"),
         ('[run]\nname = "x"\n[events]\npaths = "h.tsv"\n', 3, "has no column"),
+        (
+            '[run]\nname = "x"\n[events]\npaths = "h.tsv"\n[shards]\nsplit = "last"\n',
+            2,
+            "events.time: needed",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(

@@ -16,7 +16,7 @@ from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.prepare import events, shards, vocab
 from embedmill.pipeline.prepare.vocabulary import base_vocabulary
 from embedmill.pipeline.store.run import Run
-from tests.support.worlds import laid
+from tests.support.worlds import config_tree, laid
 
 START = 1_793_491_200  # 2026-11-01T00:00:00Z
 DATA_STAGES = ("events", "vocab", "shards")
@@ -24,13 +24,10 @@ Tree = dict[str, Any]
 
 
 def tree(root: Path | str, paths: Any, **sections: Mapping[str, Any]) -> Tree:
-    """A run over a log with columns user_id, item_id, time, rating."""
-    start: Tree = {
-        "run": {"name": "tiny", "root": str(root), "partitions": 4},
-        "events": {"paths": paths, "time": "time", "weight": "rating"},
-        "train": {"launcher": "inline", "workers": 1},
-    }
-    return laid(start, **sections)
+    """A run over a log with columns user_id, item_id, time, rating; the split is the default."""
+    base = config_tree(root, paths)
+    del base["shards"]
+    return laid(base, **sections)
 
 
 def build(session: SparkSession, config: Tree, last: str = "shards") -> Run:

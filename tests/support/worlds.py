@@ -112,11 +112,16 @@ class PlantedWorld:
         return path
 
 
-def config_tree(root: Path | str, log: Path | str, name: str = "tiny") -> dict[str, Any]:
-    """A small fast run over a planted world's TSV, as a parsed TOML."""
+def config_tree(root: Path | str, log: Any, name: str = "tiny") -> dict[str, Any]:
+    """A small fast run over a log with the columns of a planted world's, as a parsed TOML."""
+    paths = log if isinstance(log, list) else str(log)
     return {
         "run": {"name": name, "root": str(root), "partitions": 4},
-        "events": {"paths": str(log), "time": "time", "weight": "rating"},
+        "events": {
+            "paths": paths,
+            "time": "time",
+            "weight": "rating",
+        },
         "shards": {"split": "last", "valid": 1, "test": 1},
         "train": {
             "dim": 8,
