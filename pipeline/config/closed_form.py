@@ -15,7 +15,7 @@ class SpectralConfig(Section):
     R has the sample weights of users and items, d and e are their sums by user and by item, and
     S, V the leading singular values and right singular vectors of d^-user_power R e^-item_power.
     Users get d^-user_power R e^-item_power V f and items e^popularity_power V f, where f^2 is
-    S^2 / (S^2 + ridge · the largest S^2).
+    S^2 / (S^2 + ridge · the mean of all squared singular values).
     """
 
     user_power: float = Field(
@@ -32,11 +32,11 @@ class SpectralConfig(Section):
         "popular items higher",
     )
     ridge: float = Field(
-        0.02,
+        4.0,
         ge=0,
-        le=1000,
-        description="damps directions whose squared singular value is below this share of the "
-        "largest one; more for dense logs, 0: none",
+        le=1e6,
+        description="directions are damped whose squared singular value is not far above so many "
+        "times the mean of all of them; 0: none is",
     )
     passes: int = Field(
         4,

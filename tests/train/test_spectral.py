@@ -17,7 +17,7 @@ from embedmill.pipeline.train.plan import Layout
 from embedmill.pipeline.train.tables.embedding import ShardedEmbedding, set_initial
 
 USERS, ITEMS, EVENTS, PARTITIONS = 40, 30, 260, 4
-CONFIG = SpectralConfig(user_power=0.5, item_power=0.3, popularity_power=0.2, ridge=0.1, passes=400)
+CONFIG = SpectralConfig(user_power=0.5, item_power=0.3, popularity_power=0.2, ridge=0.7, passes=400)
 
 
 def log_of(seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -59,7 +59,8 @@ def expected(dense: np.ndarray, config: SpectralConfig, dim: int) -> tuple[np.nd
     user, item = dense.sum(1), dense.sum(0)
     scaled = power(user, -config.user_power)[:, None] * dense * power(item, -config.item_power)
     left, value, right = np.linalg.svd(scaled)
-    damped = value**3 / (value**2 + config.ridge * value[0] ** 2)
+    mean = (value**2).sum() / min((user > 0).sum(), (item > 0).sum())
+    damped = value**3 / (value**2 + config.ridge * mean)
     scores = (left[:, :dim] * damped[:dim]) @ right[:dim]
     return scores * power(item, config.popularity_power), 1 - (value[:dim] ** 2).sum() / (
         value**2
@@ -116,6 +117,29 @@ def test_more_dimensions_than_items_leave_nothing_out() -> None:
     assert losses[-1] == pytest.approx(0, abs=1e-3)
     scores = rows_of(graph.users) @ rows_of(graph.items).T
     np.testing.assert_allclose(scores, expected(dense, config, 30)[0], atol=2e-3)
+
+
+def test_with_all_dimensions_scores_are_those_of_a_ridge_regression() -> None:
+    """A W with W = (A'A + r I)^-1 A'A by its normal equations; EASE differs by a factor an item.
+
+    Off its zero diagonal EASE is -P_ij / P_jj, and W is I - r P, both with P = (A'A + r I)^-1.
+    """
+    graph, dense = graph_of(2, dim=ITEMS)
+    config = SpectralConfig(user_power=0, item_power=0, popularity_power=0, ridge=2, passes=3)
+    take = SubspaceIteration(graph, config).start_epoch(0, lambda _: 0.0)
+    for step in range(config.passes):
+        take(step)
+    penalty = (
+        config.ridge * (dense**2).sum() / min((dense.sum(1) > 0).sum(), (dense.sum(0) > 0).sum())
+    )
+    inverse = np.linalg.inv(dense.T @ dense + penalty * np.eye(ITEMS))
+    scores = rows_of(graph.users) @ rows_of(graph.items).T
+    np.testing.assert_allclose(scores, dense @ (inverse @ dense.T @ dense), rtol=1e-3, atol=1e-3)
+    ease = -inverse / np.diag(inverse)
+    np.fill_diagonal(ease, 0)
+    unseen = dense == 0
+    expected_scores = (dense @ ease) * (penalty * np.diag(inverse))
+    np.testing.assert_allclose(scores[unseen], expected_scores[unseen], rtol=1e-3, atol=1e-3)
 
 
 def test_a_plan_reports_every_event_once() -> None:

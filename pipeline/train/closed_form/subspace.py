@@ -3,8 +3,9 @@
 With A = d^-a R e^-b and S, V its leading singular values and right singular vectors, users get
 A V f and items e^q V f (PureSVD: Cremonesi et al. 2010, with the degrees of GF-CF: Shen et al.
 2021, arXiv 2108.07567). f^2 = S^2 / (S^2 + r) is the shrinkage of ridge regression: A V f^2 V'
-is what a regression of A on itself predicts that is penalised by r |W|^2 (EASE, Steck 2019,
-arXiv 1905.03375, without its zero diagonal).
+is what a regression of A on itself predicts that is penalised by r |W|^2. That is EASE (Steck
+2019, arXiv 1905.03375) without its zero diagonal: exactly where there are as many dimensions as
+items, else its best approximation of that rank.
 The subspace of V is found by randomised subspace iteration (Halko, Martinsson and Tropp 2011,
 arXiv 0909.4061, algorithm 4.4). A step is one pass: a product with A and, except in the last
 one, with its transpose. Both tables are worked on in place, so a checkpoint of them after any
@@ -89,6 +90,14 @@ class SubspaceIteration:
     def _squared_norm(self) -> float:
         return self._matrix.squared_norm()
 
+    @cached_property
+    def _mean_square(self) -> float:
+        """Mean squared singular value of A, without rows and columns that are zero."""
+        number = torch.tensor([float((self.graph.user_L > 0).sum())], dtype=torch.float64)
+        users = float(self._group.sum(number.to(self._group.device)).item())
+        items = float((self.graph.item_I > 0).sum())
+        return self._squared_norm / max(1.0, min(users, items))
+
     def _residual(self) -> float:
         """1 - |A Q|^2 / |A|^2, the users having the rows of A Q; a collective."""
         total = torch.zeros(1, dtype=torch.float64, device=self._group.device)
@@ -99,10 +108,10 @@ class SubspaceIteration:
 
     def _damp(self) -> None:
         """Multiply both sides by f(S)^1/2, in whatever axes the subspace has; a collective."""
-        square_D, axis_DD = torch.linalg.eigh(gram(self.graph.users, self.graph.dim))
-        square_D = square_D.clamp(min=0)
-        penalty = self.config.ridge * float(square_D[-1])
+        penalty = self.config.ridge * self._mean_square
         if penalty > 0:
+            square_D, axis_DD = torch.linalg.eigh(gram(self.graph.users, self.graph.dim))
+            square_D = square_D.clamp(min=0)
             damped_DD = (axis_DD * (square_D / (square_D + penalty)).sqrt()) @ axis_DD.T
             for table in (self.graph.users, self.graph.items):
                 multiply(table, damped_DD)
