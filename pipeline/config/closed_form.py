@@ -25,21 +25,21 @@ class SpectralConfig(Section):
         0.35, ge=0, le=2, description="exponent by which an item's degree scales its events down"
     )
     popularity_power: float = Field(
-        0.3,
+        0.2,
         ge=0,
         le=2,
         description="exponent by which an item's degree scales its vector up; a larger one ranks "
         "popular items higher",
     )
     ridge: float = Field(
-        4.0,
+        6.0,
         ge=0,
         le=1e6,
         description="directions are damped whose squared singular value is not far above so many "
         "times the mean of all of them; 0: none is",
     )
     passes: int = Field(
-        4,
+        5,
         ge=1,
         le=1000,
         description="products with the events and their transpose; more find the singular "
