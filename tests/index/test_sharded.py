@@ -221,7 +221,7 @@ def test_every_place_once_or_not_at_all(ids: list[int]) -> None:
     engine = faiss.IndexIVFFlat(quantizer, 4, 1, faiss.METRIC_INNER_PRODUCT)
     engine.train(draw_)
     engine.add_with_ids(draw_[: len(ids)], np.array(ids))
-    with pytest.raises(ContractError, match="slots"):
+    with pytest.raises(ContractError, match="positions"):
         check_positions(engine, 4, "here")
     engine.reset()
     engine.add_with_ids(draw_, np.array([2, 0, 3, 1]))

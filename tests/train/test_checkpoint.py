@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from embedmill.pipeline import train
-from embedmill.pipeline.errors import MachineError
+from embedmill.pipeline.errors import MachineError, StaleArtifactError
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import HashingFile, Storage
@@ -111,6 +112,24 @@ def test_a_checkpoint_that_is_not_whole_does_not_count(
     train.build(run, run.writer("train"), Quiet())
     assert content(run) == calm(tmp_path / "calm")
     assert not list((tmp_path / "held/tiny/train/checkpoints").rglob("*.*"))
+
+
+def test_a_checkpoint_in_another_format_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = planted(tmp_path, train=SETTINGS)
+    with pytest.raises(StoppedHereError):
+        train.build(run, run.writer("train"), held(monkeypatch, run, release=1, stop=9))
+    monkeypatch.undo()
+    pointer = json.loads(run.storage.read(POINTER))
+    path = f"train/checkpoints/{pointer['slot']}/manifest.json"
+    manifest = json.loads(run.storage.read(path)) | {"format": 2, "a_key_of_the_future": 1}
+    data = json.dumps(manifest).encode()
+    run.storage.write(path, data)
+    pointer["sha256"] = hashlib.sha256(data).hexdigest()
+    run.storage.write(POINTER, json.dumps(pointer).encode())
+    with pytest.raises(StaleArtifactError, match="in format 2, this program reads format 1"):
+        train.build(run, run.writer("train"), Quiet())
 
 
 def test_tables_larger_than_the_copy_may_be_are_written_at_once(

@@ -237,7 +237,7 @@ def _check_lists(lists: Any, items: int, where: str) -> None:
 
 def _wrong_positions(where: str, found: int, wanted: int) -> ContractError:
     return ContractError(
-        f"holds {found:,} places that are not those of {wanted:,} items",
+        f"holds {found:,} positions that are not those of {wanted:,} items",
         where=where,
         todo="This is a bug; nothing was committed",
     )
