@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -30,7 +31,8 @@ def recommend(
     users: Annotated[
         str,
         typer.Option(
-            metavar="FILE", help="user ids: one a line, or a column of .csv .tsv .parquet"
+            metavar="FILE",
+            help="user ids: one a line, or a column of .csv .tsv .parquet; may be compressed",
         ),
     ] = "",
     output: Annotated[
@@ -39,6 +41,14 @@ def recommend(
     column: Annotated[
         str, typer.Option(help="column of --users; default: the only one, or events.user")
     ] = "",
+    header: Annotated[
+        bool | None,
+        typer.Option(
+            "--header/--no-header",
+            help="whether the first line of --users names columns; default: in .csv and .tsv, "
+            "unless it is the id of a user",
+        ),
+    ] = None,
     filters: Filters = None,
     with_seen: Annotated[
         bool, typer.Option("--with-seen", help="also items that the user has seen")
@@ -63,13 +73,16 @@ def recommend(
         render.print_items(run, hits, as_json)
         return
     from embedmill.pipeline.index import retriever_of
-    from embedmill.pipeline.query.id_files import read_ids
+    from embedmill.pipeline.log import print_note
+    from embedmill.pipeline.query.id_files import IdColumn, read_ids
     from embedmill.pipeline.query.recommendations import RecommendOptions, recommend_all
     from embedmill.pipeline.terminal import Terminal
 
     retriever = retriever_of(run)
     allowed = None if item_filter is None else retriever.item_filter(item_filter)
-    ids = read_ids(users, column, run.config.events.user)
+    is_user = partial(lookup.is_user, run)
+    id_column = IdColumn(column, run.config.events.user, header, is_user, print_note)
+    ids = read_ids(users, id_column)
     with Terminal(quiet=as_json).stage("recommend") as progress:
         options = RecommendOptions(k, not with_seen, allowed)
         batch = recommend_all(retriever, ids, output, options, progress)

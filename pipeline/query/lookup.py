@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
@@ -23,7 +24,7 @@ from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.items import ItemMetadata
 from embedmill.pipeline.views.vectors import Vectors
 
-__all__ = ["Hit", "neighbors", "recommend"]
+__all__ = ["Hit", "is_user", "neighbors", "recommend"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,12 @@ def recommend(
     seen: Literal["seen"] | None = "seen" if exclude_seen else None
     found = retriever.search([user], k, of="users", filter=filter, exclude=seen)
     return _hits(found, float(retriever.rating_offsets(retriever.rows_of([user], "users"))[0]))
+
+
+def is_user(run: Run, text: str) -> bool:
+    """Whether a text is the raw id of a user in the vocabulary of a finished run."""
+    vocabulary = Vectors.of(run.artifact("export"), "users").vocabulary
+    return bool(vocabulary.rows_of(pa.array([text], pa.string()))[0] >= 0)
 
 
 def neighbors(run: Run, item: str, k: int = 10, *, filter: FilterLike | None = None) -> list[Hit]:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from embedmill.pipeline.config import Config
 from embedmill.pipeline.report import page
+from embedmill.pipeline.report.collect.log_warnings import log_warnings
 from embedmill.pipeline.report.collect.report_data import collect_log
 from embedmill.pipeline.report.collect.timings import provenance
 from embedmill.pipeline.report.formatting import plural
@@ -46,11 +47,15 @@ def gather(art: Mapping[str, Artifact], config: Config, lacking: Mapping[str, st
         lacking: by the names of stages that could not be built, the reason.
     """
     measured = art["events"].manifest.measured
+    figures = collect_log(art, config, config.run.name)
     return ProfileData(
-        **dict(collect_log(art, config, config.run.name)),
+        **dict(figures),
         files=int(measured.get("files", 0)),
         files_outside=int(measured.get("files_outside", 0)),
-        notes=list(_notes(art["events"].counters, config, lacking)),
+        notes=[
+            *_notes(art["events"].counters, config, lacking),
+            *log_warnings(art, figures.rejects, config.events),
+        ],
     )
 
 

@@ -14,7 +14,7 @@ from embedmill.pipeline.config import parse
 from embedmill.pipeline.errors import EmbedmillError
 from embedmill.pipeline.prepare.items import write_item_metadata
 from embedmill.pipeline.prepare.readers import text_lines
-from embedmill.pipeline.query.id_files import read_ids
+from embedmill.pipeline.query.id_files import IdColumn, read_ids
 from embedmill.pipeline.store.run import Run
 from embedmill.schemas.events import ITEMS
 from tests.support.log_cases import CASES, Reading, expected_events, readings
@@ -94,7 +94,9 @@ def _read_all(reading: Reading, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     stated = case["expected"]
     if "ids" in case:
-        pieces = read_ids(str(folder / case["ids"]["file"]), case["ids"].get("column", ""))
+        options = {name: value for name, value in case["ids"].items() if name != "file"}
+        options["name"] = options.pop("column", "")
+        pieces = read_ids(str(folder / case["ids"]["file"]), IdColumn(**options))
         found["ids"] = [one for piece in pieces for one in piece.to_pylist()]
     if "items" in case:
         found["items"] = _metadata(reading, folder)

@@ -214,3 +214,26 @@ def test_bad_input_is_one_sentence(
     assert err.splitlines()[-1].startswith("embedmill: ")
     assert err.count("embedmill: ") == 1
     assert _files(tmp_path) == {"e.tsv", "h.tsv", "run.toml"}
+
+
+def test_what_may_be_read_wrongly_is_said(tmp_path: Path, embedmill: Cli) -> None:
+    lines = ['u1,"5\\" disk",0', "NULL,i1,0", "u2,\\N,0", "u2,i1,1", "u3,i1,2"]
+    log = tmp_path / "log.csv"
+    log.write_text("\n".join(["user,item,time", *lines]) + "\n")
+    columns = {"user": "user", "item": "item", "time": "time", "weight": "", "format": "csv"}
+    path = tmp_path / "run.toml"
+    notes = {}
+    for name, keys in (("as it is", {}), ("set", {"escape": "\\", "null_values": ["NULL", "\\N"]})):
+        sections = tree(tmp_path / "runs", str(log), events={**columns, **keys})
+        path.write_text(to_toml(parse(sections)), encoding="utf-8")
+        code, out, _ = embedmill(["profile", path, "--json"])
+        assert code == 0
+        notes[name] = "\n".join(json.loads(out)["notes"])
+    assert (
+        "Among the ids of users are 'NULL': if these mean that there is no id" in notes["as it is"]
+    )
+    assert "Among the ids of items are '\\N'" in notes["as it is"]
+    assert "Lines rejected as 1 'quote' have \\\" in them" in notes["as it is"]
+    assert "events.escape = '\\'" in notes["as it is"]
+    assert "null_values" not in notes["set"]
+    assert "escape" not in notes["set"]

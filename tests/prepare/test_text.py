@@ -234,3 +234,26 @@ def test_what_pythons_csv_writes_is_read_back(
     found = list(zip(columns["u"], columns["i"], strict=True))
     assert found == records
     assert rejects == {}
+
+
+def test_a_quoted_field_is_as_long_as_a_line_may_be(tmp_path: Path) -> None:
+    long = "x" * 300_000
+    rows = f'"{long} ""a""",1\n{long}"b,2\n"{long}\n{long}",3\n'.encode()
+    columns, _, rejects = read(tmp_path / "a", b"u,i\n" + rows, layout())
+    assert columns["i"] == ["1", "2", "3"]
+    assert columns["u"][0] == f'{long} "a"'
+    assert columns["u"][2] == f"{long}\n{long}"
+    assert not rejects
+
+
+def test_a_quoted_field_of_many_lines(tmp_path: Path) -> None:
+    text = "\n".join(f"line {n}, of a letter" if n % 7 else "" for n in range(3000))
+    data = f'u,i\na,1\n"{text}",2\nb,3\n'.encode()
+    columns, _, rejects = read(tmp_path / "a", data, layout())
+    assert columns == {"u": ["a", text, "b"], "i": ["1", "2", "3"]}
+    assert not rejects
+    # A quote that was never closed, and 3,000 sound rows before the next quote.
+    rows = "".join(f"a{n},{n}\n" for n in range(3000))
+    columns, _, rejects = read(tmp_path / "a", f'u,i\n"a,1\n{rows}b",2\n'.encode(), layout())
+    assert columns["i"] == [*map(str, range(3000)), "2"]
+    assert rejects == {2: ("quote", b'"a,1')}

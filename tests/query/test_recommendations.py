@@ -16,7 +16,7 @@ from embedmill.pipeline.errors import InputError
 from embedmill.pipeline.index import retriever_of
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.query import id_files, lookup, recommendations
-from embedmill.pipeline.query.id_files import read_ids
+from embedmill.pipeline.query.id_files import IdColumn, read_ids
 from embedmill.pipeline.query.recommendations import SCHEMA, RecommendOptions, recommend_all
 from embedmill.pipeline.store.run import Run
 from tests.support.commands import Cli
@@ -152,7 +152,7 @@ AWKWARD = ["a b", 'q"uote', "comma,d", "x\ty", "новый", " spaced ", "NULL",
 
 
 def together(url: Path, *words: str) -> list[Any]:
-    return [one for piece in read_ids(str(url), *words) for one in piece.to_pylist()]
+    return [one for piece in read_ids(str(url), IdColumn(*words)) for one in piece.to_pylist()]
 
 
 def test_ids_of_any_content_from_each_kind_of_file(tmp_path: Path) -> None:
@@ -177,11 +177,12 @@ def test_ids_of_any_content_from_each_kind_of_file(tmp_path: Path) -> None:
     [
         ("u.csv", b"a,b\n1,2\n", "", "several columns; there are a, b. Say with --column"),
         ("u.csv", b"a,b\n1,2\n", "c", "no column 'c'; there are a, b"),
-        ("u.csv", b"", "c", "no column 'c'; there are none"),
         ("u.csv", b"a,b\n1,2\n3\n", "b", "cannot be read as a list of ids"),
         ("u.parquet", b"PAR1", "b", "cannot be read as a list of ids"),
         ("u.txt", b"1\n", "b", "column 'b' of a file with an id on each line"),
-        ("u.txt", gzip.compress(b"u1\n", mtime=0), "", "line 1 is not UTF-8"),
+        ("u.txt", b"\xe9\n", "", "line 1 is not UTF-8"),
+        ("u.csv.gz", gzip.compress(b"u\n1\n", mtime=0)[:-9], "", "compression is damaged"),
+        ("u.csv", b"7\n8\n", "9", "no column '9'; there are 7"),
     ],
 )
 def test_a_file_that_has_no_ids(
@@ -190,3 +191,21 @@ def test_a_file_that_has_no_ids(
     (tmp_path / name).write_bytes(data)
     with pytest.raises(InputError, match=message):
         together(tmp_path / name, column)
+
+
+def test_what_is_taken_for_a_header_is_said(run: Run, tmp_path: Path, embedmill: Cli) -> None:
+    (tmp_path / "ids.csv.gz").write_bytes(gzip.compress(b"u3\nu4\nu5\n"))
+    (tmp_path / "named.csv").write_text("user\nu3\nu4\n")
+    words = ["recommend", run.storage.root, "--output", tmp_path / "o.parquet", "--users"]
+    cases: list[tuple[str, list[str], list[str], str]] = [
+        ("ids.csv.gz", [], ["u3", "u4", "u5"], "no header, as its first line, 'u3', is an id"),
+        ("ids.csv.gz", ["--no-header"], ["u3", "u4", "u5"], ""),
+        ("ids.csv.gz", ["--header"], ["u4", "u5"], ""),
+        ("named.csv", [], ["u3", "u4"], "its first line, 'user', is taken for a header"),
+        ("named.csv", ["--no-header"], ["u3", "u4"], ""),
+    ]
+    for file, more, answered, said in cases:
+        code, _, err = embedmill([*words, tmp_path / file, *more])
+        assert code == 0
+        assert list(answers(tmp_path / "o.parquet")) == answered
+        assert (said in err) if said else ("header" not in err)
