@@ -96,6 +96,7 @@ RULES: dict[str, str] = {
     "underweight": "events.signals.min_weight",
     "repeated": "events.drop_repeats",
     "bots": "events.signals.max_user_events_per_day",
+    "nonpositive": "events.signals.nonpositive",
     "underweight_merged": "events.signals.min_merged_weight",
     "capped": "events.signals.max_user_events",
 }

@@ -86,7 +86,7 @@ def _flatten(model: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
         marked = hints.get("in_fingerprint")
         if marked is False or (marked == "if read" and not _is_read(model, name)):
             continue
-        if hints.get("in_fingerprint") == "if changed" and getattr(model, name) == field.default:
+        if marked == "if changed" and getattr(model, name) == field.default:
             continue
         value, name = getattr(model, name), str(hints.get("fingerprint_name", name))
         if isinstance(value, BaseModel):

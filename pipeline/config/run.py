@@ -76,6 +76,19 @@ class Config(Section):
         split = "given" if events.get("split") else "random"
         return {**tree, "shards": {**shards, "split": split}}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _ratings(cls, tree: Any) -> Any:
+        """Ratings may be zero or negative: they are kept unless the config says otherwise."""
+        train, events = (tree.get(key, {}) for key in ("train", "events"))
+        if not (isinstance(train, dict) and isinstance(events, dict)):
+            return tree
+        signals = events.get("signals", {})
+        named = not isinstance(signals, dict) or "nonpositive" in signals
+        if named or train.get("objective") != "rating":
+            return tree
+        return {**tree, "events": {**events, "signals": {**signals, "nonpositive": "keep"}}}
+
     @model_validator(mode="after")
     def _columns(self) -> Config:
         """Columns of the log that other sections need."""

@@ -25,8 +25,6 @@ NOT_IN_FINGERPRINT: dict[str, Any] = {"in_fingerprint": False}
 # For keys of section train that came after runs had fingerprints: they are part of those of the
 # objectives that read them, so that runs of the others stay up to date.
 IN_FINGERPRINT_IF_READ: dict[str, Any] = {"in_fingerprint": "if read"}
-
-
 # For keys that came after fingerprints: there unless they have their default, so that runs which
 # were built before stay up to date.
 FINGERPRINT_IF_CHANGED: dict[str, Any] = {"in_fingerprint": "if changed"}

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from embedmill.pipeline.config.section import Section
+from embedmill.pipeline.config.section import FINGERPRINT_IF_CHANGED, Section
 
 __all__ = ["SignalsConfig"]
 
@@ -22,7 +22,8 @@ class SignalsConfig(Section):
     3. events.drop_repeats drops repeated rows; max_user_events_per_day drops users with too
        many rows that differ in item or time.
     4. half_life_days reduces the weights of what is left by age; events.merge_by merges.
-    5. min_merged_weight and max_user_events apply to merged events.
+    5. nonpositive, min_merged_weight and max_user_events apply to merged events; nonpositive
+       applies to rows where binary or events.merge_weight = 'count' does away with weights.
     """
 
     type: str = Field("", description="column of the event type, for types; empty: none")
@@ -54,6 +55,12 @@ class SignalsConfig(Section):
     )
     min_merged_weight: float | None = Field(
         None, description="drop events of less weight after decay and merging; not given: keep all"
+    )
+    nonpositive: Literal["drop", "keep"] = Field(
+        "drop",
+        json_schema_extra=FINGERPRINT_IF_CHANGED,
+        description="events of zero or negative weight, which are no positives: drop or keep them; "
+        "not given: drop, and keep for train.objective = 'rating', which learns any rating",
     )
     max_user_events: int = Field(
         0, ge=0, description="events that a user keeps at most; 0: no limit"

@@ -62,6 +62,8 @@ from embedmill.schemas.events import DATA, DAYS, REASONS, REJECTED, RULES, too_m
 
 __all__ = ["build", "source_stamps"]
 
+_SECOND = 1_000_000
+
 
 @dataclass(frozen=True)
 class _Task:
@@ -146,6 +148,8 @@ def _stage_counters(counts: Counter[str], config: EventsConfig) -> dict[str, int
             counters[f"rejected.{reason}"] = counts[f"rejected.{reason}"]
     if "late" in counts:  # where files lie in folders of days
         counters["late"] = counts["late"]
+    if counts["day_numbers"]:
+        counters["day_numbers"] = counts["day_numbers"]
     if config.explode:
         counters["empty_lists"] = counts["empty_lists"]
     return counters | {"rejects_kept": counts["rejects_kept"]}
@@ -223,6 +227,8 @@ def _parse_slice(
             table, rejects = clean(row_rules.filter_batch(batch), task.rules)
         if day:
             collector.counts["late"] += _outside(table["time"], day_bounds(day, config.time_zone))
+        if config.time_unit in ("auto", "seconds"):
+            collector.counts["day_numbers"] += _day_numbers(table["time"])
         collector.add(part.name, rejects)
         yield from event_rows(row_rules.apply_weight_rules(table))
 
@@ -240,6 +246,18 @@ def _outside(time: pa.ChunkedArray, bounds: tuple[int, int]) -> int:
     """The number of times outside of [bounds[0], bounds[1]), the day of the folder of a file."""
     within = pc.and_(pc.greater_equal(time, bounds[0]), pc.less(time, bounds[1]))
     return len(time) - int(pc.sum(within).as_py() or 0)
+
+
+def _day_numbers(time: pa.ChunkedArray) -> int:
+    """How many times are seconds since 1970 whose number reads as a day: 20260131."""
+    first, last = 19000101, 21001231
+    low = pc.min(time).as_py()
+    if low is None or low > last * _SECOND:
+        return 0
+    near = time.to_numpy()
+    near = near[(near >= first * _SECOND) & (near <= last * _SECOND) & (near % _SECOND == 0)]
+    month, day = near // _SECOND // 100 % 100, near // _SECOND % 100
+    return int(((month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)).sum())
 
 
 def _later(last_time: int | None, events: pa.RecordBatch) -> int | None:

@@ -64,6 +64,17 @@ def _notes(events: Mapping[str, int], config: Config, lacking: Mapping[str, str]
     bad = too_many_rejects(events, config.events.max_rejects)
     if bad:
         yield f"{bad}: a run would stop at them."
+    if events.get("nonpositive"):
+        yield (
+            f"{events['nonpositive']:,} events of zero or negative weight are dropped, as they are "
+            "no positives; events.signals.nonpositive = 'keep' would keep them."
+        )
+    if events.get("day_numbers"):
+        yield (
+            f"{events['day_numbers']:,} times such as 20260131 are read as seconds since 1970, in "
+            "August 1970; if they are days, set events.time_unit = 'auto' or 'pattern' and "
+            'events.time_patterns = ["%Y%m%d"].'
+        )
     for stage, why in lacking.items():
         yield f"No figures for {stage}: {why}."
     if not config.events.time:

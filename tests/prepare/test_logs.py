@@ -76,6 +76,7 @@ def test_the_stage_reads_the_same(tmp_path: Path, sail: SparkSession, reading: R
     if not plain.events:
         pytest.skip("a log without an event fails the stage")
     settings = {"time": "", "weight": "", **reading.sections(tmp_path), "merge_by": "none"}
+    settings["signals"] = {"nonpositive": "keep", **settings.get("signals", {})}
     run = build(sail, _tree(tmp_path, settings), "events")
     stored = rows(run, "events", "data")
     fields = [(r["user"], r["item"], r["time"], r["weight"]) for r in stored]

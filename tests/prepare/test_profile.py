@@ -186,6 +186,29 @@ def test_minimum_counts_that_nothing_meets(tmp_path: Path, embedmill: Cli) -> No
     assert "of the first" not in out
 
 
+def test_days_as_numbers_and_weights_that_are_no_positives_are_noted(
+    tmp_path: Path, embedmill: Cli
+) -> None:
+    lines = [f"u{n % 3}\ti{n}\t202001{n + 10}\t{n % 4 - 1}" for n in range(12)]
+    _, out, _ = embedmill(["profile", _config(tmp_path, lines), "--json"])
+    data = json.loads(out)
+    assert (data["counters"]["events"]["nonpositive"], data["counters"]["events"]["events"]) == (
+        6,
+        6,
+    )
+    assert [note for note in data["notes"] if "20260131" in note or "positives" in note] == [
+        "6 events of zero or negative weight are dropped, as they are no positives; "
+        "events.signals.nonpositive = 'keep' would keep them.",
+        "12 times such as 20260131 are read as seconds since 1970, in August 1970; if they are "
+        "days, set events.time_unit = 'auto' or 'pattern' and "
+        'events.time_patterns = ["%Y%m%d"].',
+    ]
+    days = {"time_unit": "auto", "time_patterns": ["%Y%m%d"]}
+    config = _config(tmp_path / "days", lines, events=days)
+    _, out, _ = embedmill(["profile", config, "--json"])
+    assert not [note for note in json.loads(out)["notes"] if "20260131" in note]
+
+
 @pytest.mark.parametrize(
     ("text", "code", "says"),
     [

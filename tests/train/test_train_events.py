@@ -136,6 +136,14 @@ def test_sample_weights_are_weights_to_a_power_over_their_mean() -> None:
     torch.testing.assert_close(once.of(weight_E), torch.tensor([1.0, 1, 0, 0, 1]) / 0.6)
 
 
+@pytest.mark.parametrize("scale", [1e30, 1e-30])
+def test_sample_weights_of_powers_beyond_float32(scale: float) -> None:
+    weight_E = torch.tensor([2.0, 1.0, 0.0, -1.0]) * scale
+    events = Events(torch.zeros(4), torch.zeros(4), weight_E, (2, 2))
+    powers = normalized_weights(events, 4.0, Layout(2), Group())
+    torch.testing.assert_close(powers.of(weight_E), torch.tensor([16.0, 1, 0, 0]) / 4.25)
+
+
 @pytest.mark.parametrize("shape", [(5, 3), (1, 1), (47, 1), (48, 7), (1000, 3), (1007, 5)])
 def test_blocks_draw_what_one_draw_gives(
     shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch

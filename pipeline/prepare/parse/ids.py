@@ -81,11 +81,12 @@ def number_text(text: str) -> str | float:
     number = float(text)
     if abs(number) < EXACT_FLOATS:
         return str(int(number)) if number.is_integer() else number
-    if not abs(number) < _LIMIT:
+    if not abs(number) <= _LIMIT:
         return number
     exact = Decimal(text)
-    # A fraction that the float no longer has makes it no whole number: NaN stands for it.
-    return str(int(exact)) if exact == exact.to_integral_value() else float("nan")
+    if exact != exact.to_integral_value():
+        return float("nan")  # stands for it, as the float no longer has its fraction
+    return str(int(exact)) if abs(exact) < _LIMIT else number
 
 
 def separate_fractions(numbers: pa.Array) -> Column:

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from embedmill.pipeline.config import EventsConfig
 from embedmill.pipeline.prepare.engine.ordering import order_by
 from embedmill.pipeline.prepare.hashing import mix64
+from embedmill.pipeline.prepare.rules.row_rules import drops_nonpositive
 from embedmill.pipeline.prepare.rules.time_decay import remaining_weight
 from embedmill.pipeline.prepare.rules.user_limits import UserEvents, bot_events, events_over_limit
 from embedmill.schemas.events import EVENTS
@@ -36,8 +37,8 @@ def merge_events(
     """Sort events, apply the rules on whole users, and merge duplicates.
 
     In this order: rows logged twice are dropped (`drop_repeats`), bots are dropped, weights
-    decay, duplicates are merged (`merge_by`), events of too little weight are dropped, and each
-    user keeps at most `max_user_events`.
+    decay, duplicates are merged (`merge_by`), events of no or too little weight are dropped, and
+    each user keeps at most `max_user_events`.
 
     Args:
         table: schema EVENTS, in any order, with all events of each of its users. If
@@ -62,7 +63,8 @@ def merge_events(
     rows = _drop_bots(rows, items, config, counts)
     merged = _merge_duplicates(rows, config, reference_time)
     counts["merged"] = len(rows.position_N) - len(merged.position_N)
-    rows = _drop_underweight(merged, config, counts)
+    rows = _drop_nonpositive(merged, config, counts)
+    rows = _drop_underweight(rows, config, counts)
     if config.signals.max_user_events:
         rows = _limit_users(rows, items, config, table["hash"].to_numpy(), counts)
     position = rows.position_N
@@ -148,6 +150,14 @@ def _merge_duplicates(rows: _Rows, config: EventsConfig, reference_time: int) ->
         weight_N = _merged_weights(rows.weight_N, starts, lasts, config.merge_weight)
     time_N = rows.time_N[starts if config.merge_time == "first" else lasts]
     return _Rows(rows.pair_N[lasts], time_N, weight_N, rows.position_N[lasts])
+
+
+def _drop_nonpositive(rows: _Rows, config: EventsConfig, counts: Counter[str]) -> _Rows:
+    if not drops_nonpositive(config):
+        return rows
+    nonpositive_N = rows.weight_N <= 0
+    counts["nonpositive"] += int(nonpositive_N.sum())
+    return rows.without(nonpositive_N)
 
 
 def _drop_underweight(rows: _Rows, config: EventsConfig, counts: Counter[str]) -> _Rows:

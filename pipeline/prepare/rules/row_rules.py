@@ -21,7 +21,7 @@ from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
 from embedmill.pipeline.prepare.rules.filters import Filter
 from embedmill.schemas.events import RULES
 
-__all__ = ["RowRules", "active_rules", "rule_columns"]
+__all__ = ["RowRules", "active_rules", "drops_nonpositive", "rule_columns"]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -41,10 +41,25 @@ def active_rules(config: EventsConfig) -> list[str]:
         "underweight": rules.min_weight is not None,
         "repeated": config.drop_repeats,
         "bots": bool(rules.max_user_events_per_day),
+        "nonpositive": drops_nonpositive(config),
         "underweight_merged": rules.min_merged_weight is not None,
         "capped": bool(rules.max_user_events),
     }
     return [name for name in RULES if active[name]]
+
+
+def drops_nonpositive(config: EventsConfig) -> bool:
+    """Whether there may be events of zero or negative weight, and they are to be dropped."""
+    rules = config.signals
+    possible = bool(config.weight) or any(weight < 0 for weight in rules.types.values())
+    bounds = [rules.min_weight, None if weights_go(config) else rules.min_merged_weight]
+    positive = any(bound is not None and bound > 0 for bound in bounds)
+    return possible and not positive and rules.nonpositive == "drop"
+
+
+def weights_go(config: EventsConfig) -> bool:
+    """Whether rows lose their own weights: each becomes 1, or rows are counted."""
+    return config.signals.binary or config.merge_weight == "count"
 
 
 class RowRules:
@@ -56,6 +71,8 @@ class RowRules:
     def __init__(self, config: EventsConfig) -> None:
         self.counts: Counter[str] = Counter()
         self._rules = config.signals
+        # Elsewhere the weights of merged events decide: a return may cancel a purchase.
+        self._drops_nonpositive = weights_go(config) and drops_nonpositive(config)
         condition = parse(config.filter) if config.filter else None
         self._filter = Filter(condition) if condition else None
         used_later = {config.user, config.item, config.time, config.weight, config.split}
@@ -87,13 +104,18 @@ class RowRules:
         return bool(types) and (self._rules.other_types == "drop" or 0 in types.values())
 
     def apply_weight_rules(self, events: pa.Table) -> pa.Table:
-        """The events (schema EVENTS) of at least `min_weight`; if `binary`, with weight 1."""
+        """The events (schema EVENTS) that the rules on weights leave; of weight 1 if `binary`."""
         min_weight = self._rules.min_weight
         if min_weight is not None:
             enough = pc.greater_equal(events["weight"], min_weight)
             dropped = events.num_rows - (pc.sum(enough).as_py() or 0)
             self.counts["underweight"] += dropped
             events = events.filter(enough) if dropped else events
+        if self._drops_nonpositive:
+            positive = pc.greater(events["weight"], 0)
+            dropped = events.num_rows - (pc.sum(positive).as_py() or 0)
+            self.counts["nonpositive"] += dropped
+            events = events.filter(positive) if dropped else events
         if self._rules.binary:
             field, ones = events.schema.field("weight"), pa.array(np.ones(events.num_rows))
             events = events.set_column(events.schema.get_field_index("weight"), field, ones)

@@ -21,6 +21,10 @@ DROPS = {
         "of bots",
         "of users with more events on a day than events.signals.max_user_events_per_day",
     ),
+    "nonpositive": (
+        "nonpositive",
+        "of zero or negative weight: events.signals.nonpositive",
+    ),
     "underweight_merged": (
         "underweight when merged",
         "weigh less than events.signals.min_merged_weight",

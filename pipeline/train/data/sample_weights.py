@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -19,17 +20,24 @@ class SampleWeights:
     """An event's sample weight is its weight in the log to `power`, over `mean`.
 
     An event of weight 0 or less has sample weight 0, whatever the power. `power` None: every
-    event has sample weight 1, whatever its weight.
+    event has sample weight 1, whatever its weight. `wide`: powers are beyond float32, and are
+    computed in float64.
     """
 
     power: float | None = None
     mean: float = 1.0
+    wide: bool = False
 
     def of(self, weight_B: Tensor) -> Tensor:
         """Sample weights of events by their weights, float32 [B]."""
         if self.power is None:
             return torch.ones_like(weight_B)
-        return torch.where(weight_B > 0, weight_B.clamp(min=0) ** self.power / self.mean, 0.0)
+        return (self.powers(weight_B) / self.mean).float()
+
+    def powers(self, weight_B: Tensor) -> Tensor:
+        """Weights to the power, 0 for those of 0 or less, [B]."""
+        weight_B = weight_B.double() if self.wide else weight_B
+        return torch.where(weight_B > 0, weight_B.clamp(min=0) ** (self.power or 0.0), 0.0)
 
 
 def normalized_weights(events: Events, power: float, layout: Layout, group: Group) -> SampleWeights:
@@ -41,9 +49,13 @@ def normalized_weights(events: Events, power: float, layout: Layout, group: Grou
         layout: which partitions this worker owns.
         group: the workers.
     """
-    powers = SampleWeights(power)
-    mean = mean_over_partitions(
-        (powers.of(partition.weight_E) for partition in events.partitions()), layout, group
-    )
-    # Where no event counts, the mean is 0 and so are all sample weights.
-    return SampleWeights(power, mean if mean > 0 else 1.0)
+    for wide in (False, True):
+        powers = SampleWeights(power, wide=wide)
+        mean = mean_over_partitions(
+            (powers.powers(partition.weight_E) for partition in events.partitions()),
+            layout,
+            group,
+        )
+        if 0 < mean < math.inf:
+            return SampleWeights(power, mean, wide=wide)
+    return SampleWeights(power)  # no event counts: all sample weights are 0
