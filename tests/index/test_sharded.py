@@ -215,7 +215,7 @@ def test_k_means_finds_planted_centres(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ids", [[0, 1, 1, 3], [0, 1, 2, 4], [0, 1, 2]])
-def test_every_place_once_or_not_at_all(ids: list[int]) -> None:
+def test_every_position_once_or_not_at_all(ids: list[int]) -> None:
     draw_ = np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)
     quantizer = faiss.IndexFlatIP(4)
     engine = faiss.IndexIVFFlat(quantizer, 4, 1, faiss.METRIC_INNER_PRODUCT)

@@ -229,7 +229,7 @@ def _check_lists(lists: Any, items: int, where: str) -> None:
     twice, missing = int((count_N > 1).sum()), int((count_N == 0).sum())
     if twice or missing:
         raise ContractError(
-            f"of {items:,} places {missing:,} are missing and {twice:,} there more than once",
+            f"of {items:,} positions {missing:,} are missing and {twice:,} there more than once",
             where=where,
             todo="This is a bug; nothing was committed",
         )
