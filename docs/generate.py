@@ -28,6 +28,7 @@ from pydantic.fields import FieldInfo
 
 from embedmill.jobs.cli import app
 from embedmill.pipeline.config import (
+    AutoConfig,
     CclConfig,
     Config,
     IalsConfig,
@@ -109,12 +110,19 @@ _TRAIN_TEXT = """\
 Keys that every objective reads, and those of training by steps. The other keys stand in the
 section of the objective; a key that the objective does not read is refused."""
 # In the TOML the keys of these models stand in the sections of the objectives that read them.
-_TRAIN_SECTIONS = {"train.smoothing", "train.ials", "train.ccl", "train.item2vec", "train.spectral"}
+_TRAIN_SECTIONS = {
+    "train.auto",
+    "train.smoothing",
+    "train.ials",
+    "train.ccl",
+    "train.item2vec",
+    "train.spectral",
+}
 _TRAIN_FIELDS = {
     **dict(TrainConfig.model_fields),
     **{
         name: field
-        for model in (IalsConfig, CclConfig, Item2VecConfig, SpectralConfig)
+        for model in (AutoConfig, IalsConfig, CclConfig, Item2VecConfig, SpectralConfig)
         for name, field in model.model_fields.items()
     },
     **{f"smoothing.{name}": field for name, field in SmoothingConfig.model_fields.items()},

@@ -3,6 +3,7 @@
 They are no part of the artifact: its manifest does not name them, and they are removed when it is
 written.
 
+    checkpoints/trials.json                   finished trials of objective `auto`
     checkpoints/latest.json                   which slots are valid
     checkpoints/<slot>/manifest.json          cursor, history, sha256 of each part
     checkpoints/<slot>/part-PPPPP.safetensors rows and optimizer state of partition P
@@ -13,15 +14,18 @@ from __future__ import annotations
 from typing import Any
 
 from embedmill.schemas.files import JsonFile, Number, PartFiles, Stored
+from embedmill.schemas.train import Trial
 
 __all__ = [
     "FOLDER",
     "FORMAT",
     "POINTER",
+    "TRIALS",
     "CheckpointManifest",
     "Pointer",
     "StoredCursor",
     "StoredIdentity",
+    "StoredSearch",
     "manifest_of",
     "parts_of",
 ]
@@ -78,6 +82,14 @@ class Pointer(Stored):
     partitions: int
 
 
+class StoredSearch(Stored):
+    """Finished trials of the training with this fingerprint."""
+
+    fingerprint: str
+    trials: tuple[Trial, ...]
+
+
+TRIALS = JsonFile(f"{FOLDER}/trials.json", StoredSearch)
 POINTER = JsonFile(f"{FOLDER}/latest.json", Pointer)
 
 

@@ -8,7 +8,7 @@ from embedmill.schemas.contract import ArtifactContract, Count, Counters
 from embedmill.schemas.evaluate import GateResult, Slice
 from embedmill.schemas.files import JsonFile, Number, Stored
 from embedmill.schemas.index import IndexRecall, IndexSpec
-from embedmill.schemas.train import Epoch, Model
+from embedmill.schemas.train import Epoch, Model, Search
 
 __all__ = [
     "CONTRACT",
@@ -232,7 +232,8 @@ class ReportData(LogData):
     """Everything on the page that depends on the log and the config alone.
 
     `metrics`, `slices` and `gates` are those of `evaluate`, `ks` the values of k that metrics were
-    measured at. `bias` is null for models without biases of ratings.
+    measured at. `bias` is null for models without biases of ratings, `trials` where the config
+    names an objective.
     """
 
     objective: str
@@ -246,6 +247,7 @@ class ReportData(LogData):
     neighbours: Neighbours
     bias: BiasExtremes | None
     map: ItemMap
+    trials: Search | None = None
 
 
 DATA = JsonFile("data.json", ReportData)

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import ConfigDict, Field
 
 from embedmill.schemas.contract import ArtifactContract, Count, Counters
 from embedmill.schemas.files import JsonFile, Number, PartFiles, Stored
 
-__all__ = ["CONTRACT", "FILES", "HISTORY", "LOG", "MODEL", "Epoch", "Model"]
+__all__ = [
+    "CONTRACT",
+    "FILES",
+    "HISTORY",
+    "LOG",
+    "MODEL",
+    "TRIALS",
+    "Epoch",
+    "Model",
+    "Search",
+    "Trial",
+]
 
 # By table. File p holds rows p, p + P, ... of P = `run.partitions` partitions: tensor "weight",
 # float32 [S, dim], and where the model has biases "bias", float32 [S, 1]. A model of item pairs
@@ -55,8 +68,34 @@ class Epoch(Stored):
         return dict(self.__pydantic_extra__)
 
 
+class Trial(Stored):
+    """A trial of objective `auto`.
+
+    `settings` are by key of section train, where they differ from the objective's defaults.
+    `users` is the share of the users whose events it had, `cost` what it was counted to cost (about
+    seconds of a core). `metrics` are of the validation users among them; empty where it diverged.
+    """
+
+    objective: str
+    dim: int
+    settings: dict[str, Number | str]
+    epochs: int
+    users: Number
+    cost: Number
+    metrics: dict[str, Number]
+
+
+class Search(Stored):
+    """The trials in their order, and section train as it was chosen."""
+
+    trials: tuple[Trial, ...]
+    chosen: dict[str, Any]
+
+
 MODEL = JsonFile("model.json", Model)
 HISTORY = JsonFile("history.json", list[Epoch])
+# Only where the objective was `auto`.
+TRIALS = JsonFile("trials.json", Search)
 
 
 def _status(c: Counters, n: Count) -> str:

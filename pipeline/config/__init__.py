@@ -6,6 +6,7 @@ read; errors name the key's full path and what is allowed.
 
 from __future__ import annotations
 
+from embedmill.pipeline.config.auto import AutoConfig
 from embedmill.pipeline.config.closed_form import SpectralConfig
 from embedmill.pipeline.config.data import (
     EventsConfig,
@@ -38,6 +39,7 @@ from embedmill.pipeline.config.train import (
 )
 
 __all__ = [
+    "AutoConfig",
     "CclConfig",
     "Config",
     "EvaluateConfig",

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from embedmill.pipeline.config.explain import explain
 from embedmill.pipeline.config.index_keys import read_index, refused_index
-from embedmill.pipeline.config.objectives import OBJECTIVE_KEYS, readers_of
+from embedmill.pipeline.config.objectives import DEFAULT_OBJECTIVE, OBJECTIVE_KEYS, readers_of
 from embedmill.pipeline.config.renames import renamed_path, renamed_tree
 from embedmill.pipeline.config.run import Config
 from embedmill.pipeline.config.toml import parse_override, put, read
@@ -68,10 +68,10 @@ def load(
     if problems:
         raise ConfigError("; ".join(problems), where=str(path))
     overrides = [parse_override(text) for text in sets]
-    named = [value for keys, value in overrides if keys == ("train", "objective")]
+    given = {keys[1]: value for keys, value in overrides if keys[0] == "train"}
     train = tree.get("train", {})
-    if named and isinstance(train, Mapping):
-        train = {**train, "objective": named[-1]}
+    if isinstance(train, Mapping):
+        train = {**train, **given}
     objective = objective_of(train)
     if objective and isinstance(tree.get("train"), Mapping):
         tree["train"] = moved_train(tree["train"], objective, note)
@@ -112,6 +112,7 @@ def parse(
             flat: dict[str, Any] = {"objective": train["objective"]}
         else:
             train = moved_train(train, objective, note)
+            train = {**train, "objective": objective}
             flat, refused = flat_train(train, objective, _COMMON, stored=stored)
             problems += refused
         tree = {**tree, "train": flat}
@@ -122,7 +123,7 @@ def parse(
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
-        problems += explain(error, Config, objective or "softmax")
+        problems += explain(error, Config, objective or DEFAULT_OBJECTIVE)
     if problems:
         raise ConfigError("; ".join(problems), where=where)
     return config

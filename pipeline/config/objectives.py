@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-__all__ = ["OBJECTIVE_KEYS", "ObjectiveKeys", "ObjectiveName", "readers_of"]
+__all__ = ["DEFAULT_OBJECTIVE", "OBJECTIVE_KEYS", "ObjectiveKeys", "ObjectiveName", "readers_of"]
 
 ObjectiveName = Literal[
-    "softmax", "bpr", "ccl", "item2vec", "item2vec-softmax", "rating", "ials", "spectral"
-]  # fmt: skip
+    "auto", "softmax", "bpr", "ccl", "item2vec", "item2vec-softmax", "rating", "ials", "spectral"
+]
+DEFAULT_OBJECTIVE = "auto"
 
 _STEPS = (
     "batch_size", "optimizer", "learning_rate", "schedule", "warmup_steps", "l2", "l2_power"
@@ -60,6 +61,13 @@ class ObjectiveKeys:
 
 
 OBJECTIVE_KEYS: dict[str, ObjectiveKeys] = {
+    "auto": ObjectiveKeys(
+        "auto",
+        shared=("weight_power",),
+        own=("budget", "trial_events"),
+        # The greatest dimension; and validation must not take longer than what it measures.
+        defaults={"dim": 256, "valid_users": 2500},
+    ),
     "softmax": ObjectiveKeys(
         "softmax",
         shared=_RANKING_STEPS,

@@ -6,9 +6,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from embedmill.pipeline.config.index_keys import INDEX_SECTIONS, KIND_KEYS, TARGETS, refused_index
-from embedmill.pipeline.config.objectives import OBJECTIVE_KEYS, ObjectiveKeys, readers_of
+from embedmill.pipeline.config.objectives import (
+    DEFAULT_OBJECTIVE,
+    OBJECTIVE_KEYS,
+    ObjectiveKeys,
+    readers_of,
+)
 from embedmill.pipeline.config.renames import RENAMED
 from embedmill.pipeline.config.run import Config
+from embedmill.pipeline.config.train_layout import is_of_softmax
 
 __all__ = ["json_schema"]
 
@@ -83,8 +89,12 @@ def _variant(
     for key in keys.own:
         in_both = {"properties": {keys.section: {"properties": {key: False}}}}
         _add_deprecated(section, key, every[key], keys.path(key), in_both)
-    # Where none is named it is softmax.
-    required = {} if name == "softmax" else {"required": ["objective"]}
+    implied = [key for key in (*keys.shared, *keys.own, keys.section) if is_of_softmax(key)]
+    required: Schema = {"required": ["objective"]}
+    if name == DEFAULT_OBJECTIVE:
+        required = {}
+    elif name == "softmax":  # its keys name it too
+        required = {"anyOf": [{"required": [key]} for key in ("objective", *implied)]}
     return {"description": f"Training with objective '{name}'.", **section, **required}
 
 

@@ -8,8 +8,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_serializer, model_validator
 
+from embedmill.pipeline.config.auto import AutoConfig
 from embedmill.pipeline.config.closed_form import SpectralConfig
-from embedmill.pipeline.config.objectives import OBJECTIVE_KEYS, ObjectiveKeys, ObjectiveName
+from embedmill.pipeline.config.objectives import (
+    DEFAULT_OBJECTIVE,
+    OBJECTIVE_KEYS,
+    ObjectiveKeys,
+    ObjectiveName,
+)
 from embedmill.pipeline.config.section import (
     IN_FINGERPRINT_IF_READ,
     NOT_IN_FINGERPRINT,
@@ -120,13 +126,19 @@ class TrainConfig(Section):
     the TOML (see `embedmill.pipeline.config.objectives`).
     """
 
-    objective: ObjectiveName = Field("softmax", description="what is learned")
-    dim: int = Field(64, ge=1, le=4096, description="dimensions of the vectors")
+    objective: ObjectiveName = Field(
+        "auto",
+        description="what is learned; auto: trials on the validation part choose among spectral, "
+        "ials and softmax, and their settings",
+    )
+    dim: int = Field(
+        64, ge=1, le=4096, description="dimensions of the vectors; for auto, the most that it takes"
+    )
     epochs: int = Field(
         20,
         ge=1,
         description="passes over the train events; for ials, sweeps over both tables; for "
-        "spectral, one is enough",
+        "spectral, one is enough; for auto, the most that it takes",
     )
     batch_size: int = Field(2048, ge=1, description="events of a step, over all workers")
     similarity: Literal["cosine", "dot"] = Field(
@@ -274,6 +286,7 @@ class TrainConfig(Section):
         description="steps for each line of train/log.jsonl; 0: at least 10, and about a "
         "thousand lines",
     )
+    auto: AutoConfig = Field(AutoConfig(), json_schema_extra=IN_FINGERPRINT_IF_READ)
     smoothing: SmoothingConfig = SmoothingConfig()
     ials: IalsConfig = IalsConfig()
     ccl: CclConfig = CclConfig()
@@ -299,7 +312,7 @@ class TrainConfig(Section):
         """Fill in the defaults of the objective."""
         if not isinstance(tree, dict):
             return tree
-        keys = OBJECTIVE_KEYS.get(str(tree.get("objective", "softmax")))
+        keys = OBJECTIVE_KEYS.get(str(tree.get("objective", DEFAULT_OBJECTIVE)))
         return {**keys.defaults, **tree} if keys else tree
 
     @model_serializer(mode="wrap")

@@ -12,11 +12,17 @@ import difflib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from embedmill.pipeline.config.objectives import OBJECTIVE_KEYS, ObjectiveKeys, readers_of
+from embedmill.pipeline.config.objectives import (
+    DEFAULT_OBJECTIVE,
+    OBJECTIVE_KEYS,
+    ObjectiveKeys,
+    readers_of,
+)
 
 __all__ = [
     "current_path",
     "flat_train",
+    "is_of_softmax",
     "is_read",
     "moved_train",
     "objective_of",
@@ -25,6 +31,7 @@ __all__ = [
 
 # Sections that `TrainConfig` has as models of their own.
 _NESTED: dict[str, tuple[str, ...]] = {
+    "auto": ("budget", "trial_events"),
     "ccl": ("margin", "negative_weight"),
     "item2vec": ("negatives_per_pair", "history"),
     "ials": (
@@ -39,11 +46,24 @@ _NESTED: dict[str, tuple[str, ...]] = {
 
 
 def objective_of(train: Any) -> str | None:
-    """The objective that a section train names; None where there is no such objective."""
+    """The objective of a section train; None where it names one that does not exist.
+
+    One that names none is of objective "auto"; or "softmax", the default of earlier versions, if
+    it has a key that softmax reads and auto does not.
+    """
     if not isinstance(train, Mapping):
+        return DEFAULT_OBJECTIVE
+    name = train.get("objective", DEFAULT_OBJECTIVE)
+    if "objective" not in train and any(map(is_of_softmax, train)):
         return "softmax"
-    name = train.get("objective", "softmax")
     return name if isinstance(name, str) and name in OBJECTIVE_KEYS else None
+
+
+def is_of_softmax(key: object) -> bool:
+    """Whether `key` of [train], or a section, is read by softmax and not by auto."""
+    softmax, auto = OBJECTIVE_KEYS["softmax"], OBJECTIVE_KEYS[DEFAULT_OBJECTIVE]
+    name = str(key)
+    return name == softmax.section or (softmax.reads(name) and not auto.reads(name))
 
 
 def current_path(path: tuple[str, ...], objective: str) -> tuple[str, ...]:
@@ -181,6 +201,9 @@ def _refusal(path: str, key: str, objective: str, allowed: Collection[str]) -> s
     keys = OBJECTIVE_KEYS[objective]
     here = {name: name for name in allowed}
     elsewhere = {name: keys.path(name) for name in (*keys.own, *keys.shared) if name not in here}
+    if objective == DEFAULT_OBJECTIVE:  # a key of softmax is enough to name it
+        softmax = OBJECTIVE_KEYS["softmax"]
+        elsewhere = {**{name: softmax.path(name) for name in softmax.own}, **elsewhere}
     near = difflib.get_close_matches(key, [*here, *elsewhere], 1)
     hint = f"did you mean '{ {**here, **elsewhere}[near[0]] }'? " if near else ""
     return f"{path}: unknown key; {hint}allowed: {', '.join(sorted(allowed))}"

@@ -29,6 +29,7 @@ from embedmill.pipeline.train.resources.available import (
 )
 from embedmill.pipeline.train.resources.budget import Budget, budget_of, choose_tables, size_of
 from embedmill.pipeline.train.trainer import Trainer
+from embedmill.pipeline.train.trials import largest
 
 __all__ = ["Estimate", "GivenSizes", "estimate", "power_law", "synthetic_examples"]
 
@@ -131,6 +132,7 @@ def estimate(run: Run, given: GivenSizes, *, seconds: float = 3.0) -> Estimate:
     Raises:
         ConfigError: sizes are neither stored nor given.
     """
+    run = Run(run.config.model_copy(update={"train": largest(run.config.train)}))
     train = run.config.train
     size, free = _size(run, given), free_resources(run)
     workers = local_workers(run.config)

@@ -15,6 +15,7 @@ from embedmill.pipeline.train.plan import Layout
 from embedmill.pipeline.train.publish import TrainingResult, publish_tables
 from embedmill.pipeline.train.resources.out_of_memory import catch_out_of_memory
 from embedmill.pipeline.train.trainer import Trainer
+from embedmill.pipeline.train.trials import choose_settings
 
 __all__ = ["TrainingResult", "train_worker"]
 
@@ -33,7 +34,8 @@ class _Records:
 def train_worker(task: WorkerTask, group: Group, progress: Progress) -> TrainingResult:
     """Train as one of the workers of `group`, and write the tables of the best epoch.
 
-    Every worker calls it with the same task. It resumes at a checkpoint of the same config.
+    With objective "auto", trials choose what is trained. Every worker calls it with the same
+    task. It resumes at a checkpoint of the same config.
 
     Returns:
         the same at every worker.
@@ -50,7 +52,9 @@ def train_worker(task: WorkerTask, group: Group, progress: Progress) -> Training
     checkpoints = Checkpoints(storage, task.identity, layout, group)
     records = _Records(checkpoints, StepLog(storage, group, progress), progress)
     try:
-        return _train(task, group, records)
+        task, trials = choose_settings(task, group, progress)
+        group.timer.lap()  # the log counts from here
+        return replace(_train(task, group, records), trials=tuple(trials))
     finally:
         checkpoints.close()
 

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from safetensors.torch import save as save_tensors
 
+from embedmill.pipeline.config import TrainConfig
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.train.checkpoints.partition_files import gather_entries
 from embedmill.pipeline.train.model import PublishedTable
 from embedmill.pipeline.train.plan import rows_in
 from embedmill.pipeline.train.trainer import Trainer
 from embedmill.schemas.manifest import FileEntry
-from embedmill.schemas.train import FILES
+from embedmill.schemas.train import FILES, Trial
 
 __all__ = ["TrainingResult", "publish_tables"]
 
@@ -32,6 +33,8 @@ class TrainingResult:
         items: rows of the items' table.
         steps: global steps that were taken.
         pairs: examples that were trained on, over all epochs.
+        train: section train as it was trained, with the objective that `auto` chose.
+        trials: of objective `auto`.
     """
 
     files: list[FileEntry]
@@ -44,6 +47,8 @@ class TrainingResult:
     items: int
     steps: int
     pairs: int
+    train: TrainConfig
+    trials: tuple[Trial, ...] = ()
 
 
 def publish_tables(trainer: Trainer, run: Run) -> TrainingResult:
@@ -70,6 +75,7 @@ def publish_tables(trainer: Trainer, run: Run) -> TrainingResult:
         items=vocab["items"],
         steps=epochs * steps + refit_epochs * trainer.plan.steps,
         pairs=epochs * examples + refit_epochs * trainer.plan.events,
+        train=trainer.config,
     )
 
 

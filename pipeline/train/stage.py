@@ -24,7 +24,8 @@ from embedmill.pipeline.train.resources.available import (
     scratch_folder,
 )
 from embedmill.pipeline.train.resources.budget import budget_of, choose_tables, size_of
-from embedmill.schemas.train import HISTORY, LOG, MODEL, Epoch, Model
+from embedmill.pipeline.train.trials import largest
+from embedmill.schemas.train import HISTORY, LOG, MODEL, TRIALS, Epoch, Model, Search
 
 __all__ = ["build", "check", "check_settings", "commit", "discard_checkpoints"]
 
@@ -42,7 +43,7 @@ def check(run: Run, progress: Progress) -> None:
         TrainingError: there are no examples to train on.
         MachineError: it does not fit into memory or on disk.
     """
-    config, shards = run.config.train, run.artifact("shards")
+    config, shards = largest(run.config.train), run.artifact("shards")
     check_settings(run)
     if not shards.counters["train"]:
         raise TrainingError(
@@ -54,6 +55,8 @@ def check(run: Run, progress: Progress) -> None:
     if not shards.counters["valid"]:
         _check_without_validation(config)
         progress.note("no validation events: the last epoch is kept")
+        if run.config.train.objective == "auto":
+            progress.note("so there are no trials: ials is trained, see `train.auto`")
     _check_resources(run, progress)
 
 
@@ -77,6 +80,7 @@ def _check_resources(run: Run, progress: Progress) -> None:
     """Raise MachineError where this machine is too small; nodes of a cluster are not known here."""
     if os.environ.get("RAY_ADDRESS") and launcher_of(run.config.train) == "ray":
         return
+    run = Run(run.config.model_copy(update={"train": largest(run.config.train)}))
     budget = budget_of(size_of(run), run.config, local_workers(run.config))
     if choose_tables(budget, run.config, free_resources(run)) == "mapped":
         size = budget.files / 1e9
@@ -89,7 +93,7 @@ def _check_resources(run: Run, progress: Progress) -> None:
 
 def commit(run: Run, out: Writer, result: TrainingResult) -> None:
     """Write the manifest over what the workers wrote, and remove the checkpoints."""
-    config = run.config.train
+    config = result.train
     objective = OBJECTIVES[config.objective]
     out.add(result.files)
     out.write(LOG, out.storage.read(LOG), volatile=True)
@@ -108,6 +112,9 @@ def commit(run: Run, out: Writer, result: TrainingResult) -> None:
     )
     out.write_json(MODEL, model)
     out.write_json(HISTORY, [Epoch.model_validate(entry) for entry in result.history])
+    if run.config.train.objective == "auto":
+        chosen = config.model_dump(mode="json")
+        out.write_json(TRIALS, Search(trials=result.trials, chosen=chosen))
     counters = {
         "epochs": len(result.history),
         "steps": result.steps,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from embedmill.pipeline.store.artifact import Artifact
-from embedmill.schemas.train import HISTORY, LOG, MODEL, Epoch, Model
+from embedmill.schemas.train import HISTORY, LOG, MODEL, TRIALS, Epoch, Model, Search
 
 __all__ = ["Training"]
 
@@ -28,6 +28,11 @@ class Training:
     def history(self) -> list[Epoch]:
         """Figures of each epoch, in order."""
         return self.artifact.read_json(HISTORY)
+
+    @functools.cached_property
+    def search(self) -> Search | None:
+        """What objective `auto` tried and chose; None where the config names an objective."""
+        return self.artifact.read_json(TRIALS) if self.artifact.has(TRIALS.path) else None
 
     def log(self) -> list[dict[str, Any]]:
         """The lines of the log, in order; none where no log was stored."""

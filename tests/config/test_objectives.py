@@ -34,6 +34,7 @@ VALUES: dict[str, Any] = {
     "regularization": 0.1, "regularization_power": 0.5, "unobserved_weight": 0.2, "block_size": 8,
     "cg_steps": 2, "user_power": 0.3, "item_power": 0.2, "popularity_power": 0.1, "ridge": 0.2,
     "passes": 3,
+    "budget": 0.25, "trial_events": 5000,
 }  # fmt: skip
 
 # Digests of the fields of section train, from before objectives had sections: with them a
@@ -69,7 +70,7 @@ def in_place(objective: str, keys: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_names_are_those_of_the_stages() -> None:
-    assert set(OBJECTIVE_KEYS) == set(OBJECTIVES)
+    assert set(OBJECTIVE_KEYS) == {"auto", *OBJECTIVES}
     fields = TrainConfig.model_fields
     assert set(get_args(fields["optimizer"].annotation)) == set(OPTIMIZERS)
     assert set(get_args(fields["schedule"].annotation)) == set(SCHEDULES)
@@ -254,3 +255,35 @@ def test_old_names_are_read_and_noted() -> None:
         ConfigError, match=r"train\.ials\.block: given twice, also as train\.ials\.b"
     ):
         with_train(**both)
+
+
+@pytest.mark.parametrize(
+    ("train", "objective"),
+    [
+        ({}, "auto"),
+        ({"dim": 32, "epochs": 3, "refit": True, "weight_power": 1.0}, "auto"),
+        ({"auto": {"budget": 1.0}}, "auto"),
+        # Sections that were written when softmax was the default.
+        ({"temperature": 0.2}, "softmax"),
+        ({"batch_size": 100}, "softmax"),
+        ({"softmax": {"negatives": 7}}, "softmax"),
+        ({"objective": "auto"}, "auto"),
+    ],
+)
+def test_the_objective_of_a_section_that_names_none(train: dict[str, Any], objective: str) -> None:
+    config = with_train(**train)
+    assert config.train.objective == objective
+    assert parse(config.model_dump(mode="json"), stored=True) == config
+
+
+def test_softmax_by_its_keys_has_the_fingerprint_of_softmax_by_name() -> None:
+    assert stage_fields(with_train(temperature=0.2), ["train"]) == stage_fields(
+        with_train(objective="softmax", softmax={"temperature": 0.2}), ["train"]
+    )
+
+
+def test_auto_allows_more_dimensions() -> None:
+    assert (with_train().train.dim, with_train(objective="softmax").train.dim) == (256, 64)
+    fields = stage_fields(with_train(), ["train"])
+    assert fields["train.auto.budget"] == 0.5
+    assert "train.auto.budget" not in stage_fields(with_train(objective="ials"), ["train"])

@@ -222,6 +222,7 @@ def write_train(
     history: Sequence[train.Epoch] = (),
     log: bytes = b"",
     counters: Mapping[str, int] | None = None,
+    search: train.Search | None = None,
 ) -> Artifact:
     """Stage train.
 
@@ -233,6 +234,7 @@ def write_train(
         history: figures of the epochs.
         log: lines of JSON; none where empty.
         counters: those of the stage beside "users" and "items".
+        search: trials of objective auto; None for none.
     """
     out, partitions, biases = run.writer("train"), run.config.run.partitions, biases or {}
     for name, table_ND in tables.items():
@@ -249,6 +251,8 @@ def write_train(
     }  # fmt: skip
     out.write_json(train.MODEL, train.Model.model_validate({**fields, **model}))
     out.write_json(train.HISTORY, list(history))
+    if search is not None:
+        out.write_json(train.TRIALS, search)
     if log:
         out.write(train.LOG, log, volatile=True)
     return out.commit({**sizes, **(counters or {})})

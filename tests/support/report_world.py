@@ -20,6 +20,7 @@ from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.report import Report
 from embedmill.schemas.report import ReportData
+from embedmill.schemas.train import Search
 from embedmill.schemas.vocab import Counts, Histogram
 from tests.support.artifacts import (
     Floats,
@@ -57,6 +58,16 @@ HOSTILE = (
     "tab\there and \x07 bell",
     "",
 )
+_TRIALS = [
+    {"objective": name, "dim": 8, "settings": {key: 0.01}, "epochs": 3, "users": 0.25, "cost": 1.5,
+     "metrics": metrics}
+    for name, key, metrics in (
+        ("ials", "ials.regularization", {"ndcg@10": 0.11}),
+        ("ials", "ials.regularization", {}),
+        ("softmax", "temperature", {"ndcg@10": 0.12}),
+    )
+]  # fmt: skip
+_SEARCH = Search.model_validate({"trials": _TRIALS, "chosen": {"objective": "softmax", "dim": 8}})
 
 
 @dataclass(frozen=True)
@@ -164,6 +175,7 @@ class ReportWorld:
             history=training_history(metric, validated=self.validation),
             log=training_log(),
             counters={"epochs": 12, "steps": 480, "pairs": 60000, "best_epoch": 9},
+            search=_SEARCH if self.validation and not self.rating else None,
         )
 
     def _write_export(self, run: Run) -> None:

@@ -64,7 +64,8 @@ def collect_run(run: Run, progress: Callable[[int], None] = lambda _: None) -> R
     progress(3)
     return ReportData(
         **dict(log),
-        objective=config.train.objective,
+        objective=training.model.objective,
+        trials=training.search,
         model=training.model,
         history=training.history,
         metrics=evaluation.metrics,

@@ -27,6 +27,7 @@ from embedmill.pipeline.train.plan import Layout
 from embedmill.schemas.checkpoints import (
     FORMAT,
     POINTER,
+    TRIALS,
     CheckpointManifest,
     Pointer,
     StoredCursor,
@@ -244,7 +245,8 @@ class Checkpoints:
 
 
 def discard(storage: Storage) -> None:
-    """Remove all checkpoints of a train artifact, the pointer last."""
+    """Remove all checkpoints of a train artifact, the pointer last, and trials."""
+    storage.remove(TRIALS.path)
     try:
         pointer = _pointer(storage)
     except CorruptArtifactError:

@@ -1,0 +1,199 @@
+"""Runs the trials of objective `auto` on the workers that train afterwards, and keeps them.
+
+Every worker runs them alike: a trial is a training like any other, with a few epochs on the
+events of some users, without checkpoints. Results are stored after each trial, so that an
+interrupted search goes on with the next one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from embedmill.pipeline.config import TrainConfig
+from embedmill.pipeline.errors import NotFiniteError
+from embedmill.pipeline.log import Progress
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.train.assembly import WorkerTask, assemble
+from embedmill.pipeline.train.checkpoints.checkpoint import Cursor
+from embedmill.pipeline.train.collectives import Group
+from embedmill.pipeline.train.data.examples import Examples
+from embedmill.pipeline.train.objectives.example_sources import EVENTS
+from embedmill.pipeline.train.plan import Layout, TrainingSize
+from embedmill.pipeline.train.resources.budget import size_of
+from embedmill.pipeline.train.trainer import Trainer
+from embedmill.pipeline.train.trials.candidate import SMOOTHING_WEIGHT, Candidate
+from embedmill.pipeline.train.trials.grid import SMOOTHING_WEIGHTS, largest
+from embedmill.pipeline.train.trials.sampling import events_of_users
+from embedmill.pipeline.train.trials.search import (
+    Outcome,
+    PlannedTrial,
+    Selection,
+    search,
+    without_trials,
+)
+from embedmill.pipeline.train.trials.stored_trials import StoredTrials
+from embedmill.schemas.train import Trial
+
+__all__ = ["choose_settings"]
+
+
+def choose_settings(
+    task: WorkerTask, group: Group, progress: Progress
+) -> tuple[WorkerTask, list[Trial]]:
+    """The task with the objective and the settings to train with; a collective.
+
+    Args:
+        task: its config may have objective "auto"; any other is returned as it is.
+        group: the workers.
+        progress: gets a note for each trial and one for the choice.
+
+    Returns:
+        the task, the same at every worker; and the trials, empty where there were none.
+    """
+    auto = task.run.config.train
+    if auto.objective != "auto":
+        return task, []
+    size = size_of(_with_train(task.run, largest(auto)))
+    trials = _Trials(task, size, group, progress)
+    choice = trials.run() if size.valid else without_trials(auto, size)
+    chosen = choice.candidate.config(auto, choice.epochs)
+    if group.rank == 0:
+        progress.note(f"chosen: {choice.candidate}")
+    return WorkerTask(_with_train(task.run, chosen), task.identity), trials.finished
+
+
+def _with_train(run: Run, train: TrainConfig) -> Run:
+    return Run(run.config.model_copy(update={"train": train}))
+
+
+class _Trials:
+    """The trials of a training on one worker; `finished` are the same at every worker."""
+
+    def __init__(
+        self, task: WorkerTask, size: TrainingSize, group: Group, progress: Progress
+    ) -> None:
+        self._size = size
+        self._task, self._group, self._progress = task, group, progress
+        self._layout = Layout(task.run.config.run.partitions, group.world, group.rank)
+        self._stored = StoredTrials(task.run.storage.at("train"), task.identity, group)
+        self._examples: Examples | None = None
+        self.finished: list[Trial] = []
+
+    def run(self) -> Selection:
+        """All trials that the budget allows, and the choice."""
+        earlier = iter(self._stored.read())
+        steps = search(self._task.run.config.train, self._size)
+        try:
+            planned = next(steps)
+            while True:
+                trial = next(earlier, None) or self._run_one(planned)
+                self.finished.append(trial)
+                if len(self.finished) > len(self._stored.trials):
+                    self._stored.write(self.finished)
+                planned = steps.send(_outcome(planned, trial, self._metric))
+        except StopIteration as stop:
+            choice: Selection = stop.value
+            return choice
+
+    @property
+    def _metric(self) -> str:
+        auto = self._task.run.config.train
+        return auto.metric or auto.keys.metrics[0]
+
+    def _run_one(self, planned: PlannedTrial) -> Trial:
+        """Train and validate a candidate; one that diverges has no metrics."""
+        candidate = planned.candidate
+        metrics: dict[str, float] = {}
+        smoothing = None
+        try:
+            trainer = self._trained(planned)
+            metrics, smoothing = _best_smoothing(trainer, self._metric)
+        except NotFiniteError:
+            pass  # raised by all workers
+        settings = dict(candidate.settings)
+        if smoothing is not None:
+            settings[SMOOTHING_WEIGHT] = smoothing
+        trial = Trial(
+            objective=candidate.objective,
+            dim=candidate.dim,
+            settings=settings,
+            epochs=planned.epochs,
+            users=round(planned.users, 4),
+            cost=round(planned.cost, 4),
+            metrics=metrics,
+        )
+        if self._group.rank == 0:
+            value = metrics.get(self._metric)
+            said = "diverged" if value is None else f"{self._metric} {value:.4f}"
+            number = len(self.finished) + 1
+            self._progress.note(f"trial {number}: {_of(trial)} · {said}")
+        return trial
+
+    def _trained(self, planned: PlannedTrial) -> Trainer:
+        """A trainer after all epochs of a trial."""
+        # The weight of an earlier round is left out: all weights are measured again.
+        candidate = planned.candidate
+        settings = {k: v for k, v in candidate.settings.items() if k != SMOOTHING_WEIGHT}
+        candidate = replace(candidate, settings=settings)
+        train = candidate.config(self._task.run.config.train, planned.epochs)
+        run = _with_train(self._task.run, train)
+        trainer = assemble(run, self._examples_of(planned.users), self._group, Cursor())
+        for epoch in range(planned.epochs):
+            trainer.cursor = replace(trainer.cursor, epoch=epoch, step=0)
+            take_step = trainer.start_epoch()
+            for step in range(trainer.plan.steps):
+                if not math.isfinite(take_step(step)):
+                    raise trainer.diverged(f"step {step + 1}")
+                trainer.cursor = replace(trainer.cursor, step=step + 1)
+        if self._group.max(int(not trainer.model.is_finite())):
+            raise trainer.diverged("after its last step")
+        return trainer
+
+    def _examples_of(self, share: float) -> Examples:
+        """The examples of a share of the users, of this worker's partitions."""
+        if self._examples is None:
+            with self._group.fail_together():
+                self._examples = EVENTS.read(self._task.run, self._layout, refit=False)
+        if share >= 1:
+            return self._examples
+        seed = self._task.run.config.run.seed
+        train = events_of_users(self._examples.train, share, seed)
+        valid = events_of_users(self._examples.valid, share, seed)
+        return replace(self._examples, train=train, known=train, valid=valid)
+
+
+def _best_smoothing(trainer: Trainer, metric: str) -> tuple[dict[str, float], float | None]:
+    """The metrics with the best weight of the smoothing, and the weight; None where none is."""
+    validation = trainer.data.validation
+    if not validation.users:
+        return {}, None
+    best: tuple[dict[str, float], float | None] = ({}, None)
+    for model, weight in _smoothed(trainer):
+        metrics = trainer.objective.task.validate(model, validation)
+        if not best[0] or metrics[metric] > best[0][metric]:
+            best = (metrics, weight)
+    return best
+
+
+def _smoothed(trainer: Trainer) -> Iterator[tuple[Any, float | None]]:
+    """The model with each weight of its smoothing; as it is where it is not smoothed."""
+    model = trainer.model
+    if model.smoothing is None:
+        yield model, None
+        return
+    for weight in SMOOTHING_WEIGHTS:
+        smoothing = replace(model.smoothing, weight=weight) if weight else None
+        yield replace(model, smoothing=smoothing), weight
+
+
+def _outcome(planned: PlannedTrial, trial: Trial, metric: str) -> Outcome:
+    """What the search is told of a trial; one without metrics is the worst."""
+    candidate = replace(planned.candidate, settings=dict(trial.settings))
+    return Outcome(candidate, float(trial.metrics.get(metric, -1.0)))
+
+
+def _of(trial: Trial) -> Candidate:
+    return Candidate(trial.objective, trial.dim, dict(trial.settings))

@@ -1,0 +1,182 @@
+"""Objective auto: what is tried, what it may cost, and what is chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from embedmill.pipeline import train
+from embedmill.pipeline.config import TrainConfig
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.train.data.train_events import Events
+from embedmill.pipeline.train.plan import TrainingSize
+from embedmill.pipeline.train.trials.counted_cost import training_cost
+from embedmill.pipeline.train.trials.sampling import events_of_users
+from embedmill.pipeline.train.trials.search import Outcome, PlannedTrial, Selection, search
+from embedmill.schemas.train import TRIALS
+from tests.support.ranks import run_ranks
+from tests.support.runs import planted
+from tests.support.trained import Notes, train_rank
+from tests.support.worlds import PlantedWorld
+
+DENSE = TrainingSize(users=6040, items=3706, train=800_000, valid=100_000)
+SPARSE = TrainingSize(users=30_000, items=41_000, train=720_000, valid=91_000)
+LARGE = TrainingSize(users=10_000_000, items=1_000_000, train=100_000_000, valid=10_000_000)
+
+
+def searched(
+    size: TrainingSize, values: dict[str, float], auto: TrainConfig | None = None
+) -> tuple[list[PlannedTrial], Selection]:
+    """The trials and the choice where a trial has its objective's value, plus a little by grid."""
+    steps, planned = search(auto or TrainConfig(), size), list[PlannedTrial]()
+    one = next(steps)
+    while True:
+        planned.append(one)
+        settings = one.candidate.settings
+        bonus = 0.001 if settings.get("ials.regularization") == 0.01 else 0.0
+        bonus += 0.001 if settings.get("temperature") == 0.08 else 0.0
+        bonus += one.candidate.dim * 1e-6
+        value = values.get(one.candidate.objective, 0.01)
+        try:
+            one = steps.send(Outcome(one.candidate, value + bonus))
+        except StopIteration as stop:
+            return planned, stop.value
+
+
+def test_the_best_settings_of_the_best_objective_win() -> None:
+    _, choice = searched(DENSE, {"ials": 0.24, "softmax": 0.22})
+    assert (choice.candidate.objective, choice.candidate.dim, choice.epochs) == ("ials", 256, 16)
+    assert choice.candidate.settings["ials.regularization"] == 0.01
+    planned, choice = searched(SPARSE, {"ials": 0.09, "softmax": 0.10})
+    assert choice.candidate.objective == "softmax"
+    assert choice.candidate.settings["temperature"] == 0.08
+    assert planned[0].candidate.objective == "spectral"  # the cheapest comes first
+    _, choice = searched(SPARSE, {"spectral": 0.3, "ials": 0.09, "softmax": 0.10})
+    assert (choice.candidate.objective, choice.epochs) == ("spectral", 1)
+
+
+def test_unobserved_weights_grow_with_density() -> None:
+    for size, least in ((DENSE, 0.14), (SPARSE, 0.0023)):
+        planned, _ = searched(size, {"ials": 0.2, "softmax": 0.1})
+        weights = {one.candidate.settings.get("ials.unobserved_weight") for one in planned}
+        assert min(w for w in weights if w) == least
+
+
+@pytest.mark.parametrize("size", [DENSE, SPARSE, LARGE])
+@pytest.mark.parametrize("softmax", [0.1, 0.19, 0.3])
+def test_trials_cost_half_of_the_training_at_most(size: TrainingSize, softmax: float) -> None:
+    auto = TrainConfig()
+    planned, choice = searched(size, {"ials": 0.2, "softmax": softmax})
+    trainings = [training_cost(choice.candidate.config(auto, choice.epochs), size)]
+    if softmax == 0.19:  # it had its chance, and the search may not know before
+        contender = max(planned, key=lambda one: one.candidate.objective == "softmax").candidate
+        trainings.append(training_cost(contender.with_settings(dim=256).config(auto, 10), size))
+    assert sum(one.cost for one in planned) <= max(15.0, 0.5 * max(trainings))
+
+
+def test_a_small_budget_leaves_trials_out_and_dimensions_are_a_limit() -> None:
+    auto = TrainConfig.model_validate({"dim": 16, "epochs": 2})
+    planned, choice = searched(DENSE, {"ials": 0.2, "softmax": 0.1}, auto)
+    assert choice.candidate.dim == 16
+    assert choice.epochs == 2
+    assert all(one.epochs <= 2 for one in planned)
+    none = TrainConfig.model_validate({"auto": {"budget": 1e-9}})
+    assert len(searched(LARGE, {"ials": 0.2, "softmax": 0.1}, none)[0]) < len(
+        searched(LARGE, {"ials": 0.2, "softmax": 0.1})[0]
+    )
+
+
+def test_large_logs_are_tried_on_some_of_their_users() -> None:
+    planned, _ = searched(LARGE, {"ials": 0.2, "softmax": 0.1})
+    assert all(one.users * LARGE.train <= 2_000_000 for one in planned)
+
+
+def test_users_are_drawn_by_hash_whole() -> None:
+    user_E = torch.arange(10_000).repeat_interleave(3).int()
+    events = Events(user_E, user_E, torch.ones(1).expand(30_000), (12_000, 18_000))
+    half, tenth = (events_of_users(events, share, seed=1) for share in (0.5, 0.1))
+    assert sum(half.sizes) == len(half) == pytest.approx(15_000, rel=0.05)
+    users = set(half.user_E.tolist())
+    assert len(users) * 3 == len(half)
+    assert set(tenth.user_E.tolist()) < users
+    assert set(events_of_users(events, 0.5, seed=2).user_E.tolist()) != users
+
+
+def auto_run(folder: Path | str, **shards: object) -> Run:
+    world = PlantedWorld(users=120, items=40, clusters=4, events_per_user=9)
+    settings = {"objective": "auto", "dim": 16, "epochs": 4}
+    return planted(folder, world, train=settings, shards=shards)
+
+
+def test_trains_what_is_chosen_and_is_up_to_date(tmp_path: Path) -> None:
+    run = auto_run(tmp_path)
+    notes = Notes()
+    train.build(run, run.writer("train"), notes)
+    artifact = run.artifact("train")
+    found = artifact.read_json(TRIALS)
+    model = artifact.read_json("model.json")
+    assert model["objective"] == found.chosen["objective"] in ("spectral", "ials", "softmax")
+    assert model["dim"] == found.chosen["dim"] <= 16
+    assert len([text for text in notes.texts if text.startswith("trial")]) == len(found.trials)
+    best = max(found.trials, key=lambda one: one.metrics["ndcg@10"])
+    assert best.metrics["ndcg@10"] > 0.1
+    assert run.up_to_date("train")
+    again = auto_run(tmp_path / "again")
+    train.build(again, again.writer("train"), Quiet())
+    assert again.manifest("train").content == run.manifest("train").content  # type: ignore[union-attr]
+
+
+class StopAtError(Exception):
+    pass
+
+
+class StopAt(Quiet):
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def note(self, text: str) -> None:
+        if text.startswith(self.text):
+            raise StopAtError
+
+
+def test_goes_on_with_the_next_trial(tmp_path: Path) -> None:
+    run = auto_run(tmp_path / "stopped")
+    with pytest.raises(StopAtError):
+        train.build(run, run.writer("train"), StopAt("trial 4"))
+    notes = Notes()
+    train.build(run, run.writer("train"), notes)
+    assert notes.texts[0].startswith("trial 4")
+    calm = auto_run(tmp_path / "calm")
+    train.build(calm, calm.writer("train"), Quiet())
+    assert run.manifest("train").content == calm.manifest("train").content  # type: ignore[union-attr]
+    assert not run.storage.exists("train/checkpoints/trials.json")
+
+
+def test_any_number_of_workers_chooses_the_same(tmp_path: Path) -> None:
+    one = auto_run(tmp_path / "1")
+    train.build(one, one.writer("train"), Quiet())
+    chosen = one.artifact("train").read_json(TRIALS).chosen
+    for outcome in run_ranks(train_rank, 2, tmp_path, auto_run(tmp_path / "2"), 0):
+        assert isinstance(outcome, train.TrainingResult), outcome
+        assert outcome.train.model_dump(mode="json") == chosen
+
+
+def test_without_validation_ials_is_trained(tmp_path: Path) -> None:
+    import numpy as np
+
+    from tests.support.runs import store
+    from tests.support.worlds import config
+
+    none = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+    some = (np.arange(6) % 3, np.arange(6) % 5, np.ones(6))
+    run = Run(config(tmp_path, "log.tsv", train={"objective": "auto", "dim": 4, "epochs": 2}))
+    store(run, 3, 5, {"train": some, "valid": none, "test": none})
+    notes = Notes()
+    train.build(run, run.writer("train"), notes)
+    assert any("no trials" in text for text in notes.texts)
+    model = run.artifact("train").read_json("model.json")
+    assert (model["objective"], model["dim"], model["best_epoch"]) == ("ials", 4, 0)
+    assert run.artifact("train").read_json(TRIALS).trials == ()
