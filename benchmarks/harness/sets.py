@@ -14,6 +14,10 @@
     [published."LightGCN"]             # a row of others
     "recall@20" = 0.183
 
+    [peers.implicit]                   # settings of a peer, chosen on validation
+    alpha = 10
+    regularization = 5.0
+
 The files are `benchmarks/sets/NAME.toml`; a path to any other works as well.
 """
 
@@ -39,7 +43,7 @@ Tree = dict[str, Any]
 
 _METRICS = {"ranking": ("recall@20", "ndcg@20"), "ratings": ("rmse",)}
 _SECTIONS = ("run", "events", "vocab", "shards", "train", "export", "index", "evaluate")
-_KEYS = ("kind", "file", "metrics", "folds", "tuned", "published", *_SECTIONS)
+_KEYS = ("kind", "file", "metrics", "folds", "tuned", "published", "peers", *_SECTIONS)
 _DEFAULTS: Tree = {
     "run": {"partitions": 16},
     "evaluate": {"ks": [20, 100]},
@@ -62,6 +66,7 @@ class PublicSet:
         sections: of every run.
         tuned: further sections by objective, the first the one that is run by default.
         published: rows of others.
+        peers: settings of the peers of `time_to_quality.py`, by name.
     """
 
     name: str
@@ -74,6 +79,7 @@ class PublicSet:
     sections: Tree
     tuned: dict[str, Tree]
     published: dict[str, Row]
+    peers: dict[str, Tree]
 
     def raw(self) -> Path:
         """The raw log: of a package, a path, beside the set's file, or below EMBEDMILL_DATA."""
@@ -120,6 +126,7 @@ def load_set(name: str) -> PublicSet:
         sections={key: tree[key] for key in _SECTIONS if key in tree},
         tuned={one["train"]["objective"]: one for one in tree.get("tuned", ())},
         published=tree.get("published", {}),
+        peers=tree.get("peers", {}),
     )
 
 

@@ -95,7 +95,7 @@ def test_regret_by_hand() -> None:
     from harness.sets import PublicSet
 
     def one(kind: str, *metrics: str) -> Any:
-        return PublicSet("a", kind, "a", Path(), metrics, (), False, {}, {}, {})
+        return PublicSet("a", kind, "a", Path(), metrics, (), False, {}, {}, {}, {})
 
     ranked = {
         "": {"recall@20": 0.20, "ndcg@20": 0.25, "seconds": 1.0},
