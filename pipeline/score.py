@@ -13,9 +13,20 @@ from torch import Tensor
 
 from embedmill.pipeline.errors import NotFiniteError
 
-__all__ = ["METRICS", "RowLists", "hit_sums", "hits", "metric_sums", "top_k", "widths"]
+__all__ = [
+    "METRICS",
+    "PRECISION_METRICS",
+    "RowLists",
+    "hit_sums",
+    "hits",
+    "metric_sums",
+    "precision_sums",
+    "top_k",
+    "widths",
+]
 
 METRICS = ("recall", "ndcg", "mrr", "hit_rate")
+PRECISION_METRICS = ("map", "r_precision")
 
 # Scores in memory at once: 64 MiB of float32, for a catalogue of any size.
 _SCORES = 1 << 24
@@ -275,4 +286,37 @@ def hit_sums(hit_Bk: Tensor, count_B: Tensor, ks: Sequence[int]) -> dict[str, fl
         first_B = (hit / ranks[:length]).amax(1) if length else hits_B
         sums[f"mrr@{k}"] = float(first_B.sum())
         sums[f"hit_rate@{k}"] = float((hits_B > 0).sum())
+    return sums
+
+
+def precision_sums(hit_Bk: Tensor, count_B: Tensor, ks: Sequence[int]) -> dict[str, float]:
+    """Sums over users of MAP@k and R-precision@k; divide by the number of users for means.
+
+    MAP@k is the mean, over min(k, relevant) items, of the precision at the rank of each hit
+    (average precision of Manning, Raghavan and Schuetze 2008, section 8.4, of lists cut at k).
+    R-precision@k is the precision among the first R = min(k, relevant) results: that of the same
+    section where k is at least the number of relevant items. Users without relevant items add
+    nothing.
+
+    Args:
+        hit_Bk: bool [B, k] in order of rank; see `hits`.
+        count_B: int64 [B], how many items each user's list has.
+        ks: numbers of results to measure at.
+
+    Returns:
+        sums by "map@10" and so on, for each of `ks`.
+    """
+    hit_Bk = hit_Bk.double()
+    ranks = torch.arange(1, hit_Bk.shape[1] + 1, device=hit_Bk.device)
+    found_Bk = hit_Bk.cumsum(1)
+    precision_Bk = (hit_Bk * found_Bk / ranks).cumsum(1)
+    sums: dict[str, float] = {}
+    for k in ks:
+        wanted_B = count_B.clamp(max=k)
+        length = min(k, hit_Bk.shape[1])
+        last_B1 = wanted_B.clamp(min=1, max=max(1, length))[:, None] - 1
+        total_B = precision_Bk[:, length - 1] if length else torch.zeros_like(wanted_B)
+        first_B = found_Bk.gather(1, last_B1)[:, 0] if length else total_B
+        sums[f"map@{k}"] = float((total_B / wanted_B.clamp(min=1)).sum())
+        sums[f"r_precision@{k}"] = float((first_B / wanted_B.clamp(min=1)).sum())
     return sums

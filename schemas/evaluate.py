@@ -7,7 +7,16 @@ from pydantic import ConfigDict, Field
 from embedmill.schemas.contract import ArtifactContract, Count, Counters
 from embedmill.schemas.files import JsonFile, Number, Stored
 
-__all__ = ["CONTRACT", "GATES", "METRICS", "SLICES", "GateResult", "Slice"]
+__all__ = [
+    "CONTRACT",
+    "GATES",
+    "METRICS",
+    "PROTOCOLS",
+    "SLICES",
+    "GateResult",
+    "Protocol",
+    "Slice",
+]
 
 
 class Slice(Stored):
@@ -41,11 +50,23 @@ class GateResult(Stored):
     passed: bool
 
 
+class Protocol(Stored):
+    """How metrics were measured, by the prefix of their names: "", "sampled.", "fold_in."."""
+
+    prefix: str
+    name: str
+    measures: str
+    not_comparable: str
+
+
 # Flat: "recall@10", "popularity.recall@10", "through_index.recall@10", ..., "index.recall@10",
-# "index.bytes", "users", "cold_users"; for ratings "rmse", "rmse.mean_baseline", ...
+# "index.bytes", "users", "cold_users"; for ratings "rmse", "rmse.mean_baseline", ...; with
+# sampled negatives "sampled.hit_rate@10", "sampled.popularity.hit_rate@10", ...; of users who were
+# folded in "fold_in.recall@10", "fold_in.popularity.recall@10", ..., "fold_in.users".
 METRICS = JsonFile("metrics.json", dict[str, int | float])
 SLICES = JsonFile("slices.json", list[Slice])
 GATES = JsonFile("gates.json", list[GateResult])
+PROTOCOLS = JsonFile("protocols.json", list[Protocol])
 
 
 def _status(c: Counters, n: Count) -> str:

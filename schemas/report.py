@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from embedmill.schemas.contract import ArtifactContract, Count, Counters
-from embedmill.schemas.evaluate import GateResult, Slice
+from embedmill.schemas.evaluate import GateResult, Protocol, Slice
 from embedmill.schemas.files import JsonFile, Number, Stored
 from embedmill.schemas.index import IndexRecall, IndexSpec
 from embedmill.schemas.train import Epoch, Model, Search
@@ -231,15 +231,16 @@ class IndexData(Stored):
 class ReportData(LogData):
     """Everything on the page that depends on the log and the config alone.
 
-    `metrics`, `slices` and `gates` are those of `evaluate`, `ks` the values of k that metrics were
-    measured at. `bias` is null for models without biases of ratings, `trials` where the config
-    names an objective.
+    `metrics`, `protocols`, `slices` and `gates` are those of `evaluate`, `ks` the values of k that
+    metrics were measured at. `bias` is null for models without biases of ratings, `trials` where
+    the config names an objective.
     """
 
     objective: str
     model: Model
     history: list[Epoch]
     metrics: dict[str, Number]
+    protocols: list[Protocol]
     ks: list[int] = Field(min_length=1)
     slices: list[Slice]
     gates: list[GateResult]

@@ -178,24 +178,24 @@ _SHARE = 0.1  # of validation and of test, by default, for splits that take shar
 class ShardsConfig(Section):
     """Stage shards: which events are train, validation and test."""
 
-    split: Literal["last", "time", "random", "given"] = Field(
+    split: Literal["last", "time", "random", "users", "given"] = Field(
         "last",
-        description="by each user's last events, by time, at random, or by the column "
-        "events.split; not given, in a log without times: given where events.split names a "
-        "column, else random",
+        description="by each user's last events, by time, at random, with all events of some users "
+        "in test (users), or by the column events.split; not given, in a log without times: given "
+        "where events.split names a column, else random",
     )
     valid: float = Field(
         1,
         ge=0,
         description="validation: events of each user (last), share of all events (random, "
-        "time), or share of the train events where the column names no validation (given); not "
-        "given: 1 for last, 0.1 for the others",
+        "time) or of the other users' events (users), or share of the train events where the "
+        "column names no validation (given); not given: 1 for last, 0.1 for the others",
     )
     test: float = Field(
         1,
         ge=0,
-        description="test: events of each user (last) or share of all events (random, time); "
-        "not given: 1 for last, 0.1 for the others; given does not read it",
+        description="test: events of each user (last), share of all events (random, time) or of "
+        "all users (users); not given: 1 for last, 0.1 for the others; given does not read it",
     )
     valid_from: str = Field(
         "", description="ISO time of the first validation event, for time; empty: by share"

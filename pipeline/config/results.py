@@ -191,6 +191,21 @@ class EvaluateConfig(Section):
         le=20,
         description="slices of items by popularity, each with as many train events",
     )
+    sampled_negatives: int = Field(
+        0,
+        ge=0,
+        le=100_000,
+        description="also rank each test item among so many random items without events of the "
+        "user (99: the protocol of NCF); 0: not measured",
+    )
+    fold_in: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="also measure users without train events: this share of their test events "
+        "makes their vectors, the rest is recommended; 0: not measured; not given: 0.8 for "
+        "shards.split = 'users'",
+    )
     gates: GatesConfig = GatesConfig()
 
     @field_validator("ks")

@@ -23,6 +23,9 @@ __all__ = ["Config", "RunConfig"]
 _SECRET = re.compile(r"://[^/@]*:[^/@]+@|[;?&](token|password|secret)=", re.IGNORECASE)
 
 
+_FOLD_IN = 0.8  # Liang et al. 2018, arXiv 1802.05814, section 4.2
+
+
 class RunConfig(Section):
     """The run: its folder is <root>/<name>."""
 
@@ -89,11 +92,27 @@ class Config(Section):
             return tree
         return {**tree, "events": {**events, "signals": {**signals, "nonpositive": "keep"}}}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fold_in(cls, tree: Any) -> Any:
+        """The share that makes the vectors of users who are withheld, where none is named."""
+        shards, evaluate = (tree.get(key, {}) for key in ("shards", "evaluate"))
+        if not isinstance(shards, dict) or not isinstance(evaluate, dict):
+            return tree
+        if shards.get("split") != "users" or "fold_in" in evaluate:
+            return tree
+        return {**tree, "evaluate": {**evaluate, "fold_in": _FOLD_IN}}
+
     @model_validator(mode="after")
     def _columns(self) -> Config:
         """Columns of the log that other sections need."""
         if self.shards.split in ("last", "time") and not self.events.time:
             raise ValueError(f"events.time: needed for shards.split = '{self.shards.split}'")
+        if self.shards.split == "users" and not self.evaluate.fold_in:
+            raise ValueError(
+                "evaluate.fold_in: needed for shards.split = 'users', whose test users have no "
+                "vectors of their own; such as 0.8"
+            )
         if self.shards.split == "given" and not self.events.split:
             raise ValueError("events.split: needed for shards.split = 'given'")
         if self.train.objective.startswith("item2vec"):

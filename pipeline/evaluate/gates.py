@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 
 from embedmill.pipeline.config import Config
 from embedmill.pipeline.errors import ConfigError
+from embedmill.pipeline.evaluate.ranking import RANKING_METRICS
 from embedmill.pipeline.evaluate.ratings import BASELINES
-from embedmill.pipeline.score import METRICS
+from embedmill.pipeline.evaluate.sampled import SAMPLED_METRICS
 from embedmill.schemas.evaluate import GateResult
 
 __all__ = ["check_gates", "judge", "metric_names"]
@@ -20,7 +21,12 @@ __all__ = ["check_gates", "judge", "metric_names"]
 def metric_names(config: Config) -> list[str]:
     """Names of all metrics that `evaluate` can give for this config."""
     ranking = _ranking(config.evaluate.ks)
-    names = [*ranking, *(f"{p}.{m}" for p in ("popularity", "through_index") for m in ranking)]
+    evaluate = config.evaluate
+    every = [*ranking, *(f"{p}.{m}" for p in ("popularity", "through_index") for m in ranking)]
+    names = [*every, *([f"fold_in.{m}" for m in every] if evaluate.fold_in else [])]
+    if evaluate.sampled_negatives:
+        sampled = [f"{name}@{k}" for k in evaluate.ks for name in SAMPLED_METRICS]
+        names += [f"sampled.{p}{m}" for p in ("", "popularity.") for m in sampled]
     names += ["index.recall@10", "index.bytes"]
     if config.train.objective == "rating":
         names += [f"{m}{tail}" for m in ("rmse", "mae") for tail in ("", *_dotted(BASELINES))]
@@ -78,7 +84,7 @@ def _gate(gate: str, metric: str, wanted: float, got: float | None, passed: bool
 
 
 def _ranking(ks: Sequence[int]) -> list[str]:
-    return [f"{name}@{k}" for k in ks for name in (*METRICS, "coverage")]
+    return [f"{name}@{k}" for k in ks for name in RANKING_METRICS]
 
 
 def _dotted(names: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ Legend: U known users of a group, M test events of them.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from embedmill.pipeline.prepare.hashing import mix64, to_unit_interval
 from embedmill.pipeline.score import RowLists
 from embedmill.pipeline.views.shards import Shards
 from embedmill.schemas.shards import SPLITS
@@ -55,7 +57,9 @@ class Group:
     `relevant` are their items in test that are not seen. `fitted` are their events that the model
     was fitted to, `test` their test events. `cold_users` counts users with test events but no
     fitted ones, who have no vector of their own and are left out; `cold_events` counts their test
-    events. `repeats` counts test pairs whose item is seen.
+    events. `repeats` counts test pairs whose item is seen. `folded_in` has the cold users as a
+    group, where it was asked for: a share of their test events are its `fitted` events and are
+    seen, the rest is test.
     """
 
     users: Rows
@@ -66,6 +70,7 @@ class Group:
     cold_users: int
     cold_events: int
     repeats: int
+    folded_in: Group | None = None
 
 
 def read_fitted_items(shards: Shards, items: int, fitted: Sequence[str]) -> FittedItems:
@@ -79,39 +84,72 @@ def read_fitted_items(shards: Shards, items: int, fitted: Sequence[str]) -> Fitt
     return FittedItems(counts, weights)
 
 
-def groups(shards: Shards, fitted: Sequence[str]) -> Iterator[Group]:
+def groups(shards: Shards, fitted: Sequence[str], fold_in: float = 0) -> Iterator[Group]:
     """All users of the test split, in groups of bounded size, in order of partition.
 
     Args:
         shards: their events.
         fitted: the splits that the model was fitted to.
+        fold_in: share of the test events of cold users that make their vectors, drawn by the hash
+            of the event; 0: such users are counted only.
     """
     for partitions in shards.groups(_EVENTS):
-        yield _group(shards, partitions, fitted)
+        yield _group(shards, partitions, fitted, fold_in)
 
 
-def _group(shards: Shards, partitions: Sequence[int], fitted: Sequence[str]) -> Group:
+def _group(
+    shards: Shards, partitions: Sequence[int], fitted: Sequence[str], fold_in: float
+) -> Group:
     events = {split: _read(shards, split, partitions) for split in SPLITS}
     test_users = np.unique(events["test"].user)
     fitted_users = np.concatenate([np.unique(events[split].user) for split in fitted])
     known = np.isin(test_users, fitted_users)
     users = test_users[known]
     train, valid, test = (_of_users(users, events[split]) for split in SPLITS)
-    seen = _lists((train, valid), len(users))
-    wanted = _lists((test,), len(users))
-    width = max((int(r.max()) for r in (seen.rows, wanted.rows) if r.numel()), default=0) + 1
-    fresh = ~torch.isin(wanted.users() * width + wanted.rows, seen.users() * width + seen.rows)
-    relevant = RowLists.of(wanted.users()[fresh], wanted.rows[fresh], len(users))
-    return Group(
-        users=users,
-        seen=seen,
-        relevant=relevant,
-        fitted=_concatenated([{"train": train, "valid": valid}[split] for split in fitted]),
-        test=test,
-        cold_users=int((~known).sum()),
+    own = _concatenated([{"train": train, "valid": valid}[split] for split in fitted])
+    group = _of_events(users, own, (train, valid), test)
+    cold = test_users[~known]
+    return dataclasses.replace(
+        group,
+        cold_users=len(cold),
         cold_events=len(events["test"].user) - len(test.user),
-        repeats=int((~fresh).sum()),
+        folded_in=_folded_in(cold, shards, partitions, events, fold_in) if fold_in else None,
     )
+
+
+def _of_events(users: Rows, fitted: Events, seen: tuple[Events, ...], test: Events) -> Group:
+    """A group of users none of whom is cold."""
+    seen_rows = _lists(seen, len(users))
+    wanted = _lists((test,), len(users))
+    width = max((int(r.max()) for r in (seen_rows.rows, wanted.rows) if r.numel()), default=0) + 1
+    seen_keys = seen_rows.users() * width + seen_rows.rows
+    fresh = ~torch.isin(wanted.users() * width + wanted.rows, seen_keys)
+    relevant = RowLists.of(wanted.users()[fresh], wanted.rows[fresh], len(users))
+    return Group(users, seen_rows, relevant, fitted, test, 0, 0, int((~fresh).sum()))
+
+
+def _folded_in(
+    users: Rows,
+    shards: Shards,
+    partitions: Sequence[int],
+    events: dict[str, Events],
+    share: float,
+) -> Group:
+    """Cold users with a share of their test events as what is known of them."""
+    (hash_of,) = shards.concatenated(["test"], partitions, ["hash"])
+    # Mixed once more: a random split draws its test events by the hash itself.
+    given = to_unit_interval(mix64(hash_of).view(np.int64)) < share
+    known, asked = (_of_users(users, _where(events["test"], part)) for part in (given, ~given))
+    enough = np.isin(np.arange(len(users)), known.user)
+    kept = users[enough]
+    known, asked = (
+        _of_users(kept, Events(users[e.user], e.item, e.weight)) for e in (known, asked)
+    )
+    return _of_events(kept, known, (known, _of_users(kept, events["valid"])), asked)
+
+
+def _where(events: Events, chosen: NDArray[np.bool_]) -> Events:
+    return Events(events.user[chosen], events.item[chosen], events.weight[chosen])
 
 
 def _read(shards: Shards, split: str, partitions: Sequence[int]) -> Events:

@@ -14,9 +14,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from embedmill.pipeline.score import METRICS, RowLists, hit_sums, hits, widths
+from embedmill.pipeline.evaluate.exposure import EXPOSURE_METRICS, Exposure
+from embedmill.pipeline.score import (
+    METRICS,
+    PRECISION_METRICS,
+    RowLists,
+    hit_sums,
+    hits,
+    precision_sums,
+    widths,
+)
 
-__all__ = ["Popularity", "Slices", "Tally"]
+__all__ = ["RANKING_METRICS", "Popularity", "Slices", "Tally"]
+
+RANKING_METRICS = (*METRICS, *PRECISION_METRICS, *EXPOSURE_METRICS)
 
 Rows = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -96,30 +107,27 @@ def _by_count(count_N: Rows, live_N: Flags) -> Rows:
 class Tally:
     """Adds up one recommender's answers, batch after batch."""
 
-    def __init__(self, ks: Sequence[int], slices: Slices) -> None:
+    def __init__(self, ks: Sequence[int], slices: Slices, exposure: Exposure) -> None:
         self.ks = tuple(ks)
         self.slices = slices
-        self.users = 0
-        self.sums = {f"{name}@{k}": 0.0 for k in self.ks for name in METRICS}
-        size = len(slices.of_item)
-        self.answered = {k: torch.zeros(size, dtype=torch.bool) for k in self.ks}
+        self.exposure = exposure
+        names = (*METRICS, *PRECISION_METRICS)
+        self.sums = {f"{name}@{k}": 0.0 for k in self.ks for name in names}
         self.found = {k: torch.zeros(len(slices.names), dtype=torch.int64) for k in self.ks}
 
     def add(self, rows_BK: Tensor, relevant: RowLists, ks: Sequence[int] = ()) -> None:
         """Count answers int64 [B, K]; `ks` are the cuts that they are good for, all if empty."""
-        hit_BK = hits(rows_BK, relevant)
-        for name, value in hit_sums(hit_BK, relevant.lengths, ks or self.ks).items():
-            self.sums[name] += value
-        for k in ks or self.ks:
-            rows = rows_BK[:, :k]
-            self.answered[k][rows[rows >= 0]] = True
-            which = self.slices.of_item[rows[hit_BK[:, :k]]]
+        hit_BK, ks = hits(rows_BK, relevant), ks or self.ks
+        for sums in (hit_sums, precision_sums):
+            for name, value in sums(hit_BK, relevant.lengths, ks).items():
+                self.sums[name] += value
+        self.exposure.add(rows_BK, ks)
+        for k in ks:
+            which = self.slices.of_item[rows_BK[:, :k][hit_BK[:, :k]]]
             self.found[k] += torch.bincount(which, minlength=len(self.slices.names))
 
     def means(self, users: int) -> dict[str, float]:
-        """Mean of every metric over `users`, and coverage: the share of items answered."""
-        found = {name: value / users for name, value in self.sums.items()} if users else {}
-        size = int(self.slices.items.sum())
-        return found | {
-            f"coverage@{k}": int(self.answered[k].sum()) / size for k in self.ks if users and size
-        }
+        """Mean of every metric over `users`, and how the answers are spread over the items."""
+        if not users:
+            return {}
+        return {name: value / users for name, value in self.sums.items()} | self.exposure.means()

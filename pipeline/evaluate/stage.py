@@ -21,29 +21,28 @@ Legend: B users of a batch, U users of a group, D coordinates.
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embedmill.pipeline.config import EvaluateConfig
+from embedmill.pipeline.evaluate.board import Board, ItemTable, Recommender
+from embedmill.pipeline.evaluate.fold_in import FoldIn
 from embedmill.pipeline.evaluate.gates import check_gates, judge
 from embedmill.pipeline.evaluate.holdout import Group, groups, read_fitted_items
-from embedmill.pipeline.evaluate.ranking import Popularity, Slices, Tally
+from embedmill.pipeline.evaluate.protocols import protocols
 from embedmill.pipeline.evaluate.ratings import Errors, predict
+from embedmill.pipeline.evaluate.sampled import SampledRanks
 from embedmill.pipeline.log import Progress
-from embedmill.pipeline.score import RowLists, top_k
 from embedmill.pipeline.store.artifact import Artifact, Writer
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.index import StoredIndex
 from embedmill.pipeline.views.shards import Shards
 from embedmill.pipeline.views.vectors import Vectors, spec_of
-from embedmill.schemas.evaluate import GATES, METRICS, SLICES, Slice
+from embedmill.schemas.evaluate import GATES, METRICS, PROTOCOLS, SLICES
 from embedmill.schemas.export import VectorSpec
 
 __all__ = ["Recommender", "build"]
@@ -51,8 +50,6 @@ __all__ = ["Recommender", "build"]
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 
-# Item vectors of up to this many bytes are kept in memory; more are read for every batch of users.
-_LOADED_BYTES = 2 << 30
 # With fewer scores than this (a few seconds of work) one thread is faster than several.
 _SMALL = 1 << 30
 
@@ -60,13 +57,6 @@ _SMALL = 1 << 30
 _COUNTED = (
     "users", "nothing_left", "cold_users", "cold_events", "repeats", "test_pairs", "events",
 )  # fmt: skip
-
-
-class Recommender(Protocol):
-    """What an opened index can do; see `embedmill.pipeline.index.RowSearcher`."""
-
-    def search_unseen(self, query_BD: Floats, k: int, seen: RowLists) -> tuple[Floats, Rows]:
-        """Scores and rows [B, k] of the best items outside each user's list."""
 
 
 def build(
@@ -88,138 +78,84 @@ def build(
     shards = Shards(run.artifact("shards"))
     spec, config = spec_of(export), run.config.evaluate
     fitted = read_fitted_items(shards, spec.items, spec.fitted)
-    board = _Board.of(config, fitted.counts, _Items.of(export), open_index(index))
+    items = ItemTable.of(export)
+    board = Board.of(config, fitted.counts, items, open_index(index))
+    more = _Protocols.of(run, shards, board, fitted.counts)
     errors = Errors() if spec.objective == "rating" else None
     total = shards.count("test")
     counters = dict.fromkeys(_COUNTED, 0)
     with _threads(min(total, spec.users) * spec.items):
-        for group in groups(shards, spec.fitted):
+        for group in groups(shards, spec.fitted, config.fold_in):
             user_UD = Vectors.of(export, "users").gather(group.users)
             asked = board.add(group, user_UD)
+            more.add(group, user_UD)
             if errors is not None:
                 errors.add(group, _ratings(export, spec, group, user_UD), fitted)
             _count(counters, group, asked)
             progress.update(counters["events"], total, "test events")
-    metrics = board.metrics(counters["users"]) | _of_index(index)
+    metrics = board.metrics(counters["users"]) | more.metrics() | _of_index(index)
     metrics |= errors.means() if errors is not None else {}
     out.write_json(METRICS, metrics | {name: counters[name] for name in ("users", "cold_users")})
     out.write_json(SLICES, board.slices())
+    out.write_json(PROTOCOLS, protocols(run.config, spec))
     out.write_json(GATES, judge(run.config, metrics))
-    measured = {f"seconds.{name}": round(took, 3) for name, took in board.seconds.items()}
+    seconds = {**board.seconds, **more.seconds()}
+    measured = {f"seconds.{name}": round(took, 3) for name, took in seconds.items()}
     out.commit(counters, software={"torch": torch.__version__}, measured=measured)
 
 
-@dataclass(frozen=True)
-class _Items:
-    """Item vectors, loaded into memory if they are few enough, and which of them are live."""
+@dataclass
+class _Protocols:
+    """Protocols beside the whole catalogue for known users, where the config asks for them."""
 
-    vectors: Vectors
-    loaded: Floats | None
-    live_N: NDArray[np.bool_]
-
-    @staticmethod
-    def of(export: Artifact) -> _Items:
-        vectors = Vectors.of(export, "items")
-        small = vectors.count * vectors.dim * 4 <= _LOADED_BYTES
-        return _Items(vectors, vectors.load() if small else None, vectors.live())
-
-    @functools.cached_property
-    def inactive(self) -> torch.Tensor:
-        """Rows that are not live, rising."""
-        return torch.from_numpy(np.flatnonzero(~self.live_N))
-
-    def blocks(self) -> Iterator[tuple[int, torch.Tensor]]:
-        """(first row, float32 [N, D]) over the whole catalogue."""
-        if self.loaded is not None:
-            yield 0, torch.from_numpy(self.loaded)
-        else:
-            for first, block_ND in self.vectors.blocks():
-                yield first, torch.from_numpy(block_ND)
-
-
-@dataclass(frozen=True)
-class _Board:
-    """Three recommenders on the same users: the model, popularity, the index."""
-
-    config: EvaluateConfig
-    items: _Items
-    index: Recommender
-    popularity: Popularity
-    parts: Slices
-    by_recommender: dict[str, Tally]
-    asked: torch.Tensor
-    seconds: dict[str, float]
+    items: ItemTable
+    sampled: SampledRanks | None
+    fold_in: FoldIn | None
+    folded_in: Board | None
+    users: int = 0
+    sampling: float = 0.0
 
     @staticmethod
-    def of(config: EvaluateConfig, counts: Rows, items: _Items, index: Recommender) -> _Board:
-        parts = Slices.cut(counts, items.live_N, config.slices)
-        by_recommender = {
-            name: Tally(config.ks, parts) for name in ("", "popularity", "through_index")
-        }
-        asked = torch.zeros(len(parts.names), dtype=torch.int64)
-        seconds = dict.fromkeys(("exact", "popularity", "through_index"), 0.0)
-        popularity = Popularity(counts, items.live_N)
-        return _Board(config, items, index, popularity, parts, by_recommender, asked, seconds)
-
-    def add(self, group: Group, user_UD: Floats) -> int:
-        """Rank items for the users of a group who have relevant ones; returns their number."""
-        chosen = (group.relevant.lengths > 0).nonzero()[:, 0]
-        most = max(self.config.ks)
-        for start in range(0, len(chosen), self.config.batch_users):
-            batch = chosen[start : start + self.config.batch_users]
-            seen, relevant = group.seen.select(batch), group.relevant.select(batch)
-            user_BD = user_UD[batch.numpy()]
-            with self._timed("exact"):
-                users, items = torch.from_numpy(user_BD), self.items
-                _, rows = top_k(users, items.blocks(), most, seen, items.inactive)
-                self.by_recommender[""].add(rows, relevant)
-            with self._timed("popularity"):
-                self.by_recommender["popularity"].add(self.popularity.top(most, seen), relevant)
-            with self._timed("through_index"):
-                for k in self.config.ks:
-                    _, found = self.index.search_unseen(user_BD, k, seen)
-                    self.by_recommender["through_index"].add(
-                        torch.from_numpy(found), relevant, (k,)
-                    )
-            which = self.parts.of_item[relevant.rows]
-            self.asked.add_(torch.bincount(which, minlength=len(self.asked)))
-        return len(chosen)
-
-    @contextlib.contextmanager
-    def _timed(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[name] += time.perf_counter() - start
-
-    def metrics(self, users: int) -> dict[str, float]:
-        """Means over users, flat; empty where there were none."""
-        return {
-            f"{prefix}.{name}" if prefix else name: value
-            for prefix, tally in self.by_recommender.items()
-            for name, value in tally.means(users).items()
-        }
-
-    def slices(self) -> list[Slice]:
-        """Share of test pairs found, by slice of items."""
-        return [
-            Slice.model_validate(
-                {
-                    "slice": name,
-                    "items": int(self.parts.items[s]),
-                    "train_events": int(self.parts.train_events[s]),
-                    "test_pairs": int(self.asked[s]),
-                    **{
-                        f"{prefix}.recall@{k}" if prefix else f"recall@{k}": (
-                            int(tally.found[k][s]) / int(self.asked[s]) if self.asked[s] else None
-                        )
-                        for prefix, tally in self.by_recommender.items()
-                        for k in self.config.ks
-                    },
-                }
+    def of(run: Run, shards: Shards, board: Board, counts: Rows) -> _Protocols:
+        config, live_N = run.config.evaluate, board.items.live_N
+        sampled = fold_in = folded_in = None
+        if config.sampled_negatives:
+            live = np.flatnonzero(live_N)
+            sampled = SampledRanks(
+                config.ks, config.sampled_negatives, run.config.run.seed, counts, live
             )
-            for s, name in enumerate(self.parts.names)
-            if self.parts.items[s] or name != self.parts.names[-1]
-        ]
+        if config.fold_in:
+            spec = spec_of(run.artifact("export"))
+            fold_in = FoldIn.of(spec, run.config.train, shards, board.items.vectors)
+            folded_in = Board.of(config, counts, board.items, board.index)
+        return _Protocols(board.items, sampled, fold_in, folded_in)
+
+    def add(self, group: Group, user_UD: Floats) -> None:
+        if self.sampled is not None:
+            start = time.perf_counter()
+            self.sampled.add(group, user_UD, self.items.gather)
+            self.sampling += time.perf_counter() - start
+        cold = group.folded_in
+        if self.fold_in is not None and self.folded_in is not None and cold is not None:
+            own_UD = self.fold_in.vectors(cold.fitted, len(cold.users))
+            self.users += self.folded_in.add(cold, own_UD)
+
+    def metrics(self) -> dict[str, float]:
+        found: dict[str, float] = {}
+        if self.sampled is not None:
+            found = {f"sampled.{name}": value for name, value in self.sampled.means().items()}
+            found["sampled.pairs"] = self.sampled.pairs
+        if self.folded_in is not None:
+            metrics = self.folded_in.metrics(self.users)
+            found |= {f"fold_in.{name}": value for name, value in metrics.items()}
+            found["fold_in.users"] = self.users
+        return found
+
+    def seconds(self) -> dict[str, float]:
+        found = {"sampled": self.sampling} if self.sampled is not None else {}
+        if self.folded_in is not None:
+            found["fold_in"] = sum(self.folded_in.seconds.values())
+        return found
 
 
 def _count(counters: dict[str, int], group: Group, asked: int) -> None:

@@ -6,7 +6,7 @@ the files of its partitions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -100,6 +100,7 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
         # Read to find the boundaries; nothing collects these rows, so reading need not wait.
         unpaced = _with_rows(session, run, events, vocab, throttled=False)
         boundaries = split_boundaries(run.config.shards, unpaced, _time_range(events, vocab))
+        boundaries = replace(boundaries, seed=run.config.run.seed)
         task = _Task(out.storage, boundaries, run.config.shards, spec)
         joined = _with_rows(session, run, events, vocab, throttled=True)
         shuffled = joined.repartition(tasks, "partition")

@@ -6,7 +6,15 @@ import functools
 from dataclasses import dataclass
 
 from embedmill.pipeline.store.artifact import Artifact
-from embedmill.schemas.evaluate import GATES, METRICS, SLICES, GateResult, Slice
+from embedmill.schemas.evaluate import (
+    GATES,
+    METRICS,
+    PROTOCOLS,
+    SLICES,
+    GateResult,
+    Protocol,
+    Slice,
+)
 from embedmill.schemas.files import Number
 
 __all__ = ["Evaluation"]
@@ -32,3 +40,8 @@ class Evaluation:
     def gates(self) -> list[GateResult]:
         """Results of the gates, in the order of the config; empty where it has none."""
         return self.artifact.read_json(GATES)
+
+    @functools.cached_property
+    def protocols(self) -> list[Protocol]:
+        """How the metrics were measured; empty where an older version of this program wrote it."""
+        return self.artifact.read_json(PROTOCOLS) if self.artifact.has(PROTOCOLS.path) else []

@@ -14,7 +14,7 @@ from embedmill.jobs import evaluate as evaluate_job
 from embedmill.jobs import export as export_job
 from embedmill.jobs import index as index_job
 from embedmill.pipeline.errors import ConfigError
-from embedmill.pipeline.evaluate import holdout, stage
+from embedmill.pipeline.evaluate import board, holdout
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
@@ -96,6 +96,8 @@ class Oracle:
                     / sum(1 / math.log2(r + 2) for r in range(min(k, len(wanted)))),
                     "mrr": 1 / (hit[0] + 1) if hit else 0.0,
                     "hit_rate": float(bool(hit)),
+                    "map": sum((n + 1) / (r + 1) for n, r in enumerate(hit)) / min(k, len(wanted)),
+                    "r_precision": sum(r < min(k, len(wanted)) for r in hit) / min(k, len(wanted)),
                     "coverage": 0.0,
                 }[name]
             )
@@ -111,7 +113,7 @@ def test_every_metric_equals_plain_loops(tmp_path: Path, seed: int) -> None:
     oracle = Oracle(world, user_UD @ item_ND.T)
     metrics = art.read_json("metrics.json")
     for k in KS:
-        for name in ("recall", "ndcg", "mrr", "hit_rate", "coverage"):
+        for name in ("recall", "ndcg", "mrr", "hit_rate", "map", "r_precision", "coverage"):
             for prefix in ("", "popularity."):
                 want = oracle.metric(prefix, name, k)
                 assert metrics[f"{prefix}{name}@{k}"] == pytest.approx(want, abs=1e-12)
@@ -155,7 +157,7 @@ def test_planted_clusters_are_found_and_popularity_is_not_enough(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "value"), [(holdout, "_EVENTS", 1), (stage, "_LOADED_BYTES", 0)]
+    ("module", "name", "value"), [(holdout, "_EVENTS", 1), (board, "_LOADED_BYTES", 0)]
 )
 def test_parts_that_fit_in_memory_change_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, value: int

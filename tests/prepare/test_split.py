@@ -62,6 +62,19 @@ def test_random_takes_its_shares() -> None:
     assert shares == pytest.approx([0.7, 0.1, 0.2], abs=0.01)
 
 
+def test_users_are_withheld_whole() -> None:
+    rows = [(user, time) for user in range(20_000) for time in range(4)]
+    log = events(rows)
+    codes = assign_splits(log, SplitBoundaries("users", 0.1, 0.2, seed=1)).reshape(-1, 4)
+    withheld = (codes == TEST).any(axis=1)
+    assert (codes[withheld] == TEST).all()
+    assert withheld.mean() == pytest.approx(0.2, abs=0.01)
+    assert (codes[~withheld] == VALID).mean() == pytest.approx(0.1, abs=0.01)
+    again = assign_splits(log, SplitBoundaries("users", 0.1, 0.2, seed=2)).reshape(-1, 4)
+    both = (withheld & (again == TEST).any(axis=1)).mean()
+    assert both == pytest.approx(0.04, abs=0.01)
+
+
 def test_given_is_kept_and_a_share_of_train_validates() -> None:
     codes = [TRAIN] * 1000 + [VALID] * 10 + [TEST] * 10
     log = events([(0, 0)] * len(codes), codes)

@@ -155,6 +155,12 @@ def test_headline_says_metrics_beside_popularity_and_the_gates(built: Built) -> 
     assert "Index recall@10 at least 0.95: not measured" in text
 
 
+def test_protocols_and_their_metrics_are_named(built: Built) -> None:
+    text = plain(read(built()).text)
+    assert "sampled. 99 sampled negativesEach is ranked. Not comparable: Not with whole" in text
+    assert re.search(r"Among sampled negatives.*hit_rate@100\.71300\.4520", text)
+
+
 def test_ratings_are_headed_by_their_error(built: Built) -> None:
     text = read(built(ReportWorld(rating=True))).text
     assert "an RMSE of 0.931" in text

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from embedmill.pipeline.errors import ContractError
 from embedmill.pipeline.prepare.engine.ordering import order_by_pair
-from embedmill.pipeline.prepare.hashing import to_unit_interval
+from embedmill.pipeline.prepare.hashing import mix64, to_unit_interval
 
 __all__ = [
     "DROPPED",
@@ -49,8 +49,9 @@ class SplitBoundaries:
     """The rule of the split (`shards.split`) and its boundaries.
 
     `valid` and `test` are numbers of events per user ("last"), or shares of the events ("random";
-    "given": `valid` is a share of train). `valid_from` and `test_from` are times in microseconds
-    ("time").
+    "given": `valid` is a share of train). For "users", `test` is a share of the users, who are
+    drawn by `seed`, and `valid` one of the other users' events. `valid_from` and `test_from` are
+    times in microseconds ("time").
     """
 
     rule: str
@@ -58,6 +59,7 @@ class SplitBoundaries:
     test: float
     valid_from: int = 0
     test_from: int = 0
+    seed: int = 0
 
 
 def assign_splits(events: UserHistories, boundaries: SplitBoundaries) -> Codes:
@@ -102,6 +104,14 @@ def _by_hash(events: UserHistories, boundaries: SplitBoundaries) -> Codes:
     return codes
 
 
+def _by_user(events: UserHistories, boundaries: SplitBoundaries) -> Codes:
+    """All events of a random share of the users are test; validation is a share of the others'."""
+    seed = mix64(np.array([boundaries.seed], np.int64))
+    test = to_unit_interval((mix64(events.user) ^ seed).view(np.int64)) < boundaries.test
+    codes = np.where(to_unit_interval(events.hash) < boundaries.valid, VALID, TRAIN)
+    return np.where(test, TEST, codes).astype(np.int8)
+
+
 def _as_given(events: UserHistories, boundaries: SplitBoundaries) -> Codes:
     """The split that the log gives; a share `valid` of its train events is validation."""
     codes = events.given.copy()
@@ -113,6 +123,7 @@ _RULES: dict[str, Callable[[UserHistories, SplitBoundaries], Codes]] = {
     "last": _by_last,
     "time": _by_time,
     "random": _by_hash,
+    "users": _by_user,
     "given": _as_given,
 }
 

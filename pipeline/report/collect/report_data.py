@@ -69,6 +69,7 @@ def collect_run(run: Run, progress: Callable[[int], None] = lambda _: None) -> R
         model=training.model,
         history=training.history,
         metrics=evaluation.metrics,
+        protocols=evaluation.protocols,
         ks=list(config.evaluate.ks),
         slices=evaluation.slices,
         gates=evaluation.gates,

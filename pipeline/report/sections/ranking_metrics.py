@@ -17,7 +17,20 @@ _METRICS = (
     ("ndcg", "NDCG", "like recall, with more credit for higher ranks"),
     ("mrr", "MRR", "one over the rank of the first held-out item"),
     ("hit_rate", "Hit rate", "share of users with at least one held-out item among the first k"),
+    ("map", "MAP", "mean, over the held-out items, of the precision down to each that is found"),
+    ("r_precision", "R-precision", "precision among as many results as there are held-out items"),
     ("coverage", "Coverage", "share of all items that are recommended to at least one user"),
+    (
+        "calibrated_coverage",
+        "Calibrated coverage",
+        "coverage over the most that so many recommendations could reach",
+    ),
+    (
+        "gini",
+        "Gini",
+        "how unequally items are recommended: 0 all as often, near 1 only a few items",
+    ),
+    ("novelty", "Novelty", "mean of −log2 of a recommended item’s share of the train events"),
 )
 _ERRORS = ("rmse", "mae")
 
@@ -45,6 +58,9 @@ def section(data: ReportData) -> Section:
         rows=list(_rows(values, ks)),
         meanings=[(name, meaning) for _, name, meaning in _METRICS],
         users=values.get("users"),
+        protocols=data.protocols,
+        sampled=list(_of_protocol(values, "sampled.")),
+        folded_in=list(_of_protocol(values, "fold_in.")),
         counters=counters.rows(data.counters["evaluate"].items()),
     )
 
@@ -53,11 +69,23 @@ def _rows(values: Mapping[str, float], ks: Sequence[int]) -> Iterator[_Row]:
     for stem, name, _ in _METRICS:
         keys = {k: f"{stem}@{k}" for k in ks}
         shown = [values.get(p + key) for key in keys.values() for p in ("", "popularity.")]
+        if all(value is None for value in shown):
+            continue  # an older version of this program did not measure it
         whole = max((v for v in shown if v is not None), default=0.0)
         for k, key in keys.items():
             model, popularity = values.get(key), values.get(f"popularity.{key}")
             through_index = values.get(f"through_index.{key}")
             yield _Row(f"{name}@{k}", model, popularity, through_index, whole)
+
+
+def _of_protocol(
+    values: Mapping[str, float], prefix: str
+) -> Iterator[tuple[str, float, float | None]]:
+    """(metric, of the model, of popularity) under another protocol than the whole catalogue's."""
+    for key, value in values.items():
+        name = key.removeprefix(prefix)
+        if key.startswith(prefix) and "@" in name and "." not in name:
+            yield name, value, values.get(f"{prefix}popularity.{name}")
 
 
 def _errors(values: Mapping[str, float]) -> Iterator[tuple[str, float, str]]:
