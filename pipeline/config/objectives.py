@@ -99,7 +99,17 @@ OBJECTIVE_KEYS: dict[str, ObjectiveKeys] = {
         own=("history", *_SCORE, *_NEGATIVES, "logq", "precision"),
         defaults=_PAIR_DEFAULTS,
     ),
-    "rating": ObjectiveKeys("rating", shared=_STEPS, own=("l2_bias",), metrics=("rmse", "mae")),
+    "rating": ObjectiveKeys(
+        "rating",
+        shared=_STEPS,
+        own=("l2_bias",),
+        # One setting was best for sets of different sizes and densities: docs/decisions/0014.
+        defaults={
+            "learning_rate": 0.1, "schedule": "linear", "init_scale": 0.1, "l2": 1.2,
+            "l2_power": 0.5, "l2_bias": 0.02, "batch_size": 4096,
+        },
+        metrics=("rmse", "mae"),
+    ),
     "ials": ObjectiveKeys(
         "ials",
         shared=("weight_power",),

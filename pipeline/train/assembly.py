@@ -86,7 +86,8 @@ def assemble(run: Run, examples: Examples, group: Group, cursor: Cursor) -> Trai
     users, items = _make_tables(run, examples, plan, runtime)
     fresh = not cursor.epoch and not cursor.step
     smoothing = _use_graph(objective, examples, weights, (users, items), runtime, fresh=fresh)
-    settings = objective.loss_settings(runtime.config, objective.task.mean(examples.train, runtime))
+    scale = objective.task.scale(examples.train, runtime)
+    settings = objective.loss_settings(runtime.config, scale)
     model = objective.source.model(users, items, settings, smoothing, examples)
     data = _training_data(objective, examples, plan, weights, model, runtime)
     stepper = objective.method.stepper(model, data, runtime)

@@ -5,6 +5,7 @@ Legend: B users, D columns.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -93,7 +94,9 @@ class Model:
 
     def published_tables(self, layout: Layout) -> list[PublishedTable]:
         """The tables of the artifact."""
-        return [_published("users", self.users, layout), _published("items", self.items, layout)]
+        scale = self.settings.deviation
+        tables = (("users", self.users), ("items", self.items))
+        return [_published(name, table, layout, scale) for name, table in tables]
 
 
 @dataclass(frozen=True)
@@ -127,8 +130,16 @@ class ItemPairModel(Model):
         ]
 
 
-def _published(name: str, table: Table, layout: Layout) -> PublishedTable:
+def _published(name: str, table: Table, layout: Layout, scale: float = 1.0) -> PublishedTable:
+    """A table whose biases, and inner products of whose vectors, are multiplied by `scale`."""
+
     def tensors(partition: int) -> dict[str, Tensor]:
-        return table.published_partition(partition) if partition in layout.owned else {}
+        if partition not in layout.owned:
+            return {}
+        found = table.published_partition(partition)
+        if scale != 1:
+            found["weight"] *= math.sqrt(scale)
+            found["bias"] *= scale
+        return found
 
     return PublishedTable(name, table.embedding.rows, tensors)

@@ -127,7 +127,7 @@ def ranking_metrics(validation: Validation, vectors: RankingVectors) -> dict[str
 
 
 def rating_errors(
-    validation: Validation, users: ShardedEmbedding, items: ShardedEmbedding, *, mean: float
+    validation: Validation, users: ShardedEmbedding, items: ShardedEmbedding, settings: LossSettings
 ) -> dict[str, float]:
     """Root mean squared and mean absolute error of the validation users' ratings; a collective.
 
@@ -135,7 +135,7 @@ def rating_errors(
         validation: the users and their ratings.
         users: table of the users; the last column is the bias.
         items: table of the items, likewise.
-        mean: mean of the train ratings.
+        settings: mean and standard deviation of the train ratings.
     """
     events, group = validation.events, users.group
     totals = torch.zeros(3, dtype=torch.float64)
@@ -147,7 +147,8 @@ def rating_errors(
         user_M = users.local_index(events.user_E[chunk].to(group.device))
         user_MD = users.weight.detach()[user_M]
         inner_M = (user_MD[:, :-1] * item_MD[:, :-1]).sum(1)
-        predicted_M = mean + user_MD[:, -1] + item_MD[:, -1] + inner_M
+        deviation_M = user_MD[:, -1] + item_MD[:, -1] + inner_M
+        predicted_M = settings.mean + settings.deviation * deviation_M
         error_M = (predicted_M.cpu() - events.weight_E[chunk]).double()
         totals[0] += error_M.square().sum()
         totals[1] += error_M.abs().sum()

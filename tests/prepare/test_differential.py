@@ -112,7 +112,7 @@ TIMES = {
     ),
 }  # fmt: skip
 WEIGHTS = {
-    "double": Kind(pa.float64(), st.floats(0.001, 1e6), float),
+    "double": Kind(pa.float64(), st.floats(0.001, 1e6).map(lambda x: round(x, 6)), float),
     "int": Kind(pa.int32(), st.integers(1, 1000), float),
     "bool": Kind(pa.bool_(), st.just(True), float),
     "number in text": Kind(pa.string(), st.floats(0.5, 99).map(str), float),

@@ -67,7 +67,9 @@ def _pandas_delimited(separator: str) -> Writer:
 
 def _pandas_json(table: pa.Table) -> bytes:
     frame = _pandas(table)
-    return frame.to_json(orient="records", lines=True, date_format="iso", date_unit="us").encode()
+    return frame.to_json(
+        orient="records", lines=True, date_format="iso", date_unit="us", double_precision=15
+    ).encode()
 
 
 def _pandas_parquet(table: pa.Table) -> bytes:

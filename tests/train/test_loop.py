@@ -11,11 +11,13 @@ import torch
 
 from embedmill.pipeline import train
 from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.store.run import Run
+from tests.support.artifacts import arrays_of
 from tests.support.ranks import run_ranks
-from tests.support.runs import planted
+from tests.support.runs import planted, store
 from tests.support.sweeps import sweep
 from tests.support.trained import EVERY, run_of, tables, train_rank
-from tests.support.worlds import PlantedWorld
+from tests.support.worlds import PlantedWorld, config
 
 
 @pytest.mark.parametrize(
@@ -78,7 +80,7 @@ def test_learns_the_planted_clusters(changes: dict[str, Any], tmp_path: Path) ->
 
 def test_ratings_beat_their_mean(tmp_path: Path) -> None:
     world = PlantedWorld(users=120, items=40, stray=0.3)
-    settings = {"objective": "rating", "dim": 4, "epochs": 40, "l2": 0.1, "init_scale": 0.1}
+    settings = {"objective": "rating", "dim": 4, "epochs": 40, "l2": 0.1, "schedule": "constant"}
     run = planted(tmp_path, world, train=settings)
     train.build(run, run.writer("train"), Quiet())
     history = run.artifact("train").read_json("history.json")
@@ -87,6 +89,29 @@ def test_ratings_beat_their_mean(tmp_path: Path) -> None:
     spread = torch.tensor(weights).std().item()
     assert min(e["rmse"] for e in history) < 0.85 * spread
     assert (model["metric"], model["similarity"], model["bias"]) == ("rmse", "dot", True)
+
+
+def test_ratings_are_learned_alike_on_every_scale(tmp_path: Path) -> None:
+    """Of 5 stars, or of 100 points: the same vectors in other units."""
+    world = PlantedWorld(users=120, items=40, stray=0.3)
+    stars = world.last_splits()
+    found = []
+    for name, unit, least in (("stars", 1, 0), ("points", 25, -40)):
+        points = {
+            split: arrays_of([(u, i, unit * w + least) for u, i, w in events])
+            for split, events in stars.items()
+        }
+        run = store(
+            Run(config(tmp_path / name, "log.tsv", train={"objective": "rating", "epochs": 5})),
+            world.users, world.items, points,
+        )  # fmt: skip
+        train.build(run, run.writer("train"), Quiet())
+        found.append((tables(run), run.artifact("train").read_json("history.json")))
+    (one, of_stars), (other, of_points) = found
+    for epoch, scaled in zip(of_stars, of_points, strict=True):
+        assert scaled["rmse"] == pytest.approx(25 * epoch["rmse"], rel=1e-3)
+    units = torch.tensor([5.0] * (one["items"].shape[1] - 1) + [25.0])  # the last is the bias
+    torch.testing.assert_close(other["items"], one["items"] * units, rtol=1e-3, atol=1e-4)
 
 
 def test_more_workers_than_partitions(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "mean_over_partitions",
     "mean_weight",
     "read_events",
+    "weight_deviation",
 ]
 
 _EVENT = ["user_row", "item_row", "weight"]
@@ -134,6 +135,19 @@ def mean_weight(events: Events, layout: Layout, group: Group) -> float:
     """Mean weight over all workers, the same to the last bit for any number of them."""
     weights = (partition.weight_E for partition in events.partitions())
     return mean_over_partitions(weights, layout, group)
+
+
+def weight_deviation(events: Events, mean: float, layout: Layout, group: Group) -> float:
+    """Standard deviation of the weights over all workers; 1 where they are all the same.
+
+    Args:
+        events: of the owned partitions.
+        mean: that of `mean_weight`.
+        layout: which partitions this worker owns.
+        group: the workers.
+    """
+    squares = ((partition.weight_E.double() - mean).square() for partition in events.partitions())
+    return math.sqrt(mean_over_partitions(squares, layout, group)) or 1.0
 
 
 def mean_over_partitions(values: Iterable[Tensor], layout: Layout, group: Group) -> float:

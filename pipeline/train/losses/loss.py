@@ -25,6 +25,7 @@ class LossSettings:
         l2: L2 that each event adds on its user's and its item's row.
         l2_bias: L2 of the biases; None: `l2`, as for all columns.
         mean: mean of the train ratings.
+        deviation: standard deviation of the train ratings; the loss is of ratings in its units.
         per_pair: as how many negatives those of the step count for each pair of items.
         margin: of the cosine contrastive loss.
         negative_weight: of the cosine contrastive loss.
@@ -37,6 +38,7 @@ class LossSettings:
     l2: float = 0.0
     l2_bias: float | None = None
     mean: float = 0.0
+    deviation: float = 1.0
     per_pair: float = 1.0
     margin: float = 0.0
     negative_weight: float = 1.0

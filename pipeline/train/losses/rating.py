@@ -15,16 +15,20 @@ __all__ = ["rating"]
 
 
 def rating(step: LossInput, settings: LossSettings) -> LossResult:
-    """Squared error of mean + user bias + item bias + inner product (Koren et al. 2009).
+    """Squared error of user bias + item bias + inner product (Koren et al. 2009).
+
+    Ratings are taken as deviations from their mean in units of their standard deviation, so that
+    learning rate, L2 and initial values mean the same on every scale, of 5 stars or 100 points.
 
     Args:
         step: the step; `target_B` are the ratings.
-        settings: `mean`, `l2` and `l2_bias`.
+        settings: `mean`, `deviation`, `l2` and `l2_bias`.
     """
     user_BD = step.user_UD.index_select(0, step.user_B)
     item_BD = step.item_VD.index_select(0, step.positive_B)
     inner_B = torch.linalg.vecdot(user_BD[:, :-1], item_BD[:, :-1])
-    error_B = settings.mean + user_BD[:, -1] + item_BD[:, -1] + inner_B - step.target_B
+    target_B = (step.target_B - settings.mean) / settings.deviation
+    error_B = user_BD[:, -1] + item_BD[:, -1] + inner_B - target_B
     share_B = step.weight_B / step.size
     slope_B1 = (2 * share_B * error_B)[:, None]
     # The derivative by a vector is the other's vector, by a bias 1. Both tensors are copies.

@@ -67,15 +67,16 @@ class Objective:
         """Standard deviation of the values that tables start with."""
         return config.init_scale or self.method.initial_scale(config.dim)
 
-    def loss_settings(self, config: TrainConfig, mean: float) -> LossSettings:
-        """The settings of the loss; `mean` is that of the train ratings."""
+    def loss_settings(self, config: TrainConfig, scale: tuple[float, float]) -> LossSettings:
+        """The settings of the loss; `scale` is mean and standard deviation of the ratings."""
         return LossSettings(
             biased=self.has_bias(config),
             similarity=self.similarity_in_training(config),
             temperature=config.temperature,
             l2=config.l2,
             l2_bias=config.l2_bias,
-            mean=mean,
+            mean=scale[0],
+            deviation=scale[1],
             per_pair=config.item2vec.negatives_per_pair,
             margin=config.ccl.margin,
             negative_weight=config.ccl.negative_weight,

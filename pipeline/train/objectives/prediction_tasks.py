@@ -6,7 +6,7 @@ from typing import Protocol
 
 from embedmill.pipeline.config import TrainConfig
 from embedmill.pipeline.train.data.sample_weights import SampleWeights, normalized_weights
-from embedmill.pipeline.train.data.train_events import Events, mean_weight
+from embedmill.pipeline.train.data.train_events import Events, mean_weight, weight_deviation
 from embedmill.pipeline.train.model import Model
 from embedmill.pipeline.train.runtime import Runtime
 from embedmill.pipeline.train.validation import Validation, ranking_metrics, rating_errors
@@ -20,8 +20,8 @@ class PredictionTask(Protocol):
     def is_better(self, value: float, best: float) -> bool:
         """Whether a metric has improved."""
 
-    def mean(self, events: Events, runtime: Runtime) -> float:
-        """The mean rating, which predictions are added to; 0 in a ranking. A collective."""
+    def scale(self, events: Events, runtime: Runtime) -> tuple[float, float]:
+        """Mean and standard deviation of the ratings; 0 and 1 in a ranking. A collective."""
 
     def sample_weights(
         self, events: Events, config: TrainConfig, runtime: Runtime
@@ -38,8 +38,8 @@ class _Ranking:
     def is_better(self, value: float, best: float) -> bool:
         return value > best
 
-    def mean(self, events: Events, runtime: Runtime) -> float:
-        return 0.0
+    def scale(self, events: Events, runtime: Runtime) -> tuple[float, float]:
+        return 0.0, 1.0
 
     def sample_weights(
         self, events: Events, config: TrainConfig, runtime: Runtime
@@ -56,8 +56,9 @@ class _Ratings:
     def is_better(self, value: float, best: float) -> bool:
         return value < best
 
-    def mean(self, events: Events, runtime: Runtime) -> float:
-        return mean_weight(events, runtime.layout, runtime.group)
+    def scale(self, events: Events, runtime: Runtime) -> tuple[float, float]:
+        mean = mean_weight(events, runtime.layout, runtime.group)
+        return mean, weight_deviation(events, mean, runtime.layout, runtime.group)
 
     def sample_weights(
         self, events: Events, config: TrainConfig, runtime: Runtime
@@ -66,7 +67,7 @@ class _Ratings:
 
     def validate(self, model: Model, validation: Validation) -> dict[str, float]:
         users, items = model.users.embedding, model.items.embedding
-        return rating_errors(validation, users, items, mean=model.settings.mean)
+        return rating_errors(validation, users, items, model.settings)
 
 
 RANKING: PredictionTask = _Ranking()
