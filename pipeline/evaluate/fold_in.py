@@ -16,13 +16,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embedmill.pipeline.config import TrainConfig
+from embedmill.pipeline.config import Config, TrainConfig, parse
 from embedmill.pipeline.evaluate.holdout import Events
+from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.views.shards import Shards
+from embedmill.pipeline.views.train import Training
 from embedmill.pipeline.views.vectors import Vectors
 from embedmill.schemas.export import VectorSpec
 
-__all__ = ["FOLD_INS", "FoldIn"]
+__all__ = ["FOLD_INS", "FoldIn", "trained_with"]
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -82,6 +84,15 @@ class FoldIn:
         if self.spec.similarity == "cosine":
             vector_UD = _unit(vector_UD)
         return vector_UD.astype(np.float32)
+
+
+def trained_with(train: Artifact, config: Config) -> TrainConfig:
+    """Section train that a model was trained with: for objective `auto`, what was chosen."""
+    search = Training(train).search
+    if search is None:
+        return config.train
+    tree = {**config.model_dump(mode="json"), "train": search.chosen}
+    return parse(tree, stored=True).train
 
 
 def _least_squares(fold_in: FoldIn, events: Events, users: int) -> Doubles:

@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 
 from embedmill.pipeline.evaluate.board import Board, ItemTable, Recommender
-from embedmill.pipeline.evaluate.fold_in import FoldIn
+from embedmill.pipeline.evaluate.fold_in import FoldIn, trained_with
 from embedmill.pipeline.evaluate.gates import check_gates, judge
 from embedmill.pipeline.evaluate.holdout import Group, groups, read_fitted_items
 from embedmill.pipeline.evaluate.protocols import protocols
@@ -126,7 +126,8 @@ class _Protocols:
             )
         if config.fold_in:
             spec = spec_of(run.artifact("export"))
-            fold_in = FoldIn.of(spec, run.config.train, shards, board.items.vectors)
+            train = trained_with(run.artifact("train"), run.config)
+            fold_in = FoldIn.of(spec, train, shards, board.items.vectors)
             folded_in = Board.of(config, counts, board.items, board.index)
         return _Protocols(board.items, sampled, fold_in, folded_in)
 

@@ -15,12 +15,13 @@ from embedmill.pipeline.config import Config, parse
 from embedmill.pipeline.errors import ConfigError
 from embedmill.pipeline.evaluate import metric_names
 from embedmill.pipeline.evaluate.exposure import Exposure, gini
-from embedmill.pipeline.evaluate.fold_in import FoldIn
+from embedmill.pipeline.evaluate.fold_in import FoldIn, trained_with
 from embedmill.pipeline.evaluate.holdout import Events, Group
 from embedmill.pipeline.evaluate.sampled import rank_sums, sample_negatives
 from embedmill.pipeline.query.metrics import metrics_of
 from embedmill.pipeline.score import RowLists, precision_sums
 from embedmill.pipeline.views.vectors import Vectors
+from embedmill.schemas.train import Search
 from tests.evaluate.test_evaluate import evaluated, random_world
 from tests.support.runs import clusters
 
@@ -220,6 +221,22 @@ def test_metrics_say_how_they_were_measured(tmp_path: Path) -> None:
     assert Vectors.of(run.artifact("export"), "users").count == 23
     if run.manifest("train") is not None and run.artifact("train").has("history.json"):
         assert "whole catalogue" in str(metrics_of(run)["protocol"])
+
+
+def test_after_a_search_the_chosen_settings_count() -> None:
+    ials = {"regularization": 0.25, "unobserved_weight": 0.125}
+    chosen = parse({**BASE, "train": {"objective": "ials", "dim": 8, "ials": ials}}).train
+    search = Search(trials=(), chosen=chosen.model_dump(mode="json"))
+
+    class Stored:
+        def has(self, path: str) -> bool:
+            return True
+
+        def read_json(self, file: Any) -> Search:
+            return search
+
+    train = trained_with(Stored(), parse(BASE))  # type: ignore[arg-type]
+    assert (train.objective, train.dim, train.ials) == ("ials", 8, chosen.ials)
 
 
 def config_of(**sections: Any) -> Config:
