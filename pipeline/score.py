@@ -300,23 +300,21 @@ def precision_sums(hit_Bk: Tensor, count_B: Tensor, ks: Sequence[int]) -> dict[s
 
     Args:
         hit_Bk: bool [B, k] in order of rank; see `hits`.
-        count_B: int64 [B], how many items each user's list has.
+        count_B: int64 [B], how many items each user's list has, no fewer than hits.
         ks: numbers of results to measure at.
 
     Returns:
         sums by "map@10" and so on, for each of `ks`.
     """
-    hit_Bk = hit_Bk.double()
-    ranks = torch.arange(1, hit_Bk.shape[1] + 1, device=hit_Bk.device)
-    found_Bk = hit_Bk.cumsum(1)
-    precision_Bk = (hit_Bk * found_Bk / ranks).cumsum(1)
+    user_M, rank_M = hit_Bk.nonzero(as_tuple=True)  # by user, then by rank from 0
+    found_B = hit_Bk.sum(1)
+    number_M = torch.arange(1, len(user_M) + 1, device=user_M.device)
+    number_M -= (found_B.cumsum(0) - found_B)[user_M]
+    precision_M = number_M.double() / (rank_M + 1)
     sums: dict[str, float] = {}
     for k in ks:
-        wanted_B = count_B.clamp(max=k)
-        length = min(k, hit_Bk.shape[1])
-        last_B1 = wanted_B.clamp(min=1, max=max(1, length))[:, None] - 1
-        total_B = precision_Bk[:, length - 1] if length else torch.zeros_like(wanted_B)
-        first_B = found_Bk.gather(1, last_B1)[:, 0] if length else total_B
-        sums[f"map@{k}"] = float((total_B / wanted_B.clamp(min=1)).sum())
-        sums[f"r_precision@{k}"] = float((first_B / wanted_B.clamp(min=1)).sum())
+        wanted_M = count_B[user_M].clamp(max=k)
+        within_M, first_M = rank_M < k, rank_M < wanted_M
+        sums[f"map@{k}"] = float((precision_M / wanted_M)[within_M].sum())
+        sums[f"r_precision@{k}"] = float((1.0 / wanted_M.double())[first_M].sum())
     return sums
