@@ -16,13 +16,14 @@ from embedmill.pipeline.errors import ConfigError
 
 # Each registers its commands with the app; --help lists them in this order.
 # isort: off
+from embedmill.jobs.cli import init
 from embedmill.jobs.cli import run
 from embedmill.jobs.cli import inspect
 from embedmill.jobs.cli import query
 
 # isort: on
 
-__all__ = ["app", "inspect", "main", "query", "run"]
+__all__ = ["app", "init", "inspect", "main", "query", "run"]
 
 
 def main() -> None:

@@ -31,8 +31,10 @@ __all__ = [
     "layout_of",
     "metadata_slices",
     "plan_reads",
+    "raw_files",
     "source_stamps",
     "title_fields",
+    "whole_file",
 ]
 
 _SEPARATORS = {"tsv": "\t", "csv": ","}
@@ -68,7 +70,7 @@ def plan_reads(config: EventsConfig, stamps: Mapping[str, str] | None = None) ->
             compression is unknown, the first file of a format lacks a column, or a table has
             changed its columns since it was stamped.
     """
-    dated = files_in_range(_raw_files(config, stamps or {}), config)
+    dated = files_in_range(raw_files(config, stamps), config)
     with ThreadPoolExecutor(_PLANNING_THREADS) as pool:
         formats = list(pool.map(lambda file: _format_of(file, config), dated.files))
     layouts = {kind: layout_of(config, kind) for kind in set(formats)}
@@ -82,7 +84,7 @@ def plan_reads(config: EventsConfig, stamps: Mapping[str, str] | None = None) ->
     slices: list[FileSlice] = []
     for file, kind, parts in zip(dated.files, formats, bounds, strict=True):
         for number, (start, end) in enumerate(parts):
-            whole = _whole_file(len(slices), file, kind)
+            whole = whole_file(len(slices), file, kind)
             size, ends = file.source.bytes // len(parts), number + 1 == len(parts)
             slices.append(replace(whole, start=start, end=end, bytes=size, ends_file=ends))
     for kind, layout in layouts.items():
@@ -92,7 +94,8 @@ def plan_reads(config: EventsConfig, stamps: Mapping[str, str] | None = None) ->
     return ReadPlan(_with_tasks(slices), len(dated.files), dated.outside)
 
 
-def _whole_file(number: int, file: RawFile, kind: str) -> FileSlice:
+def whole_file(number: int, file: RawFile, kind: str) -> FileSlice:
+    """The slice that is a whole file, of this number and format."""
     folders = json.dumps(dict(file.folders), sort_keys=True)
     source = file.source
     return FileSlice(
@@ -184,8 +187,8 @@ def metadata_slices(
     """
     pinned = {name.removeprefix("items/"): stamp for name, stamp in (stamps or {}).items()}
     return [
-        _whole_file(number, file, _format_of(file, config))
-        for number, file in enumerate(_raw_files(config, pinned))
+        whole_file(number, file, _format_of(file, config))
+        for number, file in enumerate(raw_files(config, pinned))
         if file.source.bytes
     ]
 
@@ -197,10 +200,10 @@ def source_stamps(config: EventsConfig) -> dict[str, str]:
     columns; and for metadata the position of the file, since the first file that has an item
     decides its title.
     """
-    files = files_in_range(_raw_files(config, {}), config).files
+    files = files_in_range(raw_files(config), config).files
     named = [(_stamp_name(file), file) for file in files]
     if config.items:
-        metadata = enumerate(_raw_files(config.items, {}))
+        metadata = enumerate(raw_files(config.items))
         named += [
             (f"items/{file.table or f'{number}/{file.name}'}", file) for number, file in metadata
         ]
@@ -218,7 +221,9 @@ def _stamp_name(file: RawFile) -> str:
     return "".join(f"{key}={value}/" for key, value in sorted(above.items())) + file.name
 
 
-def _raw_files(config: InputConfig | ItemsConfig, pinned: Mapping[str, str]) -> list[RawFile]:
+def raw_files(
+    config: InputConfig | ItemsConfig, pinned: Mapping[str, str] | None = None
+) -> list[RawFile]:
     """The files that paths name, each with a name that does not depend on the machine.
 
     A name is relative to the deepest folder that holds all files of its pattern. Where two
@@ -230,7 +235,7 @@ def _raw_files(config: InputConfig | ItemsConfig, pinned: Mapping[str, str]) -> 
     named: dict[str, RawFile] = {}
     places: set[str] = set()
     for number, pattern in enumerate(config.paths):
-        for file in _files_of(resolve(pattern), number, config, pinned):
+        for file in _files_of(resolve(pattern), number, config, pinned or {}):
             place = real_url(file.source.url)
             if place in places:
                 raise InputError("named by two paths", where=file.source.url)
