@@ -29,9 +29,11 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.toml"))
 # What no look at the log can tell, by case.
 NOT_TOLD = {
     "encoding_wrong_mark_of_latin1": "one line, with the mark of another encoding",
+    "json_id_objects_and_lists": "most of its users are no ids",
     "glob_over_hive_folders": "its item is a day",
     "null_values_that_are_numbers": "-1 may be an id",
 }
+OTHER_REJECTS = {"time", "time_range", "weight", "weight_range"}
 UNICODE = ("utf-8", "utf-16", "utf-32", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 
 
@@ -56,7 +58,11 @@ def test_a_case_of_the_corpus_reads_the_same(tmp_path: Path, reading: Reading) -
     drafted = parse(tomllib.loads(to_toml(draft)))
     assert drafted.events.user == own["user"] or not drafted.events.header
     found = read_log(**draft.sections["events"])
-    assert pairs(found.events) == pairs(read_log(**own).events)
+    wanted, drafted_pairs = pairs(read_log(**own).events), pairs(found.events)
+    if OTHER_REJECTS & set(reading.case.read()["expected"].get("rejects", {})):
+        assert wanted <= drafted_pairs  # what the case rejects may be read in another way
+    else:
+        assert wanted == drafted_pairs
 
 
 def pairs(events: list[Any]) -> Counter[tuple[str, str]]:
@@ -150,8 +156,13 @@ def test_separators(text: str, separator: str) -> None:
 )
 def test_units_of_time(values: list[Any], unit: str, pattern: str) -> None:
     found = time_style(values)
-    assert (found.unit, found.pattern) == (unit, pattern)
+    assert (found.unit, found.patterns) == (unit, (pattern,) if pattern else ())
     assert found.share >= 0.99
+
+
+def test_times_of_several_kinds_in_a_column() -> None:
+    found = time_style(["20200101", "1577836800", "2020-01-01", "31.12.2020"])
+    assert (found.unit, found.patterns, found.share) == ("auto", ("%Y%m%d", "%d.%m.%Y"), 1.0)
 
 
 def test_a_day_that_may_be_a_month_is_unsure() -> None:

@@ -130,8 +130,8 @@ def _found_name(events: Mapping[str, Any], sample: LogSample, name: str) -> str:
 
 def _time_keys(style: TimeStyle, values: Sequence[Any]) -> dict[str, Any]:
     keys: dict[str, Any] = {"time_unit": style.unit}
-    if style.pattern:
-        keys["time_patterns"] = [style.pattern]
+    if style.patterns:
+        keys["time_patterns"] = list(style.patterns)
     if style.unit in ("iso", "pattern", "auto") and not all(_has_zone(value) for value in values):
         keys["time_zone"] = "UTC"
     return keys

@@ -62,13 +62,18 @@ class ColumnSample:
 
     @property
     def is_scalar(self) -> bool:
-        """Whether no value is nested."""
-        return not any(isinstance(value, list | dict | tuple) for value in self.values)
+        """Whether most values are not nested."""
+        nested = sum(isinstance(value, list | dict | tuple) for value in self.values)
+        return nested * 2 < len(self.values)
 
     @property
     def is_number(self) -> bool:
-        """Whether all values are numbers, as text or not."""
-        return bool(self.values) and all(_as_float(value) is not None for value in self.values)
+        """Whether most values are numbers, as text or not, or true and false."""
+        numbers = sum(
+            _as_float(value) is not None or str(value).lower() in ("true", "false")
+            for value in self.values
+        )
+        return numbers * 2 > len(self.values)
 
     @property
     def has_fractions(self) -> bool:
@@ -111,14 +116,21 @@ def assign_roles(columns: Sequence[ColumnSample]) -> tuple[dict[str, str], dict[
     usable = [one for one in columns if one.is_scalar and one.values]
     roles: dict[str, str] = {}
     unsure: dict[str, str] = {}
-    for role in ("time", "user", "item", "weight"):
+    # A column that has times and another name is the time only if no id has its name.
+    for role, score in (
+        ("time", _named_time),
+        ("user", _score),
+        ("item", _score),
+        ("time", _score),
+        ("weight", _score),
+    ):
         left = [one for one in usable if one.name not in roles.values()]
-        scored = [(_score(one, role), -n, one) for n, one in enumerate(left)]
+        scored = [(score(one, role), -n, one) for n, one in enumerate(left)]
         scored = [one for one in scored if one[0] > 0]
-        if scored:
+        if scored and role not in roles:
             best = max(scored, key=lambda one: one[:2])
             roles[role] = best[2].name
-            rivals = [c.name for score, _, c in scored if score > best[0] - 5 and c is not best[2]]
+            rivals = [c.name for points, _, c in scored if points > best[0] - 5 and c != best[2]]
             if rivals:
                 unsure[role] = f"it may also be {', '.join(rivals)}"
     for role in ("user", "item"):
@@ -130,6 +142,11 @@ def assign_roles(columns: Sequence[ColumnSample]) -> tuple[dict[str, str], dict[
             roles[role] = ids[0].name
             unsure[role] = "no column has a name that says so; this is the first that may be"
     return roles, unsure
+
+
+def _named_time(column: ColumnSample, role: str) -> float:
+    """As `_score`, but 0 where the name does not fit."""
+    return _score(column, role) if name_score(column.name, role) else 0.0
 
 
 def _score(column: ColumnSample, role: str) -> float:

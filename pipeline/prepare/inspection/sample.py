@@ -203,7 +203,7 @@ def _python_values(column: Any, rows: int) -> list[Any]:
     for value in column.slice(0, rows):
         try:
             values.append(value.as_py())
-        except (ValueError, OverflowError, ArithmeticError, pa.ArrowException):
+        except (ValueError, ArithmeticError, LookupError, pa.ArrowException):
             values.append(None)
     return values
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -42,6 +42,7 @@ _PATTERNS = (
     "%a %b %d %H:%M:%S %z %Y",
     "%a, %d %b %Y %H:%M:%S %z",
 )
+_BETTER = 0.01  # share of values more, for which another way is taken
 _EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 
 
@@ -51,13 +52,13 @@ class TimeStyle:
 
     Attributes:
         unit: a value of `events.time_unit`.
-        pattern: for the unit "pattern".
+        patterns: for the units "pattern" and "auto".
         share: share of the values that are read so as times from 1990 to next year.
         unsure: another way that fits as well; empty where there is none.
     """
 
     unit: str
-    pattern: str = ""
+    patterns: tuple[str, ...] = ()
     share: float = 0.0
     unsure: str = ""
 
@@ -74,16 +75,24 @@ def time_style(values: Sequence[Any]) -> TimeStyle:
         column = pa.array(values if not _mixed(values) else [str(value) for value in values])
     except (pa.ArrowException, OverflowError, TypeError):
         return TimeStyle("iso")
-    found = [_tried(column, unit, "") for unit in _UNITS]
-    found += [_tried(column, "pattern", pattern) for pattern in _PATTERNS]
+    found = [_tried(column, unit) for unit in _UNITS]
+    found += [_tried(column, "pattern", (pattern,)) for pattern in _PATTERNS]
     best = max(found, key=lambda one: one.share)
     if best.share < 1:
-        mixed = _tried(column, "auto", "")
-        best = mixed if mixed.share > best.share + 0.05 else best
-    others = [one for one in found if one.share == best.share and one != best and best.share]
-    swapped = [one.pattern for one in others if one.pattern and best.pattern]
-    if swapped:
-        return TimeStyle(best.unit, best.pattern, best.share, f"it may also be {swapped[0]}")
+        mixed = _mixed_style(column, found)
+        return mixed if mixed.share > best.share + _BETTER else best
+    others = [one for one in found if one.share == best.share and one != best]
+    swapped = [one.patterns[0] for one in others if one.patterns and best.patterns]
+    return replace(best, unsure=f"it may also be {swapped[0]}") if swapped else best
+
+
+def _mixed_style(column: pa.Array, found: Sequence[TimeStyle]) -> TimeStyle:
+    """Unit "auto" with as few patterns as read what the ones before them do not."""
+    best = _tried(column, "auto")
+    for one in sorted(found, key=lambda one: -one.share):
+        if one.patterns and one.share:
+            more = _tried(column, "auto", (*best.patterns, *one.patterns))
+            best = more if more.share > best.share + _BETTER else best
     return best
 
 
@@ -91,17 +100,16 @@ def _mixed(values: Sequence[Any]) -> bool:
     return len({type(value) for value in values}) > 1
 
 
-def _tried(column: pa.Array, unit: str, pattern: str) -> TimeStyle:
+def _tried(column: pa.Array, unit: str, patterns: tuple[str, ...] = ()) -> TimeStyle:
     """How many values are plausible times if read so."""
     try:
-        patterns = (pattern,) if pattern else ()
         times = parse_times(column, "time", time_format_of(unit, patterns, "UTC"))
     except EmbedmillError:
-        return TimeStyle(unit, pattern)
+        return TimeStyle(unit, patterns)
     earliest = _EARLIEST.timestamp() * 1e6
     latest = (datetime.now(UTC) + timedelta(days=366)).timestamp() * 1e6
     plausible = times.known & times.in_range & (times.values >= earliest) & (times.values <= latest)
     known = times.known & times.in_range
     # Few times before 1990 are in logs, but a time that is read is one still.
     share = float(np.mean(plausible)) + 1e-3 * float(np.mean(known)) if len(column) else 0.0
-    return TimeStyle(unit, pattern, min(1.0, share))
+    return TimeStyle(unit, patterns, min(1.0, share))
