@@ -104,8 +104,15 @@ def test_bytes_that_workers_send_are_those_of_the_budget(tmp_path: Path) -> None
         assert 0.8 * budget < sent_bytes < 1.1 * budget
 
 
-def test_peak_memory_is_within_the_budget(tmp_path: Path) -> None:
-    settings = {"batch_size": 4096, "optimizer": "adam", "negatives": 64}
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"batch_size": 4096, "optimizer": "adam", "negatives": 64},
+        {"objective": "spectral", "spectral": {"passes": 2}},
+    ],
+    ids=["softmax", "spectral"],
+)
+def test_peak_memory_is_within_the_budget(settings: dict[str, Any], tmp_path: Path) -> None:
     run = scattered(tmp_path, 300_000, 40_000, 40_000, **settings)
     code = (
         "import sys; from pathlib import Path; from embedmill.pipeline import train;"
