@@ -24,6 +24,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.orc
 import pyarrow.parquet as pq
+from deltalake import write_deltalake
+
+from tests.support.log_tables import iceberg_table
 
 __all__ = ["CASES", "Case", "Reading", "cases", "readings"]
 
@@ -75,9 +78,13 @@ class Reading:
         for file in tree.get("file", ()):
             _write_file(folder, file)
         if self.format:
+            table = _table(tree["table"]["columns"])
             path = folder / "log" / f"table.{self.format}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(_WRITERS[self.format](_table(tree["table"]["columns"])))
+            if self.format in _TABLE_WRITERS:
+                _TABLE_WRITERS[self.format](table, folder / "log")
+            else:
+                path.write_bytes(_WRITERS[self.format](table))
 
     def sections(self, folder: Path) -> dict[str, Any]:
         """The config's sections `events` and `items`, with paths below `folder`."""
@@ -343,4 +350,24 @@ _WRITERS: dict[str, Callable[[pa.Table], bytes]] = {
     "parquet": _parquet,
     "orc": _orc,
     "avro": _avro,
+}
+
+
+def _delta(table: pa.Table, folder: Path) -> None:
+    """A table that has had other rows before."""
+    write_deltalake(str(folder), table.slice(0, 1))
+    write_deltalake(str(folder), table, mode="overwrite")
+
+
+def _iceberg(table: pa.Table, folder: Path) -> None:
+    """A table that has had other rows before."""
+    written = iceberg_table(folder, table.schema)
+    written.append(table.slice(0, 1))
+    written.overwrite(table)
+
+
+# Formats whose files only their table knows: written into the folder of the log.
+_TABLE_WRITERS: dict[str, Callable[[pa.Table, Path], None]] = {
+    "delta": _delta,
+    "iceberg": _iceberg,
 }
