@@ -21,8 +21,9 @@ class AutoConfig(Section):
         0.5,
         gt=0,
         le=1000,
-        description="what all trials cost together, at most, as a share of the training of the "
-        "best of them; counted, not timed, so the choice is the same on each machine",
+        description="what all trials cost together, at most, as a share of the dearest "
+        "training among those that had a chance; counted, not timed, so the choice is the "
+        "same on each machine",
     )
     trial_events: int = Field(
         2_000_000,

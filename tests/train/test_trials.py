@@ -54,6 +54,9 @@ def test_the_best_settings_of_the_best_objective_win() -> None:
     assert choice.candidate.objective == "softmax"
     assert choice.candidate.settings["temperature"] == 0.08
     assert planned[0].candidate.objective == "spectral"  # the cheapest comes first
+    # A closed form that leads does not end the search.
+    _, choice = searched(SPARSE, {"spectral": 0.09, "ials": 0.08, "softmax": 0.10})
+    assert choice.candidate.objective == "softmax"
     _, choice = searched(SPARSE, {"spectral": 0.3, "ials": 0.09, "softmax": 0.10})
     assert (choice.candidate.objective, choice.epochs) == ("spectral", 1)
 

@@ -59,6 +59,7 @@ class _Search:
     def __init__(self, auto: TrainConfig, size: TrainingSize) -> None:
         self.auto, self.size = auto, size
         self.spent = 0.0
+        self.dearest = 0.0  # cost of the dearest training of the families in the race
         self.tried: dict[tuple[object, int, float], Outcome] = {}
         self.most = min(1.0, auto.auto.trial_events / max(1, size.train))
         self.best_first = -1.0  # of the first rounds of all families
@@ -69,17 +70,20 @@ class _Search:
         return training_cost(candidate.config(self.auto, family.epochs), self.size)
 
     def allowed(self, family: Family, *, contender: bool) -> float:
-        """What all trials may cost: a share of the training of the best candidate so far.
+        """What all trials may cost: a share of the dearest training that is in the race.
+
+        A closed form that leads is no reason to stop: its training costs less than a trial of
+        what may be better.
 
         Args:
             family: of the next trials.
-            contender: whether one of them may become the best: its training counts too.
+            contender: whether one of them may become the best: its training counts from now on.
         """
-        costs = [self.full_cost(self.leader[1], self.leader[2])] if self.leader else []
-        if contender or not costs:
+        if contender or not self.dearest:
             dim = family.dims[-1] if family.dims else family.first[0].dim
-            costs.append(self.full_cost(family, family.first[0].with_settings(dim=dim)))
-        return max(_FREE, self.auto.auto.budget * max(costs))
+            cost = self.full_cost(family, family.first[0].with_settings(dim=dim))
+            self.dearest = max(self.dearest, cost)
+        return max(_FREE, self.auto.auto.budget * self.dearest)
 
     def share(self, part: float) -> float:
         """Share of the users of a trial that would use `part` of those that it may."""
