@@ -145,7 +145,7 @@ def ours(bench: Bench, objective: str) -> list[Point]:
         train = subprocess.Popen([*command, "--from", "train", "--to", "train"], stdout=sys.stderr)
         with CpuTime(train.pid) as cpu:
             if train.wait():
-                raise SystemExit(train.returncode)
+                raise SystemExit(f"train of {objective} ended with code {train.returncode}")
         # Both leave the same artifacts current: only what is behind `train` is built.
         run(bench.config, [*sets, "train.refit=false"], last="export")
         found = open_run(str(bench.folder / bench.one.name))
