@@ -257,3 +257,17 @@ def test_a_quoted_field_of_many_lines(tmp_path: Path) -> None:
     columns, _, rejects = read(tmp_path / "a", f'u,i\n"a,1\n{rows}b",2\n'.encode(), layout())
     assert columns["i"] == [*map(str, range(3000)), "2"]
     assert rejects == {2: ("quote", b'"a,1')}
+
+
+def test_records_without_newlines_are_read_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_lines, "_READ_BYTES", 1000)
+    shape = layout(format="jsonl", wanted=("u", "i"), max_line_bytes=4096)
+    records = [f'{{"u": "}}{{{n}", "i": "{"x" * (n % 50)}\\""}}' for n in range(3000)]
+    long = '{"u": "' + "y" * 5000 + '", "i": 1}'
+    data = "".join([*records[:1000], "\n", *records[1000:2000], "\n", long, "\n", *records[2000:]])
+    columns, lines, rejects = read(tmp_path / "a", data.encode(), shape, jsonlines)
+    assert columns["u"] == [f"}}{{{n}" for n in range(3000)]
+    assert lines == [1] * 1000 + [2] * 1000 + [4] * 1000
+    assert {line: reason for line, (reason, _) in rejects.items()} == {3: "line_too_long"}

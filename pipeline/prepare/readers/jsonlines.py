@@ -26,6 +26,7 @@ from embedmill.pipeline.prepare.parse.records import ExplodedRecords, event_valu
 from embedmill.pipeline.prepare.parse.rejects import Rejects
 from embedmill.pipeline.prepare.parse.values import Ints, to_numpy
 from embedmill.pipeline.prepare.readers.file_slice import FileSlice
+from embedmill.pipeline.prepare.readers.joined_records import separate_lines
 from embedmill.pipeline.prepare.readers.json_values import (
     OBJECT_REGEX,
     guess_schema,
@@ -89,14 +90,16 @@ class _BatchParser:
 
     def parse(self, batch: LineBatch) -> ParsedBatch:
         """The events of a batch."""
-        usable = np.ones(batch.size, bool)
-        usable[batch.bad] = False
-        lines = np.flatnonzero(usable)
         if self.layout.lists or not self.layout.wanted:
-            return self._parsed_batch(batch, self._parse_one_by_one(batch, lines))
-        events = self._parse_with_arrow(batch, lines)
+            batch = separate_lines(batch)
+            return self._parsed_batch(batch, self._parse_one_by_one(batch, _usable(batch)))
+        events = self._parse_with_arrow(batch, _usable(batch))
         if events is None:
-            events = self._parse_mixed(batch, lines)
+            lines, batch = batch.size, separate_lines(batch)
+            if batch.size > lines:
+                events = self._parse_with_arrow(batch, _usable(batch))
+        if events is None:
+            events = self._parse_mixed(batch, _usable(batch))
         return self._parsed_batch(batch, events)
 
     def _parse_mixed(self, batch: LineBatch, lines: Ints) -> _Events:
@@ -185,6 +188,13 @@ class _BatchParser:
         if separator is None:
             return scalars(values)
         return pa.array([text_list(one, separator) for one in values], pa.list_(pa.string()))
+
+
+def _usable(batch: LineBatch) -> Ints:
+    """Positions of the lines that are not rejected."""
+    usable = np.ones(batch.size, bool)
+    usable[batch.bad] = False
+    return np.flatnonzero(usable)
 
 
 def _ints(values: list[int]) -> Ints:

@@ -104,7 +104,8 @@ def line_batches(part: FileSlice, layout: Layout) -> Iterator[LineBatch]:
 
 
 def _batch(data: bytes, encoding: str, first_line: int, layout: Layout) -> LineBatch:
-    if layout.format != "jsonl":
+    # Records are separated here where lines would be too long else; others when they are parsed.
+    if layout.format != "jsonl" or len(data) <= layout.max_line_bytes:
         return decode_batch(data, encoding, first_line, layout.max_line_bytes)
     data, joined = separate_records(data)
     batch = decode_batch(data, encoding, first_line, layout.max_line_bytes)
