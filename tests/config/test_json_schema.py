@@ -142,7 +142,7 @@ def test_every_key_has_a_description_and_a_default_or_is_needed() -> None:
         "events.signals.min_weight", "events.signals.min_merged_weight",  # none unless given
         "index.recall_at_10", "index.max_bytes", "index.max_latency_ms",
         "index.hnsw.m", "index.hnsw.ef_construction",
-        "train.softmax.l2_bias", "train.bpr.l2_bias", "train.rating.l2_bias",
+        "train.softmax.l2_bias", "train.bpr.l2_bias",
     }  # fmt: skip
 
 

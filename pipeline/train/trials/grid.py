@@ -14,8 +14,8 @@ _LOW_DIM = 64  # of trials that choose settings which hold for larger dimensions
 # The weight of an unobserved pair grows with the share of pairs that have events: these times it.
 # The L2 of a row grows with that weight, so with a small one it is larger.
 _UNOBSERVED = {8.0: (0.003, 0.01, 0.03), 4.0: (0.01, 0.03, 0.1), 16.0: (0.003, 0.01, 0.03)}
-_POPULARITY = (0.15, 0.3, 0.45)
-_RIDGES = (0.02, 0.2)
+_POPULARITY = (0.1, 0.2, 0.35)
+_RIDGES = (2.0, 8.0)  # sparse logs want less, dense ones more
 _TEMPERATURES = (0.12, 0.08, 0.18)
 _SWEEPS = 16  # of a training by iALS; more made no difference
 _EPOCHS = 10  # of a training by softmax
