@@ -7,6 +7,8 @@ written.
     checkpoints/latest.json                   which slots are valid
     checkpoints/<slot>/manifest.json          cursor, history, sha256 of each part
     checkpoints/<slot>/part-PPPPP.safetensors rows and optimizer state of partition P
+
+Trials of `embedmill tune` belong to no artifact, and stay: `tune/trials.json` of the run.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ __all__ = [
     "FORMAT",
     "POINTER",
     "TRIALS",
+    "TUNE",
     "CheckpointManifest",
     "Pointer",
     "StoredCursor",
@@ -90,6 +93,8 @@ class StoredSearch(Stored):
 
 
 TRIALS = JsonFile(f"{FOLDER}/trials.json", StoredSearch)
+# Below the folder of the run.
+TUNE = JsonFile("tune/trials.json", StoredSearch)
 POINTER = JsonFile(f"{FOLDER}/latest.json", Pointer)
 
 

@@ -136,6 +136,7 @@ def test_jobs_and_stages_share_their_names() -> None:
         "profile",
         "ray_tasks",
         "ray_training",
+        "tune_config",
         "__init__",
     }
     assert files == {*STAGES, *others}

@@ -18,12 +18,13 @@ from embedmill.pipeline.errors import ConfigError
 # isort: off
 from embedmill.jobs.cli import init
 from embedmill.jobs.cli import run
+from embedmill.jobs.cli import tune
 from embedmill.jobs.cli import inspect
 from embedmill.jobs.cli import query
 
 # isort: on
 
-__all__ = ["app", "init", "inspect", "main", "query", "run"]
+__all__ = ["app", "init", "inspect", "main", "query", "run", "tune"]
 
 
 def main() -> None:

@@ -37,6 +37,7 @@ from embedmill.pipeline.config.train import (
     SmoothingConfig,
     TrainConfig,
 )
+from embedmill.pipeline.config.tuned import auto_tree, tuned_tree
 
 __all__ = [
     "AutoConfig",
@@ -62,10 +63,12 @@ __all__ = [
     "SpectralConfig",
     "TrainConfig",
     "VocabConfig",
+    "auto_tree",
     "json_schema",
     "load",
     "parse",
     "read_fields",
     "stage_fields",
     "to_toml",
+    "tuned_tree",
 ]

@@ -9,14 +9,17 @@ from embedmill.pipeline.train.loop import TrainingResult, train_worker
 from embedmill.pipeline.train.resources.available import launcher_of
 from embedmill.pipeline.train.resources.out_of_memory import out_of_memory
 from embedmill.pipeline.train.stage import build, check, check_settings, commit, discard_checkpoints
+from embedmill.pipeline.train.trials import Tuned, candidate_of, tune_settings
 from embedmill.pipeline.train.worker_processes import train_in_processes
 
 __all__ = [
     "Group",
     "StoppedError",
     "TrainingResult",
+    "Tuned",
     "WorkerTask",
     "build",
+    "candidate_of",
     "check",
     "check_settings",
     "commit",
@@ -25,5 +28,6 @@ __all__ = [
     "out_of_memory",
     "train_in_processes",
     "train_worker",
+    "tune_settings",
     "with_trackers",
 ]

@@ -59,6 +59,7 @@ class Candidate:
         return TrainConfig.model_validate({**kept, **own, **fields})
 
     def __str__(self) -> str:
-        """For the user: "ials, 64 dimensions, ials.regularization 0.003"."""
-        facts = [f"{key} {value:g}" for key, value in self.settings.items()]
+        """For the user: "ials, 64 dimensions, regularization 0.003"."""
+        own = f"{self.objective}."
+        facts = [f"{key.removeprefix(own)} {value:g}" for key, value in self.settings.items()]
         return ", ".join([self.objective, f"{self.dim} dimensions", *facts])

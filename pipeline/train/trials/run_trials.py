@@ -8,8 +8,9 @@ interrupted search goes on with the next one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from textwrap import wrap
 from typing import Any
 
 from embedmill.pipeline.config import TrainConfig
@@ -31,13 +32,16 @@ from embedmill.pipeline.train.trials.search import (
     Outcome,
     PlannedTrial,
     Selection,
+    Steps,
     search,
     without_trials,
 )
 from embedmill.pipeline.train.trials.stored_trials import StoredTrials
 from embedmill.schemas.train import Trial
 
-__all__ = ["choose_settings"]
+__all__ = ["Trials", "candidate_of", "choose_settings", "with_train"]
+
+_COLUMNS = 70  # of a line for the user, who sees it indented
 
 
 def choose_settings(
@@ -56,20 +60,23 @@ def choose_settings(
     auto = task.run.config.train
     if auto.objective != "auto":
         return task, []
-    size = size_of(_with_train(task.run, largest(auto)))
-    trials = _Trials(task, size, group, progress)
-    choice = trials.run() if size.valid else without_trials(auto, size)
+    size = size_of(with_train(task.run, largest(auto)))
+    stored = StoredTrials(task.run.storage.at("train"), task.identity, group)
+    trials = Trials(task, size, group, progress)
+    choice = trials.run(search(auto, size), stored) if size.valid else None
+    choice = choice or without_trials(auto, size)
     chosen = choice.candidate.config(auto, choice.epochs)
     if group.rank == 0:
         progress.note(f"chosen: {choice.candidate}")
-    return WorkerTask(_with_train(task.run, chosen), task.identity), trials.finished
+    return WorkerTask(with_train(task.run, chosen), task.identity), trials.finished
 
 
-def _with_train(run: Run, train: TrainConfig) -> Run:
+def with_train(run: Run, train: TrainConfig) -> Run:
+    """The run with another section train."""
     return Run(run.config.model_copy(update={"train": train}))
 
 
-class _Trials:
+class Trials:
     """The trials of a training on one worker; `finished` are the same at every worker."""
 
     def __init__(
@@ -78,28 +85,39 @@ class _Trials:
         self._size = size
         self._task, self._group, self._progress = task, group, progress
         self._layout = Layout(task.run.config.run.partitions, group.world, group.rank)
-        self._stored = StoredTrials(task.run.storage.at("train"), task.identity, group)
         self._examples: Examples | None = None
         self.finished: list[Trial] = []
 
-    def run(self) -> Selection:
-        """All trials that the budget allows, and the choice."""
-        earlier = iter(self._stored.read())
-        steps = search(self._task.run.config.train, self._size)
+    def run(
+        self, steps: Steps, stored: StoredTrials, more: Callable[[], bool] = lambda: True
+    ) -> Selection | None:
+        """All trials of a search, and its choice; None where it was stopped before its end.
+
+        Args:
+            steps: the search.
+            stored: trials that were finished earlier, and where those of today are kept.
+            more: asked before each trial that has not been finished earlier.
+        """
+        earlier = iter(stored.read())
         try:
             planned = next(steps)
             while True:
-                trial = next(earlier, None) or self._run_one(planned)
+                trial = next(earlier, None)
+                if trial is None or not _is_of(trial, planned):
+                    earlier = iter(())  # of another grid: what follows was planned from it
+                    if self.finished and not more():
+                        return None
+                    trial = self._run_one(planned)
+                    stored.write([*self.finished, trial])
                 self.finished.append(trial)
-                if len(self.finished) > len(self._stored.trials):
-                    self._stored.write(self.finished)
-                planned = steps.send(_outcome(planned, trial, self._metric))
+                planned = steps.send(_outcome(planned, trial, self.metric))
         except StopIteration as stop:
             choice: Selection = stop.value
             return choice
 
     @property
-    def _metric(self) -> str:
+    def metric(self) -> str:
+        """The metric that chooses."""
         auto = self._task.run.config.train
         return auto.metric or auto.keys.metrics[0]
 
@@ -110,7 +128,7 @@ class _Trials:
         smoothing = None
         try:
             trainer = self._trained(planned)
-            metrics, smoothing = _best_smoothing(trainer, self._metric)
+            metrics, smoothing = _best_smoothing(trainer, self.metric)
         except NotFiniteError:
             pass  # raised by all workers
         settings = dict(candidate.settings)
@@ -126,10 +144,12 @@ class _Trials:
             metrics=metrics,
         )
         if self._group.rank == 0:
-            value = metrics.get(self._metric)
-            said = "diverged" if value is None else f"{self._metric} {value:.4f}"
+            value = metrics.get(self.metric)
+            said = "diverged" if value is None else f"{self.metric} {value:.4f}"
             number = len(self.finished) + 1
-            self._progress.note(f"trial {number}: {_of(trial)} · {said}")
+            line = f"trial {number}: {candidate_of(trial)} · {said}"
+            for part in wrap(line, _COLUMNS, subsequent_indent="  "):
+                self._progress.note(part)
         return trial
 
     def _trained(self, planned: PlannedTrial) -> Trainer:
@@ -139,7 +159,7 @@ class _Trials:
         settings = {k: v for k, v in candidate.settings.items() if k != SMOOTHING_WEIGHT}
         candidate = replace(candidate, settings=settings)
         train = candidate.config(self._task.run.config.train, planned.epochs)
-        run = _with_train(self._task.run, train)
+        run = with_train(self._task.run, train)
         trainer = assemble(run, self._examples_of(planned.users), self._group, Cursor())
         for epoch in range(planned.epochs):
             trainer.cursor = replace(trainer.cursor, epoch=epoch, step=0)
@@ -195,5 +215,12 @@ def _outcome(planned: PlannedTrial, trial: Trial, metric: str) -> Outcome:
     return Outcome(candidate, float(trial.metrics.get(metric, -1.0)))
 
 
-def _of(trial: Trial) -> Candidate:
+def _is_of(trial: Trial, planned: PlannedTrial) -> bool:
+    """Whether a stored trial is the planned one."""
+    same = (candidate_of(trial).key, trial.epochs, trial.users)
+    return same == (planned.candidate.key, planned.epochs, round(planned.users, 4))
+
+
+def candidate_of(trial: Trial) -> Candidate:
+    """What a trial tried."""
     return Candidate(trial.objective, trial.dim, dict(trial.settings))

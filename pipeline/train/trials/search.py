@@ -15,7 +15,15 @@ from embedmill.pipeline.train.trials.candidate import Candidate
 from embedmill.pipeline.train.trials.counted_cost import epoch_cost, training_cost, validation_cost
 from embedmill.pipeline.train.trials.grid import SMOOTHING_WEIGHTS, Family, families
 
-__all__ = ["Outcome", "PlannedTrial", "Selection", "search"]
+__all__ = [
+    "Outcome",
+    "PlannedTrial",
+    "Selection",
+    "Steps",
+    "search",
+    "trial_cost",
+    "without_trials",
+]
 
 _FIRST_SHARE, _LAST_SHARE = 0.25, 0.5  # of the users, in the first and in later rounds
 _LEAST_USERS = 2000  # of a trial, if there are so many
@@ -51,6 +59,7 @@ class Selection:
 
 
 Round = Generator[PlannedTrial, Outcome, list[Outcome]]
+Steps = Generator[PlannedTrial, Outcome, Selection]
 
 
 class _Search:
@@ -124,10 +133,7 @@ class _Search:
             if key in self.tried:
                 outcomes.append(self.tried[key])
                 continue
-            passes = len(SMOOTHING_WEIGHTS) if config.keys.reads("smoothing") else 1
-            cost = users * (
-                epochs * epoch_cost(config, self.size) + passes * validation_cost(config, self.size)
-            )
+            cost = users * trial_cost(config, epochs, self.size)
             if self.spent + cost <= self.allowed(family, contender=contender):
                 self.spent += cost
                 self.tried[key] = yield PlannedTrial(candidate, epochs, users, cost)
@@ -135,7 +141,13 @@ class _Search:
         return sorted(outcomes, key=lambda one: -one.value)
 
 
-def search(auto: TrainConfig, size: TrainingSize) -> Generator[PlannedTrial, Outcome, Selection]:
+def trial_cost(config: TrainConfig, epochs: int, size: TrainingSize) -> float:
+    """The cost of a trial over all users: it is validated with each weight of its smoothing."""
+    passes = len(SMOOTHING_WEIGHTS) if config.keys.reads("smoothing") else 1
+    return epochs * epoch_cost(config, size) + passes * validation_cost(config, size)
+
+
+def search(auto: TrainConfig, size: TrainingSize) -> Steps:
     """The trials, one after the other, and at the end the choice.
 
     In each family the first candidates are tried over few users, the best of them over more, and
