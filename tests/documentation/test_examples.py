@@ -47,7 +47,7 @@ def test_there_are_examples() -> None:
     assert len(PYTHON_PAGES) >= 2
     assert len(TOML) >= 8
     assert len(SHELL) >= 25
-    assert {block.language for block in BLOCKS} <= {"", "python", "toml", "sh"}
+    assert {block.language for block in BLOCKS} <= {"", "python", "sh", "text", "toml"}
 
 
 @pytest.mark.parametrize("page", PYTHON_PAGES, ids=lambda page: str(page.relative_to(ROOT)))

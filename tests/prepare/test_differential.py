@@ -117,11 +117,13 @@ WEIGHTS = {
     "bool": Kind(pa.bool_(), st.just(True), float),
     "number in text": Kind(pa.string(), st.floats(0.5, 99).map(str), float),
 }
-# Ids that a library writes as another text than the others: True for true, a day as a time.
+# Ids that a library cannot write, or writes as another text than the others: True for true, a
+# day as a time.
 _OTHER_TEXT = {
     ("pandas", "csv"): {"bool"},
     ("pandas", "tsv"): {"bool"},
     ("pandas", "jsonl"): {"date"},
+    **{("spark", kind): {"uint64"} for kind in ("csv", "tsv", "jsonl", "parquet")},
 }
 ENCODINGS = ("utf-8", "utf-16", "utf-16-le", "utf-32")
 

@@ -235,7 +235,7 @@ def test_a_value_of_json_is_read_alike_by_both_parsers(tmp_path: Path, value: An
         ({"date_from": "soon"}, "date_from: a day such as 2026-11-24, not 'soon'"),
         ({"date_from": "2026-11-02", "date_to": "2026-11-01"}, "date_to: .* lies before date_from"),
         ({"date_to": "2026-11-02", "date_folders": []}, "date_folders: needed"),
-        ({"explode": "events"}, "explode: lists are read from jsonl and parquet"),
+        ({"explode": "events"}, "explode: lists are read from jsonl, parquet, orc"),
         ({"time_unit": "pattern"}, "time_patterns: at least one is needed"),
         ({"time_patterns": "%F"}, "time_patterns: read only with time_unit"),
         ({"aliases": {"a": ["b", "b"]}}, "aliases: 'b' stands there twice"),

@@ -170,11 +170,16 @@ def spark_writers(session: SparkSession, folder: Path) -> dict[str, Callable[[pa
 
         return write
 
-    quotes = {"header": True, "escape": '"', "quote": '"'}
+    # By default it writes milliseconds.
+    times = {
+        "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
+        "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
+    }
+    quotes = {"header": True, "escape": '"', "quote": '"', **times}
     return {
         "csv": writer("csv", **quotes),
         "tsv": writer("tsv", sep="\t", **quotes),
-        "jsonl": writer("jsonl"),
+        "jsonl": writer("jsonl", **times),
         "parquet": writer("parquet"),
     }
 
