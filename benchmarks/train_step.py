@@ -1,13 +1,15 @@
 """A training step beside plain autograd, TorchRec, and the machine's matrix multiply.
 
     python benchmarks/train_step.py [--json] [--quick] [--dim 64 128] [--negatives 1024 64]
+    python benchmarks/train_step.py --loss bsl
 
 Two workers of one thread each, over gloo on this machine; 8,192 events a worker and step, 1 M
 users, 250 k items, ids by a power law, negatives uniform and shared. All contenders live at
 once and take their turns in rounds; ratios are medians over rounds. The optimizer is the
 configured default of ours and the peers' of the same family (row-wise Adagrad; plain torch has
 SparseAdam, and its Adagrad beside it). Keys with `n64.` are with 64 negatives, with `d128.` of
-128 dimensions.
+128 dimensions. With `--loss bsl`, our step with that loss stands beside ours with softmax loss, and
+no peer runs.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -37,6 +39,7 @@ CONTENDERS = {  # name: script, optimizer, steps of a turn
     "torchrec": ("sharded.py", "adagrad", 2),
     "products": ("products.py", "", 8),
 }
+LOSSES = {"ours": CONTENDERS["ours"], "bsl": ("ours.py", "", 4)}  # the second names its loss
 
 
 class Ranks:
@@ -69,13 +72,14 @@ class Ranks:
 
 @contextmanager
 def started(name: str, task: Task, folder: str) -> Iterator[Ranks]:
-    script, optimizer, _ = CONTENDERS[name]
+    script, optimizer, _ = (CONTENDERS | LOSSES)[name]
+    loss = "bsl" if name == "bsl" else "softmax"
     python = python_of("torchrec") if name == "torchrec" else Path(sys.executable)
     path = f"{ROOT}{os.pathsep}{ROOT / 'benchmarks'}"
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     processes = []
     for rank in range(task.world):
-        own = replace(task, rank=rank, optimizer=optimizer, store=f"{folder}/{name}")
+        own = replace(task, rank=rank, optimizer=optimizer, loss=loss, store=f"{folder}/{name}")
         processes.append(
             subprocess.Popen(
                 [str(python), str(STEPS / script), json.dumps(asdict(own))],
@@ -93,15 +97,17 @@ def started(name: str, task: Task, folder: str) -> Iterator[Ranks]:
             process.wait()
 
 
-def rounds(task: Task, number: int) -> list[dict[str, float]]:
+def rounds(
+    task: Task, number: int, contenders: Mapping[str, tuple[str, str, int]]
+) -> list[dict[str, float]]:
     """Seconds of a step by contender, for each round."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="embedmill-bench-"))
-        ranks = {name: stack.enter_context(started(name, task, folder)) for name in CONTENDERS}
+        ranks = {name: stack.enter_context(started(name, task, folder)) for name in contenders}
         for contender in ranks.values():
             contender.seconds(2)
         return [
-            {name: ranks[name].seconds(CONTENDERS[name][2]) for name in ranks}
+            {name: ranks[name].seconds(contenders[name][2]) for name in ranks}
             for _ in range(number)
         ]
 
@@ -133,6 +139,14 @@ def figures(task: Task, seconds: list[dict[str, float]]) -> dict[str, float]:
     }
 
 
+def loss_figures(seconds: list[dict[str, float]]) -> dict[str, float]:
+    """Medians over the rounds: of both steps, and of the ratio of BSL's to that of softmax."""
+    return {
+        "bsl_over_softmax": statistics.median(one["bsl"] / one["ours"] for one in seconds),
+        **{f"ms.{name}": 1e3 * statistics.median(one[name] for one in seconds) for name in LOSSES},
+    }
+
+
 def show(title: str, found: dict[str, float]) -> None:
     print(f"\n{title}: {found['pairs_per_second']:,.0f} pairs/s")
     for name, label in (
@@ -154,16 +168,24 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small tables, few rounds: a trial")
     parser.add_argument("--dim", type=int, nargs="+", default=[64, 128])
     parser.add_argument("--negatives", type=int, nargs="+", default=[1024, 64])
+    parser.add_argument("--loss", choices=["bsl"], help="compare it with softmax loss, no peers")
+    parser.add_argument("--rounds", type=int, default=0, help="9 unless given; 3 if --quick")
     args = parser.parse_args()
     task = Task(0, WORLD, "", 1_000_000, 250_000, 64, 8192, 1024, 24, "")
     if args.quick:
         task = replace(task, users=20_000, items=5_000, batch=1024)
+    number = args.rounds or (3 if args.quick else 9)
     flat: dict[str, float] = {}
     for dim in args.dim:
         for negatives in args.negatives:
             one = replace(task, dim=dim, negatives=negatives)
-            found = figures(one, rounds(one, 3 if args.quick else 9))
-            show(f"{dim} dimensions, {negatives:,} negatives", found)
+            title = f"{dim} dimensions, {negatives:,} negatives"
+            if args.loss:
+                found = loss_figures(rounds(one, number, LOSSES))
+                print(f"{title}: BSL {found['bsl_over_softmax']:.3f} × the time of softmax loss")
+            else:
+                found = figures(one, rounds(one, number, CONTENDERS))
+                show(title, found)
             prefix = f"d{dim}." * (dim != 64) + f"n{negatives}." * (negatives != 1024)
             flat |= {f"{prefix}{key}": value for key, value in found.items()}
     finish(args, flat)

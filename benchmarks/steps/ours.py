@@ -24,6 +24,7 @@ def run_of(task: turns.Task) -> Run:
         "negatives": task.negatives,
         "tables": "memory",
         **({"optimizer": task.optimizer} if task.optimizer else {}),
+        **({"softmax": {"loss": task.loss}} if task.loss != "softmax" else {}),
     }
     return Run(
         parse(

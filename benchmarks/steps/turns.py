@@ -30,6 +30,7 @@ class Task:
     negatives: int
     steps: int
     optimizer: str
+    loss: str = "softmax"
 
     @property
     def table(self) -> dict[str, int]:

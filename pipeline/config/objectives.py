@@ -71,7 +71,10 @@ OBJECTIVE_KEYS: dict[str, ObjectiveKeys] = {
     "softmax": ObjectiveKeys(
         "softmax",
         shared=_RANKING_STEPS,
-        own=(*_SCORE, *_NEGATIVES, *_IN_BATCH, "logq", *_BIAS, *_GRAPH, "precision"),
+        own=(
+            "loss", "temperature_ratio", *_SCORE, *_NEGATIVES, *_IN_BATCH, "logq", *_BIAS, *_GRAPH,
+            "precision",
+        ),
         defaults={
             "negatives": 512, "optimizer": "adam", "learning_rate": 0.01, "schedule": "linear"
         },

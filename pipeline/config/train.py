@@ -17,6 +17,7 @@ from embedmill.pipeline.config.objectives import (
     ObjectiveName,
 )
 from embedmill.pipeline.config.section import (
+    FINGERPRINT_IF_CHANGED,
     IN_FINGERPRINT_IF_READ,
     NOT_IN_FINGERPRINT,
     Names,
@@ -39,6 +40,7 @@ def _workers(value: Any) -> Any:
 Workers = Annotated[
     int | str, BeforeValidator(_workers, json_schema_input_type=int | str | list[int])
 ]
+_BSL_RATIO = 1.1  # of those published, 1.10 and 1.22, the one that is nearer to softmax loss
 _WORKER_RANGE = re.compile(r"([1-9]\d{0,5})-([1-9]\d{0,5})")
 
 
@@ -145,6 +147,20 @@ class TrainConfig(Section):
         "cosine", description="how a user and an item are compared"
     )
     temperature: float = Field(0.1, gt=0, description="scores are divided by it")
+    loss: Literal["softmax", "bsl"] = Field(
+        "softmax",
+        json_schema_extra=FINGERPRINT_IF_CHANGED,
+        description="softmax: the positive is a part of the sum of the softmax; bsl: bilateral "
+        "softmax loss, which leaves it out and gives the negatives' term a factor",
+    )
+    temperature_ratio: float | None = Field(
+        None,
+        gt=0,
+        le=10,
+        json_schema_extra=FINGERPRINT_IF_CHANGED,
+        description="with loss = 'bsl': the factor of the negatives' term, which is the ratio of "
+        "the positives' temperature to the negatives'; not given: 1.1",
+    )
     negatives: int = Field(
         256, ge=0, description="negatives drawn for each step, shared by all its events"
     )
@@ -313,6 +329,8 @@ class TrainConfig(Section):
         if not isinstance(tree, dict):
             return tree
         keys = OBJECTIVE_KEYS.get(str(tree.get("objective", DEFAULT_OBJECTIVE)))
+        if tree.get("loss") == "bsl" and tree.get("temperature_ratio") is None:
+            tree = {**tree, "temperature_ratio": _BSL_RATIO}
         return {**keys.defaults, **tree} if keys else tree
 
     @model_serializer(mode="wrap")
@@ -357,6 +375,19 @@ class TrainConfig(Section):
         if self.in_batch_negatives > self.batch_size:
             raise ValueError(
                 f"{key}: at most train.batch_size (it is {self.batch_size}), or 0 for all"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _loss(self) -> TrainConfig:
+        if self.loss == "softmax" and self.temperature_ratio is not None:
+            raise ValueError(
+                f"{self._key('temperature_ratio')}: read only with loss = 'bsl'; leave it out"
+            )
+        if self.loss == "bsl" and (self.similarity != "cosine" or self.bias):
+            raise ValueError(
+                f"{self._key('loss')}: 'bsl' needs similarity = 'cosine' and bias = false; it has "
+                "no lower bound otherwise, so that vectors or biases would grow without end"
             )
         return self
 

@@ -27,6 +27,7 @@ BASE = {
 VALUES: dict[str, Any] = {
     "batch_size": 100, "optimizer": "adam", "learning_rate": 0.5, "schedule": "cosine",
     "warmup_steps": 7, "l2": 0.5, "l2_power": 0.25, "weight_power": 2.0,
+    "loss": "bsl", "temperature_ratio": 1.3,
     "similarity": "cosine", "temperature": 0.3, "negatives": 33, "negatives_power": 0.6,
     "in_batch": True, "in_batch_negatives": 3, "logq": False, "bias": True, "l2_bias": 0.1,
     "init": "normal", "smoothing": {"weight": 0.5, "item_power": 0.1}, "precision": "bfloat16",
@@ -118,6 +119,8 @@ def test_old_places_are_read_alike_and_noted(objective: str) -> None:
         *OBJECTIVE_KEYS["ials"].own,
     }
     values = {key: value for key, value in VALUES.items() if keys.reads(key)}
+    if "loss" in values:  # which has no biases
+        values = {key: value for key, value in values.items() if "bias" not in key}
     old = {key: value for key, value in values.items() if key not in before}
     nested = {key: value for key, value in values.items() if key in before and key in keys.own}
     section = {keys.section: nested} if nested else {}
@@ -148,7 +151,7 @@ def test_the_resolved_config_has_what_the_objective_reads_and_no_more(objective:
     assert parse(tree, note=pytest.fail) == one
     train = tree["train"]
     assert {key for key in VALUES if key in train} == set(keys.shared)
-    left_out = {"l2_bias"} - set(keys.defaults)  # not given
+    left_out = {"l2_bias", "temperature_ratio"} - set(keys.defaults)  # not given
     if one.train.similarity == "dot" and "similarity" in keys.own:
         left_out.add("smoothing")
     assert set(train.get(keys.section, {})) == set(keys.own) - left_out
@@ -193,6 +196,12 @@ def test_a_key_in_both_places_is_refused() -> None:
         ({"negatives": 0}, r"train\.softmax\.negatives: .*needs negatives; set it above 0 or "),
         ({"l2_bias": 0.1}, r"train\.softmax\.l2_bias: read only with bias = true"),
         ({"similarity": "dot", "smoothing": {"weight": 1}}, r"train\.softmax\.smoothing: read o"),
+        ({"softmax": {"temperature_ratio": 1.2}}, r"softmax\.temperature_ratio: read only"),
+        ({"softmax": {"loss": "bsl", "similarity": "dot"}}, r"softmax\.loss: 'bsl' needs simila"),
+        ({"softmax": {"loss": "bsl", "bias": True}}, r"train\.softmax\.loss: 'bsl' needs .*bias"),
+        ({"softmax": {"loss": "bsl", "temperature_ratio": 0}}, r"ratio: .*greater than 0, got 0"),
+        ({"softmax": {"loss": "psl"}}, r"softmax\.loss: 'psl' is not known; .*: softmax, bsl|did "),
+        ({"objective": "bpr", "loss": "bsl"}, r"train\.loss: not read by objective 'bpr', only"),
         ({"temprature": 1}, r"train\.temprature: unknown key; did you mean 'train\.softmax\.te"),
         ({"softmax": {"temprature": 1}}, r"softmax\.temprature: unknown key; did you mean 'temper"),
         ({"softmax": {"dim": 9}}, r"train\.softmax\.dim: unknown key; .*allowed: bias, in_batch"),
@@ -280,6 +289,17 @@ def test_softmax_by_its_keys_has_the_fingerprint_of_softmax_by_name() -> None:
     assert stage_fields(with_train(temperature=0.2), ["train"]) == stage_fields(
         with_train(objective="softmax", softmax={"temperature": 0.2}), ["train"]
     )
+
+
+def test_bsl_has_keys_and_fingerprint_of_its_own() -> None:
+    softmax = stage_fields(with_train(softmax={}), ["train"])
+    assert stage_fields(with_train(softmax={"loss": "softmax"}), ["train"]) == softmax
+    assert not {"train.loss", "train.temperature_ratio"} & set(softmax)
+    one = with_train(softmax={"loss": "bsl"})
+    given = with_train(softmax={"loss": "bsl", "temperature_ratio": 1.1})
+    assert one == given == parse(tomllib.loads(toml_of(one)), note=pytest.fail)
+    fields = stage_fields(one, ["train"])
+    assert fields == {**softmax, "train.loss": "bsl", "train.temperature_ratio": 1.1}
 
 
 def test_auto_allows_more_dimensions() -> None:

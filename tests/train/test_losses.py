@@ -26,6 +26,11 @@ SETTINGS = {
         LossSettings(biased=True, similarity="cosine", temperature=0.5, l2=0.01),
     ),
     "softmax dot bias": ("softmax", LossSettings(biased=True, temperature=1.0, l2=0.1)),
+    "bsl cosine": (
+        "softmax",
+        LossSettings(similarity="cosine", temperature=0.5, temperature_ratio=1.25, l2=0.01),
+    ),
+    "bsl dot bias": ("softmax", LossSettings(biased=True, temperature=2.0, temperature_ratio=0.75)),
     "bpr dot": ("bpr", LossSettings(temperature=2.0, l2=0.1)),
     "bpr cosine bias": ("bpr", LossSettings(biased=True, similarity="cosine", temperature=0.5)),
     "ccl": ("ccl", LossSettings(margin=-0.8, negative_weight=3.0, l2=0.1, similarity="cosine")),
@@ -165,7 +170,9 @@ def test_losses_of_parts_add_up(case: str) -> None:
     torch.testing.assert_close(parts[0].item_VD + parts[1].item_VD, whole.item_VD)
 
 
-def by_hand(temperature: float, similarity: str, bias: bool) -> float:
+def by_hand(
+    temperature: float, similarity: str, bias: bool, ratio: float | None = None
+) -> LossResult:
     """One event: user (3, 4), right item (1, 0), wrong ones (0, 2) and the right one again."""
     width = 3 if bias else 2
     user, items = torch.zeros(1, width), torch.zeros(2, width)
@@ -177,17 +184,94 @@ def by_hand(temperature: float, similarity: str, bias: bool) -> float:
         user, items, torch.tensor([0]), torch.tensor([0]), torch.tensor([1, 0]),
         torch.tensor([math.log(2.0), 0.0]), torch.ones(1), torch.ones(1), 1,
     )  # fmt: skip
-    settings = LossSettings(bias, similarity, temperature)
-    return float(METHODS["softmax"].loss(step, settings).loss)
+    settings = LossSettings(bias, similarity, temperature, temperature_ratio=ratio)
+    return METHODS["softmax"].loss(step, settings)
 
 
 def test_softmax_by_hand() -> None:
     # Scores 3 and 8, of which the second is corrected by log 2; the hit is left out.
-    assert by_hand(1.0, "dot", bias=False) == pytest.approx(math.log(1 + math.exp(5) / 2))
+    assert float(by_hand(1.0, "dot", bias=False).loss) == pytest.approx(
+        math.log(1 + math.exp(5) / 2)
+    )
     # Cosines .6 and .8 at temperature .1.
-    assert by_hand(0.1, "cosine", bias=False) == pytest.approx(math.log(1 + math.exp(2) / 2))
+    cosine = by_hand(0.1, "cosine", bias=False)
+    assert float(cosine.loss) == pytest.approx(math.log(1 + math.exp(2) / 2))
     # Biases .25 and -.5 join the cosines; the user's plays no part.
-    assert by_hand(0.1, "cosine", bias=True) == pytest.approx(math.log(1 + math.exp(-5.5) / 2))
+    biased = by_hand(0.1, "cosine", bias=True)
+    assert float(biased.loss) == pytest.approx(math.log(1 + math.exp(-5.5) / 2))
+
+
+def test_bsl_by_hand() -> None:
+    # Cosines .6 and .8 at temperature .1. The weights are 1/2, and 1 of the hit, which adds 0:
+    # the mean is e^8 / 2 over 3/2.
+    result = by_hand(0.1, "cosine", bias=False, ratio=1.25)
+    assert float(result.loss) == pytest.approx(-6 + 1.25 * (8 - math.log(3)))
+    # By the unit user (.6, .8): 10 (1.25 (0, 1) - (1, 0)), less what lies along it, 4, over 5.
+    expected = [(-10 - 4 * 0.6) / 5, (12.5 - 4 * 0.8) / 5]
+    assert result.user_UD[0].tolist() == pytest.approx(expected, rel=1e-5)
+    # Scores 3 and 8, and with biases 3.25 and 7.5, over a temperature of 2.
+    dot, biased = (by_hand(2.0, "dot", bias, ratio=0.5) for bias in (False, True))
+    assert float(dot.loss) == pytest.approx(-1.5 + 0.5 * (4 - math.log(3)), abs=1e-6)
+    assert float(biased.loss) == pytest.approx(-1.625 + 0.5 * (3.75 - math.log(3)), abs=1e-6)
+    assert dot.user_UD[0].tolist() == pytest.approx([-0.5, 0.5 * 0.5 * 2])
+    assert biased.item_VD[:, 2].tolist() == pytest.approx([-0.5, 0.25])
+
+
+@pytest.mark.parametrize("temperature", [0.5, 0.005])
+def test_an_event_without_other_negatives_adds_nothing_to_bsl(temperature: float) -> None:
+    settings = LossSettings(
+        similarity="cosine", temperature=temperature, temperature_ratio=1.2, biased=False
+    )
+    step = replace(a_step(), negative_K=torch.zeros(3, dtype=torch.int64))
+    result = METHODS["softmax"].loss(step, settings)
+    alone = replace(
+        step, user_B=torch.tensor([1]), positive_B=torch.tensor([1]), weight_B=torch.tensor([0.5])
+    )
+    expected = METHODS["softmax"].loss(alone, settings)
+    assert math.isfinite(float(result.loss))
+    torch.testing.assert_close(result.loss, expected.loss)
+    torch.testing.assert_close(result.user_UD, expected.user_UD)
+    torch.testing.assert_close(result.item_VD, expected.item_VD)
+
+
+# At a temperature of .012 sums could overflow.
+@pytest.mark.parametrize(("temperature", "rounded"), [(0.5, False), (0.012, False), (0.1, True)])
+def test_bsl_is_that_of_autograd(
+    temperature: float, rounded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As its paper has it, over several blocks, with negatives drawn twice, corrected, and hits."""
+    monkeypatch.setattr("embedmill.pipeline.train.losses.batch_blocks._SCORES", 1)
+    source = torch.Generator().manual_seed(3)
+    user_UD, item_VD = (torch.randn(*s, generator=source).double() for s in ((9, 5), (40, 5)))
+    leaves = [t.requires_grad_() for t in (user_UD, item_VD)]
+    step = LossInput(
+        user_UD, item_VD, torch.randint(9, (80,), generator=source),
+        torch.randint(40, (80,), generator=source), torch.randint(40, (12,), generator=source),
+        torch.zeros(12), torch.rand(80, generator=source).double(), torch.zeros(80), 100,
+    )  # fmt: skip
+    expected_V = torch.rand(40, generator=source).double()
+    step = replace(step, log_expected_K=expected_V[step.negative_K])
+    unit_UD, unit_VD = (torch.nn.functional.normalize(t) for t in leaves)
+    score_BV = unit_UD[step.user_B] @ unit_VD.T / temperature
+    corrected_BK = score_BV[:, step.negative_K] - step.log_expected_K
+    hit_BK = step.negative_K == step.positive_B[:, None]
+    mean_B = corrected_BK.masked_fill(hit_BK, -torch.inf).logsumexp(1)
+    mean_B = mean_B - (-step.log_expected_K).logsumexp(0)
+    positive_B = score_BV.gather(1, step.positive_B[:, None])[:, 0]
+    loss = ((1.22 * mean_B - positive_B) * step.weight_B / step.size).sum()
+    loss.backward()
+    still = replace(step, user_UD=user_UD.detach(), item_VD=item_VD.detach())
+    if rounded:
+        floats = ("user_UD", "item_VD", "log_expected_K", "weight_B")
+        still = replace(still, **{name: getattr(still, name).float() for name in floats})
+    settings = LossSettings(
+        similarity="cosine", temperature=temperature, temperature_ratio=1.22, rounded=rounded
+    )
+    result = METHODS["softmax"].loss(still, settings)
+    close = {"rtol": 0.03, "atol": 0.02 / temperature / 80} if rounded else {}
+    torch.testing.assert_close(result.loss.double(), loss.detach(), **close)
+    torch.testing.assert_close(result.user_UD.double(), user_UD.grad, **close)
+    torch.testing.assert_close(result.item_VD.double(), item_VD.grad, **close)
 
 
 def two_wrong(objective: str, settings: LossSettings) -> LossResult:

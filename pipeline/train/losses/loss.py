@@ -22,6 +22,7 @@ class LossSettings:
         biased: the last column of a row is its bias.
         similarity: how vectors are compared, "dot" or "cosine".
         temperature: scores are divided by it.
+        temperature_ratio: of BSL, the factor of the negatives' term; None: softmax loss.
         l2: L2 that each event adds on its user's and its item's row.
         l2_bias: L2 of the biases; None: `l2`, as for all columns.
         mean: mean of the train ratings.
@@ -43,6 +44,7 @@ class LossSettings:
     margin: float = 0.0
     negative_weight: float = 1.0
     rounded: bool = False
+    temperature_ratio: float | None = None
 
 
 @dataclass(frozen=True)

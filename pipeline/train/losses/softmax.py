@@ -1,4 +1,4 @@
-"""Sampled softmax, forward and backward in blocks of the batch that stay in cache.
+"""Sampled softmax and BSL, forward and backward in blocks of the batch that stay in cache.
 
 Legend: B events of this worker, R events of a block, H of these that have their positive among
 the negatives, U distinct users, V distinct items, K negatives, N distinct ones of these, D
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from embedmill.pipeline.train.losses.batch_blocks import block_rows, positive_columns
 from embedmill.pipeline.train.losses.loss import LossInput, LossResult, LossSettings
@@ -22,10 +21,15 @@ from embedmill.pipeline.train.losses.row_gradients import (
     multiply,
     normalized,
 )
+from embedmill.pipeline.train.losses.softmax_losses import (
+    BITS,
+    BilateralSoftmaxLoss,
+    SoftmaxLoss,
+    SumLoss,
+)
 
 __all__ = ["sampled_softmax"]
 
-_BITS = 1 / math.log(2)  # bits per nat; 2 ** x takes a third of the time of e ** x
 _RANGE = 100.0  # powers of two up to this one are safely in the range of a float32
 
 
@@ -38,6 +42,12 @@ def sampled_softmax(step: LossInput, settings: LossSettings) -> LossResult:
     each event. Gradients are computed in closed form: with softmax P, the derivative by a
     logit is P - 1 for the positive and P for a negative.
 
+    With `settings.temperature_ratio` the loss is BSL (Wu et al., ICDE 2024, see
+    `BilateralSoftmaxLoss`): the positive is left out of the sum, whose logarithm has that
+    factor; with softmax P over the negatives alone, the derivatives are -1 and ratio * P. With
+    the dot product, or with biases and a ratio other than 1, it has no lower bound; the config
+    refuses both.
+
     With `settings.rounded`, the factors of the matrix products are rounded to bfloat16; sums
     stay in float32.
 
@@ -46,7 +56,8 @@ def sampled_softmax(step: LossInput, settings: LossSettings) -> LossResult:
 
     Args:
         step: the step.
-        settings: `similarity`, `temperature`, `biased`, `rounded`, `l2` and `l2_bias`.
+        settings: `similarity`, `temperature`, `temperature_ratio`, `biased`, `rounded`, `l2`
+            and `l2_bias`.
     """
     end = step.item_VD.shape[1] - int(settings.biased)
     cosine = settings.similarity == "cosine"
@@ -61,10 +72,11 @@ def sampled_softmax(step: LossInput, settings: LossSettings) -> LossResult:
     share_B = step.weight_B / step.size
     batch = _Batch(
         user_BD,
-        logit_B * (_BITS / settings.temperature) - negatives.greatest,
+        logit_B * (BITS / settings.temperature) - negatives.greatest,
         share_B / settings.temperature,
     )
-    sums = _over_blocks(batch, negatives, _AccidentalHits.of(step, negatives.row_N))
+    hits = _AccidentalHits.of(step, negatives.row_N)
+    sums = _over_blocks(batch, negatives, hits, _sum_loss(settings, negatives))
 
     slope_B1 = sums.slope_B[:, None]
     gradient_UD, gradient_VD = torch.zeros_like(step.user_UD), torch.zeros_like(step.item_VD)
@@ -80,6 +92,13 @@ def sampled_softmax(step: LossInput, settings: LossSettings) -> LossResult:
     loss = (sums.loss_B.double() * share_B).sum()
     penalty = add_l2(step, settings, gradient_UD, gradient_VD)
     return LossResult(loss + penalty, gradient_UD, gradient_VD)
+
+
+def _sum_loss(settings: LossSettings, negatives: _Negatives) -> SumLoss:
+    if settings.temperature_ratio is None:
+        return SoftmaxLoss()
+    log_weight = negatives.weight_N.sum().log2()
+    return BilateralSoftmaxLoss(settings.temperature_ratio, log_weight, negatives.greatest)
 
 
 @dataclass(frozen=True)
@@ -105,8 +124,8 @@ class _Negatives:
     def of(step: LossInput, settings: LossSettings, item_VD: Tensor) -> _Negatives:
         row_N, index_K = torch.unique(step.negative_K, return_inverse=True)
         vector_ND = item_VD.index_select(0, row_N)
-        scale = _BITS / settings.temperature
-        offset_N = _log_sums(-step.log_expected_K, index_K, len(row_N)) * _BITS
+        scale = BITS / settings.temperature
+        offset_N = _log_sums(-step.log_expected_K, index_K, len(row_N)) * BITS
         greatest = offset_N.max() if len(row_N) else offset_N.new_zeros(())
         weight_N = (offset_N - greatest).exp2_()
         bias_N = None
@@ -159,7 +178,9 @@ class _Sums:
     slope_N: Tensor
 
 
-def _over_blocks(batch: _Batch, negatives: _Negatives, hits: _AccidentalHits) -> _Sums:
+def _over_blocks(
+    batch: _Batch, negatives: _Negatives, hits: _AccidentalHits, sum_loss: SumLoss
+) -> _Sums:
     user_BD, positive_B = batch.user_BD, batch.positive_B
     logits = user_BD.new_empty(hits.rows * len(negatives.row_N))
     scaled_RD = user_BD.new_empty((hits.rows, user_BD.shape[1]))
@@ -175,11 +196,11 @@ def _over_blocks(batch: _Batch, negatives: _Negatives, hits: _AccidentalHits) ->
         multiply(user_RD, negatives.logit_DN, logit_RN, addend=negatives.bias_N)
         logit_RN.view(-1).index_fill_(0, hit_H, -torch.inf)
         if not negatives.bounded:
-            torch.maximum(logit_RN.amax(1), positive_R, out=shift_R)
+            sum_loss.shift(logit_RN, positive_R, shift_R)
             logit_RN.sub_(shift_R[:, None])
         torch.mv(logit_RN.exp2_(), negatives.weight_N, out=sum_R)
-        scale_R = torch.div(
-            batch.share_B[part], sum_R + (positive_R - shift_R).exp2_(), out=scale_B[part]
+        scale_R = sum_loss.scale(
+            sum_R, positive_R - shift_R, batch.share_B[part], out=scale_B[part]
         )
         multiply(logit_RN, negatives.weighted_ND, slope_BD[part])
         part_RD = torch.mul(user_RD, scale_R[:, None], out=scaled_RD[: len(user_RD)])
@@ -188,10 +209,9 @@ def _over_blocks(batch: _Batch, negatives: _Negatives, hits: _AccidentalHits) ->
             slope_N.addmv_(logit_RN.T, scale_R)
     slope_DN.mul_(negatives.weight_N)
     slope_N.mul_(negatives.weight_N)
-    over_B = (sum_B.log2() + shift_B - positive_B) / _BITS
-    # log(1 + exp(x)) keeps digits that a difference of two logarithms would lose.
-    loss_B = functional.softplus(over_B)
-    return _Sums(loss_B, -sum_B * scale_B, slope_BD.mul_(scale_B[:, None]), slope_DN, slope_N)
+    loss_B = sum_loss.loss(sum_B.log2() + shift_B, positive_B)
+    slope_B = sum_loss.slope(sum_B, scale_B, batch.share_B)
+    return _Sums(loss_B, slope_B, slope_BD.mul_(scale_B[:, None]), slope_DN, slope_N)
 
 
 @dataclass(frozen=True)

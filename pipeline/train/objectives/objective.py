@@ -81,4 +81,5 @@ class Objective:
             margin=config.ccl.margin,
             negative_weight=config.ccl.negative_weight,
             rounded=config.precision == "bfloat16",
+            temperature_ratio=config.temperature_ratio if config.loss == "bsl" else None,
         )
