@@ -143,6 +143,7 @@ def test_every_key_has_a_description_and_a_default_or_is_needed() -> None:
         "index.recall_at_10", "index.max_bytes", "index.max_latency_ms",
         "index.hnsw.m", "index.hnsw.ef_construction",
         "train.softmax.l2_bias", "train.bpr.l2_bias",
+        "train.softmax.temperature_ratio",  # only with bsl
     }  # fmt: skip
 
 
