@@ -57,7 +57,7 @@ def test_factors_by_hand(world: int, tmp_path: Path) -> None:
 
 
 def test_power_one_needs_no_factors(tmp_path: Path) -> None:
-    run = planted(tmp_path, train={"objective": "rating", "l2": 0.1})
+    run = planted(tmp_path, train={"objective": "rating", "l2": 0.1, "l2_power": 1.0})
     trainer = load_trainer(WorkerTask.of(run, run.writer("train")), Group.current(), Cursor())
     assert trainer.data.l2_scaling.users(torch.arange(2)) is None
     assert trainer.data.l2_scaling.items(torch.arange(2)) is None
@@ -65,7 +65,10 @@ def test_power_one_needs_no_factors(tmp_path: Path) -> None:
 
 def an_epoch(folder: Path, **changes: Any) -> tuple[float, Trainer]:
     """Loss of all events of an epoch, with tables that stay as they began."""
-    settings = {"objective": "rating", "dim": 3, "batch_size": 50, "learning_rate": 1e-30}
+    settings = {
+        "objective": "rating", "dim": 3, "batch_size": 50, "learning_rate": 1e-30,
+        "l2": 0.0, "l2_bias": 0.0,
+    }  # fmt: skip
     run: Run = planted(folder, train={**settings, **changes})
     trainer = load_trainer(WorkerTask.of(run, run.writer("train")), Group.current(), Cursor())
     for table in (trainer.model.users, trainer.model.items):

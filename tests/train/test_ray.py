@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -124,8 +125,18 @@ def test_another_ray_is_left_alone_and_joined_when_asked(
     assert messages[-1]["files"]
 
 
+def wait_for_dashboard() -> None:
+    """Until it takes jobs, which is some seconds after Ray answers."""
+    for _ in range(120):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", 8281), 1):
+            return
+        time.sleep(1)
+    raise AssertionError("Ray's dashboard does not listen")
+
+
 def test_ray_job_submit(other_ray: dict[str, str], tmp_path: Path) -> None:
     wait_for(other_ray)
+    wait_for_dashboard()
     run = planted(tmp_path, train={"epochs": 1, "launcher": "ray", "workers": "auto"})
     from embedmill.pipeline.config import to_toml
 
