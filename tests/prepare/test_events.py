@@ -79,7 +79,8 @@ FIXTURES: dict[str, Callable[[Path], dict[str, Any]]] = {
 
 
 def test_every_format_has_a_fixture() -> None:
-    assert FIXTURES.keys() == FORMATS.keys()
+    elsewhere = {"avro", "delta", "iceberg", "orc"}  # test_row_formats.py and test_tables.py
+    assert FIXTURES.keys() | elsewhere == FORMATS.keys()
 
 
 @pytest.mark.parametrize("name", FIXTURES)

@@ -132,6 +132,8 @@ def test_every_line_is_an_event_or_a_reject(
         patch.setattr(text_lines, "_SLICE_BYTES", cut)
         found = read_log(**config)
     covered = [line + k for line, lines in found.spans for k in range(lines)]
+    if kind == "jsonl":  # a line may hold several records, whole or broken
+        covered = sorted(set(covered))
     first = 2 if kind in HEADERS else 1
     assert sorted(covered) == list(range(first, lines_of(data) + 1))
     assert len(found.events) + len(found.rejects) == len(found.spans)

@@ -152,7 +152,7 @@ def test_up_to_date_and_stale(run: Run) -> None:
     [
         ("train", {"objective": "rating"}, {"train.temperature": 0.3, "train.ials.block": 4,
                                             "train.smoothing.weight": 1.0},
-         {"train.l2": 0.5}, "train.l2 was 0.5, is now 0.0"),
+         {"train.l2": 0.5}, "train.l2 was 0.5, is now 1.2"),
         ("train", {"objective": "ials"}, {"train.learning_rate": 0.3, "train.ccl.margin": 0.1},
          {"train.ials.block": 4}, "train.ials.block was 4, is now 0"),
         ("index", {"kind": "flat"}, {"index.hnsw.m": 8, "index.ivf.lists": 9},

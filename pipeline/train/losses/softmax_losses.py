@@ -78,14 +78,13 @@ class SoftmaxLoss:
 class BilateralSoftmaxLoss:
     """BSL (Wu et al., ICDE 2024): -positive + ratio * log2(mean of 2 ** negative), in bits.
 
-    The positive is no part of the mean. In the paper's terms, positives have temperature
-    tau1 and negatives tau2; over batches of single positives its equation is the above, times
-    tau1, with ratio = tau1 / tau2 and logits divided by tau2. The mean is weighted by the
-    negatives' weights; one that is the positive adds 0 to it. An event all of whose negatives
-    are its positive has no mean: its loss and slopes are 0, as those of softmax loss are.
+    The positive is no part of the mean. The mean is weighted by the negatives' weights; one
+    that is the positive adds 0 to it. An event all of whose negatives are its positive has no
+    mean: its loss and slopes are 0, as those of softmax loss are.
 
     Args:
-        ratio: tau1 / tau2.
+        ratio: factor of the negatives' term; the paper has a temperature for the positives and
+            one for the negatives, and this stands for the quotient of the two.
         log_weight: log2 of the sum of the negatives' weights.
         offset: was subtracted from the positives' logits.
     """
