@@ -149,7 +149,7 @@ def measured(folder: str, scratch: Path, args: argparse.Namespace) -> dict[str, 
     return {
         "users": len(ids),
         "items": len(exact.item_ND),
-        "kind": retriever.index.spec.kind,
+        "kind": retriever.index.stored.spec.kind,
         "k": args.k,
         **flat,
         "ours_over_torch": round(took["torch"] / took["ours"], 3),
