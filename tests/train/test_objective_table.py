@@ -161,7 +161,7 @@ def test_ratings_improve_downwards() -> None:
 
 def test_losses_take_their_settings_from_the_config() -> None:
     keys = {"temperature": 0.2, "l2": 0.3, "negatives": 5}
-    settings = OBJECTIVES["softmax"].loss_settings(config_of("softmax", **keys), 0.0)
+    settings = OBJECTIVES["softmax"].loss_settings(config_of("softmax", **keys), (0.0, 1.0))
     assert (settings.similarity, settings.temperature, settings.l2) == ("cosine", 0.2, 0.3)
-    settings = OBJECTIVES["rating"].loss_settings(config_of("rating"), 3.5)
+    settings = OBJECTIVES["rating"].loss_settings(config_of("rating"), (3.5, 1.0))
     assert (settings.biased, settings.mean) == (True, 3.5)

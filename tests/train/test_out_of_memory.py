@@ -10,7 +10,7 @@ import torch
 from ray.exceptions import OutOfMemoryError
 from ray.train import WorkerGroupError
 
-import embedmill.jobs.train
+import embedmill.jobs.ray_training
 from embedmill.pipeline import train
 from embedmill.pipeline.config import parse
 from embedmill.pipeline.errors import MachineError, TrainingError
@@ -68,7 +68,7 @@ def test_what_rays_memory_monitor_says() -> None:
     config = parse(config_tree("runs", "log.tsv")).train
     failed = WorkerGroupError("a worker died", {1: OutOfMemoryError(text)})
     with pytest.raises(MachineError) as stop:
-        embedmill.jobs.train._raise_failure(failed, config, killed=False)
+        embedmill.jobs.ray_training._raise_failure(failed, config, killed=False)
     assert "ran out of memory on node 10.0.0.7" in str(stop.value)
     assert "when 31.9GB / 32.0GB were in use" in str(stop.value)
 
@@ -78,6 +78,6 @@ def test_what_the_kernel_has_ended() -> None:
     died = RuntimeError("Worker exit type: SYSTEM_ERROR. (1) The process is killed by SIGKILL")
     failed = WorkerGroupError(str(died), {0: died})
     with pytest.raises(MachineError, match="out of memory and the kernel ended it"):
-        embedmill.jobs.train._raise_failure(failed, config, killed=True)
+        embedmill.jobs.ray_training._raise_failure(failed, config, killed=True)
     with pytest.raises(TrainingError, match="the workers failed 4 times"):
-        embedmill.jobs.train._raise_failure(failed, config, killed=False)
+        embedmill.jobs.ray_training._raise_failure(failed, config, killed=False)
