@@ -18,13 +18,13 @@ from embedmill.jobs.cluster import WorkerRequest, ray_cluster, worker_count
 from embedmill.jobs.mailbox import Mailbox, Messages
 from embedmill.pipeline import train
 from embedmill.pipeline.config import TrainConfig
-from embedmill.pipeline.errors import EmbedmillError, TrainingError, from_text
-from embedmill.pipeline.log import Progress
+from embedmill.pipeline.errors import EmbedmillError, from_text
+from embedmill.pipeline.log import Progress, SentProgress
 from embedmill.pipeline.memory import oom_kills
 
 __all__ = ["train_on_ray"]
 
-_INTERVAL = 0.2  # seconds between two looks at the mailbox, and between two updates of a worker
+_INTERVAL = 0.2  # seconds between two looks at the mailbox, or at the driver
 
 
 def train_on_ray(task: train.WorkerTask, progress: Progress) -> train.TrainingResult:
@@ -37,26 +37,6 @@ def train_on_ray(task: train.WorkerTask, progress: Progress) -> train.TrainingRe
     """
     with ray_cluster(WorkerRequest.of_training(task.run.config.train)) as folder:
         return _fit(task, folder, progress)
-
-
-class _MailboxProgress:
-    """A worker's progress: sent to the mailbox, updates at intervals, without waiting for it."""
-
-    def __init__(self, mailbox: Any) -> None:
-        self._mailbox = mailbox
-        self._sent = 0.0
-
-    def update(self, done: int, total: int | None, unit: str, **facts: float) -> None:
-        now = time.monotonic()
-        if now - self._sent >= _INTERVAL:
-            self._sent = now
-            self._mailbox.update.remote(done, total, unit, facts)
-
-    def note(self, text: str) -> None:
-        self._mailbox.note.remote(text)
-
-    def record(self, line: dict[str, Any]) -> None:
-        self._mailbox.record.remote(line)
 
 
 def _run_worker(config: dict[str, Any]) -> train.TrainingResult | None:
@@ -72,8 +52,10 @@ def _run_worker(config: dict[str, Any]) -> train.TrainingResult | None:
     if settings.device == "cuda":
         torch.cuda.set_device(get_device())  # which of the node's; the device is per thread
     group = train.Group.current(settings.device)
+    # The mailbox answers each call later: no worker waits for it.
+    progress = SentProgress(mailbox.update.remote, mailbox.note.remote, mailbox.record.remote)
     try:
-        return train.train_worker(task, group, _MailboxProgress(mailbox))
+        return train.train_worker(task, group, progress)
     except train.StoppedError:
         return None
     except EmbedmillError as error:
@@ -174,11 +156,7 @@ def _raise_failure(error: BaseException, config: TrainConfig, *, killed: bool) -
     if where or (killed and "SIGKILL" in str(error)):
         raise train.out_of_memory(where or "and the kernel ended it") from error
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    raise TrainingError(
-        f"the workers failed {config.max_failures + 1} times, at last with: {lines[-1]}",
-        where="train",
-        todo="Run the same command again: it resumes at the last checkpoint",
-    ) from error
+    raise train.workers_failed(config.max_failures + 1, lines[-1]) from error
 
 
 def _out_of_memory_node(error: BaseException) -> str:

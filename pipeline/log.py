@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
-__all__ = ["Progress", "Quiet", "print_note"]
+__all__ = ["Progress", "Quiet", "SentProgress", "print_note"]
+
+_INTERVAL = 0.2  # seconds between two updates that are sent
 
 
 class Progress(Protocol):
@@ -39,6 +43,41 @@ class Quiet:
 
     def record(self, line: dict[str, Any]) -> None:
         """Do nothing."""
+
+
+class SentProgress:
+    """A worker's `Progress`, sent to its driver: updates at intervals, everything else at once."""
+
+    def __init__(
+        self,
+        update: Callable[[int, int | None, str, dict[str, float]], object],
+        note: Callable[[str], object],
+        record: Callable[[dict[str, Any]], object],
+    ) -> None:
+        """A progress that sends.
+
+        Args:
+            update: sends the arguments of `Progress.update`, the facts as a dict.
+            note: sends that of `Progress.note`.
+            record: sends that of `Progress.record`.
+        """
+        self._update, self._note, self._record = update, note, record
+        self._sent = 0.0
+
+    def update(self, done: int, total: int | None, unit: str, **facts: float) -> None:
+        """See `Progress.update`."""
+        now = time.monotonic()
+        if now - self._sent >= _INTERVAL:
+            self._sent = now
+            self._update(done, total, unit, facts)
+
+    def note(self, text: str) -> None:
+        """See `Progress.note`."""
+        self._note(text)
+
+    def record(self, line: dict[str, Any]) -> None:
+        """See `Progress.record`."""
+        self._record(line)
 
 
 def print_note(text: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["PeakMemory", "free_memory", "resident_bytes"]
+__all__ = ["PeakMemory", "free_memory", "oom_kills", "resident_bytes"]
 
 _PROC = Path("/proc")
 _CGROUP = Path("/sys/fs/cgroup")
@@ -71,7 +71,7 @@ def free_memory() -> int:
 def oom_kills() -> int:
     """How many processes the kernel has killed for lack of memory since this machine started."""
     try:
-        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+        lines = (_PROC / "vmstat").read_text(encoding="ascii").splitlines()
     except OSError:
         return 0
     return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))

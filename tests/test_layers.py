@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 # From the ground up. A room imports rooms of the floors below it and nothing beside it.
 FLOORS: list[set[str]] = [
     {"schemas"},
-    {"errors", "log", "memory"},
+    {"child_process", "errors", "log", "memory"},
     {"config", "score"},
     {"store"},
     {"terminal"},

@@ -7,11 +7,16 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from embedmill.pipeline.config.conditions import parse
-from embedmill.pipeline.config.input import FORMATS, SNAPSHOT, InputConfig, Value, check_text
+from embedmill.pipeline.config.input import (
+    FORMATS,
+    Escape,
+    InputConfig,
+    NullValues,
+    Snapshot,
+    check_text,
+)
 from embedmill.pipeline.config.section import (
-    FINGERPRINT_IF_CHANGED,
     NOT_IN_FINGERPRINT,
-    Names,
     Paths,
     Section,
 )
@@ -27,24 +32,13 @@ class ItemsConfig(Section):
         json_schema_extra=NOT_IN_FINGERPRINT, description="files, folders, globs or URLs"
     )
     format: FORMATS = Field("tsv", description="format of the files; auto: by each file's ending")
-    snapshot: Value = Field("", json_schema_extra=NOT_IN_FINGERPRINT, description=SNAPSHOT)
+    snapshot: Snapshot = ""
     separator: str = Field(
         "\t", min_length=1, description="between fields, for format = 'delimited'"
     )
     encoding: str = Field("utf-8", description="encoding of text files")
-    escape: str = Field(
-        "",
-        max_length=1,
-        json_schema_extra=FINGERPRINT_IF_CHANGED,
-        description="character before a quote, separator, line end or itself that is part of a "
-        "field, for tsv, csv and delimited: '\\\\' for Spark's CSV; empty: none",
-    )
-    null_values: Names = Field(
-        (),
-        json_schema_extra=FINGERPRINT_IF_CHANGED,
-        description="text that means no value, in every column: ['\\\\N', 'NULL']; empty text "
-        "always does",
-    )
+    escape: Escape = ""
+    null_values: NullValues = ()
     header: bool = Field(True, description="whether the first line of a file names the columns")
     columns: tuple[str, ...] = Field((), description="names of the columns, with header = false")
     item: str = Field("item_id", description="column of the item's id")

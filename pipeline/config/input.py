@@ -16,17 +16,22 @@ from embedmill.pipeline.config.section import (
     Section,
 )
 
-__all__ = ["FORMATS", "NAMED_FIELDS", "SNAPSHOT", "InputConfig", "Value", "check_text"]
+__all__ = [
+    "FORMATS",
+    "NAMED_FIELDS",
+    "Escape",
+    "InputConfig",
+    "NullValues",
+    "Snapshot",
+    "Value",
+    "check_text",
+]
 
 FORMATS = Literal[
     "auto", "tsv", "csv", "delimited", "jsonl", "parquet", "orc", "avro", "delta", "iceberg"
 ]
 # Formats whose records name their fields.
 NAMED_FIELDS = ("jsonl", "parquet", "orc", "avro", "delta", "iceberg")
-SNAPSHOT = (
-    "of a Delta or Iceberg table: a version or snapshot id, an ISO time, or a branch or tag of "
-    "Iceberg; empty: the latest"
-)
 
 
 def _as_text(value: Any) -> Any:
@@ -35,6 +40,32 @@ def _as_text(value: Any) -> Any:
 
 
 Value = Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | int | float)]
+# Keys that logs and item metadata have.
+Snapshot = Annotated[
+    Value,
+    Field(
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="of a Delta or Iceberg table: a version or snapshot id, an ISO time, or a "
+        "branch or tag of Iceberg; empty: the latest",
+    ),
+]
+Escape = Annotated[
+    str,
+    Field(
+        max_length=1,
+        json_schema_extra=FINGERPRINT_IF_CHANGED,
+        description="character before a quote, separator, line end or itself that is part of a "
+        "field, for tsv, csv and delimited: '\\\\' for Spark's CSV; empty: none",
+    ),
+]
+NullValues = Annotated[
+    Names,
+    Field(
+        json_schema_extra=FINGERPRINT_IF_CHANGED,
+        description="text that means no value, in every column: ['\\\\N', 'NULL']; empty text "
+        "always does",
+    ),
+]
 
 
 # Encodings of Python that are not of files: parts of host names, literals of its own source.
@@ -77,26 +108,15 @@ class InputConfig(Section):
     )
     format: FORMATS = Field("tsv", description="format of the files; auto: by each file's ending")
     # The snapshot that is read is in the fingerprint, whatever names it.
-    snapshot: Value = Field("", json_schema_extra=NOT_IN_FINGERPRINT, description=SNAPSHOT)
+    snapshot: Snapshot = ""
     separator: str = Field(
         ",", min_length=1, max_length=8, description="between fields, for format = 'delimited'"
     )
     quote: str = Field(
         '"', max_length=1, description="around fields, for csv and delimited; empty: none"
     )
-    escape: str = Field(
-        "",
-        max_length=1,
-        json_schema_extra=FINGERPRINT_IF_CHANGED,
-        description="character before a quote, separator, line end or itself that is part of a "
-        "field, for tsv, csv and delimited: '\\\\' for Spark's CSV; empty: none",
-    )
-    null_values: Names = Field(
-        (),
-        json_schema_extra=FINGERPRINT_IF_CHANGED,
-        description="text that means no value, in every column: ['\\\\N', 'NULL']; empty text "
-        "always does",
-    )
+    escape: Escape = ""
+    null_values: NullValues = ()
     header: bool = Field(True, description="whether the first line of a file names the columns")
     columns: tuple[str, ...] = Field((), description="names of the columns, with header = false")
     encoding: str = Field("utf-8", description="encoding of text files")

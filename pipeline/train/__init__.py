@@ -10,7 +10,7 @@ from embedmill.pipeline.train.resources.available import launcher_of
 from embedmill.pipeline.train.resources.out_of_memory import out_of_memory
 from embedmill.pipeline.train.stage import build, check, check_settings, commit, discard_checkpoints
 from embedmill.pipeline.train.trials import Tuned, candidate_of, tune_settings
-from embedmill.pipeline.train.worker_processes import train_in_processes
+from embedmill.pipeline.train.worker_processes import train_in_processes, workers_failed
 
 __all__ = [
     "Group",
@@ -30,4 +30,5 @@ __all__ = [
     "train_worker",
     "tune_settings",
     "with_trackers",
+    "workers_failed",
 ]

@@ -15,7 +15,16 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["Layout", "Plan", "StepPlan", "TrainingSize", "generator", "rows_in", "seed_of"]
+__all__ = [
+    "EvenPlan",
+    "Layout",
+    "Plan",
+    "StepPlan",
+    "TrainingSize",
+    "generator",
+    "rows_in",
+    "seed_of",
+]
 
 
 def seed_of(*parts: int | str) -> int:
@@ -114,21 +123,23 @@ class Plan(Protocol):
 
 
 @dataclass(frozen=True)
-class StepPlan:
-    """An epoch in which every example is in one batch. `sizes` counts them by partition."""
+class EvenPlan:
+    """An epoch of `steps` steps that share its examples evenly. `sizes` counts them by partition.
+
+    A subclass says how many steps there are.
+    """
 
     sizes: tuple[int, ...]
-    batch_size: int
+
+    @property
+    def steps(self) -> int:
+        """Global steps of an epoch."""
+        raise NotImplementedError
 
     @cached_property
     def events(self) -> int:
         """Examples of an epoch: events, or pairs of items."""
         return sum(self.sizes)
-
-    @cached_property
-    def steps(self) -> int:
-        """Global steps of an epoch."""
-        return -(-self.events // self.batch_size)
 
     def span(self, step: int, partition: int) -> tuple[int, int]:
         """Start and end of the partition's slice in the step."""
@@ -136,6 +147,18 @@ class StepPlan:
         return step * size // self.steps, (step + 1) * size // self.steps
 
     def batch_sizes(self, step: int) -> list[int]:
-        """How many examples of each partition are in the step's batch."""
+        """How many examples of each partition the step works on, or is reported for."""
         spans = (self.span(step, p) for p in range(len(self.sizes)))
         return [stop - start for start, stop in spans]
+
+
+@dataclass(frozen=True)
+class StepPlan(EvenPlan):
+    """An epoch in which every example is in one batch of about `batch_size`."""
+
+    batch_size: int
+
+    @cached_property
+    def steps(self) -> int:
+        """Global steps of an epoch."""
+        return -(-self.events // self.batch_size)

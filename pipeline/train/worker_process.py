@@ -5,56 +5,41 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from embedmill.pipeline.child_process import exit_with_driver
 from embedmill.pipeline.errors import EmbedmillError
+from embedmill.pipeline.log import SentProgress
 from embedmill.pipeline.train.collectives import Group, StoppedError
 from embedmill.pipeline.train.loop import train_worker
 from embedmill.pipeline.train.worker_processes import Assignment
 
 __all__ = ["main"]
 
-_INTERVAL = 0.2  # seconds between two updates
-
-
-class _Sender:
-    """A worker's progress, sent to the driver; updates at intervals."""
-
-    def __init__(self, messages: Connection) -> None:
-        self._messages = messages
-        self._sent = 0.0
-
-    def update(self, done: int, total: int | None, unit: str, **facts: float) -> None:
-        now = time.monotonic()
-        if now - self._sent >= _INTERVAL:
-            self._sent = now
-            self._messages.send(("update", (done, total, unit, facts)))
-
-    def note(self, text: str) -> None:
-        self._messages.send(("note", text))
-
-    def record(self, line: dict[str, Any]) -> None:
-        self._messages.send(("record", line))
-
 
 def main() -> None:
     """Train; the number of the socket's file descriptor is the last argument."""
     messages = Connection(int(sys.argv[-1]))
+
+    def send(kind: str, *values: Any) -> None:
+        messages.send((kind, values))
+
     assignment: Assignment = messages.recv()
-    threading.Thread(target=_exit_with_driver, args=(messages,), daemon=True).start()
+    exit_with_driver(messages)
     _join(assignment)
+    progress = SentProgress(*(partial(send, kind) for kind in ("update", "note", "record")))
     try:
         group = Group.current(assignment.task.run.config.train.device)
-        messages.send(("result", train_worker(assignment.task, group, _Sender(messages))))
+        send("result", train_worker(assignment.task, group, progress))
     except StoppedError:
         _await_driver()  # the worker that failed says why
     except EmbedmillError as error:
-        messages.send(("error", error))
+        send("error", error)
         _await_driver()
     os._exit(0)  # without joining the threads of torch and of the process group
 
@@ -72,12 +57,6 @@ def _join(assignment: Assignment) -> None:
             rank=assignment.rank,
             world_size=assignment.world,
         )
-
-
-def _exit_with_driver(messages: Connection) -> None:
-    """End this process when the driver closes its end or dies."""
-    messages.poll(None)
-    os._exit(1)
 
 
 def _await_driver() -> None:

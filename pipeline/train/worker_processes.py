@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 import torch
 
 from embedmill.pipeline.config import TrainConfig
-from embedmill.pipeline.errors import EmbedmillError, MachineError, TrainingError
+from embedmill.pipeline.errors import MachineError, TrainingError
 from embedmill.pipeline.log import Progress
 from embedmill.pipeline.memory import oom_kills
 from embedmill.pipeline.train.assembly import WorkerTask
@@ -33,7 +33,7 @@ from embedmill.pipeline.train.publish import TrainingResult
 from embedmill.pipeline.train.resources.available import local_workers
 from embedmill.pipeline.train.resources.out_of_memory import out_of_memory
 
-__all__ = ["Assignment", "train_in_processes"]
+__all__ = ["Assignment", "train_in_processes", "workers_failed"]
 
 _INTERVAL = 0.2  # seconds between two looks at the workers
 _AFTERMATH = 1.0  # seconds in which the worker that failed first is looked for
@@ -63,7 +63,7 @@ class _Worker:
     process: subprocess.Popen[bytes]
     messages: Connection
     output: Path
-    result: list[TrainingResult | None] = field(default_factory=list)
+    result: list[TrainingResult] = field(default_factory=list)
 
 
 class _WorkerLostError(Exception):
@@ -107,11 +107,16 @@ def _check_devices(config: TrainConfig, workers: int) -> None:
 def _raise_lost(error: _WorkerLostError, failures: int, *, by_kernel: bool) -> NoReturn:
     if by_kernel and "SIGKILL" in str(error):
         raise out_of_memory("and the kernel ended it") from error
-    raise TrainingError(
-        f"the workers failed {failures} times, at last with: {error}",
+    raise workers_failed(failures, str(error)) from error
+
+
+def workers_failed(times: int, last: str) -> TrainingError:
+    """The error for the user; `last` says how the workers failed the last time."""
+    return TrainingError(
+        f"the workers failed {times} times, at last with: {last}",
         where="train",
         todo="Run the same command again: it resumes at the last checkpoint",
-    ) from error
+    )
 
 
 def _attempt(task: WorkerTask, workers: int, progress: Progress) -> TrainingResult:
@@ -122,10 +127,7 @@ def _attempt(task: WorkerTask, workers: int, progress: Progress) -> TrainingResu
         with _started(assignments, Path(folder)) as started:
             while not all(worker.result for worker in started):
                 _forward(started, progress)
-        results = [one for worker in started for one in worker.result]
-    first = results[0]
-    assert first is not None
-    return first
+    return started[0].result[0]  # the same at every worker
 
 
 @contextlib.contextmanager
@@ -200,10 +202,25 @@ def _forward(workers: list[_Worker], progress: Progress) -> None:
     for connection in wait(list(waiting), _INTERVAL):
         worker = waiting[connection]  # type: ignore[index]
         try:
-            kind, value = worker.messages.recv()
+            kind, values = worker.messages.recv()
         except (EOFError, OSError, pickle.UnpicklingError):
             raise _WorkerLostError(_last_words(workers)) from None
-        _RECEIVERS[kind](worker, value, progress)
+        _receive(worker, kind, values, progress)
+
+
+def _receive(worker: _Worker, kind: str, values: tuple[Any, ...], progress: Progress) -> None:
+    """Act on a message of `worker_process`; raises the error that it may hold."""
+    match kind, values:
+        case "update", (done, total, unit, facts):
+            progress.update(done, total, unit, **facts)
+        case "note", (text,):
+            progress.note(text)
+        case "record", (line,):
+            progress.record(line)
+        case "result", (result,):
+            worker.result.append(result)
+        case "error", (error,):
+            raise error
 
 
 def _last_words(workers: list[_Worker]) -> str:
@@ -225,34 +242,3 @@ def _last_words(workers: list[_Worker]) -> str:
         if line.strip()
     ]
     return lines[-1] if lines else "a worker ended without a word"
-
-
-def _update(_: _Worker, value: Any, progress: Progress) -> None:
-    done, total, unit, facts = value
-    progress.update(done, total, unit, **facts)
-
-
-def _note(_: _Worker, value: Any, progress: Progress) -> None:
-    progress.note(value)
-
-
-def _record(_: _Worker, value: Any, progress: Progress) -> None:
-    progress.record(value)
-
-
-def _result(worker: _Worker, value: Any, _: Progress) -> None:
-    worker.result.append(value)
-
-
-def _error(_: _Worker, value: EmbedmillError, __: Progress) -> None:
-    raise value
-
-
-# Kind of a message → what the driver does with it.
-_RECEIVERS = {
-    "update": _update,
-    "note": _note,
-    "record": _record,
-    "result": _result,
-    "error": _error,
-}

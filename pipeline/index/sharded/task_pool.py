@@ -11,7 +11,6 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -20,6 +19,7 @@ from contextlib import AbstractContextManager
 from multiprocessing.connection import Connection
 from typing import Any, Protocol, TypeVar
 
+from embedmill.pipeline.child_process import exit_with_driver
 from embedmill.pipeline.config import IndexConfig
 from embedmill.pipeline.errors import MachineError
 
@@ -127,12 +127,7 @@ def _result(future: Future[R]) -> R:
 def _start_worker(pipe: Connection) -> None:
     """In a worker: leave Ctrl-C to the driver, and exit when the driver closes its end or dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_exit_with_driver, args=(pipe,), daemon=True).start()
-
-
-def _exit_with_driver(pipe: Connection) -> None:
-    pipe.poll(None)
-    os._exit(1)
+    exit_with_driver(pipe)
 
 
 # Jobs add those that need an engine.

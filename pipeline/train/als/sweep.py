@@ -28,6 +28,7 @@ from embedmill.pipeline.train.als.positives import (
 from embedmill.pipeline.train.als.solve import Basis, Batch, solve
 from embedmill.pipeline.train.collectives import Group
 from embedmill.pipeline.train.data.train_events import Events
+from embedmill.pipeline.train.plan import EvenPlan
 from embedmill.pipeline.train.tables.embedding import ShardedEmbedding
 
 __all__ = ["Side", "Sweep", "SweepPlan", "prepare_sweep"]
@@ -38,19 +39,13 @@ _BATCH = 1 << 19  # numbers of the other side's rows in a batch, which stays in 
 
 
 @dataclass(frozen=True)
-class SweepPlan:
+class SweepPlan(EvenPlan):
     """The steps of an epoch: `slices` of the users, then as many of the items.
 
-    `sizes` are train events by partition. The plan is the same for any number of workers.
+    A step is reported for its share of the events. The plan is the same for any number of workers.
     """
 
-    sizes: tuple[int, ...]
     dim: int
-
-    @cached_property
-    def events(self) -> int:
-        """Train events of an epoch."""
-        return sum(self.sizes)
 
     @cached_property
     def slices(self) -> int:
@@ -61,10 +56,6 @@ class SweepPlan:
     def steps(self) -> int:
         """Global steps of an epoch."""
         return 2 * self.slices
-
-    def batch_sizes(self, step: int) -> list[int]:
-        """Events of each partition that are reported for the step: all of them in an epoch."""
-        return [(step + 1) * size // self.steps - step * size // self.steps for size in self.sizes]
 
 
 @dataclass(frozen=True)

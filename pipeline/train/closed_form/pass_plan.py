@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+
+from embedmill.pipeline.train.plan import EvenPlan
 
 __all__ = ["PassPlan"]
 
 
 @dataclass(frozen=True)
-class PassPlan:
-    """An epoch of `passes` steps. `sizes` are train events by partition."""
+class PassPlan(EvenPlan):
+    """An epoch of `passes` steps; each goes over all events, and is reported for its share."""
 
-    sizes: tuple[int, ...]
     passes: int
-
-    @cached_property
-    def events(self) -> int:
-        """Train events."""
-        return sum(self.sizes)
 
     @property
     def steps(self) -> int:
         """Global steps of an epoch."""
         return self.passes
-
-    def batch_sizes(self, step: int) -> list[int]:
-        """Events of each partition that are reported for the step: all of them in an epoch."""
-        return [(step + 1) * size // self.steps - step * size // self.steps for size in self.sizes]

@@ -10,8 +10,7 @@ from embedmill.pipeline.train.model import Model
 from embedmill.pipeline.train.objectives.training_method import (
     FLOAT_BYTES,
     LOSS_BYTES,
-    Calibration,
-    NegativeCounts,
+    SolvingMethod,
 )
 from embedmill.pipeline.train.plan import Plan, TrainingSize
 from embedmill.pipeline.train.runtime import Runtime
@@ -25,7 +24,7 @@ _EVENT = 56
 _SQUARES = 6  # matrices of D x D numbers of 8 bytes, at once
 
 
-class SpectralMethod:
+class SpectralMethod(SolvingMethod):
     """Singular vectors by subspace iteration (`train.closed_form.subspace`)."""
 
     def plan(self, sizes: tuple[int, ...], config: TrainConfig) -> Plan:
@@ -41,18 +40,6 @@ class SpectralMethod:
             )
         return SubspaceIteration(graph, runtime.config.spectral)
 
-    def negative_counts(self, config: TrainConfig, examples: int) -> NegativeCounts:
-        """See `TrainingMethod`."""
-        return NegativeCounts(0, 0)
-
-    def state_widths(self, config: TrainConfig, columns: tuple[slice, ...]) -> dict[str, int]:
-        """See `TrainingMethod`."""
-        return {}
-
-    def learning_rate(self, config: TrainConfig, step: int, epoch_steps: int) -> float:
-        """See `TrainingMethod`."""
-        return 0.0
-
     def initial_scale(self, dim: int) -> float:
         """See `TrainingMethod`; the first pass makes the columns orthonormal."""
         scale: float = dim**-0.5
@@ -61,14 +48,6 @@ class SpectralMethod:
     def divergence_advice(self, config: TrainConfig) -> str:
         """See `TrainingMethod`."""
         return f"Lower train.weight_power (it is {config.weight_power:g})"
-
-    def log_interval(self, steps: int) -> int:
-        """A line for each pass: they are long."""
-        return 1
-
-    def calibration(self, plan: Plan) -> Calibration:
-        """A whole epoch: the first pass lays out the matrix, the last one differs."""
-        return Calibration(0, plan.steps)
 
     def event_bytes(self, size: TrainingSize, config: TrainConfig, share: float) -> int:
         """See `TrainingMethod`."""

@@ -7,8 +7,7 @@ from embedmill.pipeline.train.als import SweepPlan, prepare_sweep
 from embedmill.pipeline.train.model import Model
 from embedmill.pipeline.train.objectives.training_method import (
     LOSS_BYTES,
-    Calibration,
-    NegativeCounts,
+    SolvingMethod,
 )
 from embedmill.pipeline.train.plan import Plan, TrainingSize
 from embedmill.pipeline.train.runtime import Runtime
@@ -21,7 +20,7 @@ _EVENT = 120  # bytes: events are sorted by user and by item, and both orders ar
 _ROW_COPIES = 4  # of a step's rows
 
 
-class AlternatingLeastSquares:
+class AlternatingLeastSquares(SolvingMethod):
     """Rows of one side are solved for while the other side is fixed (`train.als`)."""
 
     def plan(self, sizes: tuple[int, ...], config: TrainConfig) -> Plan:
@@ -42,18 +41,6 @@ class AlternatingLeastSquares:
                 plan,
             )
 
-    def negative_counts(self, config: TrainConfig, examples: int) -> NegativeCounts:
-        """See `TrainingMethod`."""
-        return NegativeCounts(0, 0)
-
-    def state_widths(self, config: TrainConfig, columns: tuple[slice, ...]) -> dict[str, int]:
-        """See `TrainingMethod`."""
-        return {}
-
-    def learning_rate(self, config: TrainConfig, step: int, epoch_steps: int) -> float:
-        """See `TrainingMethod`."""
-        return 0.0
-
     def initial_scale(self, dim: int) -> float:
         """Near zero, as in Rendle et al. 2021, arXiv 2110.14037, section 4."""
         scale: float = 0.1 * dim**-0.5
@@ -62,14 +49,6 @@ class AlternatingLeastSquares:
     def divergence_advice(self, config: TrainConfig) -> str:
         """See `TrainingMethod`."""
         return f"Raise train.ials.regularization (it is {config.ials.regularization:g})"
-
-    def log_interval(self, steps: int) -> int:
-        """A line for each step: they are long."""
-        return 1
-
-    def calibration(self, plan: Plan) -> Calibration:
-        """A whole epoch, as its steps differ."""
-        return Calibration(0, plan.steps)
 
     def event_bytes(self, size: TrainingSize, config: TrainConfig, share: float) -> int:
         """See `TrainingMethod`."""

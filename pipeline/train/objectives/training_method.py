@@ -11,7 +11,14 @@ from embedmill.pipeline.train.runtime import Runtime
 from embedmill.pipeline.train.step import Stepper
 from embedmill.pipeline.train.training_data import TrainingData
 
-__all__ = ["FLOAT_BYTES", "LOSS_BYTES", "Calibration", "NegativeCounts", "TrainingMethod"]
+__all__ = [
+    "FLOAT_BYTES",
+    "LOSS_BYTES",
+    "Calibration",
+    "NegativeCounts",
+    "SolvingMethod",
+    "TrainingMethod",
+]
 
 FLOAT_BYTES = 4
 LOSS_BYTES = 32 << 20  # blocks that a step works on
@@ -87,3 +94,27 @@ class TrainingMethod(Protocol):
             workers: how many train.
             row_bytes: of a row of a table.
         """
+
+
+class SolvingMethod:
+    """The parts of a `TrainingMethod` that takes few and long steps without gradients."""
+
+    def negative_counts(self, config: TrainConfig, examples: int) -> NegativeCounts:
+        """See `TrainingMethod`: none."""
+        return NegativeCounts(0, 0)
+
+    def state_widths(self, config: TrainConfig, columns: tuple[slice, ...]) -> dict[str, int]:
+        """See `TrainingMethod`: there is no optimizer."""
+        return {}
+
+    def learning_rate(self, config: TrainConfig, step: int, epoch_steps: int) -> float:
+        """See `TrainingMethod`: none."""
+        return 0.0
+
+    def log_interval(self, steps: int) -> int:
+        """A line for each step: they are long."""
+        return 1
+
+    def calibration(self, plan: Plan) -> Calibration:
+        """A whole epoch, as its steps differ."""
+        return Calibration(0, plan.steps)
