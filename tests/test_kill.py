@@ -11,12 +11,16 @@ from embedmill.schemas.stages import STAGES
 from tests.support.kill_stages import kill_each
 from tests.support.worlds import PlantedWorld, config_tree, laid
 
+RAY = pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.exhaustive])
 
-@pytest.mark.ray
+
 @pytest.mark.timeout(900)
-def test_kill_in_every_stage(tmp_path: Path) -> None:
+@pytest.mark.parametrize("launcher", ["processes", RAY])
+def test_kill_in_every_stage(tmp_path: Path, launcher: str) -> None:
     log = PlantedWorld().write(tmp_path / "log.tsv")
-    train = {"launcher": "ray", "workers": 2, "epochs": 30, "checkpoint_steps": 5, "patience": 0}
+    train = {
+        "launcher": launcher, "workers": 2, "epochs": 30, "checkpoint_steps": 5, "patience": 0,
+    }  # fmt: skip
     path = tmp_path / "run.toml"
     path.write_text(to_toml(parse(laid(config_tree(tmp_path, log), train=train))))
     kills, calm, killed = kill_each(path, tmp_path / "runs")

@@ -28,7 +28,7 @@ from deltalake import write_deltalake
 
 from tests.support.log_tables import iceberg_table
 
-__all__ = ["CASES", "Case", "Reading", "cases", "readings"]
+__all__ = ["CASES", "Case", "Reading", "arrow_delimited", "arrow_parquet", "cases", "readings"]
 
 CASES = Path(__file__).parent.parent / "logs"
 
@@ -269,18 +269,23 @@ def _text(value: Any) -> str:
     return value.isoformat() if isinstance(value, date | datetime) else str(value)
 
 
+def arrow_delimited(table: pa.Table, separator: str) -> bytes:
+    """A delimited file as Arrow writes it: with quotes where they are needed, none in TSV."""
+    out = io.BytesIO()
+    quoting = "needed" if separator == "," else "none"
+    options = pa.csv.WriteOptions(
+        delimiter=separator, quoting_style=quoting, quoting_header=quoting
+    )
+    pa.csv.write_csv(table, out, options)
+    return out.getvalue()
+
+
 def _delimited(separator: str) -> Callable[[pa.Table], bytes]:
     def write(table: pa.Table) -> bytes:
         rows = pa.table(
             {n: pa.array([_text(v) for v in table[n].to_pylist()]) for n in table.column_names}
         )
-        out = io.BytesIO()
-        quoting = "needed" if separator == "," else "none"
-        options = pa.csv.WriteOptions(
-            delimiter=separator, quoting_style=quoting, quoting_header=quoting
-        )
-        pa.csv.write_csv(rows, out, options)
-        return out.getvalue()
+        return arrow_delimited(rows, separator)
 
     return write
 
@@ -299,7 +304,8 @@ def _json_value(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str | list) else _text(value)
 
 
-def _parquet(table: pa.Table) -> bytes:
+def arrow_parquet(table: pa.Table) -> bytes:
+    """A Parquet file as Arrow writes it."""
     out = io.BytesIO()
     pq.write_table(table, out)
     return out.getvalue()
@@ -347,7 +353,7 @@ _WRITERS: dict[str, Callable[[pa.Table], bytes]] = {
     "csv": _delimited(","),
     "tsv": _delimited("\t"),
     "jsonl": _json_lines,
-    "parquet": _parquet,
+    "parquet": arrow_parquet,
     "orc": _orc,
     "avro": _avro,
 }

@@ -17,31 +17,13 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
+
+from tests.support.log_cases import arrow_delimited, arrow_parquet
 
 __all__ = ["WRITERS", "spark_writers"]
 
 Writer = Callable[[pa.Table], bytes]
-
-
-def _arrow_delimited(separator: str) -> Writer:
-    def write(table: pa.Table) -> bytes:
-        out = io.BytesIO()
-        quoting = "needed" if separator == "," else "none"
-        options = pa.csv.WriteOptions(
-            delimiter=separator, quoting_style=quoting, quoting_header=quoting
-        )
-        pa.csv.write_csv(table, out, options)
-        return out.getvalue()
-
-    return write
-
-
-def _arrow_parquet(table: pa.Table) -> bytes:
-    out = io.BytesIO()
-    pq.write_table(table, out)
-    return out.getvalue()
 
 
 def _pandas(table: pa.Table) -> pd.DataFrame:
@@ -130,13 +112,13 @@ def _as_json(value: Any) -> Any:
 # Format → name of the library → its writer.
 WRITERS: Mapping[str, Mapping[str, Writer]] = {
     "csv": {
-        "arrow": _arrow_delimited(","),
+        "arrow": functools.partial(arrow_delimited, separator=","),
         "pandas": _pandas_delimited(","),
         "polars": _polars_delimited(","),
         "duckdb": _duckdb("FORMAT csv, HEADER"),
     },
     "tsv": {
-        "arrow": _arrow_delimited("\t"),
+        "arrow": functools.partial(arrow_delimited, separator="\t"),
         "pandas": _pandas_delimited("\t"),
         "polars": _polars_delimited("\t"),
         "duckdb": _duckdb("FORMAT csv, HEADER, DELIMITER '\t'"),
@@ -148,7 +130,7 @@ WRITERS: Mapping[str, Mapping[str, Writer]] = {
         "duckdb": _duckdb("FORMAT json"),
     },
     "parquet": {
-        "arrow": _arrow_parquet,
+        "arrow": arrow_parquet,
         "pandas": _pandas_parquet,
         "polars": _polars_parquet,
         "duckdb": _duckdb("FORMAT parquet"),

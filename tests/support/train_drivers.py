@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,8 +15,10 @@ from typing import Any
 from embedmill.pipeline import train
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import Run
+from tests.support.ranks import run_ranks
+from tests.support.runs import planted
 
-__all__ = ["answer", "below", "gone", "processes", "reference", "started", "until"]
+__all__ = ["answer", "below", "gone", "outlive_kills", "processes", "reference", "started", "until"]
 
 HERE = Path(__file__).parent
 
@@ -83,3 +86,35 @@ def gone(pids: set[int], seconds: float = 30) -> set[int]:
     while (left := pids & processes().keys()) and time.monotonic() < deadline:
         time.sleep(0.2)
     return left
+
+
+def outlive_kills(folder: Path, title: str, *sets: str, **variables: str) -> None:
+    """Kill a worker, then the driver, in mid-training; the same command ends as undisturbed.
+
+    Args:
+        folder: of the runs.
+        title: part of the title of a worker's process.
+        sets: keys of section train.
+        variables: of the first driver's environment.
+    """
+    long = {"epochs": 60, "patience": 0, "dim": 8}
+    sets = (*sets, *(f"{key}={value}" for key, value in long.items()))
+
+    def workers_of(driver: subprocess.Popen[str]) -> set[int]:
+        return {pid for pid, found in below(driver.pid).items() if title in found}
+
+    driver = started(folder / "run", *sets, **variables)
+    until(driver, "epoch 3/")
+    os.kill(min(workers_of(driver)), signal.SIGKILL)
+    until(driver, "resumed at epoch")
+    workers = workers_of(driver)
+    assert len(workers) == 2
+    driver.kill()
+    driver.communicate()
+    assert not gone(workers, 10)
+    code, messages, errors = answer(started(folder / "run", *sets))
+    assert code == 0, errors
+    assert "resumed at epoch" in messages[0]["note"]
+    calm = planted(folder / "calm", train=long)
+    first, second = run_ranks(reference, 2, folder, calm)
+    assert messages[-1]["files"] == first == second

@@ -17,9 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.ranks import run_ranks
 from tests.support.runs import planted
-from tests.support.train_drivers import answer, below, gone, reference, started, until
+from tests.support.train_drivers import answer, below, gone, outlive_kills, started
 
 pytestmark = pytest.mark.ray
 
@@ -28,30 +27,12 @@ RAY = Path(sys.executable).with_name("ray")
 
 
 def test_killed_worker_then_killed_driver(tmp_path: Path) -> None:
-    long = {"epochs": 150, "patience": 0, "dim": 8}
-    sets = [f"{key}={value}" for key, value in long.items()]
     home = tmp_path / "home"
     home.mkdir()
-    driver = started(tmp_path / "ray", *sets, HOME=str(home))
-    until(driver, "epoch 3/")
-    worker = next(pid for pid, title in below(driver.pid).items() if "RayTrainWorker" in title)
-    os.kill(worker, signal.SIGKILL)
-    log = (tmp_path / "ray" / "tiny" / "train" / "log.jsonl").read_text().splitlines()
-    assert json.loads(log[0])["niceness"] == os.getpriority(os.PRIO_PROCESS, 0)
-    until(driver, "resumed at epoch")
-    # Ray's own agents take a minute to notice; what trains must not.
-    workers = {pid for pid, title in below(driver.pid).items() if "RayTrainWorker" in title}
-    assert len(workers) == 2
-    driver.kill()
-    driver.communicate()
-    assert not gone(workers, 10)
+    outlive_kills(tmp_path, "RayTrainWorker", HOME=str(home))
     assert list(home.iterdir()) == []
-    code, messages, errors = answer(started(tmp_path / "ray", *sets))
-    assert code == 0, errors
-    assert "resumed at epoch" in messages[0]["note"]
-    calm = planted(tmp_path / "calm", train=long)
-    first, second = run_ranks(reference, 2, tmp_path, calm)
-    assert messages[-1]["files"] == first == second
+    log = (tmp_path / "run" / "tiny" / "train" / "log.jsonl").read_text().splitlines()
+    assert json.loads(log[0])["niceness"] == os.getpriority(os.PRIO_PROCESS, 0)
 
 
 def test_an_error_of_ours_is_one_sentence_and_not_tried_again(tmp_path: Path) -> None:

@@ -10,9 +10,7 @@ import pytest
 
 from embedmill.pipeline import train
 from embedmill.pipeline.config import TrainConfig
-from tests.support.ranks import run_ranks
-from tests.support.runs import planted
-from tests.support.train_drivers import answer, below, gone, reference, started, until
+from tests.support.train_drivers import answer, below, outlive_kills, started, until
 
 PROCESSES = 'launcher="processes"'
 
@@ -23,23 +21,7 @@ def workers_of(driver: int) -> set[int]:
 
 
 def test_a_killed_worker_then_a_killed_driver(tmp_path: Path) -> None:
-    long = {"epochs": 150, "patience": 0, "dim": 8}
-    sets = [PROCESSES, *(f"{key}={value}" for key, value in long.items())]
-    driver = started(tmp_path / "run", *sets)
-    until(driver, "epoch 3/")
-    os.kill(min(workers_of(driver.pid)), signal.SIGKILL)
-    until(driver, "resumed at epoch")
-    workers = workers_of(driver.pid)
-    assert len(workers) == 2
-    driver.kill()
-    driver.communicate()
-    assert not gone(workers, 10)
-    code, messages, errors = answer(started(tmp_path / "run", *sets))
-    assert code == 0, errors
-    assert "resumed at epoch" in messages[0]["note"]
-    calm = planted(tmp_path / "calm", train=long)
-    first, second = run_ranks(reference, 2, tmp_path, calm)
-    assert messages[-1]["files"] == first == second
+    outlive_kills(tmp_path, "worker_process", PROCESSES)
 
 
 def test_workers_that_fail_too_often_are_not_started_again(tmp_path: Path) -> None:
