@@ -96,7 +96,16 @@ def config_page() -> str:
             lines += _section(path, text, keys)
         if path == "train":
             lines += _objectives()
+    lines += ["", "## `[vars]`", "", _VARS_TEXT]
     return "\n".join(lines) + "\n"
+
+
+_VARS_TEXT = """\
+Variables with their defaults, such as `ds = "2026-11-22"`: strings, whole numbers and dates, with
+names of letters, digits and `_`. `{ds}` in any string of the config is replaced by the value of
+`--var ds=...`, else of the environment (`EMBEDMILL_VAR_DS`), else by the default. Strings with
+their values in place are in the fingerprints; the variables themselves are not. See
+[a run for a date](../guides/nightly.md#a-run-for-a-date)."""
 
 
 def _section(path: str, text: str, keys: Mapping[str, FieldInfo], objective: str = "") -> list[str]:

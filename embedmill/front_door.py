@@ -36,6 +36,7 @@ def run(
     name: str = "",
     root: str | Path = "runs",
     settings: Mapping[str, Any] | None = None,
+    vars: Mapping[str, Any] | None = None,
     rebuild: bool = False,
     quiet: bool = False,
 ) -> Run:
@@ -55,6 +56,8 @@ def run(
         root: folder or fsspec URL of all runs.
         settings: any other key of the config by section: `{"train": {"dim": 128}}`, or by path:
             `{"train.dim": 128}`. `embedmill config --schema` describes them all.
+        vars: values of variables: with `{"ds": "2026-11-22"}`, `{ds}` in paths, in the name and in
+            settings is that day.
         rebuild: build stages anew that were built with other settings or another log.
         quiet: show no progress.
 
@@ -70,7 +73,8 @@ def run(
     from embedmill.pipeline.store.run import Run as StoredRun
     from embedmill.pipeline.terminal import Terminal
 
-    config = _config(events, (user, item, time), name, str(root), settings or {})
+    asked = {**(settings or {}), **({"vars": dict(vars)} if vars else {})}
+    config = _config(events, (user, item, time), name, str(root), asked)
     stored = StoredRun(config)
     run_line(stored, rebuild=rebuild, terminal=Terminal(quiet=quiet))
     return Run(stored)

@@ -13,9 +13,10 @@ import sys
 from collections.abc import Sequence
 
 from embedmill.jobs import evaluate, events, export, index, report, shards, train, vocab
-from embedmill.jobs.launch import Job, discard_from, exit_code, run_stage
+from embedmill.jobs.launch import Job, add_config, discard_from, exit_code, run_stage
 from embedmill.pipeline.config import load
 from embedmill.pipeline.errors import ConfigError, GateError
+from embedmill.pipeline.log import print_note
 from embedmill.pipeline.store.run import Run, is_published, publish, save_config
 from embedmill.pipeline.terminal import Terminal
 from embedmill.pipeline.views.evaluate import Evaluation
@@ -109,15 +110,14 @@ def _said(gate: GateResult) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the line from a command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="jobs/all.py", description="Run the whole line.")
-    parser.add_argument("config", help="the run's TOML")
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
+    add_config(parser)
     parser.add_argument("--from", dest="first", metavar="STAGE")
     parser.add_argument("--to", dest="last", default="report", metavar="STAGE")
     parser.add_argument("--rebuild", action="store_true", help="build anew where stale")
     args = parser.parse_args(argv)
 
     def work() -> None:
-        run = Run(load(args.config, args.set))
+        run = Run(load(args.config, args.set, print_note, args.var))
         run_line(run, first=args.first, last=args.last, rebuild=args.rebuild)
 
     return exit_code(work)

@@ -24,7 +24,7 @@ from embedmill.pipeline.store.run import Run, save_config
 from embedmill.pipeline.terminal import Terminal
 from embedmill.schemas.stages import STAGES
 
-__all__ = ["Job", "Outcome", "exit_code", "main_of", "run_stage"]
+__all__ = ["Job", "Outcome", "add_config", "exit_code", "main_of", "run_stage"]
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -105,22 +105,28 @@ def discard_from(run: Run, stage: str) -> None:
 
 
 def main_of(job: Job, argv: Sequence[str] | None = None) -> int:
-    """The `main` of a job file: `jobs/<stage>.py CONFIG [--set section.key=value] [--rebuild]`."""
+    """The `main` of a job file: `jobs/<stage>.py CONFIG [--set …] [--var …] [--rebuild]`."""
     parser = argparse.ArgumentParser(
         prog=f"jobs/{job.stage}.py", description=f"Run stage '{job.stage}' of a run."
     )
-    parser.add_argument("config", help="the run's TOML")
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
+    add_config(parser)
     parser.add_argument("--rebuild", action="store_true", help="build anew where stale")
     args = parser.parse_args(argv)
 
     def work() -> None:
-        run = Run(load(args.config, args.set, print_note))
+        run = Run(load(args.config, args.set, print_note, args.var))
         job.check_config(run.config)
         save_config(run)
         run_stage(run, job, Terminal(), rebuild=args.rebuild)
 
     return exit_code(work)
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add what every job file takes: `CONFIG --set section.key=value --var NAME=VALUE`."""
+    parser.add_argument("config", help="the run's TOML")
+    parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
+    parser.add_argument("--var", action="append", default=[], metavar="NAME=VALUE")
 
 
 def exit_code(work: Callable[[], None]) -> int:

@@ -20,7 +20,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from embedmill.jobs.launch import exit_code
+from embedmill.jobs.launch import add_config, exit_code
 from embedmill.pipeline.config import load
 from embedmill.pipeline.errors import ArtifactError, InputError
 from embedmill.pipeline.log import Progress
@@ -162,12 +162,11 @@ def _build(scratch: _Scratch, stage: str, session: Any, terminal: Terminal) -> N
 def main(argv: Sequence[str] | None = None) -> int:
     """Profile a log from a command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="jobs/profile.py", description="Profile a run's log.")
-    parser.add_argument("config", help="the run's TOML")
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
+    add_config(parser)
     args = parser.parse_args(argv)
 
     def work() -> None:
-        result = profile(Run(load(args.config, args.set)))
+        result = profile(Run(load(args.config, args.set, given=args.var)))
         print(*profile_text.lines(result.data), f"page: {result.page}", sep="\n")
 
     return exit_code(work)

@@ -19,7 +19,11 @@ _WIDTH, _SHOWN = 80, 20  # columns; trials in the table
 
 
 def tune(
-    path: Path, sets: Sequence[str], minutes: float, terminal: Terminal
+    path: Path,
+    sets: Sequence[str],
+    minutes: float,
+    terminal: Terminal,
+    given: Sequence[str] = (),
 ) -> tuple[train.Tuned, dict[str, Any]]:
     """Bring the run's stages up to shards up to date, and try objectives and settings.
 
@@ -28,6 +32,7 @@ def tune(
         sets: overrides; they are in the tuned config, too.
         minutes: wall time of the trials.
         terminal: where progress is shown.
+        given: values of variables, as of `load`.
 
     Returns:
         what was found, and the tree of the tuned TOML.
@@ -35,9 +40,9 @@ def tune(
     Raises:
         EmbedmillError: as of `run_line`, `auto_tree` and `tune_settings`.
     """
-    tree = auto_tree(path, sets)
+    tree = auto_tree(path, sets, given)
     run = Run(parse(tree, where=str(path)))
-    run_line(Run(load(path, sets)), last="shards", terminal=terminal)
+    run_line(Run(load(path, sets, given=given)), last="shards", terminal=terminal)
     with terminal.stage("tune") as progress:
         train.check(run, progress)
         found = train.tune_settings(run, minutes, progress)

@@ -10,7 +10,16 @@ import typer.core
 
 from embedmill import __version__
 
-__all__ = ["AsJson", "ConfigFile", "RunFolder", "RunOrRoot", "Sets", "StoppedError", "app"]
+__all__ = [
+    "AsJson",
+    "ConfigFile",
+    "RunFolder",
+    "RunOrRoot",
+    "Sets",
+    "StoppedError",
+    "Variables",
+    "app",
+]
 
 
 class StoppedError(Exception):
@@ -40,6 +49,10 @@ ConfigFile = Annotated[Path, typer.Argument(metavar="FILE", help="the run's TOML
 Sets = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="section.key=value", help="override a key; repeatable"),
+]
+Variables = Annotated[
+    list[str] | None,
+    typer.Option("--var", metavar="NAME=VALUE", help="value of {NAME} in the config; repeatable"),
 ]
 RunFolder = Annotated[
     str, typer.Argument(metavar="RUN", help="the run's folder or URL, such as runs/movielens-100k")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from embedmill.jobs.cli.app import AsJson, ConfigFile, Sets, app
+from embedmill.jobs.cli.app import AsJson, ConfigFile, Sets, Variables, app
 from embedmill.pipeline.errors import ConfigError, GateError
 from embedmill.pipeline.log import print_note
 
@@ -19,6 +19,7 @@ __all__: list[str] = []
 def run(
     file: ConfigFile,
     sets: Sets = None,
+    given: Variables = None,
     first: Annotated[
         str | None, typer.Option("--from", metavar="STAGE", help="first stage to run")
     ] = None,
@@ -46,7 +47,7 @@ def run(
     overrides = list(sets or [])
     overrides += [f'run.engine="{engine}"'] if engine else []
     overrides += [f"train.workers={workers}"] if workers else []
-    config = load(file, overrides, print_note)
+    config = load(file, overrides, print_note, given or [])
 
     from embedmill.jobs.all import run_line
 
@@ -66,6 +67,7 @@ def run(
 def config(
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="the run's TOML")] = None,
     sets: Sets = None,
+    given: Variables = None,
     schema: Annotated[
         bool, typer.Option("--schema", help="print the JSON Schema of the config instead")
     ] = False,
@@ -82,13 +84,15 @@ def config(
         return
     if file is None:
         raise ConfigError("config needs a FILE, or --schema")
-    print(to_toml(load(file, sets or [], print_note), described=True), end="")
+    resolved = load(file, sets or [], print_note, given or [])
+    print(to_toml(resolved, described=True), end="")
 
 
 @app.command()
 def profile(
     file: ConfigFile,
     sets: Sets = None,
+    given: Variables = None,
     engine: Annotated[str | None, typer.Option(help="sail, spark or sc://host:port")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -100,9 +104,8 @@ def profile(
     from embedmill.pipeline.config import load
     from embedmill.pipeline.store.run import Run
 
-    config = load(
-        file, [*(sets or []), *([f'run.engine="{engine}"'] if engine else [])], print_note
-    )
+    overrides = [*(sets or []), *([f'run.engine="{engine}"'] if engine else [])]
+    config = load(file, overrides, print_note, given or [])
 
     from embedmill.jobs.profile import profile as profile_log
     from embedmill.pipeline.report.profile_text import lines
@@ -118,6 +121,7 @@ def profile(
 def plan(
     file: ConfigFile,
     sets: Sets = None,
+    given: Variables = None,
     users: Annotated[int, typer.Option(min=0, help="if vocab has not finished")] = 0,
     items: Annotated[int, typer.Option(min=0, help="if vocab has not finished")] = 0,
     events: Annotated[
@@ -140,7 +144,7 @@ def plan(
     from embedmill.pipeline.train.estimate import GivenSizes, estimate
 
     planned = estimate(
-        Run(load(file, sets or [], print_note)),
+        Run(load(file, sets or [], print_note, given or [])),
         GivenSizes(users, items, events),
         seconds=seconds,
     )

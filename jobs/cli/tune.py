@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from embedmill.jobs.cli.app import ConfigFile, Sets, app
+from embedmill.jobs.cli.app import ConfigFile, Sets, Variables, app
 from embedmill.pipeline.log import print_note
 
 __all__: list[str] = []
@@ -28,6 +28,7 @@ def tune(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="replace the file that is there")] = False,
     sets: Sets = None,
+    given: Variables = None,
 ) -> None:
     """Try objectives and settings on the validation part, and write the best as a TOML.
 
@@ -45,15 +46,15 @@ def tune(
             "exists already", where=str(target), todo="Add --force to replace it, or give --out"
         )
     overrides = list(sets or [])
-    load(file, overrides, print_note)
-    auto_tree(file, overrides)  # refused before the engines are imported
+    load(file, overrides, print_note, given or [])
+    auto_tree(file, overrides, given or [])  # refused before the engines are imported
 
     from embedmill.jobs import tune_config
     from embedmill.pipeline.terminal import Terminal
 
     terminal = Terminal(sys.stderr if to_stdout else None)
     try:
-        found, tree = tune_config.tune(file, overrides, minutes, terminal)
+        found, tree = tune_config.tune(file, overrides, minutes, terminal, given or [])
     except KeyboardInterrupt:
         print_note("finished trials are kept: the same command goes on with the next one,")
         print_note("and with --minutes 0 it writes the best of them")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from embedmill.pipeline.config.train_layout import (
     moved_train,
     objective_of,
 )
+from embedmill.pipeline.config.variables import bind, substitute
 from embedmill.pipeline.errors import ConfigError
 
 __all__ = ["load", "parse"]
@@ -50,28 +52,35 @@ def _once(note: Callable[[str], None]) -> Callable[[str], None]:
 
 
 def load(
-    path: str | Path, sets: Sequence[str] = (), note: Callable[[str], None] = _ignore
+    path: str | Path,
+    sets: Sequence[str] = (),
+    note: Callable[[str], None] = _ignore,
+    given: Sequence[str] = (),
 ) -> Config:
     """The config at `path`, with each `section.key=value` of `sets` in place of the file's value.
+
+    Variables have the values of `given`, of the environment, or of [vars]: see `variables`.
 
     Args:
         path: a TOML file.
         sets: overrides; a value is TOML, or a bare word for a string.
         note: called with a sentence for each key that has another name or place by now.
+        given: values of variables, each as `NAME=VALUE`.
 
     Raises:
         ConfigError: no such file, not TOML, an unknown key, a key that the objective or the kind
-            of index does not read, a value out of bounds.
+            of index does not read, a value out of bounds, a variable that is not used or has no
+            value.
     """
     note = _once(note)
     tree, problems = renamed_tree(read(Path(path)), note)
     if problems:
         raise ConfigError("; ".join(problems), where=str(path))
     overrides = [parse_override(text) for text in sets]
-    given = {keys[1]: value for keys, value in overrides if keys[0] == "train"}
+    tree, overrides = _bound(tree, overrides, given, str(path))
     train = tree.get("train", {})
     if isinstance(train, Mapping):
-        train = {**train, **given}
+        train = {**train, **{keys[1]: value for keys, value in overrides if keys[0] == "train"}}
     objective = objective_of(train)
     if objective and isinstance(tree.get("train"), Mapping):
         tree["train"] = moved_train(tree["train"], objective, note)
@@ -82,6 +91,32 @@ def load(
             note(f"{'.'.join(keys)} is now {'.'.join(place)}")
         put(tree, place, value)
     return parse(tree, where=str(path), note=note)
+
+
+def _bound(
+    tree: dict[str, Any],
+    overrides: list[tuple[tuple[str, ...], Any]],
+    given: Sequence[str],
+    where: str,
+) -> tuple[dict[str, Any], list[tuple[tuple[str, ...], Any]]]:
+    """The tree and the overrides with the values of variables, which [vars] has from then on.
+
+    Args:
+        tree: of the file.
+        overrides: paths and values.
+        given: `NAME=VALUE` of the command line.
+        where: names the config in errors.
+    """
+    for keys, value in overrides:
+        if keys[0] == "vars":
+            put(tree, keys, value)
+    others = [(keys, value) for keys, value in overrides if keys[0] != "vars"]
+    laid = {"tree": tree, "sets": {".".join(keys): value for keys, value in others}}
+    values = bind({"vars": tree.get("vars", {}), **laid}, given, os.environ, where)
+    if not values:
+        return tree, others
+    tree = {**substitute(tree, values)[0], "vars": values}
+    return tree, [(keys, substitute({"value": v}, values)[0]["value"]) for keys, v in others]
 
 
 def parse(
@@ -105,6 +140,11 @@ def parse(
         ConfigError: as of `load`.
     """
     tree, problems = renamed_tree(tree, note)
+    values = tree.get("vars", {})
+    if isinstance(values, Mapping) and not stored:
+        tree, lacking = substitute(tree, values)
+        if lacking:
+            raise ConfigError("; ".join([*problems, *lacking]), where=where)
     train = tree.get("train", {})
     objective = objective_of(train)
     if isinstance(train, Mapping):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from embedmill.pipeline.config.data import EventsConfig, ShardsConfig, VocabConfig
 from embedmill.pipeline.config.results import (
@@ -16,6 +16,7 @@ from embedmill.pipeline.config.results import (
 )
 from embedmill.pipeline.config.section import NOT_IN_FINGERPRINT, Section
 from embedmill.pipeline.config.train import TrainConfig
+from embedmill.pipeline.config.variables import as_text
 
 __all__ = ["Config", "RunConfig"]
 
@@ -55,6 +56,10 @@ class RunConfig(Section):
     )
 
 
+_Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+_Text = Annotated[str, BeforeValidator(as_text, json_schema_input_type=str | int)]
+
+
 class Config(Section):
     """The config of a run."""
 
@@ -67,6 +72,13 @@ class Config(Section):
     index: IndexConfig = IndexConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
+    vars: dict[_Variable, _Text] = Field(
+        {},
+        exclude_if=lambda value: not value,
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="variables with their defaults: {ds} in a string of the config is replaced by "
+        "--var ds=..., else by the environment (EMBEDMILL_VAR_DS), else by the value here",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -188,6 +200,7 @@ class Config(Section):
             ("events.paths", self.events.paths),
             ("events.items.paths", items),
             ("vocab.previous", (self.vocab.previous,)),
+            *((f"vars.{name}", (value,)) for name, value in self.vars.items()),
         ):
             if any(_SECRET.search(url) for url in urls):
                 raise ValueError(

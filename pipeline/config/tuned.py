@@ -18,17 +18,22 @@ __all__ = ["auto_tree", "tuned_tree"]
 _RANKING_EVENTS = ("auto", "softmax", "bpr", "ccl", "ials", "spectral")
 
 
-def auto_tree(path: str | Path, sets: Sequence[str] = ()) -> dict[str, Any]:
+def auto_tree(
+    path: str | Path, sets: Sequence[str] = (), given: Sequence[str] = ()
+) -> dict[str, Any]:
     """The tree of a TOML with objective "auto", with what does not belong to an objective kept.
+
+    Strings keep their variables, whose defaults are the values of this call.
 
     Args:
         path: a TOML file.
         sets: overrides, as of `load`.
+        given: values of variables, as of `load`.
 
     Raises:
         ConfigError: as of `load`; or its objective learns from something else than `auto`.
     """
-    config = load(path, sets)
+    config = load(path, sets, given=given)
     objective = config.train.objective
     if objective not in _RANKING_EVENTS:
         what = "ratings" if objective == "rating" else "pairs of items"
@@ -41,6 +46,8 @@ def auto_tree(path: str | Path, sets: Sequence[str] = ()) -> dict[str, Any]:
     tree, _ = renamed_tree(read(Path(path)), lambda _note: None)
     for keys, value in map(parse_override, sets):
         put(tree, current_path(renamed_path(keys), objective), value)
+    if config.vars:
+        tree["vars"] = dict(config.vars)
     train = tree.get("train", {})
     # A closed form's epochs say nothing of the others.
     dropped = {"objective", *(["epochs"] if objective == "spectral" else [])}
