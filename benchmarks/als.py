@@ -36,7 +36,8 @@ from harness.peer_environments import ask
 from harness.public_sets import path_of
 from safetensors.torch import load
 
-from embedmill.pipeline.score import RowLists, metric_sums, top_k
+from embedmill.pipeline.ranking_metrics import metric_sums
+from embedmill.pipeline.score import RowLists, top_k
 from embedmill.pipeline.store.run import Run, open_run
 
 HERE = Path(__file__).parent

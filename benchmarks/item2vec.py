@@ -39,7 +39,8 @@ from embedmill.pipeline.config import parse
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.prepare import events, shards, vocab
 from embedmill.pipeline.prepare.engine.connection import open_session
-from embedmill.pipeline.score import RowLists, metric_sums, top_k
+from embedmill.pipeline.ranking_metrics import metric_sums
+from embedmill.pipeline.score import RowLists, top_k
 from embedmill.pipeline.store.run import Run
 
 SCRIPT = Path(__file__).parent / "peers" / "gensim_skipgram.py"

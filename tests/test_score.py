@@ -1,4 +1,4 @@
-"""Exact top-k and ranking metrics against hand-worked numbers and brute force."""
+"""Exact top-k against hand-worked numbers and brute force."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from embedmill.pipeline import score
 from embedmill.pipeline.errors import NotFiniteError
-from embedmill.pipeline.score import RowLists, hits, metric_sums, top_k
+from embedmill.pipeline.score import RowLists, hits, top_k
 
 
 def lists(*rows: list[int]) -> RowLists:
@@ -137,27 +137,3 @@ def test_hits_never_match_padding_or_another_user() -> None:
         [False, True],
     ]
     assert not hits(rows_Bk, lists([], [], [])).any()
-
-
-def test_metrics_by_hand() -> None:
-    # User 0 wants {1, 2, 7}, is answered 5, 1, 2; user 1 wants {4}, is answered 4, 0;
-    # user 2 wants {8} and gets nothing right; user 3 wants nothing.
-    rows_Bk = torch.tensor([[5, 1, 2], [4, 0, -1], [1, 2, 3], [1, 2, 3]])
-    sums = metric_sums(rows_Bk, lists([1, 2, 7], [4], [8], []), ks=(1, 2, 3))
-    d2, d3 = 1 / math.log2(3), 1 / math.log2(4)
-    assert sums["recall@1"] == pytest.approx(0 + 1)
-    assert sums["recall@2"] == pytest.approx(1 / 3 + 1)
-    assert sums["recall@3"] == pytest.approx(2 / 3 + 1)
-    assert sums["ndcg@2"] == pytest.approx(d2 / (1 + d2) + 1)
-    assert sums["ndcg@3"] == pytest.approx((d2 + d3) / (1 + d2 + d3) + 1)
-    assert sums["mrr@1"] == pytest.approx(1)
-    assert sums["mrr@3"] == pytest.approx(1 / 2 + 1)
-    assert sums["hit_rate@1"] == 1
-    assert sums["hit_rate@3"] == 2
-
-
-def test_a_cut_beyond_the_answer_counts_what_is_there() -> None:
-    sums = metric_sums(torch.tensor([[0, 1]]), lists([1, 5, 6]), ks=(100,))
-    assert sums["recall@100"] == pytest.approx(1 / 3)
-    ideal = 1 + 1 / math.log2(3) + 1 / math.log2(4)
-    assert sums["ndcg@100"] == pytest.approx(1 / math.log2(3) / ideal)

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, load_npz
 
-from embedmill.pipeline.score import RowLists, metric_sums
+from embedmill.pipeline.ranking_metrics import metric_sums
+from embedmill.pipeline.score import RowLists
 from embedmill.pipeline.store.run import Run
 
 __all__ = ["Holdout", "Scorer", "item_scorer", "pairs_of", "vector_scorer"]

@@ -15,15 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embedmill.pipeline.evaluate.exposure import EXPOSURE_METRICS, Exposure
-from embedmill.pipeline.score import (
-    METRICS,
-    PRECISION_METRICS,
-    RowLists,
-    hit_sums,
-    hits,
-    precision_sums,
-    widths,
-)
+from embedmill.pipeline.ranking_metrics import METRICS, PRECISION_METRICS, hit_sums, precision_sums
+from embedmill.pipeline.score import RowLists, hits, widths
 
 __all__ = ["RANKING_METRICS", "Popularity", "Slices", "Tally"]
 

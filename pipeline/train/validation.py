@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from embedmill.pipeline.score import RowLists, metric_sums, top_k
+from embedmill.pipeline.ranking_metrics import metric_sums
+from embedmill.pipeline.score import RowLists, top_k
 from embedmill.pipeline.train.collectives import Group
 from embedmill.pipeline.train.data.train_events import Events
 from embedmill.pipeline.train.graph.smoothing import Smoothing

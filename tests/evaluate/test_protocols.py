@@ -19,7 +19,8 @@ from embedmill.pipeline.evaluate.fold_in import FoldIn, trained_with
 from embedmill.pipeline.evaluate.holdout import Events, Group
 from embedmill.pipeline.evaluate.sampled import rank_sums, sample_negatives
 from embedmill.pipeline.query.metrics import metrics_of
-from embedmill.pipeline.score import RowLists, precision_sums
+from embedmill.pipeline.ranking_metrics import precision_sums
+from embedmill.pipeline.score import RowLists
 from embedmill.pipeline.views.vectors import Vectors
 from embedmill.schemas.train import Search
 from tests.evaluate.test_evaluate import evaluated, random_world
