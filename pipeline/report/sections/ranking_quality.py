@@ -52,7 +52,7 @@ def section(data: ReportData) -> Section:
     return make_section(
         "metrics",
         "Metrics",
-        "sections/ranking_metrics.html",
+        "sections/ranking_quality.html",
         measured=any(f"recall@{k}" in values for k in ks),
         errors=list(_errors(values)),
         rows=list(_rows(values, ks)),
