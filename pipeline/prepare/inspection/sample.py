@@ -25,6 +25,7 @@ from embedmill.pipeline.prepare.readers.encodings import file_encoding
 from embedmill.pipeline.prepare.readers.file_formats import read_slice
 from embedmill.pipeline.prepare.readers.file_slice import FileSlice
 from embedmill.pipeline.prepare.readers.hive_folders import RawFile
+from embedmill.pipeline.prepare.readers.json_documents import is_document
 from embedmill.pipeline.prepare.readers.layout import Layout
 from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
 from embedmill.pipeline.prepare.readers.read_plan import layout_of, raw_files, whole_file
@@ -152,7 +153,7 @@ def _keys_of(file: RawFile, encoding: str) -> tuple[dict[str, Any], dict[str, st
     text = _decoded(start, known)
     lines = text.splitlines(keepends=True)
     text = "".join(lines[:-1] if len(lines) > 1 and not lines[-1].endswith("\n") else lines)
-    if text.lstrip().startswith("{"):
+    if text.lstrip().startswith("{") or is_document(text.encode()):
         return {"format": "jsonl", **keys}, notes
     try:
         dialect = text_dialect(text, needs_separator=not file.folders)

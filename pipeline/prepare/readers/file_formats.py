@@ -31,7 +31,7 @@ _EXTENSIONS = {
 }  # fmt: skip
 
 
-_FIRST_BYTES = {b"PAR1": "parquet", b"ORC": "orc", b"Obj\x01": "avro", b"{": "jsonl"}
+_FIRST_BYTES = {b"PAR1": "parquet", b"ORC": "orc", b"Obj\x01": "avro", b"{": "jsonl", b"[": "jsonl"}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""JSON Lines: an object on each line, or several without a newline between them.
+"""JSON Lines: an object on each line, or several without a newline between them; JSON documents.
 
 Lists and objects count as missing where a value is wanted.
 

@@ -1,5 +1,7 @@
 """Lines of text files or of slices of them, decompressed, in batches of whole lines.
 
+A JSON document is read as if each of its records were a line.
+
 Blank lines at the end of a file do not count as lines.
 """
 
@@ -17,6 +19,7 @@ from embedmill.pipeline.prepare.readers.compression import START_BYTES, decompre
 from embedmill.pipeline.prepare.readers.encodings import ends_lines_by_byte, file_encoding, in_utf8
 from embedmill.pipeline.prepare.readers.file_slice import FileSlice
 from embedmill.pipeline.prepare.readers.joined_records import last_join, separate_records
+from embedmill.pipeline.prepare.readers.json_documents import is_document, whole_records
 from embedmill.pipeline.prepare.readers.layout import Layout
 from embedmill.pipeline.prepare.readers.line_batch import LineBatch, decode_batch, too_long_line
 from embedmill.pipeline.store.sources import Source, open_source
@@ -32,8 +35,8 @@ _TAIL_BYTES = 1 << 16  # read at a time to find the end of the last line
 def slice_file(source: Source, layout: Layout) -> list[tuple[int, int]]:
     """Slices of a file, about _SLICE_BYTES each; the lines that begin in a slice belong to it.
 
-    A file is one slice where it is compressed, where fields may hold newlines, and where lines
-    do not end at the byte 10. The last slice ends before blank lines.
+    A file is one slice where it is compressed, where fields may hold newlines, where lines do not
+    end at the byte 10, and where it is a JSON document. The last slice ends before blank lines.
     """
     if not source.bytes:
         return []
@@ -42,7 +45,8 @@ def slice_file(source: Source, layout: Layout) -> list[tuple[int, int]]:
     with open_source(source.url) as raw:
         start = raw.read(START_BYTES)
     by_byte = ends_lines_by_byte(file_encoding(start, layout.encoding))
-    if file_codec(start, source.url) or not by_byte:
+    document = layout.format == "jsonl" and is_document(start.removeprefix(_BOM))
+    if document or file_codec(start, source.url) or not by_byte:
         return [(0, -1)]
     end = _end_of_text(source)
     parts = max(1, end // _SLICE_BYTES)
@@ -82,17 +86,24 @@ def first_line(url: str, layout: Layout) -> LineBatch:
 
 
 def line_batches(part: FileSlice, layout: Layout) -> Iterator[LineBatch]:
-    """The lines that begin in a slice, in order.
+    """The lines that begin in a slice, in order; of a JSON document, its records.
 
     Raises:
         InputError: the file is gone, or its compression is damaged.
     """
     line, most = part.first_line, layout.max_line_bytes
-    joined = layout.format == "jsonl"
+    is_json = layout.format == "jsonl"
     try:
         with open_source(part.url) as raw:
             pieces, encoding = _pieces(raw, part, layout.encoding)
-            for data, too_long, goes_on in _whole_lines(pieces, most, part.ends_file, joined):
+            first = next(pieces, b"")
+            pieces = chain([first], pieces)
+            lines: Iterator[tuple[bytes, bool, bool]]
+            if is_json and (part.start, part.end) == (0, -1) and is_document(first):
+                lines = ((*one, False) for one in whole_records(pieces, most))
+            else:
+                lines = _whole_lines(pieces, most, part.ends_file, is_json)
+            for data, too_long, goes_on in lines:
                 if too_long:
                     batch = too_long_line(line, data)
                 else:
