@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from zoneinfo import available_timezones
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,9 @@ _ISO = (
 _ZONED = r"[T ].*(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)$"
 _UTC_SUFFIX = r"([0-9]) ?(?:UTC|GMT|Z)$"
 _OFFSET_SUFFIX = r"(:[0-9]{2}(?:\.[0-9]+)?) ([+-][0-9]{2}(?::?[0-9]{2})?)$"
+# Java's ZonedDateTime names the zone after its offset.
+_BRACKETED_ZONE = r"([0-9Z])\[[A-Za-z0-9_+/-]+\]$"
+_NAMED_ZONE = r"^(?P<local>[0-9-]+[T ][0-9:.]+) (?P<zone>[A-Za-z_]+(?:/[A-Za-z0-9_+-]+)+)$"
 _EXCESS_DIGITS = r"(\.[0-9]{6})[0-9]+"  # of fractions of a second, beyond microseconds
 
 
@@ -45,8 +49,31 @@ def parse_iso(column: pa.Array, zone: str) -> pa.Array:
         column: text, [N].
         zone: of times that name none; see `local_to_utc`.
     """
-    column = column.cast(pa.string())
-    column = _strict_iso(column)
+    text = column.cast(pa.string())
+    times = _parse_strict(_strict_iso(text), zone)
+    if times.null_count == text.null_count:
+        return times
+    return pc.coalesce(times, _parse_named_zones(text))
+
+
+def _parse_named_zones(text: pa.Array) -> pa.Array:
+    """Times with the name of their zone after a blank, as Trino writes them, [N]; null for others.
+
+    Zones that this machine does not know give null.
+    """
+    parts = pc.extract_regex(text, _NAMED_ZONE)
+    local, zones = pc.struct_field(parts, "local"), pc.struct_field(parts, "zone")
+    times = pa.nulls(len(text), pa.int64())
+    for zone in zones.unique().drop_null().to_pylist():
+        if zone not in available_timezones():
+            continue
+        mine = null_unless(local, pc.fill_null(pc.equal(zones, zone), False))
+        times = pc.coalesce(times, _parse_strict(_strict_iso(mine), zone))
+    return times
+
+
+def _parse_strict(column: pa.Array, zone: str) -> pa.Array:
+    """Times in strict ISO form as microseconds since 1970, UTC, [N]; null where there is no such."""
     column = pc.replace_substring_regex(column, _EXCESS_DIGITS, r"\1")
     zoned = pc.fill_null(pc.match_substring_regex(column, _ZONED), False)
     parts = []
@@ -64,12 +91,14 @@ def parse_iso(column: pa.Array, zone: str) -> pa.Array:
 def _strict_iso(column: pa.Array) -> pa.Array:
     """The text in strict ISO form, null where it is not one.
 
-    BigQuery, Snowflake and Trino write a blank before the zone, and UTC or GMT for Z.
+    BigQuery, Snowflake and Trino write a blank before the zone, and UTC or GMT for Z; Java writes
+    the zone's name in brackets after its offset.
     """
     strict = pc.fill_null(pc.match_substring_regex(column, _ISO), False)
     if pc.all(strict).as_py():
         return column
     rest = null_unless(column, pc.invert(strict))
+    rest = pc.replace_substring_regex(rest, _BRACKETED_ZONE, r"\1")
     rest = pc.replace_substring_regex(rest, _UTC_SUFFIX, r"\1Z")
     rest = pc.replace_substring_regex(rest, _OFFSET_SUFFIX, r"\1\2")
     rest = null_unless(rest, pc.match_substring_regex(rest, _ISO))
