@@ -50,19 +50,15 @@ RAY_SWEEP = [pytest.mark.ray, pytest.mark.exhaustive]
     ("stage", "number", "launcher", "wait"),
     [
         ("events", signal.SIGINT, "inline", 0.5),
-        ("events", signal.SIGTERM, "inline", 0.5),
-        ("train", signal.SIGINT, "inline", 0.5),
+        pytest.param("events", signal.SIGTERM, "inline", 0.5, marks=pytest.mark.exhaustive),
+        pytest.param("train", signal.SIGINT, "inline", 0.5, marks=pytest.mark.exhaustive),
         ("train", signal.SIGTERM, "inline", 0.5),
         ("train", signal.SIGINT, "processes", 0.5),
         ("train", signal.SIGTERM, "processes", 6.0),
         # Ray takes some seconds to start, and has handlers of its own meanwhile.
         pytest.param("train", signal.SIGTERM, "ray", 2.5, marks=pytest.mark.ray),
-        pytest.param(
-            "train", signal.SIGTERM, "ray", 4.0, marks=[pytest.mark.ray, pytest.mark.exhaustive]
-        ),
-        pytest.param(
-            "train", signal.SIGTERM, "ray", 8.0, marks=[pytest.mark.ray, pytest.mark.exhaustive]
-        ),
+        pytest.param("train", signal.SIGTERM, "ray", 4.0, marks=RAY_SWEEP),
+        pytest.param("train", signal.SIGTERM, "ray", 8.0, marks=RAY_SWEEP),
     ],
 )
 def test_a_signal_ends_the_command(

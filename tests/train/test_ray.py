@@ -26,24 +26,24 @@ HERE = Path(__file__).parent
 RAY = Path(sys.executable).with_name("ray")
 
 
+@pytest.mark.exhaustive  # `test_worker_processes` has it for the default launcher
 def test_killed_worker_then_killed_driver(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    home.mkdir()
-    outlive_kills(tmp_path, "RayTrainWorker", HOME=str(home))
-    assert list(home.iterdir()) == []
+    outlive_kills(tmp_path, "RayTrainWorker")
     log = (tmp_path / "run" / "tiny" / "train" / "log.jsonl").read_text().splitlines()
     assert json.loads(log[0])["niceness"] == os.getpriority(os.PRIO_PROCESS, 0)
 
 
 def test_an_error_of_ours_is_one_sentence_and_not_tried_again(tmp_path: Path) -> None:
-    code, messages, errors = answer(
-        started(tmp_path, 'objective="rating"', "learning_rate=1e30", "workers=3")
-    )
+    home = tmp_path / "home"
+    home.mkdir()
+    changes = ('objective="rating"', "learning_rate=1e30", "workers=3")
+    code, messages, errors = answer(started(tmp_path, *changes, HOME=str(home)))
     assert code == 5
     assert len(messages) == 1
     assert messages[0]["error"] == "NotFiniteError"
     assert "Lower train.learning_rate" in messages[0]["text"]
     assert errors == ""
+    assert list(home.iterdir()) == []
 
 
 @pytest.fixture(scope="module")
