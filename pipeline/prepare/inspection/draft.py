@@ -19,7 +19,7 @@ __all__ = ["Draft", "draft_config", "to_toml"]
 
 _DATABASE_NULLS = ("\\N", "NULL")
 _NULL_SPELLINGS = ("\\N", "NULL", "null", "None", "NaN", "nan", "NA", "N/A", "")
-_ZONE = re.compile(r"(?:Z|UTC|GMT|[+-][0-9]{2}:?(?:[0-9]{2})?)$")
+_ZONE = re.compile(r"(?:Z|UTC|GMT|[+-][0-9]{2}:?(?:[0-9]{2})?|\]|[A-Za-z]/[A-Za-z0-9_+/-]+)$")
 _MADE_UP = {"user": "user_id", "item": "item_id", "time": "time", "weight": "rating"}
 _SHOWN = 3  # values of a column in a comment
 _SHOWN_BYTES = 24

@@ -133,6 +133,8 @@ def assign_roles(columns: Sequence[ColumnSample]) -> tuple[dict[str, str], dict[
             rivals = [c.name for points, _, c in scored if points > best[0] - 5 and c != best[2]]
             if rivals:
                 unsure[role] = f"it may also be {', '.join(rivals)}"
+    if len(usable) == len(roles) == 2 and {"user", "item"} - set(roles):
+        roles.pop("weight", None)  # no log has a user and a weight alone
     for role in ("user", "item"):
         left = [one for one in usable if one.name not in roles.values()]
         filled = [one for one in left if len(one.values) >= _FILLED * one.rows] or left

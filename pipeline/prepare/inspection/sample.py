@@ -232,7 +232,7 @@ def _flatten(
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             lists[path] = None
             _flatten(value[0], f"{path}.", values, {}, depth - 1)
-        else:
+        elif value != []:
             values[path] = value
 
 
