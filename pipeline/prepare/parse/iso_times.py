@@ -73,7 +73,7 @@ def _parse_named_zones(text: pa.Array) -> pa.Array:
 
 
 def _parse_strict(column: pa.Array, zone: str) -> pa.Array:
-    """Times in strict ISO form as microseconds since 1970, UTC, [N]; null where there is no such."""
+    """Times in strict ISO form as microseconds since 1970, UTC, [N]; null where it is none."""
     column = pc.replace_substring_regex(column, _EXCESS_DIGITS, r"\1")
     zoned = pc.fill_null(pc.match_substring_regex(column, _ZONED), False)
     parts = []
