@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from embedmill.jobs import evaluate, events, export, index, report, shards, train, vocab
-from embedmill.jobs.launch import Job, add_config, discard_from, exit_code, run_stage
+from embedmill.jobs.launch import Job, add_config, discard_from, driving, exit_code, run_stage
 from embedmill.pipeline.config import load
 from embedmill.pipeline.errors import ConfigError, GateError
 from embedmill.pipeline.log import print_note
@@ -58,6 +58,7 @@ def run_line(
         MissingArtifactError: a stage before `first` has not finished.
         StaleArtifactError: one has, with another config; or a later one has, and not `rebuild`.
         GateError: the line is whole, and a gate failed: nothing is published.
+        InUseError: another process runs it.
     """
     terminal = terminal or Terminal()
     chosen = stages(first or "events", last)
@@ -66,15 +67,16 @@ def run_line(
     for stage in stages("events", chosen[0])[:-1]:
         # Compared with the raw files that it was built from: they may be gone by now.
         run.up_to_date(stage, run.artifact(stage).manifest.sources)
-    save_config(run)
-    if rebuild and first is not None:
-        discard_from(run, first)
-    built = [run_stage(run, JOBS[stage], terminal, rebuild=rebuild).built for stage in chosen]
-    if last == "report":
-        check_gates(run)
-        # Looking at an old run again does not take the pointer from a newer one.
-        if any(built) or not is_published(run):
-            publish(run)
+    with driving(run, terminal):
+        save_config(run)
+        if rebuild and first is not None:
+            discard_from(run, first)
+        built = [run_stage(run, JOBS[stage], terminal, rebuild=rebuild).built for stage in chosen]
+        if last == "report":
+            check_gates(run)
+            # Looking at an old run again does not take the pointer from a newer one.
+            if any(built) or not is_published(run):
+                publish(run)
 
 
 def stages(first: str, last: str) -> list[str]:

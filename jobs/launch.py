@@ -20,11 +20,12 @@ from embedmill.pipeline.errors import ArtifactError, EmbedmillError, MachineErro
 from embedmill.pipeline.log import Progress, print_note
 from embedmill.pipeline.memory import PeakMemory
 from embedmill.pipeline.store.artifact import MANIFEST, Artifact, Writer
+from embedmill.pipeline.store.lease import drive
 from embedmill.pipeline.store.run import Run, save_config
 from embedmill.pipeline.terminal import Terminal
 from embedmill.schemas.stages import STAGES
 
-__all__ = ["Job", "Outcome", "add_config", "exit_code", "main_of", "run_stage"]
+__all__ = ["Job", "Outcome", "add_config", "driving", "exit_code", "main_of", "run_stage"]
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -97,6 +98,32 @@ def run_stage(run: Run, job: Job, terminal: Terminal, *, rebuild: bool) -> Outco
     return Outcome(artifact, built=True)
 
 
+@contextmanager
+def driving(run: Run, terminal: Terminal) -> Iterator[Terminal]:
+    """Be the only driver of a run while a block runs; see `pipeline.store.lease`.
+
+    Args:
+        run: the run.
+        terminal: where it is said that the store cannot keep two drivers apart.
+
+    Raises:
+        InUseError: another process is its driver.
+    """
+    with drive(run.storage, outlived=_outlived(run.config)) as driver:
+        if not driver.exclusive:
+            terminal.say(
+                f"{run.storage.root}: this store does not refuse to create a file that exists "
+                "(If-None-Match); start no second run of this name while one runs"
+            )
+        yield terminal
+
+
+def _outlived(config: Config) -> bool:
+    """Whether tasks may outlive this process: on a cluster, or as children of Spark or Ray."""
+    on_ray = config.train.launcher == "ray" or config.index.launcher == "ray"
+    return config.run.engine != "sail" or on_ray or bool(os.environ.get("RAY_ADDRESS"))
+
+
 def discard_from(run: Run, stage: str) -> None:
     """Undo a stage and all that follow, the last one first."""
     names = list(STAGES)
@@ -116,8 +143,9 @@ def main_of(job: Job, argv: Sequence[str] | None = None) -> int:
     def work() -> None:
         run = Run(load(args.config, args.set, print_note, args.var))
         job.check_config(run.config)
-        save_config(run)
-        run_stage(run, job, Terminal(), rebuild=args.rebuild)
+        with driving(run, Terminal()) as terminal:
+            save_config(run)
+            run_stage(run, job, terminal, rebuild=args.rebuild)
 
     return exit_code(work)
 

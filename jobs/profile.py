@@ -30,6 +30,7 @@ from embedmill.pipeline.prepare.vocabulary import base_vocabulary
 from embedmill.pipeline.report import profile as pages
 from embedmill.pipeline.report import profile_text
 from embedmill.pipeline.store.artifact import Artifact, Writer
+from embedmill.pipeline.store.lease import drive
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage
 from embedmill.pipeline.terminal import Terminal
@@ -38,7 +39,8 @@ from embedmill.schemas.manifest import Manifest
 __all__ = ["Profile", "main", "profile"]
 
 PAGE = "profile/index.html"
-_SCRATCH = "profile/scratch"
+_FOLDER = "profile"
+_SCRATCH = f"{_FOLDER}/scratch"
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ def profile(run: Run, terminal: Terminal | None = None) -> Profile:
         ConfigError, MissingArtifactError: the base vocabulary cannot be used.
     """
     base_vocabulary.check_base_vocabulary(run.config)
-    with _scratch(run) as scratch:
+    # Two profiles of a run exclude each other; beside a run, a profile only reads.
+    with drive(run.storage.at(_FOLDER)), _scratch(run) as scratch:
         not_built = _build_missing(scratch, terminal or Terminal(sys.stderr))
         artifacts = {stage: scratch.find(stage) for stage in _STAGES}
         art = {stage: one for stage, one in artifacts.items() if one is not None}

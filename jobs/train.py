@@ -33,6 +33,7 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
         train.build(run, out, progress)
         return
     train.check(run, progress)
+    train.adopt_checkpoints(run, out.storage)
     with train.with_trackers(run, progress) as tracked_progress:
         result = _LAUNCHERS[launcher](train.WorkerTask.of(run, out), tracked_progress)
     train.commit(run, out, result)

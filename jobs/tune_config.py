@@ -8,6 +8,7 @@ from textwrap import wrap
 from typing import Any
 
 from embedmill.jobs.all import run_line
+from embedmill.jobs.launch import driving
 from embedmill.pipeline import train
 from embedmill.pipeline.config import auto_tree, load, parse, tuned_tree
 from embedmill.pipeline.store.run import Run
@@ -42,10 +43,11 @@ def tune(
     """
     tree = auto_tree(path, sets, given)
     run = Run(parse(tree, where=str(path)))
-    run_line(Run(load(path, sets, given=given)), last="shards", terminal=terminal)
-    with terminal.stage("tune") as progress:
-        train.check(run, progress)
-        found = train.tune_settings(run, minutes, progress)
+    with driving(run, terminal):
+        run_line(Run(load(path, sets, given=given)), last="shards", terminal=terminal)
+        with terminal.stage("tune") as progress:
+            train.check(run, progress)
+            found = train.tune_settings(run, minutes, progress)
     return found, tuned(tree, found)
 
 

@@ -13,7 +13,8 @@
     │   └── NotFiniteError               a loss or gradient is NaN or infinite
     ├── GateError               exit 6   the run finished below its gates; not published
     ├── IndexTargetError        exit 6   no index meets the targets of `[index]`; not published
-    └── MachineError            exit 7   disk, permissions, engine or cluster fail
+    ├── MachineError            exit 7   disk, permissions, engine or cluster fail
+    └── InUseError              exit 8   another process runs the same run
 
 Ctrl-C exits 130. Any other exception is a bug, which exits 70 with a traceback.
 """
@@ -29,6 +30,7 @@ __all__ = [
     "CorruptArtifactError",
     "EmbedmillError",
     "GateError",
+    "InUseError",
     "IndexTargetError",
     "InputError",
     "MachineError",
@@ -144,6 +146,12 @@ class MachineError(EmbedmillError):
     exit_code = 7
 
 
+class InUseError(EmbedmillError):
+    """Another process runs the run, or has taken it over from this one."""
+
+    exit_code = 8
+
+
 _CLASSES: dict[str, type[EmbedmillError]] = {
     c.__name__: c
     for c in (
@@ -161,6 +169,7 @@ _CLASSES: dict[str, type[EmbedmillError]] = {
         GateError,
         IndexTargetError,
         MachineError,
+        InUseError,
     )
 }
 

@@ -8,9 +8,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["FORMAT", "FileEntry", "InputEntry", "Manifest", "digest"]
+__all__ = ["FORMAT", "FORMAT_WITH_FOLDER", "FileEntry", "InputEntry", "Manifest", "digest"]
 
 FORMAT = 1
+# Of a manifest that names the folder of its files, which older readers do not know.
+FORMAT_WITH_FOLDER = 2
 
 
 def digest(value: Any) -> str:
@@ -26,8 +28,8 @@ class _Frozen(BaseModel):
 class FileEntry(_Frozen):
     """One file of an artifact.
 
-    `path` is relative to the artifact's folder, with forward slashes; `rows` is None where
-    the file is not a table. A `volatile` file holds measurements of time (latencies, stage
+    `path` is relative to the folder of the artifact's files, with forward slashes; `rows` is None
+    where the file is not a table. A `volatile` file holds measurements of time (latencies, stage
     seconds): `verify` checks its sha256 like any other, the content hash leaves it out.
     """
 
@@ -50,10 +52,15 @@ class Manifest(_Frozen):
 
     `content` hashes what was computed: contract, non-volatile files, counters. Two runs of
     one config over one log have equal content, whatever the time, engine or interruption.
-    `fingerprint` hashes what it was computed from: contract, config fields, inputs.
+    `fingerprint` hashes what it was computed from: contract, config fields, inputs. Files lie below
+    `folder` in the artifact's folder, absent where they lie in that folder itself: it is no part
+    of the content.
     """
 
     format: int = FORMAT
+    folder: str = Field(
+        default="", pattern=r"^(attempt-[0-9]{1,18})?$", exclude_if=lambda value: not value
+    )
     stage: str
     contract: str
     version: int

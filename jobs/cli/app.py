@@ -42,7 +42,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     epilog="Exit codes: 0 done, 2 config or usage, 3 raw log, 4 artifact, 5 training, "
-    "6 gates failed (not published), 7 machine, 70 bug, 130 Ctrl-C, 143 terminated.",
+    "6 gates failed (not published), 7 machine, 8 in use by another process, 70 bug, 130 Ctrl-C, "
+    "143 terminated.",
 )
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="FILE", help="the run's TOML")]

@@ -79,7 +79,7 @@ def build(session: SparkSession, run: Run, out: Writer, progress: Progress) -> N
     out.write_json(COUNTS, Counts(users=users, items=items))
     out.write_json(SPEC, _spec(work, sides))
     if base is not None:
-        out.write_json(BASE, BaseRun(continues=base.storage.root.removesuffix("/vocab")))
+        out.write_json(BASE, BaseRun(continues=base.folder.removesuffix("/vocab")))
     counters = {
         "events_in": events_in,
         "events_kept": events_kept,

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from embedmill import __version__
 from embedmill.pipeline.errors import ArtifactError, ContractError, StaleArtifactError
 from embedmill.pipeline.store import contracts
+from embedmill.pipeline.store.lease import Driver
 from embedmill.pipeline.store.parquet import (
     damaged,
     missing,
@@ -33,7 +34,13 @@ from embedmill.pipeline.store.parquet import (
 )
 from embedmill.pipeline.store.storage import ExistsError, HashingFile, Storage
 from embedmill.schemas.files import JsonFile, format_of
-from embedmill.schemas.manifest import FORMAT, FileEntry, InputEntry, Manifest
+from embedmill.schemas.manifest import (
+    FORMAT,
+    FORMAT_WITH_FOLDER,
+    FileEntry,
+    InputEntry,
+    Manifest,
+)
 from embedmill.schemas.run import MANIFEST
 from embedmill.schemas.stages import STAGES
 
@@ -46,11 +53,21 @@ _CHUNK = 4 << 20
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished stage, for reading."""
+    """A finished stage, for reading; `storage` is the folder of its files."""
 
     stage: str
     storage: Storage
     manifest: Manifest
+
+    @classmethod
+    def of(cls, stage: str, folder: Storage, manifest: Manifest) -> Artifact:
+        """The artifact whose manifest was read from a folder."""
+        return cls(stage, folder.below(manifest.folder), manifest)
+
+    @property
+    def folder(self) -> str:
+        """The folder or URL of its manifest."""
+        return self.storage.root.removesuffix(f"/{self.manifest.folder}")
 
     @property
     def counters(self) -> dict[str, int]:
@@ -187,6 +204,11 @@ class Writer:
     """An artifact in the making; `commit` seals it. Add files from one thread.
 
     Each of `gauges` is called on commit; it returns figures for `measured`, such as peak memory.
+
+    Attributes:
+        storage: the folder of its files.
+        folder: where this lies below that of the manifest; empty where it is the same.
+        driver: this process as the driver of the run, where it is.
     """
 
     stage: str
@@ -198,6 +220,8 @@ class Writer:
     started: float = field(default_factory=time.perf_counter)
     entries: list[FileEntry] = field(default_factory=list)
     gauges: list[Callable[[], Mapping[str, float]]] = field(default_factory=list)
+    folder: str = ""
+    driver: Driver | None = None
 
     def add(self, entries: Iterable[FileEntry]) -> None:
         """Take in files that tasks wrote under `storage`."""
@@ -259,6 +283,7 @@ class Writer:
 
         Raises:
             ContractError: a law does not hold, or a path was written twice.
+            InUseError: another process has taken the run over.
         """
         contracts.check_counters(self.stage, counters, self.storage.root)
         contracts.check_files(self.stage, self.entries, counters, self.storage.root)
@@ -266,6 +291,8 @@ class Writer:
         files = sorted(self.entries, key=lambda f: f.path)
         seconds = time.perf_counter() - self.started
         manifest = Manifest(
+            format=FORMAT_WITH_FOLDER if self.folder else FORMAT,
+            folder=self.folder,
             stage=self.stage,
             contract=self.stage,
             version=version,
@@ -286,11 +313,14 @@ class Writer:
             },
         )
         data = manifest.model_dump_json(indent=1).encode() + b"\n"
+        home = Storage(self.storage.root.removesuffix(f"/{self.folder}"))
+        if self.driver is not None:
+            self.driver.fence.check()
         try:
-            self.storage.create(MANIFEST, data)
+            home.create(MANIFEST, data)
         except ExistsError:
-            self._agree(manifest, data)
-        return Artifact(self.stage, self.storage, manifest)
+            manifest = self._agree(home, manifest, data)
+        return Artifact.of(self.stage, home, manifest)
 
     def _measured(
         self, counters: Mapping[str, int], seconds: float, given: Mapping[str, float]
@@ -304,18 +334,20 @@ class Writer:
             found |= gauge()
         return dict(sorted({**found, **given}.items()))
 
-    def _agree(self, ours: Manifest, data: bytes) -> None:
+    def _agree(self, home: Storage, ours: Manifest, data: bytes) -> Manifest:
         """Accept the manifest of a process that finished first, if its content is the same."""
-        theirs = read_manifest(self.storage)
+        theirs = read_manifest(home)
         if theirs is None or theirs.content != ours.content:
             raise ArtifactError(
                 "another process finished this stage first, with other content",
-                where=self.storage.root,
+                where=home.root,
                 todo="Run `embedmill status` to see it; give each run its own run.name",
             )
         # Times differ from process to process, and ours may lie over theirs by now.
-        if next(Artifact(self.stage, self.storage, theirs).verify(), None):
-            self.storage.write(MANIFEST, data)
+        if next(Artifact.of(self.stage, home, theirs).verify(), None):
+            home.write(MANIFEST, data)
+            return ours
+        return theirs
 
 
 def entry_of(
@@ -344,7 +376,7 @@ def read_manifest(storage: Storage) -> Manifest | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     stored = format_of(data)
-    if stored not in (None, FORMAT):
+    if stored not in (None, FORMAT, FORMAT_WITH_FOLDER):
         raise StaleArtifactError(
             f"is in format {stored}, this program reads format {FORMAT}",
             where=storage.url(MANIFEST),

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from embedmill.pipeline.config import Config, parse, read_fields, stage_fields
 from embedmill.pipeline.errors import CorruptArtifactError, MissingArtifactError, StaleArtifactError
 from embedmill.pipeline.store.artifact import Artifact, Writer, read_manifest
+from embedmill.pipeline.store.lease import current_driver
 from embedmill.pipeline.store.storage import Storage
 from embedmill.schemas.events import REJECTED
 from embedmill.schemas.manifest import InputEntry, Manifest, digest
@@ -50,6 +51,11 @@ class Run:
         """The stage's manifest, or None where it has not finished."""
         return read_manifest(self.storage.at(stage))
 
+    def attempt(self, stage: str) -> Storage:
+        """The folder that this process writes the stage's files to: its own, or one in it."""
+        driver = current_driver(self.storage)
+        return self.storage.at(stage).below(driver.folder if driver else "")
+
     def artifact(self, stage: str) -> Artifact:
         """A finished stage.
 
@@ -76,7 +82,7 @@ class Run:
     def find(self, stage: str) -> Artifact | None:
         """The stage's artifact, or None where it has not finished."""
         manifest = self.manifest(stage)
-        return None if manifest is None else Artifact(stage, self.storage.at(stage), manifest)
+        return None if manifest is None else Artifact.of(stage, self.storage.at(stage), manifest)
 
     def fields(self, stage: str) -> dict[str, Any]:
         """Flat config fields that shape the stage's artifact."""
@@ -94,13 +100,17 @@ class Run:
             for name in STAGES[stage].inputs
         ]
         config, stamps = self.fields(stage), dict(sources or {})
+        driver = current_driver(self.storage)
+        folder = driver.folder if driver else ""
         return Writer(
             stage=stage,
-            storage=self.storage.at(stage),
+            storage=self.storage.at(stage).below(folder),
             fingerprint=_fingerprint(stage, config, inputs, stamps),
             config=config,
             inputs=inputs,
             sources=stamps,
+            folder=folder,
+            driver=driver,
         )
 
     def up_to_date(self, stage: str, sources: Mapping[str, Any] | None = None) -> bool:
@@ -126,8 +136,15 @@ class Run:
         )
 
     def discard(self, stage: str) -> None:
-        """Undo a stage: its manifest first, then the files it named."""
+        """Undo a stage: its manifest first, then the files it named.
+
+        Raises:
+            InUseError: another process has taken the run over.
+        """
         storage = self.storage.at(stage)
+        driver = current_driver(self.storage)
+        if driver is not None:
+            driver.fence.check()
         try:
             manifest = self.manifest(stage)
         except (CorruptArtifactError, StaleArtifactError):
@@ -136,8 +153,9 @@ class Run:
         storage.remove(MANIFEST)
         if manifest is None:
             return
+        files = storage.below(manifest.folder)
         for entry in manifest.files:
-            storage.remove(entry.path)
+            files.remove(entry.path)
 
 
 def publish(run: Run) -> None:

@@ -110,6 +110,10 @@ class Storage:
         """The storage of a folder below this one."""
         return Storage(self.url(folder))
 
+    def below(self, folder: str) -> Storage:
+        """As `at`, and this storage itself where `folder` is empty."""
+        return self.at(folder) if folder else self
+
     def url(self, path: str) -> str:
         """Full URL (or local path) of `path`.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from embedmill.pipeline.train.assembly import WorkerTask
+from embedmill.pipeline.train.checkpoints.adopt import adopt_checkpoints, discard_checkpoints
 from embedmill.pipeline.train.collectives import Group, StoppedError
 from embedmill.pipeline.train.logs.trackers import with_trackers
 from embedmill.pipeline.train.loop import TrainingResult, train_worker
 from embedmill.pipeline.train.resources.available import launcher_of
 from embedmill.pipeline.train.resources.out_of_memory import out_of_memory
-from embedmill.pipeline.train.stage import build, check, check_settings, commit, discard_checkpoints
+from embedmill.pipeline.train.stage import build, check, check_settings, commit
 from embedmill.pipeline.train.trials import Tuned, candidate_of, tune_settings
 from embedmill.pipeline.train.worker_processes import train_in_processes, workers_failed
 
@@ -18,6 +19,7 @@ __all__ = [
     "TrainingResult",
     "Tuned",
     "WorkerTask",
+    "adopt_checkpoints",
     "build",
     "candidate_of",
     "check",

@@ -9,7 +9,9 @@ import torch
 
 from embedmill.pipeline.memory import free_memory
 from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.lease import FenceCheck
 from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.store.storage import Storage
 from embedmill.pipeline.train.checkpoints.checkpoint import Cursor, Identity
 from embedmill.pipeline.train.collectives import Group
 from embedmill.pipeline.train.data.examples import Examples
@@ -44,16 +46,31 @@ __all__ = ["WorkerTask", "assemble", "load_trainer"]
 
 @dataclass(frozen=True)
 class WorkerTask:
-    """What every worker is given; it is sent to workers of other processes."""
+    """What every worker is given; it is sent to workers of other processes.
+
+    Args:
+        run: its config and where its artifacts are.
+        identity: what the training is made from.
+        own_storage: the folder that is written to; None for that of the stage.
+        fence: checked before a file is replaced; None where nobody else can take the run over.
+    """
 
     run: Run
     identity: Identity
+    own_storage: Storage | None = None
+    fence: FenceCheck | None = None
 
     @staticmethod
     def of(run: Run, out: Writer) -> WorkerTask:
         """The task of building `out`."""
         inputs = {entry.stage: entry.content for entry in out.inputs}
-        return WorkerTask(run, Identity(out.fingerprint, out.config, inputs))
+        identity = Identity(out.fingerprint, out.config, inputs)
+        return WorkerTask(run, identity, out.storage, out.driver.fence if out.driver else None)
+
+    @property
+    def storage(self) -> Storage:
+        """The folder of tables, checkpoints and log."""
+        return self.own_storage or self.run.storage.at("train")
 
 
 def load_trainer(task: WorkerTask, group: Group, cursor: Cursor) -> Trainer:

@@ -48,8 +48,8 @@ def train_worker(task: WorkerTask, group: Group, progress: Progress) -> Training
             case it must `leave` the group, or the others wait for it.
     """
     layout = Layout(task.run.config.run.partitions, group.world, group.rank)
-    storage = task.run.storage.at("train")
-    checkpoints = Checkpoints(storage, task.identity, layout, group)
+    storage = task.storage
+    checkpoints = Checkpoints(storage, task.identity, layout, group, task.fence)
     records = _Records(checkpoints, StepLog(storage, group, progress), progress)
     try:
         task, trials = choose_settings(task, group, progress)
@@ -72,7 +72,7 @@ def _train(task: WorkerTask, group: Group, records: _Records) -> TrainingResult:
     if trainer.cursor.best_slot != trainer.cursor.slot:
         records.checkpoints.read(trainer.cursor.best_slot, trainer.model.load_partition)
     trainer.model.prepare_for_publishing()
-    result = publish_tables(trainer, task.run)
+    result = publish_tables(trainer, task.run, storage=task.storage)
     records.log.end(trainer.cursor)
     return result
 

@@ -8,6 +8,7 @@ from safetensors.torch import save as save_tensors
 
 from embedmill.pipeline.config import TrainConfig
 from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.store.storage import Storage
 from embedmill.pipeline.train.checkpoints.partition_files import gather_entries
 from embedmill.pipeline.train.model import PublishedTable
 from embedmill.pipeline.train.plan import rows_in
@@ -51,10 +52,15 @@ class TrainingResult:
     trials: tuple[Trial, ...] = ()
 
 
-def publish_tables(trainer: Trainer, run: Run) -> TrainingResult:
+def publish_tables(trainer: Trainer, run: Run, *, storage: Storage) -> TrainingResult:
     """Write the tables as they are; each worker writes the partitions that it owns.
 
     A collective.
+
+    Args:
+        trainer: a training that has finished.
+        run: the run.
+        storage: the folder that tables are written to.
     """
     cursor, objective = trainer.cursor, trainer.objective
     vocab = run.artifact("vocab").counters
@@ -65,7 +71,7 @@ def publish_tables(trainer: Trainer, run: Run) -> TrainingResult:
     tables = trainer.model.published_tables(trainer.runtime.layout)
     metric = trainer.metric if trainer.metric in cursor.history[0] else ""
     return TrainingResult(
-        files=[entry for table in tables for entry in _write_table(trainer, run, table)],
+        files=[entry for table in tables for entry in _write_table(trainer, storage, table)],
         history=cursor.history,
         refit=cursor.refit or [],
         best_epoch=cursor.best_epoch if metric else 0,
@@ -79,11 +85,9 @@ def publish_tables(trainer: Trainer, run: Run) -> TrainingResult:
     )
 
 
-def _write_table(trainer: Trainer, run: Run, table: PublishedTable) -> list[FileEntry]:
+def _write_table(trainer: Trainer, storage: Storage, table: PublishedTable) -> list[FileEntry]:
     """Write the owned partitions of a table; returns the entries of all partitions."""
-    storage, layout = run.storage.at("train"), trainer.runtime.layout
-    written = []
-
+    layout, written = trainer.runtime.layout, []
     path = FILES[table.name].path
 
     def rows(partition: int) -> int:

@@ -13,6 +13,7 @@ from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.train.assembly import WorkerTask
 from embedmill.pipeline.train.checkpoints import checkpoint
+from embedmill.pipeline.train.checkpoints.adopt import adopt_checkpoints
 from embedmill.pipeline.train.collectives import Group
 from embedmill.pipeline.train.logs.trackers import check_trackers, with_trackers
 from embedmill.pipeline.train.loop import TrainingResult, train_worker
@@ -27,7 +28,7 @@ from embedmill.pipeline.train.resources.budget import budget_of, choose_tables, 
 from embedmill.pipeline.train.trials import largest
 from embedmill.schemas.train import HISTORY, LOG, MODEL, TRIALS, Epoch, Model, Search
 
-__all__ = ["build", "check", "check_settings", "commit", "discard_checkpoints"]
+__all__ = ["build", "check", "check_settings", "commit"]
 
 
 def check_settings(run: Run) -> None:
@@ -131,6 +132,7 @@ def commit(run: Run, out: Writer, result: TrainingResult) -> None:
 def build(run: Run, out: Writer, progress: Progress) -> None:
     """Train in this process, with one worker."""
     check(run, progress)
+    adopt_checkpoints(run, out.storage)
     config = run.config.train
     threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
@@ -141,8 +143,3 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
     finally:
         torch.set_num_threads(threads)
     commit(run, out, result)
-
-
-def discard_checkpoints(run: Run) -> None:
-    """Remove the checkpoints of an unfinished training, so that the next one starts over."""
-    checkpoint.discard(run.storage.at("train"))

@@ -280,9 +280,9 @@ def test_the_same_content_twice_is_no_conflict(run: Run) -> None:
 def test_a_manifest_in_another_format_is_named_and_can_be_discarded(run: Run) -> None:
     events(run)
     path = f"events/{MANIFEST}"
-    manifest = json.loads(run.storage.read(path)) | {"format": 2, "a_key_of_the_future": 1}
+    manifest = json.loads(run.storage.read(path)) | {"format": 3, "a_key_of_the_future": 1}
     run.storage.write(path, json.dumps(manifest).encode())
-    with pytest.raises(StaleArtifactError, match="is in format 2, this program reads format 1"):
+    with pytest.raises(StaleArtifactError, match="is in format 3, this program reads format 1"):
         run.artifact("events")
     run.discard("events")
     assert run.manifest("events") is None

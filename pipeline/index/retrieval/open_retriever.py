@@ -38,7 +38,7 @@ def open_retriever(url: str, *, again: bool = False) -> Retriever:
     url = url.rstrip("/") or "/"
     manifest = read_manifest(Storage(url))
     if manifest is not None:
-        artifact, run = _index_folder(Artifact(manifest.stage, Storage(url), manifest))
+        artifact, run = _index_folder(Artifact.of(manifest.stage, Storage(url), manifest))
     else:
         run = find_run(url)
         artifact = run.artifact("index")
@@ -60,7 +60,7 @@ def _index_folder(artifact: Artifact) -> tuple[Artifact, Run | None]:
             where=artifact.storage.root,
             todo="Build it again, or use the release that wrote it",
         )
-    folder, _, name = artifact.storage.root.rpartition("/")
+    folder, _, name = artifact.folder.rpartition("/")
     if name == "index" and Storage(folder or ".").exists(CONFIG):
         return artifact, open_run(folder or ".")
     return artifact, None

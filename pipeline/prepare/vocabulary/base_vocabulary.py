@@ -93,7 +93,7 @@ def find_base_vocabulary(run: Run) -> Artifact | None:
             if is_run
             else f"Give a run's name below {run.config.run.root}, or its folder or URL",
         )
-    base = Artifact("vocab", storage.at("vocab"), manifest)
+    base = Artifact.of("vocab", storage.at("vocab"), manifest)
     _check_compatible(base, run.config, where)
     return base
 

@@ -20,6 +20,7 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor
 
 from embedmill.pipeline.errors import CorruptArtifactError, StaleArtifactError
+from embedmill.pipeline.store.lease import FenceCheck
 from embedmill.pipeline.store.storage import Storage
 from embedmill.pipeline.train.checkpoints.partition_files import PartitionWriter, gather_entries
 from embedmill.pipeline.train.collectives import Group
@@ -38,7 +39,7 @@ from embedmill.schemas.checkpoints import (
 from embedmill.schemas.files import JsonFile, format_of
 from embedmill.schemas.manifest import FileEntry
 
-__all__ = ["Checkpoints", "Cursor", "Identity", "discard"]
+__all__ = ["Checkpoints", "Cursor", "Identity", "discard", "stored_files"]
 
 T = TypeVar("T")
 
@@ -83,12 +84,16 @@ class Cursor:
 
 @dataclass
 class Checkpoints:
-    """Checkpoints of one training, seen from one worker; at most one is being written."""
+    """Checkpoints of one training, seen from one worker; at most one is being written.
+
+    `fence` is checked before the pointer is replaced, where the training has one.
+    """
 
     storage: Storage
     identity: Identity
     layout: Layout
     group: Group
+    fence: FenceCheck | None = None
     superseded: list[str] = field(default_factory=list)
     latest: str = ""
     _pending: Cursor | None = None  # of the checkpoint that is being written
@@ -215,6 +220,8 @@ class Checkpoints:
             superseded=[*unused, *([cursor.best_slot] if cursor.best_slot else [])],
             partitions=partitions,
         )
+        if self.fence is not None:
+            self.fence.check()
         self.storage.write(POINTER.path, POINTER.encode(pointer))
         for slot in unused:
             _remove(self.storage, slot, partitions)
@@ -257,6 +264,16 @@ def discard(storage: Storage) -> None:
     for slot in {pointer.slot, pointer.best, *pointer.superseded} - {""}:
         _remove(storage, slot, pointer.partitions)
     storage.remove(POINTER.path)
+
+
+def stored_files(storage: Storage) -> list[str]:
+    """Paths of the files of the checkpoints that the pointer names; none where there is none."""
+    pointer = _pointer(storage)
+    if pointer is None:
+        return []
+    slots = sorted({pointer.slot, pointer.best} - {""})
+    parts = [parts_of(slot).path(n) for slot in slots for n in range(pointer.partitions)]
+    return [*parts, *(manifest_of(slot).path for slot in slots)]
 
 
 def _remove(storage: Storage, slot: str, partitions: int) -> None:

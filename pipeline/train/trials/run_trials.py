@@ -61,14 +61,14 @@ def choose_settings(
     if auto.objective != "auto":
         return task, []
     size = size_of(with_train(task.run, largest(auto)))
-    stored = StoredTrials(task.run.storage.at("train"), task.identity, group)
+    stored = StoredTrials(task.storage, task.identity, group)
     trials = Trials(task, size, group, progress)
     choice = trials.run(search(auto, size), stored) if size.valid else None
     choice = choice or without_trials(auto, size)
     chosen = choice.candidate.config(auto, choice.epochs)
     if group.rank == 0:
         progress.note(f"chosen: {choice.candidate}")
-    return WorkerTask(with_train(task.run, chosen), task.identity), trials.finished
+    return replace(task, run=with_train(task.run, chosen)), trials.finished
 
 
 def with_train(run: Run, train: TrainConfig) -> Run:
