@@ -9,10 +9,11 @@ measures Recall@20 and NDCG@20 of each on validation and on test events, over al
 that the user has by then.
 
 Ours is the stage `train` as every run has it, once for each entry of OURS, with the settings tuned
-for the objective where the set has some: its wall seconds are those of the whole stage, Ray's start
-and validation included, its CPU-seconds those of the command and all its workers, Python's start
-included. Peers are `implicit`'s ALS, EASE, RP3beta and gensim's item2vec, each in an environment of
-its own; their seconds are from the pairs in a file to factors or weights, without Python's start.
+for the objective where the set has some: its wall seconds are those of the whole stage, start of
+workers and validation included, its CPU-seconds those of the command and all its workers, Python's
+start included. Peers are `implicit`'s ALS, EASE, RP3beta and gensim's item2vec, each in an
+environment of its own; their seconds are from the pairs in a file to factors or weights, without
+Python's start.
 Theirs are the settings of the set's file ([peers.NAME]), or the best of GRIDS by Recall@20 on
 validation; the search is not in their time. EASE is left out beyond EASE_ITEMS items.
 
@@ -38,7 +39,7 @@ from typing import Any, get_args
 import numpy as np
 from harness.command_line import finish, parser_of
 from harness.cpu_time import CpuTime
-from harness.line import COMMAND, run
+from harness.line import COMMAND, run, wait_for
 from harness.peer_environments import ask
 from harness.ranking import Holdout, Scorer, item_scorer, pairs_of, vector_scorer
 from harness.sets import PublicSet, load_set, set_names, write_config
@@ -136,16 +137,21 @@ class Bench:
 def ours(bench: Bench, objective: str) -> list[Point]:
     """Run the stage `train` for each entry of OURS."""
     tuned = objective if objective in bench.one.tuned else ""
-    write_config(bench.config, bench.one.tree(tuned), bench.one.raw(), bench.one.name)
+    tree = {**bench.one.tree(tuned), "shards": bench.one.tree()["shards"]}
+    write_config(bench.config, tree, bench.one.raw(), bench.one.name)
     points = []
     for overrides in OURS[objective]:
         sets = [*([] if tuned else [f"train.objective={objective}"]), *overrides]
         words = [word for one in (*sets, "train.refit=false") for word in ("--set", one)]
         command = [*COMMAND, "run", str(bench.config), "--rebuild", *words]
-        train = subprocess.Popen([*command, "--from", "train", "--to", "train"], stdout=sys.stderr)
+        train = subprocess.Popen(
+            [*command, "--from", "train", "--to", "train"],
+            stdout=sys.stderr,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         with CpuTime(train.pid) as cpu:
-            if train.wait():
-                raise SystemExit(f"train of {objective} ended with code {train.returncode}")
+            wait_for(train)
         # Both leave the same artifacts current: only what is behind `train` is built.
         run(bench.config, [*sets, "train.refit=false"], last="export")
         found = open_run(str(bench.folder / bench.one.name))

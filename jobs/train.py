@@ -3,13 +3,14 @@
     python jobs/train.py examples/movielens-100k.toml --set train.workers=4
 
 With RAY_ADDRESS it uses that cluster (`ray job submit` sets it); otherwise it starts worker
-processes on this machine. `train.launcher` names one or the other.
+processes on this machine, or trains in this process what is short. `train.launcher` names one.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from embedmill.jobs.launch import Job, main_of
 from embedmill.pipeline import train
@@ -35,7 +36,11 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
     train.check(run, progress)
     train.adopt_checkpoints(run, out.storage)
     with train.with_trackers(run, progress) as tracked_progress:
-        result = _LAUNCHERS[launcher](train.WorkerTask.of(run, out), tracked_progress)
+        task = train.WorkerTask.of(run, out)
+        task, trials, result = train.train_if_short(task, tracked_progress)
+        if result is None:
+            result = _LAUNCHERS[launcher](task, tracked_progress)
+            result = replace(result, trials=result.trials or tuple(trials))
     train.commit(run, out, result)
 
 

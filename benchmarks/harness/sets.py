@@ -91,9 +91,12 @@ class PublicSet:
     def tree(self, objective: str = "") -> Tree:
         """Sections of a run with the settings tuned for an objective; without one the defaults.
 
-        The path of the log and the folder of the run are not among them.
+        The path of the log and the folder of the run are not among them. The defaults choose on
+        validation: a set without such a part gets a tenth of its train events for it.
         """
         tree = _merged(_DEFAULTS, self.sections)
+        if not objective and tree.get("shards", {}).get("valid") == 0:
+            tree = _merged(tree, {"shards": {"valid": 0.1}})
         if self.kind == "ratings":
             tree = _merged({"train": {"objective": "rating"}}, tree)
         return _merged(tree, self.tuned[objective] if objective else {})

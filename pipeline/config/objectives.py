@@ -66,7 +66,7 @@ OBJECTIVE_KEYS: dict[str, ObjectiveKeys] = {
         shared=("weight_power",),
         own=("budget", "trial_events"),
         # The greatest dimension; and validation must not take longer than what it measures.
-        defaults={"dim": 256, "valid_users": 2500},
+        defaults={"dim": 512, "valid_users": 2500, "patience": 3},
     ),
     "softmax": ObjectiveKeys(
         "softmax",

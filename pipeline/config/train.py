@@ -249,7 +249,8 @@ class TrainConfig(Section):
         "auto",
         json_schema_extra=NOT_IN_FINGERPRINT,
         description="processes: workers on this machine; ray: workers of Ray Train; inline: one "
-        "worker in this process; auto: ray where RAY_ADDRESS names a cluster, else processes",
+        "worker in this process; auto: ray where RAY_ADDRESS names a cluster, else processes, or "
+        "this process where spectral or ials take less long than workers to start",
     )
     device: Literal["cpu", "cuda"] = Field(
         "cpu", json_schema_extra=NOT_IN_FINGERPRINT, description="where workers compute"

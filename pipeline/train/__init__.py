@@ -9,6 +9,7 @@ from embedmill.pipeline.train.logs.trackers import with_trackers
 from embedmill.pipeline.train.loop import TrainingResult, train_worker
 from embedmill.pipeline.train.resources.available import launcher_of
 from embedmill.pipeline.train.resources.out_of_memory import out_of_memory
+from embedmill.pipeline.train.short_training import train_if_short
 from embedmill.pipeline.train.stage import build, check, check_settings, commit
 from embedmill.pipeline.train.trials import Tuned, candidate_of, tune_settings
 from embedmill.pipeline.train.worker_processes import train_in_processes, workers_failed
@@ -28,6 +29,7 @@ __all__ = [
     "discard_checkpoints",
     "launcher_of",
     "out_of_memory",
+    "train_if_short",
     "train_in_processes",
     "train_worker",
     "tune_settings",

@@ -39,7 +39,7 @@ from embedmill.pipeline.train.tables.placement import (
 )
 from embedmill.pipeline.train.trainer import Trainer
 from embedmill.pipeline.train.training_data import TrainingData
-from embedmill.pipeline.train.validation import choose_validation
+from embedmill.pipeline.train.validation import Validation, choose_validation
 
 __all__ = ["WorkerTask", "assemble", "load_trainer"]
 
@@ -86,7 +86,13 @@ def load_trainer(task: WorkerTask, group: Group, cursor: Cursor) -> Trainer:
     return assemble(task.run, examples, group, cursor)
 
 
-def assemble(run: Run, examples: Examples, group: Group, cursor: Cursor) -> Trainer:
+def assemble(
+    run: Run,
+    examples: Examples,
+    group: Group,
+    cursor: Cursor,
+    validation: Validation | None = None,
+) -> Trainer:
     """Build a training on `examples`; a collective.
 
     Args:
@@ -95,6 +101,7 @@ def assemble(run: Run, examples: Examples, group: Group, cursor: Cursor) -> Trai
         group: the workers.
         cursor: how far training is. Only at the very start are tables initialized spectrally:
             later, they are loaded from a checkpoint.
+        validation: of these examples, where it has been chosen already.
     """
     runtime = Runtime.of(run.config, group)
     objective = OBJECTIVES[runtime.config.objective]
@@ -106,7 +113,8 @@ def assemble(run: Run, examples: Examples, group: Group, cursor: Cursor) -> Trai
     scale = objective.task.scale(examples.train, runtime)
     settings = objective.loss_settings(runtime.config, scale)
     model = objective.source.model(users, items, settings, smoothing, examples)
-    data = _training_data(objective, examples, plan, weights, model, runtime)
+    validation = validation or _validation(examples, runtime)
+    data = _training_data(objective, examples, plan, weights, model, runtime, validation)
     stepper = objective.method.stepper(model, data, runtime)
     return Trainer(objective, runtime, data, model, stepper, cursor)
 
@@ -126,6 +134,7 @@ def _training_data(
     weights: SampleWeights,
     model: Model,
     runtime: Runtime,
+    validation: Validation,
 ) -> TrainingData:
     """How steps use the examples, and what validation needs; a collective."""
     config, users, items = runtime.config, model.users.embedding, model.items.embedding
@@ -135,15 +144,20 @@ def _training_data(
         sample_weights=weights,
         l2_scaling=l2_scaling(examples.train, config.l2_power, users, items),
         negatives=_sampler(objective, examples, plan, runtime),
-        validation=choose_validation(
-            examples.known,
-            examples.valid,
-            runtime.layout,
-            runtime.group,
-            limit=config.valid_users,
-            seed=runtime.seed,
-            inactive=examples.inactive,
-        ),
+        validation=validation,
+    )
+
+
+def _validation(examples: Examples, runtime: Runtime) -> Validation:
+    """The users to validate on; a collective."""
+    return choose_validation(
+        examples.known,
+        examples.valid,
+        runtime.layout,
+        runtime.group,
+        limit=runtime.config.valid_users,
+        seed=runtime.seed,
+        inactive=examples.inactive,
     )
 
 

@@ -25,6 +25,7 @@ from embedmill.pipeline.train.resources.available import (
     scratch_folder,
 )
 from embedmill.pipeline.train.resources.budget import budget_of, choose_tables, size_of
+from embedmill.pipeline.train.short_training import torch_threads
 from embedmill.pipeline.train.trials import largest
 from embedmill.schemas.train import HISTORY, LOG, MODEL, TRIALS, Epoch, Model, Search
 
@@ -133,13 +134,8 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
     """Train in this process, with one worker."""
     check(run, progress)
     adopt_checkpoints(run, out.storage)
-    config = run.config.train
-    threads = torch.get_num_threads()
-    torch.set_num_threads(config.threads)
-    try:
-        with with_trackers(run, progress) as tracked_progress:
-            group = Group.current(config.device)
-            result = train_worker(WorkerTask.of(run, out), group, tracked_progress)
-    finally:
-        torch.set_num_threads(threads)
+    with with_trackers(run, progress) as tracked_progress:
+        task, group = WorkerTask.of(run, out), Group.current(run.config.train.device)
+        with torch_threads(run.config.train.threads):
+            result = train_worker(task, group, tracked_progress)
     commit(run, out, result)

@@ -303,7 +303,7 @@ def test_bsl_has_keys_and_fingerprint_of_its_own() -> None:
 
 
 def test_auto_allows_more_dimensions() -> None:
-    assert (with_train().train.dim, with_train(objective="softmax").train.dim) == (256, 64)
+    assert (with_train().train.dim, with_train(objective="softmax").train.dim) == (512, 64)
     fields = stage_fields(with_train(), ["train"])
     assert fields["train.auto.budget"] == 0.5
     assert "train.auto.budget" not in stage_fields(with_train(objective="ials"), ["train"])

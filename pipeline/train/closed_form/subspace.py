@@ -33,7 +33,7 @@ from embedmill.pipeline.train.closed_form.table_algebra import gram, multiply, o
 from embedmill.pipeline.train.collectives import Group
 from embedmill.pipeline.train.graph.event_graph import EventGraph, owned_rows
 
-__all__ = ["SubspaceIteration"]
+__all__ = ["SubspaceIteration", "damping", "popularity_factors"]
 
 
 @dataclass
@@ -91,8 +91,8 @@ class SubspaceIteration:
         return self._matrix.squared_norm()
 
     @cached_property
-    def _mean_square(self) -> float:
-        """Mean squared singular value of A, without rows and columns that are zero."""
+    def mean_square(self) -> float:
+        """Mean squared singular value of A, leaving out zero rows and columns; a collective."""
         number = torch.tensor([float((self.graph.user_L > 0).sum())], dtype=torch.float64)
         users = float(self._group.sum(number.to(self._group.device)).item())
         items = float((self.graph.item_I > 0).sum())
@@ -108,25 +108,35 @@ class SubspaceIteration:
 
     def _damp(self) -> None:
         """Multiply both sides by f(S)^1/2, in whatever axes the subspace has; a collective."""
-        penalty = self.config.ridge * self._mean_square
+        penalty = self.config.ridge * self.mean_square
         if penalty > 0:
             square_D, axis_DD = torch.linalg.eigh(gram(self.graph.users, self.graph.dim))
-            square_D = square_D.clamp(min=0)
-            damped_DD = (axis_DD * (square_D / (square_D + penalty)).sqrt()) @ axis_DD.T
+            damped_DD = (axis_DD * damping(square_D, penalty)) @ axis_DD.T
             for table in (self.graph.users, self.graph.items):
                 multiply(table, damped_DD)
 
     def _scale_items(self, power: float) -> None:
         """Multiply each item's vector by its degree to `power`; zero for a degree of 0."""
-        items = self.graph.items
-        factor_I = _power(self.graph.item_I, power)
-        own = owned_rows(items, 0, items.rows)
-        vectors_LD = items.weight.detach()[:, : self.graph.dim]
-        vectors_LD *= _in_order(factor_I[own], items.local_index(own))[:, None]
+        vectors_LD = self.graph.items.weight.detach()[:, : self.graph.dim]
+        vectors_LD *= popularity_factors(self.graph, power)[:, None]
 
 
-def _power(degree_I: Tensor, power: float) -> Tensor:
-    return torch.where(degree_I > 0, degree_I**power, 0.0)
+def popularity_factors(graph: EventGraph, power: float) -> Tensor:
+    """What an item's vector is scaled by: its degree to `power`, 0 for a degree of 0.
+
+    Returns:
+        float32 [L], of the items that this worker owns.
+    """
+    items, degree_I = graph.items, graph.item_I
+    factor_I = torch.where(degree_I > 0, degree_I**power, 0.0)
+    own = owned_rows(items, 0, items.rows)
+    return _in_order(factor_I[own], items.local_index(own))
+
+
+def damping(square_D: Tensor, penalty: float) -> Tensor:
+    """What each side is scaled by along axes of squared singular values S^2: f(S)^1/2, [D]."""
+    square_D = square_D.clamp(min=0)
+    return (square_D / (square_D + penalty).clamp(min=torch.finfo(square_D.dtype).tiny)).sqrt()
 
 
 def _in_order(value_L: Tensor, local_L: Tensor) -> Tensor:

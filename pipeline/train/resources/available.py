@@ -16,7 +16,14 @@ from embedmill.pipeline.memory import free_memory
 from embedmill.pipeline.store.run import Run
 from embedmill.schemas.checkpoints import FOLDER
 
-__all__ = ["FreeResources", "free_resources", "launcher_of", "local_workers", "scratch_folder"]
+__all__ = [
+    "FreeResources",
+    "all_threads",
+    "free_resources",
+    "launcher_of",
+    "local_workers",
+    "scratch_folder",
+]
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,11 @@ def launcher_of(config: TrainConfig) -> Literal["inline", "processes", "ray"]:
     ray = sys.modules.get("ray")
     joined = ray is not None and ray.is_initialized()
     return "ray" if os.environ.get("RAY_ADDRESS") or joined else "processes"
+
+
+def all_threads(config: Config) -> int:
+    """Threads of a training in this process that has the cores of all workers."""
+    return max(config.train.threads, config.train.threads * local_workers(config))
 
 
 def local_workers(config: Config) -> int:

@@ -83,7 +83,7 @@ class _Climb:
         key = (place.candidate.key, place.epochs)
         if key not in self.tried:
             config = place.candidate.config(self.auto, place.epochs)
-            cost = self.share * trial_cost(config, place.epochs, self.size)
+            cost = trial_cost(config, place.epochs, self.size, self.share)
             found = yield PlannedTrial(place.candidate, place.epochs, self.share, cost)
             self.tried[key] = _Place(found.candidate, place.epochs, found.value)
         return self.tried[key]
@@ -91,7 +91,8 @@ class _Climb:
     def neighbours(self, place: _Place, family: Family) -> Iterator[_Place]:
         """Places that differ in one thing: dimension, epochs, or a setting."""
         candidate, epochs = place.candidate, place.epochs
-        for dim in sorted({self.auto.dim, min(self.auto.dim, 2 * candidate.dim)}, reverse=True):
+        most = max(candidate.dim, *family.dims[-1:], 1)
+        for dim in sorted({most, min(most, 2 * candidate.dim)}, reverse=True):
             if dim > candidate.dim:
                 yield _Place(candidate.with_settings(dim=dim), epochs)
         config = candidate.config(self.auto, epochs)

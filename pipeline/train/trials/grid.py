@@ -12,12 +12,17 @@ __all__ = ["SMOOTHING_WEIGHTS", "Family", "families", "largest"]
 
 _LOW_DIM = 64  # of trials that choose settings which hold for larger dimensions too
 # The weight of an unobserved pair grows with the share of pairs that have events: these times it.
-# The L2 of a row grows with that weight, so with a small one it is larger.
-_UNOBSERVED = {8.0: (0.003, 0.01, 0.03), 4.0: (0.01, 0.03, 0.1), 16.0: (0.003, 0.01, 0.03)}
-_POPULARITY = (0.1, 0.2, 0.35)
-_RIDGES = (2.0, 8.0)  # sparse logs want less, dense ones more
-_TEMPERATURES = (0.12, 0.08, 0.18)
-_SWEEPS = 16  # of a training by iALS; more made no difference
+# Then a user's unobserved pairs weigh as many times its events on average, so that L2, as a share
+# of the weight of a user's events, is about the same number for all logs: .05 to .1.
+_UNOBSERVED = {8.0: (0.06, 0.1), 16.0: (0.06,), 4.0: (0.06,)}
+# Ridge and popularity power of spectral: sparse logs want less of the first, dense ones more.
+_SPECTRAL = ((6.0, 0.2), (2.0, 0.2), (2.0, 0.35), (6.0, 0.1))
+# The share of pairs that have events: below, a log is sparse. Sparse logs want lower temperatures,
+# and softmax never won on a dense one.
+_SPARSE = 0.01
+_TEMPERATURES = {True: (0.1, 0.08, 0.13), False: (0.15, 0.12, 0.18)}
+_TRAINED_DIM = 256  # the greatest dimension of ials and softmax, whose training grows with it
+_SWEEPS = 10  # of a training by iALS; more made no difference
 _EPOCHS = 10  # of a training by softmax
 _STEPS = 400  # of a trial by softmax, at least
 # Measured after each trial of an objective that smooths: smoothing does not enter the loss.
@@ -29,13 +34,14 @@ class Family:
     """Candidates of one objective.
 
     Args:
-        first: are tried first, over few users, in this order.
+        first: are tried first, in this order; the others only if the first one may win.
         dims: larger dimensions that the best of them is then tried with, ascending.
         epochs: of its training, at most.
-        trial_epochs: of a trial in the first rounds, and in the last one.
-        early: the share of what it reaches in the end that a trial of the first rounds reaches:
-            a family that is further behind than that is given up.
+        trial_epochs: of a trial of the first round, and of the last one.
+        early: the share of what a training reaches that a trial of the first round reaches, at
+            least: a family that is further behind the best so far is given up.
         growth: how much more its training reaches than a trial of the last round.
+        tried: whether `auto` tries it; `tune` tries all.
     """
 
     first: tuple[Candidate, ...]
@@ -44,6 +50,7 @@ class Family:
     trial_epochs: tuple[int, int]
     early: float = 1.0
     growth: float = 1.0
+    tried: bool = True
 
 
 def families(auto: TrainConfig, size: TrainingSize) -> list[Family]:
@@ -59,10 +66,13 @@ def families(auto: TrainConfig, size: TrainingSize) -> list[Family]:
         Candidate(
             "ials",
             low,
-            {"ials.unobserved_weight": _rounded(times * density), "ials.regularization": l2},
+            {
+                "ials.unobserved_weight": _rounded(times * density),
+                "ials.regularization": _rounded(strength / (1 + times)),
+            },
         )
         for times, strengths in _UNOBSERVED.items()
-        for l2 in strengths
+        for strength in strengths
     )
     spectral = tuple(
         Candidate(
@@ -73,24 +83,27 @@ def families(auto: TrainConfig, size: TrainingSize) -> list[Family]:
                 "spectral.ridge": ridge,
             },
         )
-        for popularity in _POPULARITY
-        for ridge in _RIDGES
+        for ridge, popularity in _SPECTRAL
     )
-    softmax = tuple(Candidate("softmax", low, {"temperature": t}) for t in _TEMPERATURES)
+    sparse = density < _SPARSE
+    softmax = tuple(Candidate("softmax", low, {"temperature": t}) for t in _TEMPERATURES[sparse])
     steps = -(-size.train // TrainConfig(objective="softmax").batch_size)
     few = max(1, -(-_STEPS // steps))
-    larger = (auto.dim,) if auto.dim > low else ()
+    doubled = tuple(low << n for n in range(1, 12) if low << n < auto.dim)
+    every = (*doubled, auto.dim) if auto.dim > low else ()
+    larger = tuple(dim for dim in every if dim <= _TRAINED_DIM)
     sweeps, epochs = min(auto.epochs, _SWEEPS), min(auto.epochs, _EPOCHS)
     return [
-        Family(spectral, larger, 1, (1, 1)),
-        Family(least_squares, larger, sweeps, (min(sweeps, 3), min(sweeps, 5)), 0.95),
+        Family(spectral, every, 1, (1, 1)),
+        Family(least_squares, larger, sweeps, (min(sweeps, 3), min(sweeps, 3)), early=0.88),
         Family(
             softmax,
             larger,
             epochs,
             (min(epochs, few), min(epochs, 2 * few)),
-            early=0.88,
+            early=0.83,
             growth=1.04,
+            tried=sparse,
         ),
     ]
 
@@ -99,7 +112,9 @@ def largest(auto: TrainConfig) -> TrainConfig:
     """The config that needs most memory of those that `auto` may choose; others as they are."""
     if auto.objective != "auto":
         return auto
-    return Candidate("softmax", auto.dim).config(auto, auto.epochs)
+    # A table of softmax and two of its optimizer's state; the decomposition and a trial's copy.
+    dim = max(min(auto.dim, _TRAINED_DIM), -(-2 * auto.dim // 3))
+    return Candidate("softmax", dim).config(auto, auto.epochs)
 
 
 def _rounded(value: float) -> float:

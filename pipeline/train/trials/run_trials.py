@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from textwrap import wrap
-from typing import Any
 
 from embedmill.pipeline.config import TrainConfig
 from embedmill.pipeline.errors import NotFiniteError
@@ -21,11 +20,13 @@ from embedmill.pipeline.train.assembly import WorkerTask, assemble
 from embedmill.pipeline.train.checkpoints.checkpoint import Cursor
 from embedmill.pipeline.train.collectives import Group
 from embedmill.pipeline.train.data.examples import Examples
+from embedmill.pipeline.train.model import Model
 from embedmill.pipeline.train.objectives.example_sources import EVENTS
 from embedmill.pipeline.train.plan import Layout, TrainingSize
 from embedmill.pipeline.train.resources.budget import size_of
 from embedmill.pipeline.train.trainer import Trainer
 from embedmill.pipeline.train.trials.candidate import SMOOTHING_WEIGHT, Candidate
+from embedmill.pipeline.train.trials.decomposition import UNSCALED, Decomposition
 from embedmill.pipeline.train.trials.grid import SMOOTHING_WEIGHTS, largest
 from embedmill.pipeline.train.trials.sampling import events_of_users
 from embedmill.pipeline.train.trials.search import (
@@ -33,10 +34,13 @@ from embedmill.pipeline.train.trials.search import (
     PlannedTrial,
     Selection,
     Steps,
+    decomposition_key,
     search,
+    trial_users,
     without_trials,
 )
 from embedmill.pipeline.train.trials.stored_trials import StoredTrials
+from embedmill.pipeline.train.validation import Validation
 from embedmill.schemas.train import Trial
 
 __all__ = ["Trials", "candidate_of", "choose_settings", "with_train"]
@@ -86,6 +90,9 @@ class Trials:
         self._task, self._group, self._progress = task, group, progress
         self._layout = Layout(task.run.config.run.partitions, group.world, group.rank)
         self._examples: Examples | None = None
+        self._sampled: dict[float, Examples] = {}  # by share of the users, as what follows
+        self._validations: dict[float, Validation] = {}
+        self._decomposed: tuple[object, Decomposition] | None = None
         self.finished: list[Trial] = []
 
     def run(
@@ -127,10 +134,12 @@ class Trials:
         metrics: dict[str, float] = {}
         smoothing = None
         try:
-            trainer = self._trained(planned)
-            metrics, smoothing = _best_smoothing(trainer, self.metric)
+            for trainer, model in self._trained(planned):
+                found, weight = _best_smoothing(trainer, model, self.metric)
+                if not metrics or found.get(self.metric, 0.0) > metrics[self.metric]:
+                    metrics, smoothing = found, weight
         except NotFiniteError:
-            pass  # raised by all workers
+            pass  # raised by all workers; epochs before it count
         settings = dict(candidate.settings)
         if smoothing is not None:
             settings[SMOOTHING_WEIGHT] = smoothing
@@ -152,25 +161,51 @@ class Trials:
                 self._progress.note(part)
         return trial
 
-    def _trained(self, planned: PlannedTrial) -> Trainer:
-        """A trainer after all epochs of a trial."""
+    def _trained(self, planned: PlannedTrial) -> Iterator[tuple[Trainer, Model]]:
+        """A trainer and the model to validate, after all epochs of a trial; of ials after each.
+
+        Few sweeps are often best, and a training stops at the best one.
+        """
         # The weight of an earlier round is left out: all weights are measured again.
         candidate = planned.candidate
         settings = {k: v for k, v in candidate.settings.items() if k != SMOOTHING_WEIGHT}
         candidate = replace(candidate, settings=settings)
-        train = candidate.config(self._task.run.config.train, planned.epochs)
-        run = with_train(self._task.run, train)
-        trainer = assemble(run, self._examples_of(planned.users), self._group, Cursor())
-        for epoch in range(planned.epochs):
+        if candidate.objective != "spectral":
+            for trainer in self._epochs(candidate, planned.epochs, planned.users):
+                if candidate.objective == "ials" or trainer.cursor.epoch + 1 == planned.epochs:
+                    yield trainer, trainer.model
+            return
+        decomposition = self._decomposition(candidate, planned.users)
+        spectral = candidate.config(self._task.run.config.train, 1).spectral
+        yield decomposition.trainer, decomposition.model(spectral, candidate.dim)
+
+    def _decomposition(self, candidate: Candidate, users: float) -> Decomposition:
+        """What trials of spectral share that differ in dimension, ridge and popularity only."""
+        key = (decomposition_key(candidate), users)
+        if self._decomposed is None or self._decomposed[0] != key:
+            self._decomposed = None  # frees its tables
+            whole = replace(candidate, dim=self._task.run.config.train.dim)
+            [trainer] = self._epochs(whole.with_settings(**UNSCALED), 1, users)
+            self._decomposed = key, Decomposition.of(trainer)
+        return self._decomposed[1]
+
+    def _epochs(self, candidate: Candidate, epochs: int, users: float) -> Iterator[Trainer]:
+        """A trainer of a candidate after each epoch, on the events of a share of the users."""
+        train = candidate.config(self._task.run.config.train, epochs)
+        train = train.model_copy(update={"valid_users": trial_users(train, self._size)})
+        run, examples = with_train(self._task.run, train), self._examples_of(users)
+        trainer = assemble(run, examples, self._group, Cursor(), self._validations.get(users))
+        self._validations[users] = trainer.data.validation
+        for epoch in range(epochs):
             trainer.cursor = replace(trainer.cursor, epoch=epoch, step=0)
             take_step = trainer.start_epoch()
             for step in range(trainer.plan.steps):
                 if not math.isfinite(take_step(step)):
                     raise trainer.diverged(f"step {step + 1}")
                 trainer.cursor = replace(trainer.cursor, step=step + 1)
-        if self._group.max(int(not trainer.model.is_finite())):
-            raise trainer.diverged("after its last step")
-        return trainer
+            if self._group.max(int(not trainer.model.is_finite())):
+                raise trainer.diverged("after its last step")
+            yield trainer
 
     def _examples_of(self, share: float) -> Examples:
         """The examples of a share of the users, of this worker's partitions."""
@@ -179,28 +214,32 @@ class Trials:
                 self._examples = EVENTS.read(self._task.run, self._layout, refit=False)
         if share >= 1:
             return self._examples
+        if share in self._sampled:
+            return self._sampled[share]
         seed = self._task.run.config.run.seed
         train = events_of_users(self._examples.train, share, seed)
         valid = events_of_users(self._examples.valid, share, seed)
-        return replace(self._examples, train=train, known=train, valid=valid)
+        self._sampled[share] = replace(self._examples, train=train, known=train, valid=valid)
+        return self._sampled[share]
 
 
-def _best_smoothing(trainer: Trainer, metric: str) -> tuple[dict[str, float], float | None]:
+def _best_smoothing(
+    trainer: Trainer, model: Model, metric: str
+) -> tuple[dict[str, float], float | None]:
     """The metrics with the best weight of the smoothing, and the weight; None where none is."""
     validation = trainer.data.validation
     if not validation.users:
         return {}, None
     best: tuple[dict[str, float], float | None] = ({}, None)
-    for model, weight in _smoothed(trainer):
-        metrics = trainer.objective.task.validate(model, validation)
+    for smoothed, weight in _smoothed(model):
+        metrics = trainer.objective.task.validate(smoothed, validation)
         if not best[0] or metrics[metric] > best[0][metric]:
             best = (metrics, weight)
     return best
 
 
-def _smoothed(trainer: Trainer) -> Iterator[tuple[Any, float | None]]:
+def _smoothed(model: Model) -> Iterator[tuple[Model, float | None]]:
     """The model with each weight of its smoothing; as it is where it is not smoothed."""
-    model = trainer.model
     if model.smoothing is None:
         yield model, None
         return

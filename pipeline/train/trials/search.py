@@ -6,13 +6,14 @@ are counted (`counted_cost`): a trial that would exceed the budget is left out.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 from embedmill.pipeline.config import TrainConfig
 from embedmill.pipeline.train.plan import TrainingSize
 from embedmill.pipeline.train.trials.candidate import Candidate
 from embedmill.pipeline.train.trials.counted_cost import epoch_cost, training_cost, validation_cost
+from embedmill.pipeline.train.trials.decomposition import PASSES
 from embedmill.pipeline.train.trials.grid import SMOOTHING_WEIGHTS, Family, families
 
 __all__ = [
@@ -20,16 +21,24 @@ __all__ = [
     "PlannedTrial",
     "Selection",
     "Steps",
+    "decomposition_key",
     "search",
     "trial_cost",
+    "trial_users",
     "without_trials",
 ]
 
-_FIRST_SHARE, _LAST_SHARE = 0.25, 0.5  # of the users, in the first and in later rounds
-_LEAST_USERS = 2000  # of a trial, if there are so many
-_KEPT = 2  # candidates of a family after the first round
-# A search may cost so much, however short the training: seconds, about.
-_FREE = 15.0
+_SHARE = 1 / 3  # of the users that a trial may have
+_LEAST_USERS = 3000  # of a trial, if there are so many
+# A trial is validated on so many users at least, if it may, and scores at most so many pairs.
+_VALID_USERS, _VALID_PAIRS = 1000, 10_000_000
+# What is dearer, a larger dimension or another family, must be better by this factor.
+_BETTER = 1.005
+# A search may cost so much, however short the training: seconds of a core, about.
+_FREE = 6.0
+# Steps from the best settings of spectral, which cost a validation each: factors of the ridge,
+# and what is added to the exponent of popularity.
+_RIDGE_STEPS, _POPULARITY_STEPS = (2.0, 0.5), (0.1, -0.1)
 
 
 @dataclass(frozen=True)
@@ -69,53 +78,37 @@ class _Search:
         self.auto, self.size = auto, size
         self.spent = 0.0
         self.dearest = 0.0  # cost of the dearest training of the families in the race
-        self.tried: dict[tuple[object, int, float], Outcome] = {}
-        self.most = min(1.0, auto.auto.trial_events / max(1, size.train))
-        self.best_first = -1.0  # of the first rounds of all families
+        self.tried: dict[tuple[object, int], Outcome] = {}
+        self.decomposed: set[object] = set()
+        least = min(1.0, _LEAST_USERS / max(1, size.users))
+        most = min(1.0, auto.auto.trial_events / max(1, size.train))
+        self.users = min(most, max(least, _SHARE * most))
         self.leader: tuple[float, Family, Candidate] | None = None
+
+    @property
+    def best(self) -> float:
+        """What the training of the leading candidate is expected to reach; below 0: none leads."""
+        return self.leader[0] if self.leader is not None else -1.0
 
     def full_cost(self, family: Family, candidate: Candidate) -> float:
         """Of the training of a candidate."""
         return training_cost(candidate.config(self.auto, family.epochs), self.size)
 
-    def allowed(self, family: Family, *, contender: bool) -> float:
+    def allowed(self, family: Family) -> float:
         """What all trials may cost: a share of the dearest training that is in the race.
 
         A closed form that leads is no reason to stop: its training costs less than a trial of
-        what may be better.
-
-        Args:
-            family: of the next trials.
-            contender: whether one of them may become the best: its training counts from now on.
+        what may be better. So the training of the family that is tried counts, too.
         """
-        if contender or not self.dearest:
-            dim = family.dims[-1] if family.dims else family.first[0].dim
-            cost = self.full_cost(family, family.first[0].with_settings(dim=dim))
-            self.dearest = max(self.dearest, cost)
-        return max(_FREE, self.auto.auto.budget * self.dearest)
-
-    def share(self, part: float) -> float:
-        """Share of the users of a trial that would use `part` of those that it may."""
-        least = min(1.0, _LEAST_USERS / max(1, self.size.users))
-        return min(self.most, max(least, part * self.most))
-
-    def may_win(self, value: float, family: Family) -> bool:
-        """Whether a value after few epochs is near enough to the best of other families.
-
-        Both are of the first round, in which users and dimensions are equal.
-        """
-        near = value >= family.early * self.best_first
-        self.best_first = max(self.best_first, value)
-        return near
+        dim = family.dims[-1] if family.dims else family.first[0].dim
+        cost = self.full_cost(family, family.first[0].with_settings(dim=dim))
+        return max(_FREE, self.auto.auto.budget * max(cost, self.dearest))
 
     def round(
         self,
         family: Family,
         candidates: Sequence[Candidate],
         epochs: int,
-        part: float,
-        *,
-        contender: bool = False,
     ) -> Round:
         """Try some candidates; those that the budget leaves no room for are left out.
 
@@ -123,36 +116,60 @@ class _Search:
             family: theirs.
             candidates: in this order.
             epochs: of each.
-            part: of the users that a trial may have, those that these have.
-            contender: see `allowed`.
         """
-        outcomes, users = list[Outcome](), self.share(part)
+        outcomes, users = list[Outcome](), self.users
         for candidate in candidates:
             config = candidate.config(self.auto, family.epochs)
-            key = (candidate.key, epochs, users)
+            key = (candidate.key, epochs)
             if key in self.tried:
                 outcomes.append(self.tried[key])
                 continue
-            cost = users * trial_cost(config, epochs, self.size)
-            if self.spent + cost <= self.allowed(family, contender=contender):
+            cost = self.cost(candidate, config, epochs)
+            if self.spent + cost <= self.allowed(family):
                 self.spent += cost
+                self.decomposed.add(decomposition_key(candidate))
                 self.tried[key] = yield PlannedTrial(candidate, epochs, users, cost)
                 outcomes.append(self.tried[key])
         return sorted(outcomes, key=lambda one: -one.value)
 
+    def cost(self, candidate: Candidate, config: TrainConfig, epochs: int) -> float:
+        """Of a trial; those of spectral with the same exponents share a decomposition."""
+        if candidate.objective != "spectral":
+            return trial_cost(config, epochs, self.size, self.users)
+        validation = trial_cost(config, 0, self.size, self.users)
+        if decomposition_key(candidate) in self.decomposed:
+            return validation
+        whole = candidate.with_settings(dim=self.auto.dim, **{"spectral.passes": PASSES})
+        return validation + self.users * epoch_cost(whole.config(self.auto, 1), self.size)
 
-def trial_cost(config: TrainConfig, epochs: int, size: TrainingSize) -> float:
-    """The cost of a trial over all users: it is validated with each weight of its smoothing."""
+
+def decomposition_key(candidate: Candidate) -> tuple[object, ...]:
+    """What tells the decompositions of candidates apart: the exponents of the degrees."""
+    paths = ("spectral.user_power", "spectral.item_power")
+    return candidate.objective, *(candidate.settings.get(path) for path in paths)
+
+
+def trial_cost(config: TrainConfig, epochs: int, size: TrainingSize, users: float) -> float:
+    """The cost of a trial over a share of the users.
+
+    It is validated with each weight of its smoothing; ials after each sweep.
+    """
     passes = len(SMOOTHING_WEIGHTS) if config.keys.reads("smoothing") else 1
-    return epochs * epoch_cost(config, size) + passes * validation_cost(config, size)
+    passes = epochs if config.objective == "ials" else passes
+    validated = config.model_copy(update={"valid_users": trial_users(config, size)})
+    return users * epochs * epoch_cost(config, size) + passes * validation_cost(validated, size)
+
+
+def trial_users(config: TrainConfig, size: TrainingSize) -> int:
+    """How many users a trial is validated on: fewer in a large catalogue."""
+    return min(config.valid_users, max(_VALID_USERS, _VALID_PAIRS // max(1, size.items)))
 
 
 def search(auto: TrainConfig, size: TrainingSize) -> Steps:
     """The trials, one after the other, and at the end the choice.
 
-    In each family the first candidates are tried over few users, the best of them over more, and
-    the best of these with a larger dimension. Families are compared by their last rounds, which
-    have the same users; one that trains slowly gets more epochs while it may still win.
+    All have the same users. In each family one candidate is tried first; if it may win, the
+    others of its grid, then the best of them with larger dimensions and more epochs.
 
     Args:
         auto: section train.
@@ -160,34 +177,64 @@ def search(auto: TrainConfig, size: TrainingSize) -> Steps:
     """
     state = _Search(auto, size)
     for family in families(auto, size):
-        outcomes = yield from _halve(state, family)
-        best = outcomes[0] if outcomes else None
-        value = best.value * family.growth if best is not None else -1.0
-        if best is not None and (state.leader is None or value > state.leader[0]):
-            state.leader = (value, family, best.candidate)
+        if family.tried:
+            best = yield from _best_of(state, family)
+            value = best.value * family.growth if best is not None else -1.0
+            if best is not None and value > _BETTER * max(0.0, state.best):
+                state.leader = (value, family, best.candidate)
     if state.leader is None:
         return without_trials(auto, size)
     return Selection(state.leader[2], state.leader[1].epochs)
 
 
-def _halve(state: _Search, family: Family) -> Round:
-    """The rounds of a family; returns the outcomes over most users, the best one first."""
+def _best_of(state: _Search, family: Family) -> Generator[PlannedTrial, Outcome, Outcome | None]:
+    """The best outcome of a family; None where it cannot win."""
     early, late = family.trial_epochs
-    first = yield from state.round(family, family.first, early, _FIRST_SHARE)
-    if not first or not state.may_win(first[0].value, family):
-        return []
-    kept = [one.candidate for one in first[:_KEPT]]
-    last = yield from state.round(family, kept, early, _LAST_SHARE, contender=True)
-    if not last:
-        return []
-    best = last[0].candidate
-    dims = [best.with_settings(dim=dim) for dim in (best.dim, *family.dims)]
-    final = yield from state.round(family, dims, late, _LAST_SHARE, contender=True)
-    return final or last
+    first = yield from state.round(family, family.first[:1], early)
+    if not first or first[0].value < family.early * state.best:
+        return None
+    state.dearest = state.allowed(family) / state.auto.auto.budget
+    first = yield from state.round(family, family.first, early)
+    if family.epochs == 1:
+        return (yield from _best_decomposed(state, family, first[0]))
+    last = list[Outcome]()
+    for dim in reversed(family.dims or (first[0].candidate.dim,)):
+        if not last:  # the budget had no room for more dimensions
+            larger = [first[0].candidate.with_settings(dim=dim)]
+            last = yield from state.round(family, larger, late)
+    # With fewer epochs a trial is no better, except for ials, where they are counted.
+    return max([*last, first[0]], key=lambda one: one.value)
+
+
+def _best_decomposed(
+    state: _Search, family: Family, best: Outcome
+) -> Generator[PlannedTrial, Outcome, Outcome]:
+    """The best outcome of spectral: larger dimensions while they help, then its neighbours."""
+    for dim in family.dims:
+        larger = [best.candidate.with_settings(dim=dim)]
+        found = yield from state.round(family, larger, 1)
+        if not found or found[0].value < best.value:
+            break
+        if found[0].value > _BETTER * best.value:
+            best = found[0]
+    near = yield from state.round(family, list(_near(best.candidate)), 1)
+    return max([best, *near], key=lambda one: one.value)
+
+
+def _near(best: Candidate) -> Iterator[Candidate]:
+    """Candidates of spectral that differ in one thing from the best one."""
+    settings = best.settings
+    for factor in _RIDGE_STEPS:
+        yield best.with_settings(**{"spectral.ridge": factor * settings["spectral.ridge"]})
+    for step in _POPULARITY_STEPS:
+        power = round(settings["spectral.popularity_power"] + step, 2)
+        if power >= 0:
+            yield best.with_settings(**{"spectral.popularity_power": power})
 
 
 def without_trials(auto: TrainConfig, size: TrainingSize) -> Selection:
-    """The choice where there is nothing to validate on: ials with the middle of its grid."""
+    """The choice where there is nothing to validate on: ials with the first of its grid."""
     family = next(one for one in families(auto, size) if one.first[0].objective == "ials")
-    middle = family.first[len(family.first) // 2]
-    return Selection(middle.with_settings(dim=auto.dim), family.epochs)
+    middle = family.first[0]
+    dim = max(middle.dim, *family.dims[-1:], 1)
+    return Selection(middle.with_settings(dim=dim), family.epochs)

@@ -12,7 +12,7 @@ from embedmill.pipeline.log import Progress
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.train.assembly import WorkerTask
 from embedmill.pipeline.train.collectives import Group
-from embedmill.pipeline.train.resources.available import local_workers
+from embedmill.pipeline.train.resources.available import all_threads
 from embedmill.pipeline.train.resources.budget import size_of
 from embedmill.pipeline.train.trials.candidate import Candidate
 from embedmill.pipeline.train.trials.climb import climb
@@ -72,7 +72,7 @@ def tune_settings(run: Run, minutes: float, progress: Progress) -> Tuned:
     task, group = WorkerTask.of(run, run.writer("train")), Group.current(auto.device)
     stored = StoredTrials(run.storage, task.identity, group, TUNE)
     trials, threads = Trials(task, size, group, progress), torch.get_num_threads()
-    torch.set_num_threads(max(auto.threads, auto.threads * local_workers(run.config)))
+    torch.set_num_threads(all_threads(run.config))
     try:
         choice = trials.run(climb(auto, size), stored, lambda: time.monotonic() < end)
     finally:
