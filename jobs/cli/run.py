@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from embedmill.jobs.cli.app import AsJson, ConfigFile, Sets, Variables, app
+from embedmill.jobs.cli.app import (
+    AsJson,
+    ConfigFile,
+    Sets,
+    Variables,
+    app,
+    let_waiting_threads_sleep,
+)
 from embedmill.pipeline.errors import ConfigError, GateError
 from embedmill.pipeline.log import print_note
 
@@ -49,6 +56,7 @@ def run(
     overrides += [f"train.workers={workers}"] if workers else []
     config = load(file, overrides, print_note, given or [])
 
+    let_waiting_threads_sleep()
     from embedmill.jobs.all import run_line
 
     one, terminal = Run(config), Terminal(quiet=quiet)
