@@ -20,6 +20,7 @@ __all__ = [
     "StoppedError",
     "Variables",
     "app",
+    "let_waiting_threads_sleep",
 ]
 
 

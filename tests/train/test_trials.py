@@ -11,9 +11,17 @@ from embedmill.pipeline import train
 from embedmill.pipeline.config import TrainConfig
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.train.assembly import WorkerTask, load_trainer
+from embedmill.pipeline.train.checkpoints.checkpoint import Cursor
+from embedmill.pipeline.train.collectives import Group
 from embedmill.pipeline.train.data.train_events import Events
 from embedmill.pipeline.train.plan import TrainingSize
+from embedmill.pipeline.train.resources.budget import size_of
+from embedmill.pipeline.train.trials.candidate import Candidate
 from embedmill.pipeline.train.trials.counted_cost import training_cost
+from embedmill.pipeline.train.trials.decomposition import PASSES
+from embedmill.pipeline.train.trials.grid import largest
+from embedmill.pipeline.train.trials.run_trials import Trials, with_train
 from embedmill.pipeline.train.trials.sampling import events_of_users
 from embedmill.pipeline.train.trials.search import Outcome, PlannedTrial, Selection, search
 from embedmill.schemas.train import TRIALS
@@ -207,3 +215,50 @@ def test_without_validation_ials_is_trained(tmp_path: Path) -> None:
     model = run.artifact("train").read_json("model.json")
     assert (model["objective"], model["dim"], model["best_epoch"]) == ("ials", 4, 0)
     assert run.artifact("train").read_json(TRIALS).trials == ()
+
+
+def test_a_slice_of_the_shared_decomposition_is_what_spectral_trains(tmp_path: Path) -> None:
+    # 16 dimensions of 40 items: in a slice as in a training, the scores are those of the subspace.
+    run = auto_run(tmp_path)
+    task = WorkerTask.of(run, run.writer("train"))
+    size = size_of(with_train(run, largest(run.config.train)))
+    settings = {"spectral.ridge": 3.0, "spectral.popularity_power": 0.3}
+    trials = Trials(task, size, Group(), Quiet())
+    slices = PlannedTrial(Candidate("spectral", 16, settings), 1, 1.0, 0.0)
+    [(trainer, model)] = trials.models(slices)
+    trained = TrainConfig.model_validate(
+        {
+            "objective": "spectral",
+            "dim": 16,
+            "spectral": {"ridge": 3.0, "popularity_power": 0.3, "passes": PASSES},
+        }
+    )
+    one = load_trainer(WorkerTask(with_train(run, trained), task.identity), Group(), Cursor())
+    take_step = one.start_epoch()
+    for step in range(one.plan.steps):
+        take_step(step)
+    found, expected = (each.users.weight @ each.items.weight.T for each in (model, one.model))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    # Fewer dimensions are the first columns of the same vectors.
+    low = PlannedTrial(Candidate("spectral", 3, settings), 1, 1.0, 0.0)
+    [(again, narrow)] = trials.models(low)
+    assert again is trainer
+    torch.testing.assert_close(narrow.users.weight, model.users.weight[:, :3])
+
+
+def test_short_trainings_are_in_this_process(tmp_path: Path) -> None:
+    def started(**settings: object) -> tuple[str, bool]:
+        world = PlantedWorld(users=60, items=20, clusters=2, events_per_user=8)
+        given = {"dim": 8, "epochs": 2, "launcher": "auto", **settings}
+        run = planted(tmp_path / str(len(list(tmp_path.iterdir()))), world, train=given)
+        task = WorkerTask.of(run, run.writer("train"))
+        task, _, result = train.train_if_short(task, Quiet())
+        return task.run.config.train.objective, result is not None
+
+    objective, ended = started(objective="auto")
+    assert objective != "auto"
+    assert ended == (objective in ("spectral", "ials"))
+    assert started(objective="ials") == ("ials", True)
+    assert started(objective="softmax") == ("softmax", False)
+    assert started(objective="ials", launcher="processes") == ("ials", False)
+    assert started(objective="auto", launcher="processes") == ("auto", False)

@@ -134,7 +134,7 @@ class Trials:
         metrics: dict[str, float] = {}
         smoothing = None
         try:
-            for trainer, model in self._trained(planned):
+            for trainer, model in self.models(planned):
                 found, weight = _best_smoothing(trainer, model, self.metric)
                 if not metrics or found.get(self.metric, 0.0) > metrics[self.metric]:
                     metrics, smoothing = found, weight
@@ -161,10 +161,10 @@ class Trials:
                 self._progress.note(part)
         return trial
 
-    def _trained(self, planned: PlannedTrial) -> Iterator[tuple[Trainer, Model]]:
+    def models(self, planned: PlannedTrial) -> Iterator[tuple[Trainer, Model]]:
         """A trainer and the model to validate, after all epochs of a trial; of ials after each.
 
-        Few sweeps are often best, and a training stops at the best one.
+        A collective. Few sweeps are often best, and a training stops at the best one.
         """
         # The weight of an earlier round is left out: all weights are measured again.
         candidate = planned.candidate
