@@ -17,6 +17,7 @@ from embedmill.jobs.launch import Job, add_config, discard_from, driving, exit_c
 from embedmill.pipeline.config import load
 from embedmill.pipeline.errors import ConfigError, GateError
 from embedmill.pipeline.log import print_note
+from embedmill.pipeline.store.object_store import set_deadline
 from embedmill.pipeline.store.run import Run, is_published, publish, save_config
 from embedmill.pipeline.terminal import Terminal
 from embedmill.pipeline.views.evaluate import Evaluation
@@ -61,6 +62,7 @@ def run_line(
         InUseError: another process runs it.
     """
     terminal = terminal or Terminal()
+    set_deadline(run.config.run.store_deadline)
     chosen = stages(first or "events", last)
     for stage in chosen:
         JOBS[stage].check_config(run.config)

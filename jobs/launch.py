@@ -21,6 +21,7 @@ from embedmill.pipeline.log import Progress, print_note
 from embedmill.pipeline.memory import PeakMemory
 from embedmill.pipeline.store.artifact import MANIFEST, Artifact, Writer
 from embedmill.pipeline.store.lease import drive
+from embedmill.pipeline.store.object_store import set_deadline
 from embedmill.pipeline.store.run import Run, save_config
 from embedmill.pipeline.terminal import Terminal
 from embedmill.schemas.stages import STAGES
@@ -80,7 +81,8 @@ def run_stage(run: Run, job: Job, terminal: Terminal, *, rebuild: bool) -> Outco
         StaleArtifactError: finished with another config or input, and not `rebuild`.
     """
     stage = job.stage
-    sources, finished = _sources(run, job), run.storage.exists(f"{stage}/{MANIFEST}")
+    sources = _sources(run, job)
+    finished = rebuild and run.storage.exists(f"{stage}/{MANIFEST}")
     if _up_to_date(run, stage, sources, rebuild=rebuild):
         artifact = run.artifact(stage)
         terminal.skipped(stage, artifact)
@@ -142,6 +144,7 @@ def main_of(job: Job, argv: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         run = Run(load(args.config, args.set, print_note, args.var))
+        set_deadline(run.config.run.store_deadline)
         job.check_config(run.config)
         with driving(run, Terminal()) as terminal:
             save_config(run)

@@ -54,6 +54,14 @@ class RunConfig(Section):
         json_schema_extra=NOT_IN_FINGERPRINT,
         description="sail (embedded), spark (local Apache Spark), or a Spark Connect URL",
     )
+    store_deadline: float = Field(
+        60.0,
+        ge=1,
+        le=86_400,
+        allow_inf_nan=False,
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="seconds that one request to an object store may take, with all its retries",
+    )
 
 
 _Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]

@@ -49,6 +49,7 @@ __all__ = ["MANIFEST", "Artifact", "Writer", "entry_of", "read_manifest"]
 T = TypeVar("T")
 
 _CHUNK = 4 << 20
+_MISSING = "is missing"
 
 
 @dataclass(frozen=True)
@@ -104,21 +105,25 @@ class Artifact:
         Raises:
             CorruptArtifactError: it is named but not there.
         """
-        if not self.has(path):
-            raise ArtifactError(f"has no file '{path}'", where=self.storage.root)
+        entry = self._entry(path)
         with missing(self.url(path)):
-            return self.storage.open(path)
+            return self.storage.open(path, entry.bytes, entry.sha256)
 
     def read(self, path: str) -> bytes:
         """All bytes of a file, checked against its sha256."""
-        entry = next((f for f in self.manifest.files if f.path == path), None)
-        if entry is None:
-            raise ArtifactError(f"has no file '{path}'", where=self.storage.root)
+        entry = self._entry(path)
         with missing(self.url(path)):
-            data = self.storage.read(path)
+            data = self.storage.read(path, entry.bytes, entry.sha256)
         if hashlib.sha256(data).hexdigest() != entry.sha256:
             raise damaged(self.storage.url(path))
         return data
+
+    def _entry(self, path: str) -> FileEntry:
+        """A file of the manifest."""
+        entry = next((f for f in self.manifest.files if f.path == path), None)
+        if entry is None:
+            raise ArtifactError(f"has no file '{path}'", where=self.storage.root)
+        return entry
 
     def check(self, path: str) -> None:
         """Compare a file with its sha256, a piece at a time.
@@ -126,8 +131,11 @@ class Artifact:
         Raises:
             CorruptArtifactError: it differs, or is missing.
         """
-        self.open(path).close()
-        if any(self._wrong(entry) for entry in self.manifest.files if entry.path == path):
+        wrong = self._wrong(self._entry(path))
+        if wrong == _MISSING:
+            with missing(self.url(path)):
+                raise FileNotFoundError(path)
+        if wrong:
             raise damaged(self.storage.url(path))
 
     @overload
@@ -165,9 +173,8 @@ class Artifact:
         self, path: str, rows: int = 1 << 16, columns: list[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
         """A Parquet file in pieces of at most `rows`; raises as `read_table`."""
-        if not self.has(path):
-            raise ArtifactError(f"has no file '{path}'", where=self.storage.root)
-        return parquet_batches(self.storage, path, rows=rows, columns=columns)
+        entry = self._entry(path)
+        return parquet_batches(self.storage, path, rows=rows, columns=columns, entry=entry)
 
     def read_tables(self, folder: str, columns: list[str] | None = None) -> pa.Table:
         """All Parquet files below `folder`, in order of path, as one table."""
@@ -186,12 +193,12 @@ class Artifact:
     def _wrong(self, entry: FileEntry) -> str:
         sha256, size = hashlib.sha256(), 0
         try:
-            with self.storage.open(entry.path) as raw:
+            with self.storage.open(entry.path, entry.bytes) as raw:
                 while chunk := raw.read(_CHUNK):
                     sha256.update(chunk)
                     size += len(chunk)
         except FileNotFoundError:
-            return "is missing"
+            return _MISSING
         if size != entry.bytes:
             return f"has {size:,} bytes, the manifest says {entry.bytes:,}"
         if sha256.hexdigest() != entry.sha256:

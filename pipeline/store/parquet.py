@@ -77,14 +77,28 @@ def write_table(storage: Storage, path: str, table: pa.Table) -> FileEntry:
 
 
 def parquet_batches(
-    storage: Storage, path: str, *, rows: int = 1 << 16, columns: Sequence[str] | None = None
+    storage: Storage,
+    path: str,
+    *,
+    rows: int = 1 << 16,
+    columns: Sequence[str] | None = None,
+    entry: FileEntry | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """A Parquet file in pieces of at most `rows`.
+
+    Args:
+        storage: the folder that `path` is relative to.
+        path: of the file.
+        rows: of a piece.
+        columns: to read; None for all.
+        entry: of the manifest, where known, which saves an object store requests.
 
     Raises:
         CorruptArtifactError: it is missing or cannot be parsed.
     """
-    with missing(storage.url(path)), storage.open(path) as raw, parsing(storage.url(path)):
+    url = storage.url(path)
+    size, sha256 = (entry.bytes, entry.sha256) if entry else (None, "")
+    with missing(url), storage.open(path, size, sha256) as raw, parsing(url):
         file = pq.ParquetFile(raw, page_checksum_verification=True)
         wanted = None if columns is None else list(columns)
         yield from file.iter_batches(rows, columns=wanted, use_threads=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,9 +38,16 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder and its config."""
+    """A run's folder and its config.
+
+    A manifest never changes until its stage is discarded. So those in an object store, where each
+    read is a request, are read once.
+    """
 
     config: Config
+    _manifests: dict[str, Manifest] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def storage(self) -> Storage:
@@ -49,7 +56,13 @@ class Run:
 
     def manifest(self, stage: str) -> Manifest | None:
         """The stage's manifest, or None where it has not finished."""
-        return read_manifest(self.storage.at(stage))
+        known = self._manifests.get(stage)
+        if known is None:
+            storage = self.storage.at(stage)
+            known = read_manifest(storage)
+            if known is not None and storage.is_object_store:
+                self._manifests[stage] = known
+        return known
 
     def attempt(self, stage: str) -> Storage:
         """The folder that this process writes the stage's files to: its own, or one in it."""
@@ -145,8 +158,9 @@ class Run:
         driver = current_driver(self.storage)
         if driver is not None:
             driver.fence.check()
+        self._manifests.pop(stage, None)
         try:
-            manifest = self.manifest(stage)
+            manifest = read_manifest(storage)
         except (CorruptArtifactError, StaleArtifactError):
             # A damaged manifest, or one in another format, names no files that can be trusted.
             manifest = None

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from embedmill.pipeline.errors import InputError
 from embedmill.pipeline.store.listing import Entry, Lister
-from embedmill.pipeline.store.storage import explained, file_system
+from embedmill.pipeline.store.storage import explained, file_system, opened
 from embedmill.pipeline.store.table_folders import refuse_tables_above
 
 __all__ = ["Source", "find_sources", "open_source", "real_url", "stamps"]
@@ -110,11 +110,16 @@ def real_url(url: str) -> str:
     return os.path.realpath(local) if local != url else url
 
 
-def open_source(url: str) -> BinaryIO:
-    """A raw file for reading in bytes, as stored (not decompressed)."""
+def open_source(url: str, size: int | None = None) -> BinaryIO:
+    """A raw file for reading in bytes, as stored (not decompressed).
+
+    Args:
+        url: of the file.
+        size: its bytes where they are known, which saves an object store a request.
+    """
     fs, name = file_system(url)
     with explained(url):
-        return fs.open(name, "rb")  # type: ignore[no-any-return]
+        return opened(fs, name, size)
 
 
 def stamps(sources: list[Source]) -> dict[str, str]:
@@ -128,7 +133,7 @@ def stamps(sources: list[Source]) -> dict[str, str]:
 
 def _sha256(source: Source) -> str:
     sha256: Any = hashlib.sha256()
-    with open_source(source.url) as raw, explained(source.url):
+    with open_source(source.url, source.bytes) as raw, explained(source.url):
         while data := raw.read(_READ_BYTES):
             sha256.update(data)
     return str(sha256.hexdigest())

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import shutil
 import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,6 +26,14 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from embedmill.pipeline.errors import ConfigError, EmbedmillError, MachineError
+from embedmill.pipeline.store.object_store import (
+    BLOCK,
+    RECENT,
+    ObjectStore,
+    default_deadline,
+    is_object_store,
+)
+from embedmill.pipeline.store.store_errors import store_error
 
 __all__ = [
     "ExistsError",
@@ -32,6 +41,7 @@ __all__ = [
     "Storage",
     "explained",
     "file_system",
+    "opened",
 ]
 
 _CHUNK = 4 << 20
@@ -102,13 +112,18 @@ class Storage:
     """A folder on an fsspec URL. Picklable: tasks carry it to other processes.
 
     Every `path` is relative to `root`, with forward slashes, and may not leave it.
+
+    Attributes:
+        root: the folder.
+        deadline: seconds that a call of an object store may take, all attempts together.
     """
 
     root: str
+    deadline: float = field(default_factory=default_deadline, compare=False, repr=False)
 
     def at(self, folder: str) -> Storage:
         """The storage of a folder below this one."""
-        return Storage(self.url(folder))
+        return replace(self, root=self.url(folder))
 
     def below(self, folder: str) -> Storage:
         """As `at`, and this storage itself where `folder` is empty."""
@@ -130,6 +145,11 @@ class Storage:
         """Whether files can be opened by path on this machine."""
         return isinstance(file_system(self.root)[0], LocalFileSystem)
 
+    @property
+    def is_object_store(self) -> bool:
+        """Whether each read is a request to a server."""
+        return isinstance(file_system(self.root)[0], ObjectStore)
+
     def local_path(self, path: str) -> Path:
         """The path on local disk, for memory maps.
 
@@ -143,21 +163,34 @@ class Storage:
 
     def exists(self, path: str) -> bool:
         """Whether the file is there."""
-        fs, name = file_system(self.url(path))
+        fs, name = self._find(path)
         with explained(self.url(path)):
             return bool(fs.exists(name))
 
-    def read(self, path: str) -> bytes:
-        """All bytes of a file; FileNotFoundError where there is none."""
-        fs, name = file_system(self.url(path))
-        with explained(self.url(path)):
-            return bytes(fs.cat_file(name))
+    def read(self, path: str, size: int | None = None, sha256: str = "") -> bytes:
+        """All bytes of a file; FileNotFoundError where there is none.
 
-    def open(self, path: str) -> BinaryIO:
-        """A seekable file for reading; FileNotFoundError where there is none."""
-        fs, name = file_system(self.url(path))
+        Args:
+            path: of the file.
+            size: its bytes where they are known, which saves an object store a request.
+            sha256: its digest where known: a small file of an object store that this process has
+                met before is not asked for again.
+        """
+        fs, name = self._find(path)
         with explained(self.url(path)):
-            return fs.open(name, "rb")  # type: ignore[no-any-return]
+            if not isinstance(fs, ObjectStore):
+                return bytes(fs.cat_file(name))
+            return _recent(fs, name, size, sha256) or fs.read(name, size)
+
+    def open(self, path: str, size: int | None = None, sha256: str = "") -> BinaryIO:
+        """A seekable file for reading; FileNotFoundError where there is none. Args as of `read`."""
+        fs, name = self._find(path)
+        with explained(self.url(path)):
+            known = _recent(fs, name, size, sha256) if isinstance(fs, ObjectStore) else None
+            return opened(fs, name, size) if known is None else io.BytesIO(known)
+
+    def _find(self, path: str) -> tuple[Any, str]:
+        return file_system(self.url(path), self.deadline)
 
     def write(self, path: str, data: bytes) -> HashingFile:
         """Write a whole file, replacing any; returns its hash and size."""
@@ -169,13 +202,19 @@ class Storage:
     def writer(self, path: str) -> Iterator[HashingFile]:
         """A file for writing in order; under its name only when the block ends well."""
         url = self.url(path)
-        fs, name = file_system(url)
+        fs, name = self._find(path)
         with explained(url):
             if isinstance(fs, LocalFileSystem):
                 with _temporary(name) as (raw, part):
                     yield HashingFile(raw, url)
                     _flush(raw)
                     os.replace(part, name)
+            elif isinstance(fs, ObjectStore):
+                with tempfile.NamedTemporaryFile() as raw:
+                    out = HashingFile(raw, url)
+                    yield out
+                    raw.flush()
+                    _store(fs, name, raw.name, out)
             else:
                 # Collected locally first: closing a remote file after an error would upload half.
                 with tempfile.TemporaryFile() as raw:
@@ -191,7 +230,7 @@ class Storage:
             ExistsError: the file was there first.
         """
         url = self.url(path)
-        fs, name = file_system(url)
+        fs, name = self._find(path)
         with explained(url):
             try:
                 if isinstance(fs, LocalFileSystem):
@@ -204,6 +243,8 @@ class Storage:
                         if fs.exists(name):
                             raise FileExistsError(name)
                         fs.pipe_file(name, data)
+                elif isinstance(fs, ObjectStore):
+                    fs.create(name, data)
                 else:
                     with fs.open(name, "xb") as raw:
                         raw.write(data)
@@ -212,19 +253,23 @@ class Storage:
 
     def remove(self, path: str) -> None:
         """Remove a file; nothing happens where there is none."""
-        fs, name = file_system(self.url(path))
+        fs, name = self._find(path)
         with explained(self.url(path)), contextlib.suppress(FileNotFoundError):
             fs.rm_file(name)
 
     def clear(self) -> None:
         """Remove the folder with all that is in it; for scratch that nobody reads."""
-        fs, name = file_system(self.root)
+        fs, name = file_system(self.root, self.deadline)
         with explained(self.root), contextlib.suppress(FileNotFoundError):
             fs.rm(name, recursive=True)
 
 
-def file_system(url: str) -> tuple[Any, str]:
-    """The fsspec file system of a URL, and the URL's name there.
+def file_system(url: str, deadline: float | None = None) -> tuple[Any, str]:
+    """The fsspec file system of a URL, and the URL's name there; an `ObjectStore` where it is one.
+
+    Args:
+        url: of a file or folder.
+        deadline: seconds that a call of an object store may take; None for the process's own.
 
     Raises:
         ConfigError: there is no such protocol.
@@ -233,11 +278,49 @@ def file_system(url: str) -> tuple[Any, str]:
         if "::" in url and not url.startswith(_WRAPPERS):  # fsspec would take it for two URLs
             protocol, separator, _ = url.partition("://")
             kind = get_filesystem_class(protocol if separator else "file")
-            return kind(**kind._get_kwargs_from_urls(url)), kind._strip_protocol(url)
-        fs, name = url_to_fs(url)
+            fs, name = kind(**kind._get_kwargs_from_urls(url)), kind._strip_protocol(url)
+        else:
+            fs, name = url_to_fs(url)
     except (ValueError, ImportError) as error:
         raise ConfigError(f"cannot be opened: {error}", where=url) from None
+    except Exception as error:
+        raise store_error(error, url) or error from error
+    if is_object_store(fs):
+        fs = ObjectStore(fs, url, default_deadline() if deadline is None else deadline)
     return fs, name
+
+
+def opened(fs: Any, name: str, size: int | None = None) -> BinaryIO:
+    """A file of a file system for reading.
+
+    Args:
+        fs: the file system, of `file_system`.
+        name: the file's name there.
+        size: its bytes, where known.
+    """
+    return fs.open(name, size) if isinstance(fs, ObjectStore) else fs.open(name, "rb")
+
+
+def _recent(store: ObjectStore, name: str, size: int | None, sha256: str) -> bytes | None:
+    """A small file of an object store, from memory where it was met before; None if large."""
+    if not sha256 or size is None or size > BLOCK:
+        return None
+    data = RECENT.find(sha256)
+    if data is None:
+        data = store.read(name, size)
+        if hashlib.sha256(data).hexdigest() == sha256:
+            RECENT.keep(sha256, data)
+    return data
+
+
+def _store(store: ObjectStore, name: str, path: str, out: HashingFile) -> None:
+    """Write what was collected at a path into an object store."""
+    if out.bytes > BLOCK:
+        store.upload(path, name)
+        return
+    data = Path(path).read_bytes()
+    store.write(name, data)
+    RECENT.keep(out.sha256, data)
 
 
 @contextlib.contextmanager
@@ -279,5 +362,13 @@ def explained(where: str) -> Iterator[None]:
     except (FileNotFoundError, FileExistsError):
         raise
     except OSError as error:
+        found = store_error(error, where) if error.errno not in _SENTENCES else None
         what, todo = _SENTENCES.get(error.errno or 0, (str(error), ""))
-        raise MachineError(what, where=where, todo=todo) from error
+        raise found or MachineError(what, where=where, todo=todo) from error
+    except EmbedmillError:
+        raise
+    except Exception as error:
+        found = store_error(error, where)
+        if found is None:
+            raise
+        raise found from error

@@ -1,0 +1,220 @@
+"""A real S3 server of one process (moto), which counts requests and can be told to fail.
+
+    python -m tests.support.s3_server
+
+prints its URL and serves on loopback until its standard input ends. Faults are set, and counts
+read, under `/_faults`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from s3fs import S3FileSystem
+
+__all__ = ["CREDENTIALS", "S3Server", "serving"]
+
+CONTROL = "/_faults"
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "tests",
+    "AWS_SECRET_ACCESS_KEY": "not-a-secret",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+_BUSY = (
+    b"<?xml version='1.0'?><Error><Code>ServiceUnavailable</Code>"
+    b"<Message>Reduce your request rate.</Message></Error>"
+)
+_DENIED = (
+    b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+)
+Answer = Callable[..., Any]
+
+
+class S3Server:
+    """The server as a child process."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        self.url = self._process.stdout.readline().strip()
+        if not self.url:
+            raise RuntimeError("moto did not start")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a client's process needs to find the server."""
+        return {**CREDENTIALS, "AWS_ENDPOINT_URL": self.url}
+
+    def bucket(self, name: str) -> str:
+        """Make a bucket; its URL."""
+        request = urllib.request.Request(f"{self.url}/{name}", method="PUT")
+        urllib.request.urlopen(request).close()
+        return f"s3://{name}"
+
+    def fail(self, **faults: Any) -> None:
+        """Set the faults, and count from zero. Without arguments nothing fails.
+
+        busy_every: each n-th request is answered with 503, and not done.
+        lie_about: a PUT of a key that matches is done once, and answered with 503.
+        reset: the connection is reset, before anything was done.
+        hang: seconds before a request is answered.
+        deny: every request is answered with 403.
+        """
+        data = json.dumps(faults).encode()
+        urllib.request.urlopen(f"{self.url}{CONTROL}", data=data).close()
+
+    def counts(self) -> dict[str, int]:
+        """Requests since `fail` was called, by method, and faults by kind."""
+        with urllib.request.urlopen(f"{self.url}{CONTROL}") as answer:
+            found: dict[str, int] = json.load(answer)
+        return found
+
+    def requests(self) -> int:
+        """Requests since `fail` was called."""
+        return sum(n for kind, n in self.counts().items() if kind.isupper())
+
+    def close(self) -> None:
+        """End the server."""
+        self._process.communicate()  # closes its standard input
+
+
+@contextmanager
+def serving() -> Iterator[S3Server]:
+    """A server that the clients of this process, and of those that it starts, find."""
+    server = S3Server()
+    before = {name: os.environ.get(name) for name in server.environment}
+    os.environ |= server.environment
+    S3FileSystem.clear_instance_cache()  # a client remembers its endpoint
+    try:
+        yield server
+    finally:
+        server.close()
+        S3FileSystem.clear_instance_cache()
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@dataclass
+class Faulty:
+    """The server's application with faults, and requests counted by method."""
+
+    app: Answer
+
+    def __post_init__(self) -> None:
+        self.lock = threading.Lock()
+        self.set({})
+
+    def set(self, faults: Mapping[str, Any]) -> None:
+        """Begin to fail like this, and to count."""
+        self.faults, self.lied = faults, False
+        self.counts: dict[str, int] = {}
+        self.log: list[str] = []
+
+    def __call__(self, environ: dict[str, Any], start: Answer) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == CONTROL:
+            return self.control(environ, start)
+        with self.lock:
+            number = sum(n for kind, n in self.counts.items() if kind.isupper()) + 1
+            self.count(environ["REQUEST_METHOD"])
+            self.log.append(
+                f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']} "
+                f"{environ['QUERY_STRING']} {environ.get('HTTP_RANGE', '')}"
+            )
+        faults = self.faults
+        if faults.get("hang"):
+            time.sleep(faults["hang"])
+        if faults.get("reset"):
+            return _reset(environ)
+        if faults.get("deny"):
+            return _answer(start, "403 Forbidden", _DENIED)
+        if faults.get("busy_every") and number % faults["busy_every"] == 0:
+            self.count("busy")
+            _body(environ)
+            return _answer(start, "503 Slow Down", _BUSY)
+        if self.lies(environ):
+            b"".join(self.app(environ, lambda *_: None))
+            return _answer(start, "503 Slow Down", _BUSY)
+        return self.app(environ, start)  # type: ignore[no-any-return]
+
+    def lies(self, environ: Mapping[str, Any]) -> bool:
+        """Whether this request is done and answered as if it had not been."""
+        pattern = self.faults.get("lie_about")
+        wanted = environ["REQUEST_METHOD"] == "PUT" and pattern
+        if self.lied or not wanted or not re.search(str(pattern), environ["PATH_INFO"]):
+            return False
+        self.lied = True
+        self.count("lie")
+        return True
+
+    def count(self, kind: str) -> None:
+        """Count a request or a fault."""
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+
+    def control(self, environ: dict[str, Any], start: Answer) -> Iterable[bytes]:
+        """Take new faults, or tell the counts."""
+        if environ["REQUEST_METHOD"] == "POST":
+            self.set(json.loads(_body(environ)))
+        if environ["QUERY_STRING"] == "log":
+            return _answer(start, "200 OK", "\n".join(self.log).encode())
+        return _answer(start, "200 OK", json.dumps(self.counts).encode())
+
+
+def _answer(start: Answer, status: str, body: bytes) -> Iterable[bytes]:
+    start(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+def _body(environ: Mapping[str, Any]) -> bytes:
+    length = int(environ.get("CONTENT_LENGTH") or 0)
+    return bytes(environ["wsgi.input"].read(length))
+
+
+def _reset(environ: Mapping[str, Any]) -> Iterable[bytes]:
+    """Close the connection at once, so that the client sees a reset."""
+    peer: socket.socket = environ["werkzeug.socket"]
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+    raise ConnectionResetError
+
+
+def _serve() -> None:
+    from moto.moto_server.werkzeug_app import (
+        DomainDispatcherApplication,
+        MotoRequestHandler,
+        create_backend_app,
+    )
+    from werkzeug.serving import make_server
+
+    os.environ |= CREDENTIALS
+    app = Faulty(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=MotoRequestHandler)
+    print(f"http://127.0.0.1:{server.server_port}", flush=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    _serve()
