@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-__all__ = ["is_frame", "store"]
+__all__ = ["as_arrow", "is_frame", "store"]
 
 FOLDER = "_frames"  # no run can be called this: names begin with a letter or a digit
 
@@ -30,7 +30,7 @@ def store(frame: Any, root: str) -> str:
     from embedmill.pipeline.store.storage import Storage
 
     sink = pa.BufferOutputStream()
-    pq.write_table(_as_arrow(frame), sink, compression="zstd")
+    pq.write_table(as_arrow(frame), sink, compression="zstd")
     data = sink.getvalue()
     path = f"{FOLDER}/{hashlib.sha256(data).hexdigest()[:16]}.parquet"
     storage = Storage(root)
@@ -39,7 +39,7 @@ def store(frame: Any, root: str) -> str:
     return storage.url(path)
 
 
-def _as_arrow(frame: Any) -> Any:
+def as_arrow(frame: Any) -> Any:
     """The frame as a pyarrow Table, dictionaries decoded, without pandas' metadata."""
     import pyarrow as pa
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from embedmill.pipeline.config import Config
     from embedmill.pipeline.index import FilterLike, Retriever, SearchResults
+    from embedmill.pipeline.query.folding import FoldedVectors
     from embedmill.pipeline.query.lookup import Hit
     from embedmill.pipeline.store import run as store
     from embedmill.pipeline.views.vectors import Vectors
@@ -133,6 +134,27 @@ class Run:
         from embedmill.pipeline.query.lookup import recommend
 
         return recommend(self._stored, user, k, exclude_seen=exclude_seen, filter=filter)
+
+    def fold(self, events: Any, side: Literal["users", "items"] = "users") -> FoldedVectors:
+        """Vectors of users (or items) from their events alone; they need not be in the run.
+
+        Args:
+            events: path or URL of a file with the columns of the run's log, or a frame of pandas,
+                Polars, Arrow or Spark.
+            side: whose vectors are made, "users" or "items".
+
+        Returns:
+            `ids`, `to_numpy()` and `to_arrow()`, in order of the id. They may be searched with:
+            `run.search(run.fold(events).to_numpy())`.
+
+        Raises:
+            InputError: the file cannot be read, or no event has an id that the run has.
+        """
+        from embedmill import event_frames
+        from embedmill.pipeline.query.folding import fold
+
+        source = event_frames.as_arrow(events) if event_frames.is_frame(events) else str(events)
+        return fold(self._stored, source, side)
 
     def search(self, queries: NDArray[np.floating] | Sequence[str], k: int = 10) -> SearchResults:
         """The k items of largest inner product with each query: `ids`, `rows` and `scores`.

@@ -49,6 +49,14 @@ def recommend(
             "unless it is the id of a user",
         ),
     ] = None,
+    events: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="events of users who need not be in the run, in the columns of its log: their "
+            "vectors are folded in; with --user ID or --output FILE",
+        ),
+    ] = "",
     filters: Filters = None,
     with_seen: Annotated[
         bool, typer.Option("--with-seen", help="also items that the user has seen")
@@ -59,16 +67,18 @@ def recommend(
     """Print the best items that a user has not seen; or write them for a file of users.
 
     For a file of users a Parquet file is written, with columns user, rank, item, score. Users
-    without recommendations are counted by reason.
+    without recommendations are counted by reason. With --events, users are those of the file.
     """
     from embedmill.jobs.cli import render
     from embedmill.pipeline.query import lookup
     from embedmill.pipeline.store.run import find_run
 
-    if bool(user) == bool(users) or bool(users) != bool(output):
+    if events and (users or bool(user) == bool(output)):
+        raise ConfigError("recommend --events FILE needs --user ID, or --output FILE")
+    if not events and (bool(user) == bool(users) or bool(users) != bool(output)):
         raise ConfigError("recommend needs --user ID, or --users FILE with --output FILE")
     run, item_filter = find_run(folder), _item_filter(filters)
-    if user:
+    if user and not events:
         hits = lookup.recommend(run, user, k, exclude_seen=not with_seen, filter=item_filter)
         render.print_items(run, hits, as_json)
         return
@@ -80,13 +90,46 @@ def recommend(
 
     retriever = retriever_of(run)
     allowed = None if item_filter is None else retriever.item_filter(item_filter)
+    options = RecommendOptions(k, not with_seen, allowed)
+    if events and user:
+        render.print_items(run, lookup.recommend_from_events(run, events, user, options), as_json)
+        return
+    if events:
+        batch = lookup.write_recommendations_from_events(run, events, output, options)
+        render.print_batch_report(batch, output, as_json)
+        return
     is_user = partial(lookup.is_user, run)
     id_column = IdColumn(column, run.config.events.user, header, is_user, print_note)
     ids = read_ids(users, id_column)
     with Terminal(quiet=as_json).stage("recommend") as progress:
-        options = RecommendOptions(k, not with_seen, allowed)
         batch = recommend_all(retriever, ids, output, options, progress)
     render.print_batch_report(batch, output, as_json)
+
+
+@app.command()
+def fold(
+    folder: RunOrRoot,
+    events: Annotated[
+        str, typer.Option(metavar="FILE", help="events, in the columns of the run's log")
+    ],
+    output: Annotated[str, typer.Option(metavar="FILE", help="Parquet file to write")],
+    side: Annotated[str, typer.Option(help="whose vectors: users or items")] = "users",
+    as_json: AsJson = False,
+) -> None:
+    """Write vectors of users or items from their events alone, without training.
+
+    The other side's vectors stay as they are, so that the new ones may be used beside the run's.
+    The Parquet file has columns id, count (known events), vector, and bias where the model has
+    biases. Events whose other side is not in the run are counted and left out.
+    """
+    from embedmill.jobs.cli import render
+    from embedmill.pipeline.query.folding import fold as fold_in
+    from embedmill.pipeline.query.folding import write_folded
+    from embedmill.pipeline.store.run import find_run
+
+    vectors = fold_in(find_run(folder), events, side)  # type: ignore[arg-type]
+    write_folded(vectors, output)
+    render.print_folded(vectors.counts, output, as_json)
 
 
 @app.command()

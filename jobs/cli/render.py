@@ -27,6 +27,7 @@ __all__ = [
     "print_batch_report",
     "print_diff",
     "print_exported",
+    "print_folded",
     "print_items",
     "print_plan",
     "print_stages",
@@ -108,6 +109,26 @@ def _cost(measured: Mapping[str, Any], key: str) -> str:
     if key not in measured:
         return ""
     return si(measured[key]) + ("B" if key.endswith("bytes") else "")
+
+
+def print_folded(counts: Mapping[str, int], output: str, as_json: bool) -> None:
+    """What became of the events of a fold-in."""
+    if as_json:
+        print(json.dumps({**counts, "output": output}))
+        return
+    left = [
+        f"{counts[name]:,} {said}"
+        for name, said in (
+            ("rejected", "rows rejected"),
+            ("unknown", "events with an id that the run does not have"),
+            ("retired", "events with a retired id"),
+            ("without_events", "ids without known events"),
+        )
+        if counts[name]
+    ]
+    print(f"{counts['ids']:,} vectors from {counts['events']:,} events: {output}")
+    if left:
+        print(f"left out: {', '.join(left)}")
 
 
 def print_items(run: Run, hits: Sequence[Hit], as_json: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from embedmill.pipeline.config import Config
-from embedmill.pipeline.evaluate.fold_in import FOLD_INS
+from embedmill.pipeline.train.fold_in import how_folded
 from embedmill.schemas.evaluate import Protocol
 from embedmill.schemas.export import VectorSpec
 
@@ -61,11 +61,7 @@ def _sampled(negatives: int) -> Protocol:
 
 def _folded_in(config: Config, spec: VectorSpec) -> Protocol:
     share = config.evaluate.fold_in
-    how = (
-        f"in the closed form of '{spec.objective}'"
-        if spec.objective in FOLD_INS
-        else f"as the mean of their items' vectors, since '{spec.objective}' has no closed form"
-    )
+    how = how_folded(spec.objective)
     return Protocol(
         prefix="fold_in.",
         name=f"strong generalisation, {share:g} of the events given",

@@ -30,7 +30,6 @@ import torch
 from numpy.typing import NDArray
 
 from embedmill.pipeline.evaluate.board import Board, ItemTable, Recommender
-from embedmill.pipeline.evaluate.fold_in import FoldIn, trained_with
 from embedmill.pipeline.evaluate.gates import check_gates, judge
 from embedmill.pipeline.evaluate.holdout import Group, groups, read_fitted_items
 from embedmill.pipeline.evaluate.protocols import protocols
@@ -39,6 +38,7 @@ from embedmill.pipeline.evaluate.sampled import SampledRanks
 from embedmill.pipeline.log import Progress
 from embedmill.pipeline.store.artifact import Artifact, Writer
 from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.train.fold_in import FoldIn, KnownEvents, trained_with
 from embedmill.pipeline.views.index import StoredIndex
 from embedmill.pipeline.views.shards import Shards
 from embedmill.pipeline.views.vectors import Vectors, spec_of
@@ -138,7 +138,8 @@ class _Protocols:
             self.sampling += time.perf_counter() - start
         cold = group.folded_in
         if self.fold_in is not None and self.folded_in is not None and cold is not None:
-            own_UD = self.fold_in.vectors(cold.fitted, len(cold.users))
+            known = KnownEvents(cold.fitted.user, cold.fitted.item, cold.fitted.weight)
+            own_UD = self.fold_in.vectors(known, len(cold.users))
             self.users += self.folded_in.add(cold, own_UD)
 
     def metrics(self) -> dict[str, float]:

@@ -13,18 +13,34 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 
 from embedmill.pipeline.errors import InputError
 from embedmill.pipeline.index import FilterLike, Retriever, SearchResults, retriever_of
+from embedmill.pipeline.query.folding import fold
+from embedmill.pipeline.query.recommendations import (
+    NO_KNOWN_ITEM,
+    BatchReport,
+    RecommendOptions,
+    recommend_folded,
+    write_answers,
+)
 from embedmill.pipeline.score import RowLists, top_k
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.items import ItemMetadata
 from embedmill.pipeline.views.vectors import Vectors
 
-__all__ = ["Hit", "is_user", "neighbors", "recommend"]
+__all__ = [
+    "Hit",
+    "is_user",
+    "neighbors",
+    "recommend",
+    "recommend_from_events",
+    "write_recommendations_from_events",
+]
 
 
 @dataclass(frozen=True)
@@ -56,6 +72,53 @@ def recommend(
     seen: Literal["seen"] | None = "seen" if exclude_seen else None
     found = retriever.search([user], k, of="users", filter=filter, exclude=seen)
     return _hits(found, float(retriever.rating_offsets(retriever.rows_of([user], "users"))[0]))
+
+
+def recommend_from_events(
+    run: Run, source: str | pa.Table, user: str, options: RecommendOptions
+) -> list[Hit]:
+    """The best items for a user of a file of events, whose vector is folded in, best first.
+
+    Args:
+        run: a finished run, which need not have the user.
+        source: the events; see `embedmill.pipeline.query.folding.fold`.
+        user: the raw id.
+        options: how to answer; seen items are those of the file.
+
+    Raises:
+        InputError: the file has no events of this user with items that the run has.
+    """
+    vectors = fold(run, source)
+    place = pc.index(vectors.ids, user).as_py()
+    if place < 0:
+        raise InputError(
+            f"no event of user {_quoted(user)} has an item that the run has",
+            where=source if isinstance(source, str) else "",
+            todo="Give the user's id as the file has it",
+        )
+    found, _ = recommend_folded(retriever_of(run), vectors.only(place), options)
+    items, scores = found["item"].to_pylist(), found["score"].to_pylist()
+    rows = Vectors.of(run.artifact("export"), "items").vocabulary.rows_of(pa.array(items))
+    return [Hit(*hit) for hit in zip(items, rows.tolist(), scores, strict=True)]
+
+
+def write_recommendations_from_events(
+    run: Run, source: str | pa.Table, output: str, options: RecommendOptions
+) -> BatchReport:
+    """Write the best items of all users of a file of events, whose vectors are folded in.
+
+    Args:
+        run: a finished run.
+        source: the events.
+        output: path or URL of the Parquet file (schema `recommendations.SCHEMA`).
+        options: how to answer; seen items are those of the file.
+    """
+    vectors = fold(run, source)
+    found, report = recommend_folded(retriever_of(run), vectors, options)
+    report.count(NO_KNOWN_ITEM, vectors.left_out)
+    report.users_in += len(vectors.left_out)
+    write_answers(found, report, output)
+    return report
 
 
 def is_user(run: Run, text: str) -> bool:

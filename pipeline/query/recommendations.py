@@ -14,16 +14,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import torch
 from numpy.typing import NDArray
 
 from embedmill.pipeline.errors import ContractError
 from embedmill.pipeline.index import ItemFilter, Retriever
 from embedmill.pipeline.log import Progress
+from embedmill.pipeline.query.folding import FoldedVectors
 from embedmill.pipeline.score import RowLists
 from embedmill.pipeline.store.storage import Storage
 from embedmill.pipeline.views.vectors import Vectors
 
-__all__ = ["SCHEMA", "BatchReport", "RecommendOptions", "recommend_all"]
+__all__ = [
+    "SCHEMA",
+    "BatchReport",
+    "RecommendOptions",
+    "recommend_all",
+    "recommend_folded",
+    "write_answers",
+]
 
 # A row for every answer; `rank` counts from 1.
 SCHEMA = pa.schema(
@@ -45,6 +54,9 @@ OUTCOMES = {
     "held_out": "have held-out events alone, so that no vector was learned for them",
     "blank": "are empty",
 }
+# Of users of a file of events.
+NO_KNOWN_ITEM = "no_known_item"
+OF_EVENTS = {**OUTCOMES, NO_KNOWN_ITEM: "have no event with an item that the run has"}
 _BATCH = 4096
 _EXAMPLES = 3
 
@@ -72,11 +84,11 @@ class BatchReport:
     examples: dict[str, list[str]] = field(default_factory=dict)
     users_in: int = 0
     rows: int = 0
-    outcomes: ClassVar[dict[str, str]] = OUTCOMES
+    outcomes: ClassVar[dict[str, str]] = OF_EVENTS
 
     def count(self, outcome: str, ids: pa.Array) -> None:
         """Count ids with this outcome; the first ones become its examples."""
-        self.counts[outcome] += len(ids)
+        self.counts[outcome] = self.counts.get(outcome, 0) + len(ids)
         some = self.examples.setdefault(outcome, [])
         if len(some) < _EXAMPLES:
             some += ids[: _EXAMPLES - len(some)].to_pylist()
@@ -132,6 +144,14 @@ def recommend_all(
     return report
 
 
+def write_answers(answers: pa.Table, report: BatchReport, output: str) -> None:
+    """Write answers (schema SCHEMA) as `recommend_all` does."""
+    folder, slash, name = output.rpartition("/")
+    table = answers.replace_schema_metadata({"embedmill": json.dumps(report.as_json())})
+    with Storage(folder or slash or ".").writer(name) as raw:
+        pq.write_table(table, raw, compression="zstd")
+
+
 def _known_users(
     retriever: Retriever, pieces: Iterable[pa.Array], report: BatchReport
 ) -> Iterator[tuple[pa.Array, NDArray[np.int64]]]:
@@ -177,20 +197,70 @@ def _answers(
     report: BatchReport,
 ) -> pa.Table:
     """The rows of the file for a batch of users."""
-    k = min(options.k, max(1, retriever.index.items))
     seen: RowLists = retriever.excluded_rows(row_B, "users", seen=options.exclude_seen)
-    score_Bk, item_Bk = retriever.search_vectors(
-        retriever.query_vectors(row_B, "users"), k, seen, options.allowed
-    )
+    query_BD, offset_B = retriever.query_vectors(row_B, "users"), retriever.rating_offsets(row_B)
+    return _ranked(retriever, Queries(ids, query_BD, seen, offset_B), options, report)
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Users [B] to answer: ids, vectors float32 [B, D], excluded rows, and what is added to scores.
+
+    Legend: B users, D coordinates.
+    """
+
+    ids: pa.Array
+    query_BD: NDArray[np.float32]
+    seen: RowLists
+    offset_B: NDArray[np.float64]
+
+
+def recommend_folded(
+    retriever: Retriever, vectors: FoldedVectors, options: RecommendOptions
+) -> tuple[pa.Table, BatchReport]:
+    """The best items of users who were folded in (schema SCHEMA), and their outcomes.
+
+    Args:
+        retriever: an open index with its run.
+        vectors: of users, by the same run.
+        options: how to answer; seen items are those of the events that made the vectors.
+    """
+    report, tables, spec = BatchReport(), [SCHEMA.empty_table()], retriever.model
+    offset_U = np.zeros(len(vectors))
+    if spec.objective == "rating":
+        offset_U += spec.mean
+        offset_U += 0.0 if vectors.folded.bias_U is None else vectors.folded.bias_U
+    own, other = (torch.from_numpy(one) for one in (vectors.events.own_M, vectors.events.other_M))
+    seen = RowLists.of(own, other, len(vectors))
+    if not options.exclude_seen:
+        seen = RowLists.of(own[:0], other[:0], len(vectors))
+    for start in range(0, len(vectors), _BATCH):
+        at = slice(start, start + _BATCH)
+        some = torch.arange(len(vectors))[at]
+        queries = Queries(
+            vectors.ids[at], vectors.folded.vector_UE[at], seen.select(some), offset_U[at]
+        )
+        report.users_in += len(some)
+        tables.append(_ranked(retriever, queries, options, report))
+    found = pa.concat_tables(tables)
+    report.rows = found.num_rows
+    return found, report
+
+
+def _ranked(
+    retriever: Retriever, queries: Queries, options: RecommendOptions, report: BatchReport
+) -> pa.Table:
+    k = min(options.k, max(1, retriever.index.items))
+    score_Bk, item_Bk = retriever.search_vectors(queries.query_BD, k, queries.seen, options.allowed)
     present_Bk = item_Bk >= 0
     answered = present_Bk.any(axis=1)
-    report.count("answered", ids.filter(pa.array(answered)))
-    report.count("nothing_left", ids.filter(pa.array(~answered)))
+    report.count("answered", queries.ids.filter(pa.array(answered)))
+    report.count("nothing_left", queries.ids.filter(pa.array(~answered)))
     owner_M, rank_M = np.nonzero(present_Bk)
-    score_M = score_Bk[present_Bk] + retriever.rating_offsets(row_B)[owner_M]
+    score_M = score_Bk[present_Bk] + queries.offset_B[owner_M]
     places = retriever.index.positions(item_Bk[present_Bk])
     columns = [
-        ids.take(pa.array(owner_M)),
+        queries.ids.take(pa.array(owner_M)),
         pa.array((rank_M + 1).astype(np.int32)),
         retriever.index.id_N.take(pa.array(places)),
         pa.array(score_M.astype(np.float32)),

@@ -15,14 +15,12 @@ from embedmill.pipeline.config import Config, parse
 from embedmill.pipeline.errors import ConfigError
 from embedmill.pipeline.evaluate import metric_names
 from embedmill.pipeline.evaluate.exposure import Exposure, gini
-from embedmill.pipeline.evaluate.fold_in import FoldIn, trained_with
 from embedmill.pipeline.evaluate.holdout import Events, Group
 from embedmill.pipeline.evaluate.sampled import rank_sums, sample_negatives
 from embedmill.pipeline.query.metrics import metrics_of
 from embedmill.pipeline.ranking_metrics import precision_sums
 from embedmill.pipeline.score import RowLists
 from embedmill.pipeline.views.vectors import Vectors
-from embedmill.schemas.train import Search
 from tests.evaluate.test_evaluate import evaluated, random_world
 from tests.support.runs import clusters
 
@@ -128,66 +126,6 @@ def test_leave_one_out_among_sampled_negatives(tmp_path: Path) -> None:
     assert again == metrics
 
 
-def fold_in_of(objective: str, item_ND: np.ndarray[Any, Any], **train: Any) -> FoldIn:
-    class Stored:
-        dim = item_ND.shape[1]
-
-        def gather(self, rows: Any) -> Any:
-            return item_ND[rows].astype(np.float32)
-
-    class Spec:
-        bias = train.pop("bias", False)
-        similarity = train.pop("similarity", "dot")
-        items, dim = item_ND.shape
-
-    Spec.objective = objective  # type: ignore[attr-defined]
-    config = parse({**BASE, "train": {"objective": objective, **train}}).train
-    degree = np.array([4.0, 9.0, 0.0])
-    stored, spec = Stored(), Spec()
-    return FoldIn(spec, config, stored, 2.0, degree, item_ND.T @ item_ND)  # type: ignore[arg-type]
-
-
-def test_a_user_of_ials_is_the_minimum_of_its_loss() -> None:
-    item_ND = np.array([[1.0, 0.0], [2.0, 1.0], [0.5, -1.0]])
-    ials = {"regularization": 0.1, "regularization_power": 1.0, "unobserved_weight": 0.2}
-    fold_in = fold_in_of("ials", item_ND, weight_power=1.0, ials=ials)
-    # User 1 has item 0 twice and item 2; sample weights are weights over their mean, 2.
-    events = Events(np.array([1, 1, 1]), np.array([0, 2, 0]), np.array([2.0, 4.0, 6.0]))
-    none, own = fold_in.vectors(events, 2)
-    assert none.tolist() == [0, 0]
-    confidence = {0: 4.0, 2: 2.0}
-    l2 = 0.1 * (2 + 0.2 * 3)
-
-    def slope(vector: Any) -> Any:
-        scores = item_ND @ vector
-        seen = sum(c * (scores[i] - 1) * item_ND[i] for i, c in confidence.items())
-        return seen + 0.2 * item_ND.T @ scores + l2 * vector
-
-    assert slope(own.astype(np.float64)) == pytest.approx([0, 0], abs=1e-5)
-
-
-def test_a_user_of_spectral_is_a_product_with_its_events() -> None:
-    item_ND = np.array([[1.0, 0.0], [2.0, 1.0], [0.5, -1.0]])
-    spectral = {"user_power": 0.5, "item_power": 0.25, "popularity_power": 0.25}
-    fold_in = fold_in_of("spectral", item_ND, weight_power=1.0, spectral=spectral)
-    # Weights 2 and 6 are sample weights 1 and 3; items of degree 4 and 9; a user of degree 4.
-    events = Events(np.array([0, 0]), np.array([0, 1]), np.array([2.0, 6.0]))
-    own = fold_in.vectors(events, 1)
-    wanted = (item_ND[0] / 4**0.5 + 3 * item_ND[1] / 9**0.5) / 4**0.5
-    assert own[0] == pytest.approx(wanted, abs=1e-6)
-
-
-def test_other_users_are_means_of_their_items() -> None:
-    item_ND = np.array([[1.0, 0.0, 0.3], [0.0, 1.0, 0.1]])
-    events = Events(np.array([0, 0]), np.array([0, 1]), np.array([1.0, 5.0]))
-    mean = fold_in_of("bpr", item_ND).vectors(events, 1)
-    assert mean[0] == pytest.approx([0.5, 0.5, 0.2])
-    biased = fold_in_of("softmax", item_ND, similarity="cosine").vectors(events, 1)
-    assert np.linalg.norm(biased[0]) == pytest.approx(1)
-    last = fold_in_of("bpr", item_ND, bias=True).vectors(events, 1)
-    assert last[0] == pytest.approx([0.5, 0.5, 1.0])  # the last coordinate meets an item's bias
-
-
 def test_users_who_are_withheld_are_folded_in(tmp_path: Path) -> None:
     """Test events of users without train events: a share is given, the others are found."""
     world = clusters(users=40, items=30)
@@ -222,22 +160,6 @@ def test_metrics_say_how_they_were_measured(tmp_path: Path) -> None:
     assert Vectors.of(run.artifact("export"), "users").count == 23
     if run.manifest("train") is not None and run.artifact("train").has("history.json"):
         assert "whole catalogue" in str(metrics_of(run)["protocol"])
-
-
-def test_after_a_search_the_chosen_settings_count() -> None:
-    ials = {"regularization": 0.25, "unobserved_weight": 0.125}
-    chosen = parse({**BASE, "train": {"objective": "ials", "dim": 8, "ials": ials}}).train
-    search = Search(trials=(), chosen=chosen.model_dump(mode="json"))
-
-    class Stored:
-        def has(self, path: str) -> bool:
-            return True
-
-        def read_json(self, file: Any) -> Search:
-            return search
-
-    train = trained_with(Stored(), parse(BASE))  # type: ignore[arg-type]
-    assert (train.objective, train.dim, train.ials) == ("ials", 8, chosen.ials)
 
 
 def config_of(**sections: Any) -> Config:

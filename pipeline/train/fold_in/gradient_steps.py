@@ -1,0 +1,176 @@
+"""Fold-in of objectives that are trained by gradients: steps on a row's own loss.
+
+A row begins at the mean of the other side's vectors of its events. Each step takes the gradient of
+its loss over all its events against the same sampled rows of the other side, with a rate that falls
+as in Adagrad; with cosine, on the unit sphere. Where vectors of users are folded in, the sampled
+rows are negatives of training's distribution; where items are, users by their number of events.
+
+Legend: U rows, R rows of a batch, N events of its longest row, K sampled rows, D coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from embedmill.pipeline.train.fold_in.closed_forms import means
+from embedmill.pipeline.train.fold_in.known_events import KnownEvents, PaddedRows, padded_rows
+
+if TYPE_CHECKING:
+    from embedmill.pipeline.train.fold_in.fold_in import FoldIn
+
+__all__ = ["bpr", "ccl", "softmax"]
+
+_STEPS = 10
+_RATE = 0.3  # length of the first step, as a share of the vector's
+_SAMPLED = {"softmax": 512, "bpr": 128, "ccl": 512}
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Sampled rows: vectors [K, D], biases [K], and logarithms of their weights [K]."""
+
+    vector_KD: Tensor
+    bias_K: Tensor
+    log_weight_K: Tensor
+
+
+# slopes(positive_RN, sampled_RK, part, sampled): derivatives of each row's loss by the scores of
+# its events [R, N] (0 for padding) and by those of the sampled rows [R, K].
+Slopes = Callable[[Tensor, Tensor, PaddedRows, Sampled], tuple[Tensor, Tensor]]
+
+
+def softmax(fold_in: FoldIn, events: KnownEvents, rows: int) -> tuple[Tensor, None]:
+    """Sampled softmax, or BSL: see `pipeline.train.losses.softmax.sampled_softmax`."""
+    ratio = fold_in.config.temperature_ratio if fold_in.config.loss == "bsl" else None
+
+    def slopes(
+        positive_RN: Tensor, sampled_RK: Tensor, part: PaddedRows, sampled: Sampled
+    ) -> tuple[Tensor, Tensor]:
+        logit_RK = sampled_RK + sampled.log_weight_K
+        total_R1 = logit_RK.logsumexp(1, keepdim=True)
+        share_RN = part.weight_RN
+        if ratio is None:
+            share_RN = share_RN * torch.sigmoid(total_R1 - positive_RN)
+        negative_R1 = share_RN.sum(1, keepdim=True) * (ratio or 1.0)
+        return -share_RN, (logit_RK - total_R1).exp_() * negative_R1
+
+    temperature = fold_in.config.temperature
+    return _descend(fold_in, events, rows, slopes, temperature), None
+
+
+def bpr(fold_in: FoldIn, events: KnownEvents, rows: int) -> tuple[Tensor, None]:
+    """Bayesian personalised ranking: see `pipeline.train.losses.bpr.bpr`."""
+
+    def slopes(
+        positive_RN: Tensor, sampled_RK: Tensor, part: PaddedRows, sampled: Sampled
+    ) -> tuple[Tensor, Tensor]:
+        weight_K = sampled.log_weight_K.softmax(0)
+        slope_RN, slope_RK = torch.zeros_like(positive_RN), torch.zeros_like(sampled_RK)
+        for at in range(positive_RN.shape[1]):
+            share_RK = torch.sigmoid(sampled_RK - positive_RN[:, at, None]).mul_(weight_K)
+            share_RK.mul_(part.weight_RN[:, at, None])
+            slope_RN[:, at] = -share_RK.sum(1)
+            slope_RK += share_RK
+        return slope_RN, slope_RK
+
+    temperature = fold_in.config.temperature
+    return _descend(fold_in, events, rows, slopes, temperature), None
+
+
+def ccl(fold_in: FoldIn, events: KnownEvents, rows: int) -> tuple[Tensor, None]:
+    """Cosine contrastive loss: see `pipeline.train.losses.ccl.ccl`."""
+    settings = fold_in.config.ccl
+
+    def slopes(
+        positive_RN: Tensor, sampled_RK: Tensor, part: PaddedRows, sampled: Sampled
+    ) -> tuple[Tensor, Tensor]:
+        weight_K = sampled.log_weight_K.softmax(0) * settings.negative_weight
+        over_RK = (sampled_RK > settings.margin).float() * weight_K
+        return -part.weight_RN, over_RK * part.weight_RN.sum(1, keepdim=True)
+
+    return _descend(fold_in, events, rows, slopes, 1.0), None
+
+
+def _descend(
+    fold_in: FoldIn, events: KnownEvents, rows: int, slopes: Slopes, temperature: float
+) -> Tensor:
+    """Rows after all steps, float32 [U, D]; zero without events.
+
+    Args:
+        fold_in: its table and settings.
+        events: the events.
+        rows: number of rows.
+        slopes: of the objective's loss.
+        temperature: scores are divided by it.
+    """
+    weight_M = fold_in.sample_weights(events)
+    known = KnownEvents(events.own_M, events.other_M, weight_M)
+    vector_UD, sampled = means(fold_in, events, rows)[0], _sampled(fold_in)
+    biased = fold_in.spec.bias and fold_in.side == "users"
+
+    def take(other: object) -> Tensor:
+        return fold_in.with_bias(other) if biased else fold_in.take(other)  # type: ignore[arg-type]
+
+    for part in padded_rows(known, take, fold_in.dim + int(biased)):
+        bias_RN = part.other_RND[:, :, -1] if biased else torch.zeros_like(part.weight_RN)
+        other_RND = part.other_RND[:, :, : fold_in.dim]
+        row_RD = vector_UD[part.row_R]
+        squares_R1 = torch.zeros((len(row_RD), 1))
+        for _ in range(_STEPS):
+            if _on_sphere(fold_in):
+                row_RD = functional.normalize(row_RD)
+            positive_RN = (torch.einsum("rnd,rd->rn", other_RND, row_RD) + bias_RN) / temperature
+            sampled_RK = torch.addmm(sampled.bias_K, row_RD, sampled.vector_KD.T) / temperature
+            slope_RN, slope_RK = slopes(positive_RN, sampled_RK, part, sampled)
+            gradient_RD = torch.einsum("rn,rnd->rd", slope_RN, other_RND)
+            gradient_RD.addmm_(slope_RK, sampled.vector_KD)
+            row_RD = _stepped(row_RD, gradient_RD, squares_R1, on_sphere=_on_sphere(fold_in))
+        vector_UD[part.row_R] = row_RD
+    return vector_UD
+
+
+def _stepped(row_RD: Tensor, gradient_RD: Tensor, squares_R1: Tensor, *, on_sphere: bool) -> Tensor:
+    """One row-wise Adagrad step (Duchi et al. 2011), relative to the rows' lengths."""
+    length_R1 = row_RD.norm(dim=1, keepdim=True)
+    if on_sphere:
+        along_R1 = (gradient_RD * row_RD).sum(1, keepdim=True)
+        gradient_RD = gradient_RD - along_R1 * row_RD
+    squares_R1 += gradient_RD.square().sum(1, keepdim=True)
+    rate_R1 = _RATE * length_R1 / squares_R1.sqrt().clamp(min=1e-30)
+    return torch.addcmul(row_RD, gradient_RD, rate_R1, value=-1)
+
+
+def _on_sphere(fold_in: FoldIn) -> bool:
+    """Whether rows were trained by their direction alone."""
+    return fold_in.spec.objective == "ccl" or fold_in.config.similarity == "cosine"
+
+
+def _sampled(fold_in: FoldIn) -> Sampled:
+    """Rows of the other side that stand for all of it, drawn anew by the same seed each time."""
+    count_N, config = fold_in.fitted.count_N, fold_in.config
+    power = config.negatives_power if fold_in.side == "users" else 1.0
+    chance_N = np.where(count_N > 0, np.maximum(count_N, 1) ** power, 0.0)
+    number = _SAMPLED[fold_in.spec.objective]
+    if not chance_N.any():
+        chance_N = np.ones_like(chance_N)
+    chance_N /= chance_N.sum()
+    if len(chance_N) <= number:
+        row_K, weight_K = np.arange(len(chance_N)), (chance_N > 0).astype(np.float64)
+    else:
+        drawn = np.random.default_rng(fold_in.seed).choice(len(chance_N), number, p=chance_N)
+        row_K, times_K = np.unique(drawn, return_counts=True)
+        # As often as training would have drawn them, or what the sum over all of them is.
+        expected_K = number * chance_N[row_K] if config.logq else number / config.negatives
+        weight_K = times_K / expected_K
+    other_KE = fold_in.with_bias(row_K)
+    biased = fold_in.spec.bias and fold_in.side == "users"
+    bias_K = other_KE[:, -1] if biased else torch.zeros(len(row_K))
+    log_weight_K = torch.from_numpy(np.log(np.maximum(weight_K, 1e-300))).float()
+    return Sampled(other_KE[:, : fold_in.dim].contiguous(), bias_K, log_weight_K)
