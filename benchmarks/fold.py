@@ -25,20 +25,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
-import torch
 from harness.command_line import finish, parser_of
+from harness.exported import lists, recall
 from harness.sets import PublicSet, load_set
 
 from embedmill.jobs.all import run_line
 from embedmill.pipeline.config import parse
-from embedmill.pipeline.score import RowLists, metric_sums, top_k
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.terminal import Terminal
 from embedmill.pipeline.train.fold_in import FoldIn, KnownEvents, trained_with
 from embedmill.pipeline.views.shards import Shards
 from embedmill.pipeline.views.vectors import Vectors, spec_of
-
-K = 20
 
 
 def cut(public: PublicSet, folder: Path, users: int) -> tuple[dict[str, str], set[str]]:
@@ -76,30 +73,6 @@ def exported(public: PublicSet, objective: str, folder: Path, name: str, path: s
     run = Run(parse(tree))
     run_line(run, last="export", terminal=Terminal(quiet=True))
     return run
-
-
-def lists(run: Run, split: str) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Rows of users and items of a split."""
-    shards = Shards(run.artifact("shards"))
-    user, item = shards.concatenated([split], range(shards.partitions), ["user_row", "item_row"])
-    return user, item
-
-
-def recall(run: Run, users: np.ndarray[Any, Any], user_UD: Any, seen: Any, test: Any) -> float:
-    """Recall@20 of some users, by rows of items that they have seen and of their test items."""
-    items = Vectors.of(run.artifact("export"), "items")
-    wanted, known = (_of(users, pairs) for pairs in (test, seen))
-    blocks = ((first, torch.from_numpy(part)) for first, part in items.blocks())
-    _, row_Uk = top_k(torch.from_numpy(user_UD), blocks, K, known)
-    sums = metric_sums(row_Uk, wanted, (K,))
-    return sums[f"recall@{K}"] / int((wanted.lengths > 0).sum())
-
-
-def _of(users: np.ndarray[Any, Any], pairs: Any) -> RowLists:
-    at = np.searchsorted(users, pairs[0])
-    at[at == len(users)] = 0
-    mine = users[at] == pairs[0]
-    return RowLists.of(torch.from_numpy(at[mine]), torch.from_numpy(pairs[1][mine]), len(users))
 
 
 def measured(every: Run, without: Run, withheld: set[str]) -> dict[str, float]:
@@ -159,7 +132,7 @@ def main() -> None:
             found = measured(*runs, withheld)
             flat |= {f"{name}.{objective}": round(value, 4) for name, value in found.items()}
             print(
-                f"{objective}: Recall@{K} of {len(withheld):,} users {found['folded']:.4f} folded "
+                f"{objective}: Recall@20 of {len(withheld):,} users {found['folded']:.4f} folded "
                 f"in, {found['trained']:.4f} trained ({found['share_of_trained']:.1%}); "
                 f"{found['rows_per_second']:,.0f} rows a second"
             )

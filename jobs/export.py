@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from embedmill.jobs.launch import Job, main_of
 from embedmill.pipeline import export
@@ -11,7 +12,7 @@ from embedmill.pipeline.log import Progress
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.run import Run
 
-__all__ = ["JOB", "build", "main"]
+__all__ = ["JOB", "build", "main", "sources"]
 
 
 def build(run: Run, out: Writer, progress: Progress) -> None:
@@ -19,7 +20,12 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
     export.build(run, out, progress)
 
 
-JOB = Job("export", build)
+def sources(run: Run) -> Mapping[str, Any]:
+    """What the stage is built from beside its inputs: the vectors that it aligns to."""
+    return export.sources(run)
+
+
+JOB = Job("export", build, sources)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from embedmill.jobs.launch import Job, main_of
 from embedmill.pipeline import train
@@ -19,7 +20,7 @@ from embedmill.pipeline.log import Progress
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.run import Run
 
-__all__ = ["JOB", "build", "check", "forget", "main"]
+__all__ = ["JOB", "build", "check", "forget", "main", "sources"]
 
 
 def build(run: Run, out: Writer, progress: Progress) -> None:
@@ -44,6 +45,11 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
     train.commit(run, out, result)
 
 
+def sources(run: Run) -> Mapping[str, Any]:
+    """What the stage is built from beside its inputs: the run that training starts from."""
+    return train.sources(run)
+
+
 def check(config: Config) -> None:
     """Raise ConfigError for a tracker that is unknown, not installed, or cannot be used."""
     train.check_settings(Run(config))
@@ -65,7 +71,7 @@ _LAUNCHERS: Mapping[str, Callable[[train.WorkerTask, Progress], train.TrainingRe
     "ray": _on_ray,
 }
 
-JOB = Job("train", build, check=check, forget=forget)
+JOB = Job("train", build, sources, check, forget)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

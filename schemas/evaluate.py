@@ -9,11 +9,14 @@ from embedmill.schemas.files import JsonFile, Number, Stored
 
 __all__ = [
     "CONTRACT",
+    "DRIFT",
     "GATES",
     "METRICS",
     "PROTOCOLS",
     "SLICES",
+    "Drift",
     "GateResult",
+    "MovedItem",
     "Protocol",
     "Slice",
 ]
@@ -50,6 +53,32 @@ class GateResult(Stored):
     passed: bool
 
 
+class MovedItem(Stored):
+    """An item whose vector moved far: its id, distance and events."""
+
+    id: str
+    distance: Number
+    events: int
+
+
+class Drift(Stored):
+    """How far the items' vectors have moved since an earlier run.
+
+    `items` are in both runs. `jaccard` is the mean overlap of the ten nearest items of a sample.
+    Where both runs have one space: `distance`, the mean distance relative to the mean length
+    before, its `quantiles`, the share of items that `moved` farther than a tenth, and those that
+    moved `farthest`.
+    """
+
+    items: int
+    one_space: bool
+    jaccard: Number | None = None
+    distance: Number | None = None
+    quantiles: dict[str, Number] | None = None
+    moved: Number | None = None
+    farthest: tuple[MovedItem, ...] = ()
+
+
 class Protocol(Stored):
     """How metrics were measured, by the prefix of their names: "", "sampled.", "fold_in."."""
 
@@ -62,11 +91,14 @@ class Protocol(Stored):
 # Flat: "recall@10", "popularity.recall@10", "through_index.recall@10", ..., "index.recall@10",
 # "index.bytes", "users", "cold_users"; for ratings "rmse", "rmse.mean_baseline", ...; with
 # sampled negatives "sampled.hit_rate@10", "sampled.popularity.hit_rate@10", ...; of users who were
-# folded in "fold_in.recall@10", "fold_in.popularity.recall@10", ..., "fold_in.users".
+# folded in "fold_in.recall@10", "fold_in.popularity.recall@10", ..., "fold_in.users"; beside an
+# earlier run "drift.jaccard@10", "drift.distance", ....
 METRICS = JsonFile("metrics.json", dict[str, int | float])
 SLICES = JsonFile("slices.json", list[Slice])
 GATES = JsonFile("gates.json", list[GateResult])
 PROTOCOLS = JsonFile("protocols.json", list[Protocol])
+# Only where the vectors were to be aligned to those of an earlier run.
+DRIFT = JsonFile("drift.json", Drift)
 
 
 def _status(c: Counters, n: Count) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pyarrow as pa
+from pydantic import Field
 
 from embedmill.schemas.contract import ArtifactContract, Count, Counters, Law
 from embedmill.schemas.files import JsonFile, Number, PartFiles, Stored
@@ -13,6 +14,7 @@ __all__ = [
     "MATRIX_IDS",
     "ROWS_PER_FILE",
     "SPEC",
+    "Space",
     "VectorSpec",
     "embeddings",
     "matrix_file",
@@ -69,6 +71,22 @@ def matrix_ids_file(side: str) -> str:
     return f"{side}.ids.parquet"
 
 
+class Space(Stored):
+    """The space that vectors lie in: only vectors of one space are compared by coordinate.
+
+    `id` is that of the run that the space began with. `aligned`: vectors were rotated onto those
+    of an earlier run, whose content hash is `aligned_to`; `residual` is the relative distance that
+    is left over `ids` ids of both. Otherwise `reason` says why this is a new space.
+    """
+
+    id: str
+    aligned: bool = False
+    aligned_to: str = ""
+    residual: Number = 0.0
+    ids: int = 0
+    reason: str = ""
+
+
 class VectorSpec(Stored):
     """What the vectors are.
 
@@ -87,6 +105,8 @@ class VectorSpec(Stored):
     items: int
     metric: str = "inner_product"
     fitted: tuple[str, ...] = ("train",)
+    # Absent where no earlier run was to be aligned to: the space is then the run's own.
+    space: Space | None = Field(default=None, exclude_if=lambda value: value is None)
 
     def count(self, side: str) -> int:
         """Rows of "users" or "items"."""

@@ -15,6 +15,7 @@ __all__ = [
     "HISTORY",
     "LOG",
     "MODEL",
+    "STATE",
     "TRIALS",
     "Epoch",
     "Model",
@@ -26,6 +27,11 @@ __all__ = [
 # float32 [S, dim], and where the model has biases "bias", float32 [S, 1]. A model of item pairs
 # has "contexts" too, and the users that are derived from its items.
 FILES = {table: PartFiles(table, suffix="safetensors") for table in ("users", "items", "contexts")}
+# Rows as they are trained with their optimizer state, for a training that starts from this one;
+# where `train.start` is set and the objective is trained by gradients. Tensors "users.weight",
+# "items.weight" and "users.STATE" of the optimizer, of the rows of a partition; of a model of item
+# pairs, "users" are the centers and "items" the contexts.
+STATE = PartFiles("state", suffix="safetensors")
 # A line of JSON for every so many steps and for every epoch.
 LOG = "log.jsonl"
 

@@ -11,10 +11,12 @@ import pytest
 from embedmill.jobs.all import run_line
 from embedmill.pipeline.config import parse
 from embedmill.pipeline.query import lookup
+from embedmill.pipeline.query.metrics import metrics_of
 from embedmill.pipeline.store.run import Run, published
 from embedmill.pipeline.terminal import Terminal
+from embedmill.pipeline.views.evaluate import Evaluation
 from embedmill.pipeline.views.report import Report
-from embedmill.pipeline.views.vectors import Vectors
+from embedmill.pipeline.views.vectors import Vectors, space_of
 from embedmill.schemas.stages import STAGES
 from tests.support.commands import Cli
 from tests.support.worlds import PlantedWorld, config_tree, laid
@@ -28,7 +30,11 @@ def night(folder: Path, name: str, events: list[tuple[str, str, int, float]]) ->
     lines = ["user_id\titem_id\ttime\trating", *("\t".join(map(str, e)) for e in events)]
     log.write_text("\n".join(lines) + "\n", encoding="utf-8")
     vocab = {"previous": "published", "min_item_count": 3, "oov_rows": 2, "retire_after": 0}
-    tree = laid(config_tree(folder / "runs", log, name), vocab=vocab)
+    gates = {"gates": {"least": {"drift.jaccard@10": 0.1}}}
+    tree = laid(
+        config_tree(folder / "runs", log, name), vocab=vocab, train={"start": "published"},
+        evaluate=gates,
+    )  # fmt: skip
     run = Run(parse(tree))
     run_line(run, terminal=Terminal(quiet=True))
     return run
@@ -83,6 +89,31 @@ def test_the_second_night_is_published_and_remembers_the_first(nights: tuple[Run
     pointer = published(root)
     assert pointer is not None
     assert (pointer.run, pointer.base_run) == ("tuesday", f"{root}/monday")
+
+
+def test_the_second_night_continues_the_vectors_of_the_first(
+    nights: tuple[Run, Run], embedmill: Cli
+) -> None:
+    epochs = [run.artifact("train").counters["epochs"] for run in nights]
+    assert epochs == [3, 1]  # a quarter
+    spaces = [space_of(run.artifact("export")) for run in nights]
+    assert spaces[0] == spaces[1]
+    metrics, first = (metrics_of(run) for run in reversed(nights))
+    assert "drift.jaccard@10" not in first
+    assert float(metrics["drift.jaccard@10"]) > 0.3
+    assert float(metrics["drift.distance"]) < 0.5
+    assert [gate.metric for gate in Evaluation(nights[1].artifact("evaluate")).gates] == [
+        "drift.jaccard@10"
+    ]
+    assert "Compared with the vectors of the earlier run" in page_of(nights[1])
+    assert "Compared with the vectors of the earlier run" not in page_of(nights[0])
+    _, out, _ = embedmill(["diff", *(run.storage.root for run in nights)])
+    assert "vectors of 36 items in both runs" in out
+    assert "distance moved: mean" in out
+
+
+def page_of(run: Run) -> str:
+    return run.artifact("report").read("index.html").decode()
 
 
 def test_both_nights_are_up_to_date_afterwards(

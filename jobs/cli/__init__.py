@@ -21,10 +21,12 @@ from embedmill.jobs.cli import run
 from embedmill.jobs.cli import tune
 from embedmill.jobs.cli import inspect
 from embedmill.jobs.cli import query
+from embedmill.jobs.cli import delta
+from embedmill.jobs.cli import gc
 
 # isort: on
 
-__all__ = ["app", "init", "inspect", "main", "query", "run", "tune"]
+__all__ = ["app", "delta", "gc", "init", "inspect", "main", "query", "run", "tune"]
 
 
 def main() -> None:

@@ -86,8 +86,9 @@ def diff(
     engine: Annotated[str, typer.Option(help="sail, spark or sc://host:port")] = "sail",
     as_json: AsJson = False,
 ) -> None:
-    """Show which users and items came, went and stayed between two runs."""
+    """Show which users and items came, went and stayed between two runs, and how vectors moved."""
     from embedmill.jobs.cli import render
+    from embedmill.pipeline.evaluate.drift import measure_drift
     from embedmill.pipeline.prepare.engine.connection import open_session
     from embedmill.pipeline.prepare.vocabulary.diff import compare
     from embedmill.pipeline.store.run import open_run
@@ -96,7 +97,14 @@ def diff(
     vocabs = [run.artifact("vocab") for run in runs]
     with open_session(engine, runs[0].config.run.root) as session:
         difference = compare(session, vocabs[0], vocabs[1], examples)
+    exports = [run.find("export") for run in runs]
+    drift = None
+    if exports[0] is not None and exports[1] is not None:
+        drift = measure_drift(exports[1], exports[0], runs[1].config.run.seed)
     if as_json:
-        print(json.dumps(difference, ensure_ascii=False))
+        moved = {} if drift is None else {"drift": drift.as_json()}
+        print(json.dumps({**difference, **moved}, ensure_ascii=False))
         return
     render.print_diff(difference, runs[1])
+    if drift is not None:
+        render.print_drift(drift)

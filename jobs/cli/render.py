@@ -17,6 +17,7 @@ from embedmill.pipeline.terminal import duration, si, summary
 from embedmill.pipeline.views.evaluate import Evaluation
 from embedmill.pipeline.views.items import ItemMetadata
 from embedmill.pipeline.views.report import Report
+from embedmill.schemas.evaluate import Drift
 from embedmill.schemas.report import Item
 
 if TYPE_CHECKING:  # both load torch, which few commands need
@@ -26,6 +27,7 @@ if TYPE_CHECKING:  # both load torch, which few commands need
 __all__ = [
     "print_batch_report",
     "print_diff",
+    "print_drift",
     "print_exported",
     "print_folded",
     "print_items",
@@ -131,6 +133,25 @@ def print_folded(counts: Mapping[str, int], output: str, as_json: bool) -> None:
         print(f"left out: {', '.join(left)}")
 
 
+def print_drift(drift: Drift) -> None:
+    """How far the items' vectors have moved, and those that moved farthest."""
+    console = _console()
+    if drift.jaccard is None:
+        console.print("\nno item is in both runs: vectors are not compared")
+        return
+    console.print(f"\nvectors of {drift.items:,} items in both runs")
+    console.print(f"ten nearest items in common (Jaccard) {drift.jaccard:.3f}")
+    if not drift.one_space or drift.distance is None:
+        console.print("the runs have two spaces: distances are not compared (see export.align)")
+        return
+    shown = ", ".join(f"{name} {value:.3f}" for name, value in (drift.quantiles or {}).items())
+    console.print(
+        f"distance moved: mean {drift.distance:.3f}, {shown}; {drift.moved or 0:.1%} moved"
+    )
+    for one in drift.farthest[:5]:
+        console.print(Text(f"  {_escaped(one.id)}  {one.distance:.3f}, {one.events:,} events"))
+
+
 def print_items(run: Run, hits: Sequence[Hit], as_json: bool) -> None:
     """Items with scores and, where the run has them, titles."""
     titles = ItemMetadata(run.artifact("events")).titles(hit.item for hit in hits)
@@ -165,7 +186,7 @@ def print_batch_report(batch: BatchReport, output: str, as_json: bool) -> None:
     table.add_column(overflow="fold")
     table.add_row("users in the file", f"{batch.users_in:,}", "")
     for outcome, meaning in batch.outcomes.items():
-        if count := batch.counts[outcome]:
+        if count := batch.counts.get(outcome, 0):
             examples = ", ".join(_escaped(user) for user in batch.examples[outcome] if user)
             if outcome != "answered" and examples:
                 meaning += f" ({examples}{', ...' if count > 3 else ''})"

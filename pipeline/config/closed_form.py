@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from embedmill.pipeline.config.section import Section
+from embedmill.pipeline.config.section import FINGERPRINT_IF_CHANGED, Section
 
 __all__ = ["SpectralConfig"]
 
@@ -44,4 +44,11 @@ class SpectralConfig(Section):
         le=1000,
         description="products with the events and their transpose; more find the singular "
         "vectors of the smallest values more exactly",
+    )
+    start_passes: int = Field(
+        2,
+        ge=1,
+        le=1000,
+        json_schema_extra=FINGERPRINT_IF_CHANGED,
+        description="passes, at most, where training starts from an earlier run (train.start)",
     )

@@ -123,7 +123,7 @@ OBJECTIVE_KEYS: dict[str, ObjectiveKeys] = {
     "spectral": ObjectiveKeys(
         "spectral",
         shared=("weight_power",),
-        own=("user_power", "item_power", "popularity_power", "ridge", "passes"),
+        own=("user_power", "item_power", "popularity_power", "ridge", "passes", "start_passes"),
         # A pass is long, and all that is needed to go on after it are the tables.
         defaults={"epochs": 1, "checkpoint_steps": 1},
     ),

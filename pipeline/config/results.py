@@ -8,7 +8,12 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_serializer, model_validator
 
 from embedmill.pipeline.config.index_keys import KindName, read_index
-from embedmill.pipeline.config.section import NOT_IN_FINGERPRINT, Section, Size
+from embedmill.pipeline.config.section import (
+    FINGERPRINT_IF_CHANGED,
+    NOT_IN_FINGERPRINT,
+    Section,
+    Size,
+)
 
 __all__ = [
     "EvaluateConfig",
@@ -26,6 +31,20 @@ class ExportConfig(Section):
     """Stage export: vectors with their ids."""
 
     npy: bool = Field(True, description="also write users.npy and items.npy")
+    align: str | None = Field(
+        None,
+        max_length=4096,
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="run onto whose vectors these are rotated, so that both have one space: its "
+        "name, folder or URL, or 'published'; empty: none; not given: train.start",
+    )
+    align_limit: float = Field(
+        0.5,
+        gt=0,
+        json_schema_extra=FINGERPRINT_IF_CHANGED,
+        description="greatest distance that may be left then, relative to the vectors' length; "
+        "beyond it the vectors are not rotated and their space is a new one",
+    )
 
 
 class HnswConfig(Section):

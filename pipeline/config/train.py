@@ -235,6 +235,25 @@ class TrainConfig(Section):
         description="then train again from the start, on train and validation events, up to the "
         "best epoch",
     )
+    start: str = Field(
+        "",
+        max_length=4096,
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="run whose rows, biases and optimizer state training starts from, by id: its "
+        "name, folder or URL, or 'published'; empty: none",
+    )
+    start_fallback: Literal["refuse", "cold"] = Field(
+        "refuse",
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="where that run cannot be used (another objective or dimension, not "
+        "finished): refuse, or train cold, without it",
+    )
+    start_epochs: int = Field(
+        0,
+        ge=0,
+        json_schema_extra=FINGERPRINT_IF_CHANGED,
+        description="epochs at most when training starts from a run; 0: a quarter of epochs",
+    )
     valid_users: int = Field(10000, ge=1, description="users that validation measures, at most")
     workers: Workers = Field(
         2,

@@ -41,7 +41,7 @@ _NESTED: dict[str, tuple[str, ...]] = {
         "block_size",
         "cg_steps",
     ),
-    "spectral": ("user_power", "item_power", "popularity_power", "ridge", "passes"),
+    "spectral": ("user_power", "item_power", "popularity_power", "ridge", "passes", "start_passes"),
 }
 
 

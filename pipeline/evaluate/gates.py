@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from embedmill.pipeline.config import Config
 from embedmill.pipeline.errors import ConfigError
+from embedmill.pipeline.evaluate.drift import DRIFT_METRICS
 from embedmill.pipeline.evaluate.ranking import RANKING_METRICS
 from embedmill.pipeline.evaluate.ratings import BASELINES
 from embedmill.pipeline.evaluate.sampled import SAMPLED_METRICS
@@ -28,6 +29,9 @@ def metric_names(config: Config) -> list[str]:
         sampled = [f"{name}@{k}" for k in evaluate.ks for name in SAMPLED_METRICS]
         names += [f"sampled.{p}{m}" for p in ("", "popularity.") for m in sampled]
     names += ["index.recall@10", "index.bytes"]
+    align = config.export.align
+    if config.train.start if align is None else align:
+        names += DRIFT_METRICS
     if config.train.objective == "rating":
         names += [f"{m}{tail}" for m in ("rmse", "mae") for tail in ("", *_dotted(BASELINES))]
     return names
@@ -57,7 +61,8 @@ def judge(config: Config, metrics: Mapping[str, float]) -> list[GateResult]:
 
     If the run lacks the metric (no test events, or no test user known from training), `got` is
     None and the gate has failed. A ratio over a popularity of 0 has no value: then `got` is None,
-    and the gate has passed if the metric is above 0.
+    and the gate has passed if the metric is above 0. A gate on drift that was not measured, as in
+    the first night, is not judged.
 
     Args:
         config: of the run.
@@ -70,10 +75,15 @@ def judge(config: Config, metrics: Mapping[str, float]) -> list[GateResult]:
         got = own / popularity if own is not None and popularity else None
         passed = got >= wanted if got is not None else bool(own)
         results.append(_gate("over_popularity", name, wanted, got, passed))
+    unknown = {name for name in DRIFT_METRICS if name not in metrics}
     for name, wanted in sorted(gates.least.items()):
+        if name in unknown:
+            continue
         got = metrics.get(name)
         results.append(_gate("least", name, wanted, got, got is not None and got >= wanted))
     for name, wanted in sorted(gates.most.items()):
+        if name in unknown:
+            continue
         got = metrics.get(name)
         results.append(_gate("most", name, wanted, got, got is not None and got <= wanted))
     return results

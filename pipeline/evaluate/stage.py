@@ -30,11 +30,13 @@ import torch
 from numpy.typing import NDArray
 
 from embedmill.pipeline.evaluate.board import Board, ItemTable, Recommender
+from embedmill.pipeline.evaluate.drift import drift_metrics, measure_drift
 from embedmill.pipeline.evaluate.gates import check_gates, judge
 from embedmill.pipeline.evaluate.holdout import Group, groups, read_fitted_items
 from embedmill.pipeline.evaluate.protocols import protocols
 from embedmill.pipeline.evaluate.ratings import Errors, predict
 from embedmill.pipeline.evaluate.sampled import SampledRanks
+from embedmill.pipeline.export import find_earlier
 from embedmill.pipeline.log import Progress
 from embedmill.pipeline.store.artifact import Artifact, Writer
 from embedmill.pipeline.store.run import Run
@@ -42,7 +44,7 @@ from embedmill.pipeline.train.fold_in import FoldIn, KnownEvents, trained_with
 from embedmill.pipeline.views.index import StoredIndex
 from embedmill.pipeline.views.shards import Shards
 from embedmill.pipeline.views.vectors import Vectors, spec_of
-from embedmill.schemas.evaluate import GATES, METRICS, PROTOCOLS, SLICES
+from embedmill.schemas.evaluate import DRIFT, GATES, METRICS, PROTOCOLS, SLICES
 from embedmill.schemas.export import VectorSpec
 
 __all__ = ["Recommender", "build"]
@@ -95,6 +97,7 @@ def build(
             progress.update(counters["events"], total, "test events")
     metrics = board.metrics(counters["users"]) | more.metrics() | _of_index(index)
     metrics |= errors.means() if errors is not None else {}
+    metrics |= _drift(run, export, out)
     out.write_json(METRICS, metrics | {name: counters[name] for name in ("users", "cold_users")})
     out.write_json(SLICES, board.slices())
     out.write_json(PROTOCOLS, protocols(run.config, spec))
@@ -194,6 +197,18 @@ def _biases(export: Artifact, spec: VectorSpec, rows: Rows) -> NDArray[np.float6
     if not spec.bias:
         return np.zeros(len(rows))
     return Vectors.of(export, "users").column("bias")[rows].astype(np.float64)
+
+
+def _drift(run: Run, export: Artifact, out: Writer) -> dict[str, float]:
+    """Metrics beside the run whose vectors these were to be aligned to; none without one."""
+    space, earlier = spec_of(export).space, find_earlier(run)
+    if space is None or earlier is None:
+        return {}
+    if space.aligned_to not in ("", earlier.manifest.content):
+        return {}  # another run has that name by now
+    drift = measure_drift(export, earlier, run.config.run.seed)
+    out.write_json(DRIFT, drift)
+    return dict(drift_metrics(drift))
 
 
 def _of_index(index: Artifact) -> dict[str, float]:

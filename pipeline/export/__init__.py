@@ -1,5 +1,8 @@
-"""Table files → vectors with their ids."""
+"""Tables of a training as vectors with their ids, in the space of an earlier run if asked for."""
 
+from __future__ import annotations
+
+from embedmill.pipeline.export.alignment import find_earlier, sources
 from embedmill.pipeline.export.stage import build, ready
 
-__all__ = ["build", "ready"]
+__all__ = ["build", "find_earlier", "ready", "sources"]

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embedmill.pipeline.errors import ContractError, NotFiniteError
+from embedmill.pipeline.export.alignment import Alignment, align, find_earlier
 from embedmill.pipeline.log import Progress
 from embedmill.pipeline.store.artifact import Artifact, Writer, entry_of
 from embedmill.pipeline.store.run import Run
@@ -54,6 +55,7 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
     """
     vocab, train = run.artifact("vocab"), run.artifact("train")
     spec = _spec(Training(train).model, vocab)
+    alignment = _alignment(run, spec, progress)
     total, done = spec.users + spec.items, 0
     for side, files in FILES.items():
         count = spec.count(side)
@@ -62,11 +64,13 @@ def build(run: Run, out: Writer, progress: Progress) -> None:
             _matrix(out, side, count, spec.dim, wanted=run.config.export.npy) as matrix,
         ):
             for first, ids in Vocabulary.of(vocab, side).blocks(files.rows_per_file):
-                part = _range(table, ids, spec, first)
+                part = _range(table, ids, spec, first, alignment)
                 out.write_table(files.path(files.file_of(first)), part)
                 matrix.write(part)
                 done += ids.num_rows
                 progress.update(done, total, "vectors")
+    if alignment is not None:
+        spec = spec.model_copy(update={"space": alignment.space})
     out.write_json(SPEC, spec)
     out.commit(
         {
@@ -123,13 +127,48 @@ def _spec(model: Model, vocab: Artifact) -> VectorSpec:
     )
 
 
-def _range(table: TrainedTable, ids: pa.Table, spec: VectorSpec, first: int) -> pa.Table:
-    """The rows of `ids`, the first of which is `first`, as a table of the contract."""
+def _alignment(run: Run, spec: VectorSpec, progress: Progress) -> Alignment | None:
+    """The rotation onto the vectors of an earlier run; None where none is asked for."""
+    earlier = find_earlier(run)
+    if earlier is None:
+        return None
+    vocab, train = run.artifact("vocab"), run.artifact("train")
+
+    def blocks(side: str) -> Iterator[tuple[int, Floats, NDArray[np.int64]]]:
+        with open_table(train, side, spec.count(side)) as table:
+            for first, ids in Vocabulary.of(vocab, side).blocks(FILES[side].rows_per_file):
+                weight_ND = table.read("weight", first, first + ids.num_rows)
+                yield first, ready(weight_ND, None, side, spec.similarity), ids["count"].to_numpy()
+
+    found = align(run, spec, earlier, blocks)
+    if found.rotation_DD is None:
+        progress.note(f"the vectors have a new space: {found.space.reason}")
+    return found
+
+
+def _range(
+    table: TrainedTable,
+    ids: pa.Table,
+    spec: VectorSpec,
+    first: int,
+    alignment: Alignment | None = None,
+) -> pa.Table:
+    """Some rows as a table of the contract.
+
+    Args:
+        table: of the model.
+        ids: the rows, as the vocabulary has them.
+        spec: what the vectors are.
+        first: the first of the rows.
+        alignment: the rotation, if any.
+    """
     last = first + ids.num_rows
     weight_ND = table.read("weight", first, last)
     bias_N = table.read("bias", first, last)[:, 0] if spec.bias else None
     _check_finite(table, ids["id"], first, weight_ND, bias_N)
     vector_NE = ready(weight_ND, bias_N, table.side, spec.similarity)
+    if alignment is not None:
+        vector_NE = alignment.apply(vector_NE)
     schema = embeddings(spec.dim, bias=spec.bias)
     columns: list[Any] = [
         pa.array(np.arange(first, last)),

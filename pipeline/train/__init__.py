@@ -11,6 +11,7 @@ from embedmill.pipeline.train.resources.available import launcher_of
 from embedmill.pipeline.train.resources.out_of_memory import out_of_memory
 from embedmill.pipeline.train.short_training import train_if_short
 from embedmill.pipeline.train.stage import build, check, check_settings, commit
+from embedmill.pipeline.train.start import sources
 from embedmill.pipeline.train.trials import Tuned, candidate_of, tune_settings
 from embedmill.pipeline.train.worker_processes import train_in_processes, workers_failed
 
@@ -29,6 +30,7 @@ __all__ = [
     "discard_checkpoints",
     "launcher_of",
     "out_of_memory",
+    "sources",
     "train_if_short",
     "train_in_processes",
     "train_worker",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -24,10 +24,13 @@ from embedmill.pipeline.train.graph.smoothing import Smoothing
 from embedmill.pipeline.train.graph.spectral import set_spectral
 from embedmill.pipeline.train.model import Model
 from embedmill.pipeline.train.objectives import OBJECTIVES, Objective
+from embedmill.pipeline.train.objectives.example_sources import ITEM_PAIRS
 from embedmill.pipeline.train.plan import Plan, TrainingSize
 from embedmill.pipeline.train.resources.available import scratch_folder
 from embedmill.pipeline.train.resources.budget import budget_of, split_memory
 from embedmill.pipeline.train.runtime import Runtime
+from embedmill.pipeline.train.start import Start, find_start, started_config
+from embedmill.pipeline.train.start.copy_rows import StartedTable, copy_start
 from embedmill.pipeline.train.tables.embedding import ShardedEmbedding, set_initial
 from embedmill.pipeline.train.tables.embedding_table import Table
 from embedmill.pipeline.train.tables.placement import (
@@ -59,13 +62,18 @@ class WorkerTask:
     identity: Identity
     own_storage: Storage | None = None
     fence: FenceCheck | None = None
+    start: Start | None = None
 
     @staticmethod
     def of(run: Run, out: Writer) -> WorkerTask:
-        """The task of building `out`."""
+        """The task of building `out`; where it starts from an earlier run, with fewer epochs."""
         inputs = {entry.stage: entry.content for entry in out.inputs}
-        identity = Identity(out.fingerprint, out.config, inputs)
-        return WorkerTask(run, identity, out.storage, out.driver.fence if out.driver else None)
+        identity, (start, _) = Identity(out.fingerprint, out.config, inputs), find_start(run)
+        if start is not None:
+            train = started_config(run.config.train, start)
+            run = Run(run.config.model_copy(update={"train": train}))
+        fence = out.driver.fence if out.driver else None
+        return WorkerTask(run, identity, out.storage, fence, start)
 
     @property
     def storage(self) -> Storage:
@@ -83,7 +91,7 @@ def load_trainer(task: WorkerTask, group: Group, cursor: Cursor) -> Trainer:
     source = OBJECTIVES[runtime.config.objective].source
     with group.fail_together():
         examples = source.read(task.run, runtime.layout, refit=cursor.refit is not None)
-    return assemble(task.run, examples, group, cursor)
+    return assemble(task.run, examples, group, cursor, start=task.start)
 
 
 def assemble(
@@ -92,6 +100,7 @@ def assemble(
     group: Group,
     cursor: Cursor,
     validation: Validation | None = None,
+    start: Start | None = None,
 ) -> Trainer:
     """Build a training on `examples`; a collective.
 
@@ -102,15 +111,21 @@ def assemble(
         cursor: how far training is. Only at the very start are tables initialized spectrally:
             later, they are loaded from a checkpoint.
         validation: of these examples, where it has been chosen already.
+        start: the run whose rows the tables begin with.
     """
     runtime = Runtime.of(run.config, group)
     objective = OBJECTIVES[runtime.config.objective]
     plan = _epoch_plan(objective, examples, runtime)
     weights = objective.task.sample_weights(examples.train, runtime.config, runtime)
     users, items = _make_tables(run, examples, plan, runtime)
-    fresh = not cursor.epoch and not cursor.step
+    fresh, scale = (
+        not cursor.epoch and not cursor.step,
+        objective.task.scale(examples.train, runtime),
+    )
+    if fresh and start is not None:
+        started = _StartedTables(objective, users, items).copy(start, run, examples, weights, scale)
+        runtime, fresh = replace(runtime, started=started), not started
     smoothing = _use_graph(objective, examples, weights, (users, items), runtime, fresh=fresh)
-    scale = objective.task.scale(examples.train, runtime)
     settings = objective.loss_settings(runtime.config, scale)
     model = objective.source.model(users, items, settings, smoothing, examples)
     validation = validation or _validation(examples, runtime)
@@ -200,6 +215,43 @@ def _use_graph(
     smoothing = config.smoothing
     scaled = graph.scaled(smoothing.user_power, smoothing.item_power)
     return Smoothing(scaled, smoothing.weight)
+
+
+@dataclass(frozen=True)
+class _StartedTables:
+    """Fresh tables that may begin with the rows of an earlier run."""
+
+    objective: Objective
+    users: Table
+    items: Table
+
+    def copy(
+        self,
+        start: Start,
+        run: Run,
+        examples: Examples,
+        weights: SampleWeights,
+        scale: tuple[float, float],
+    ) -> bool:
+        """Whether they do: not where no id is in both runs; a collective.
+
+        Args:
+            start: the earlier run.
+            run: the run that trains.
+            examples: what is trained on.
+            weights: of the examples.
+            scale: mean and standard deviation of the ratings.
+        """
+        pairs = self.objective.source is ITEM_PAIRS
+        tables = (
+            StartedTable("users", "items" if pairs else "users", self.users,
+                         "items" if pairs else "users"),
+            StartedTable("items", "items", self.items, "contexts" if pairs else "items"),
+        )  # fmt: skip
+        users, items = self.users.embedding, self.items.embedding
+        dim = self.users.columns[0].stop
+        graph = EventGraph.of(examples.train, weights, users, items, dim)
+        return copy_start(start, run, tables, graph, scale[1])
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from embedmill.pipeline.train.checkpoints.checkpoint import Checkpoints, Cursor
 from embedmill.pipeline.train.collectives import Group
 from embedmill.pipeline.train.logs.step_log import StepLog
 from embedmill.pipeline.train.plan import Layout
-from embedmill.pipeline.train.publish import TrainingResult, publish_tables
+from embedmill.pipeline.train.publish import TrainingResult, publish_tables, write_state
 from embedmill.pipeline.train.resources.out_of_memory import catch_out_of_memory
 from embedmill.pipeline.train.trainer import Trainer
 from embedmill.pipeline.train.trials import choose_settings
@@ -71,8 +71,10 @@ def _train(task: WorkerTask, group: Group, records: _Records) -> TrainingResult:
         _run_phase(trainer, records)
     if trainer.cursor.best_slot != trainer.cursor.slot:
         records.checkpoints.read(trainer.cursor.best_slot, trainer.model.load_partition)
+    state = write_state(trainer, task.storage)
     trainer.model.prepare_for_publishing()
     result = publish_tables(trainer, task.run, storage=task.storage)
+    result = replace(result, files=[*result.files, *state])
     records.log.end(trainer.cursor)
     return result
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from safetensors.torch import save as save_tensors
+from torch import Tensor
 
 from embedmill.pipeline.config import TrainConfig
 from embedmill.pipeline.store.run import Run
@@ -14,9 +16,9 @@ from embedmill.pipeline.train.model import PublishedTable
 from embedmill.pipeline.train.plan import rows_in
 from embedmill.pipeline.train.trainer import Trainer
 from embedmill.schemas.manifest import FileEntry
-from embedmill.schemas.train import FILES, Trial
+from embedmill.schemas.train import FILES, STATE, Trial
 
-__all__ = ["TrainingResult", "publish_tables"]
+__all__ = ["TrainingResult", "publish_tables", "write_state"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def publish_tables(trainer: Trainer, run: Run, *, storage: Storage) -> TrainingR
     tables = trainer.model.published_tables(trainer.runtime.layout)
     metric = trainer.metric if trainer.metric in cursor.history[0] else ""
     return TrainingResult(
-        files=[entry for table in tables for entry in _write_table(trainer, storage, table)],
+        files=[entry for table in tables for entry in _write_published(trainer, storage, table)],
         history=cursor.history,
         refit=cursor.refit or [],
         best_epoch=cursor.best_epoch if metric else 0,
@@ -85,14 +87,53 @@ def publish_tables(trainer: Trainer, run: Run, *, storage: Storage) -> TrainingR
     )
 
 
-def _write_table(trainer: Trainer, storage: Storage, table: PublishedTable) -> list[FileEntry]:
-    """Write the owned partitions of a table; returns the entries of all partitions."""
-    layout, written = trainer.runtime.layout, []
-    path = FILES[table.name].path
+def write_state(trainer: Trainer, storage: Storage) -> list[FileEntry]:
+    """Write rows and optimizer state as they are trained, for a training that starts from them.
+
+    A collective. Nothing is written unless `train.start` is set, nor where the published tables
+    say all: an objective without optimizer.
+    """
+    if not trainer.config.start or not trainer.model.users.state:
+        return []
+    copied = PublishedTable("state", 0, _owned_copies(trainer))
+    return _write_table(trainer, storage, copied, STATE.path, None)
+
+
+def _owned_copies(trainer: Trainer) -> Callable[[int], dict[str, Tensor]]:
+    owned, copy = trainer.runtime.layout.owned, trainer.model.copy_partition
+
+    def tensors(partition: int) -> dict[str, Tensor]:
+        return copy(partition) if partition in owned else {}
+
+    return tensors
+
+
+def _write_published(trainer: Trainer, storage: Storage, table: PublishedTable) -> list[FileEntry]:
+    partitions = trainer.runtime.layout.partitions
 
     def rows(partition: int) -> int:
-        return rows_in(partition, layout.partitions, table.rows)
+        return rows_in(partition, partitions, table.rows)
 
+    return _write_table(trainer, storage, table, FILES[table.name].path, rows)
+
+
+def _write_table(
+    trainer: Trainer,
+    storage: Storage,
+    table: PublishedTable,
+    path: Callable[[int], str],
+    rows: Callable[[int], int] | None,
+) -> list[FileEntry]:
+    """Write the owned partitions of a table; returns the entries of all partitions.
+
+    Args:
+        trainer: the training.
+        storage: where to write.
+        table: what to write.
+        path: of a partition's file.
+        rows: of a partition; None where files have no rows.
+    """
+    layout, written = trainer.runtime.layout, []
     # As many rounds at every worker: beyond its last partition, a worker has none to write.
     for partition in range(layout.rank, layout.partitions + layout.rank, layout.world):
         tensors = table.tensors(partition)

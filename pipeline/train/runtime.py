@@ -13,12 +13,16 @@ __all__ = ["Runtime"]
 
 @dataclass(frozen=True)
 class Runtime:
-    """What the parts of a training on one worker share; `seed` is the run's seed."""
+    """What the parts of a training on one worker share; `seed` is the run's seed.
+
+    `started`: tables began with the rows of an earlier run.
+    """
 
     config: TrainConfig
     seed: int
     group: Group
     layout: Layout
+    started: bool = False
 
     @staticmethod
     def of(config: Config, group: Group) -> Runtime:

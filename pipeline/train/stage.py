@@ -9,7 +9,7 @@ import torch
 from embedmill.pipeline.config import TrainConfig
 from embedmill.pipeline.errors import ConfigError, TrainingError
 from embedmill.pipeline.log import Progress
-from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.artifact import MANIFEST, Writer
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.train.assembly import WorkerTask
 from embedmill.pipeline.train.checkpoints import checkpoint
@@ -26,6 +26,7 @@ from embedmill.pipeline.train.resources.available import (
 )
 from embedmill.pipeline.train.resources.budget import budget_of, choose_tables, size_of
 from embedmill.pipeline.train.short_training import torch_threads
+from embedmill.pipeline.train.start import find_start
 from embedmill.pipeline.train.trials import largest
 from embedmill.schemas.train import HISTORY, LOG, MODEL, TRIALS, Epoch, Model, Search
 
@@ -35,6 +36,8 @@ __all__ = ["build", "check", "check_settings", "commit"]
 def check_settings(run: Run) -> None:
     """Raise ConfigError for a tracker that is unknown, not installed, or cannot be used."""
     check_trackers(run)
+    if run.config.train.start and not run.storage.exists(f"train/{MANIFEST}"):
+        find_start(run)
 
 
 def check(run: Run, progress: Progress) -> None:
@@ -59,6 +62,11 @@ def check(run: Run, progress: Progress) -> None:
         progress.note("no validation events: the last epoch is kept")
         if run.config.train.objective == "auto":
             progress.note("so there are no trials: ials is trained, see `train.auto`")
+    start, reason = find_start(run)
+    if start is not None:
+        progress.note(f"training starts from {start.run.storage.root}")
+    elif reason:
+        progress.note(reason)
     _check_resources(run, progress)
 
 

@@ -19,12 +19,15 @@ from embedmill.pipeline.store.cache import checked
 from embedmill.pipeline.views.row_files import RowFiles, Rows
 from embedmill.pipeline.views.vocabulary import Vocabulary
 from embedmill.schemas.export import FILES, SPEC, VectorSpec, matrix_file
+from embedmill.schemas.manifest import digest
 
 __all__ = [
     "LiveFile",
     "LiveVectors",
     "VectorBlock",
     "Vectors",
+    "new_space",
+    "space_of",
     "spec_of",
     "to_matrix",
 ]
@@ -35,6 +38,20 @@ Floats = NDArray[np.float32]
 def spec_of(export: Artifact) -> VectorSpec:
     """What the vectors of an `export` artifact are."""
     return export.read_json(SPEC)
+
+
+def new_space(train: Artifact) -> str:
+    """The id of the space that begins with a training: its vectors before any alignment."""
+    return digest(["space", train.manifest.content])[:16]
+
+
+def space_of(export: Artifact) -> str:
+    """The id of the space of exported vectors; two exports with one id may be compared."""
+    space = spec_of(export).space
+    if space is not None:
+        return space.id
+    (train,) = (entry.content for entry in export.manifest.inputs if entry.stage == "train")
+    return digest(["space", train])[:16]
 
 
 def to_matrix(column: pa.ChunkedArray, dim: int) -> Floats:

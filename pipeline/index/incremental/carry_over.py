@@ -26,7 +26,7 @@ from embedmill.pipeline.index.selection.targets import Targets
 from embedmill.pipeline.store.artifact import Artifact, Writer
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.index import StoredIndex
-from embedmill.pipeline.views.vectors import Vectors
+from embedmill.pipeline.views.vectors import Vectors, space_of, spec_of
 from embedmill.schemas.index import (
     DELTA_FILE,
     DeltaSpec,
@@ -116,6 +116,9 @@ def carry_over(run: Run, row_N: Rows, item_ND: Floats, truth: Truth) -> CarriedI
     key = _changed_key(previous.index, run)
     if key:
         return Rebuild(f"{key} is another than before")
+    now = run.artifact("export")
+    if spec_of(now).space is not None and space_of(now) != space_of(previous.export):
+        return Rebuild("the vectors have another space than before")
     spec, row_S = stored.spec, stored.base_rows()
     before = Vectors.of(previous.export, "items")
     items, before_R = Vectors.of(run.artifact("export"), "items"), np.flatnonzero(before.live())

@@ -42,13 +42,14 @@ class SubspaceIteration:
 
     graph: EventGraph
     config: SpectralConfig
-    published: bool = False  # whether the items have the vectors of a finished epoch
+    started: bool = False  # whether the items have the vectors of an earlier run
+    published: bool = False  # whether they have the vectors of a finished epoch, or of that run
 
     def start_epoch(
         self, epoch: int, learning_rate: Callable[[int], float]
     ) -> Callable[[int], float]:
         """The function that takes a pass; a later epoch goes on from the items of the last one."""
-        self.published = epoch > 0
+        self.published = epoch > 0 or self.started
 
         def take(step: int) -> float:
             return self._take(step)

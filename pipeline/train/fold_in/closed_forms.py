@@ -13,17 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from embedmill.pipeline.train.als.solve import Basis, Batch, solve
-from embedmill.pipeline.train.fold_in.known_events import KnownEvents, merged_pairs, padded_rows
+from embedmill.pipeline.train.als.solve import Basis
+from embedmill.pipeline.train.fold_in.known_events import (
+    KnownEvents,
+    PaddedRows,
+    merged_pairs,
+    padded_rows,
+)
 
 if TYPE_CHECKING:
     from embedmill.pipeline.train.fold_in.fold_in import FoldIn
 
 __all__ = ["least_squares", "means", "projected", "ratings", "weighted_sums"]
-
-# Steps of conjugate gradients: one more than a row has pairs are exact, and after so many the rest
-# of the error is some thousandths (training takes three, from the last sweep's row).
-_STEPS = 12
 
 
 def least_squares(fold_in: FoldIn, events: KnownEvents, rows: int) -> tuple[Tensor, None]:
@@ -38,12 +39,32 @@ def least_squares(fold_in: FoldIn, events: KnownEvents, rows: int) -> tuple[Tens
 
     for part in padded_rows(pairs, rotated, fold_in.dim):
         frequency_R = part.count_R.double() + ials.unobserved_weight * others
-        l2_R = (ials.regularization * frequency_R**ials.regularization_power).float()
-        zero_RD = torch.zeros((len(part.row_R), fold_in.dim))
-        batch = Batch(zero_RD, l2_R, part.other_RND, part.weight_RN)
-        steps = min(part.weight_RN.shape[1] + 1, _STEPS)
-        vector_UD[part.row_R] = solve(batch, basis, steps)[0] @ basis.rotation_DD.T
+        l2_R1 = (ials.regularization * frequency_R**ials.regularization_power).float()[:, None]
+        solved_RD = _solved(part, basis.eigenvalue_D + l2_R1)
+        vector_UD[part.row_R] = solved_RD @ basis.rotation_DD.T
     return vector_UD, None
+
+
+def _solved(part: PaddedRows, diagonal_RD: Tensor) -> Tensor:
+    """Solutions of (diagonal + sum c h h') x = sum c h over the pairs of each row, [R, D].
+
+    With B the diagonal, Y the vectors and C the confidences of a row's pairs, x is
+    B^-1 Y (C^-1 + Y'B^-1 Y)^-1 1 (Woodbury): as many unknowns as the row has pairs.
+    """
+    present_RN, other_RND = part.present, part.other_RND
+    if present_RN.shape[1] >= diagonal_RD.shape[1]:
+        weighted_RND = other_RND * part.weight_RN[:, :, None]
+        system_RDD = weighted_RND.mT @ other_RND
+        torch.diagonal(system_RDD, dim1=1, dim2=2).add_(diagonal_RD)
+        factor_RDD = torch.linalg.cholesky(system_RDD)
+        return torch.cholesky_solve(weighted_RND.sum(1)[:, :, None], factor_RDD)[:, :, 0]
+    own_RND = torch.where(present_RN[:, :, None], other_RND, 0.0)
+    system_RNN = (own_RND / diagonal_RD[:, None]) @ own_RND.mT
+    inverse_RN = torch.where(present_RN, 1 / part.weight_RN.clamp(min=1e-30), 1.0)
+    torch.diagonal(system_RNN, dim1=1, dim2=2).add_(inverse_RN)
+    factor_RNN = torch.linalg.cholesky(system_RNN)
+    share_RN1 = torch.cholesky_solve(torch.ones_like(inverse_RN)[:, :, None], factor_RNN)
+    return (own_RND.mT @ share_RN1)[:, :, 0] / diagonal_RD
 
 
 def projected(fold_in: FoldIn, events: KnownEvents, rows: int) -> tuple[Tensor, None]:

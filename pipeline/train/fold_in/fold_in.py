@@ -1,8 +1,8 @@
 """Fold-in: a row's vector from its events, with the tables of a finished training fixed.
 
 Nothing is trained. iALS, spectral and rating have a row's vector in closed form; of softmax, BPR
-and CCL the row's own loss is lowered by some gradient steps from the mean of its items' vectors;
-of item2vec that mean is the definition. It is how users who were withheld whole are evaluated
+and CCL the row's own loss is lowered by some gradient steps; of item2vec the mean of the items'
+vectors is the definition. It is how users who were withheld whole are evaluated
 (Liang et al. 2018, arXiv 1802.05814, section 4.2), and how somebody gets recommendations who is in
 no run.
 
@@ -25,6 +25,7 @@ from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.train.fold_in import closed_forms, gradient_steps
 from embedmill.pipeline.train.fold_in.fitted import Fitted, fitted_events
 from embedmill.pipeline.train.fold_in.known_events import KnownEvents
+from embedmill.pipeline.train.fold_in.start_map import start_map
 from embedmill.pipeline.views.shards import Shards
 from embedmill.pipeline.views.train import Training
 from embedmill.pipeline.views.vectors import Vectors
@@ -50,6 +51,8 @@ class Folded:
 class FoldIn:
     """What makes vectors of new rows of one side.
 
+    Without `shards`, the events that the model was fitted to, gradient steps begin at plain means.
+
     `others` are the vectors of the other side, `fitted` is what is known of the events that the
     model was fitted to.
     """
@@ -59,6 +62,7 @@ class FoldIn:
     others: Vectors
     fitted: Fitted
     side: str = "users"
+    shards: Shards | None = None
     seed: int = 1
 
     @staticmethod
@@ -78,7 +82,8 @@ class FoldIn:
             others: vectors of the items to fold in users, of the users to fold in items.
             side: "users" or "items", whose rows are folded in.
         """
-        return FoldIn(spec, config, others, fitted_events(spec, config, shards, side), side)
+        fitted = fitted_events(spec, config, shards, side)
+        return FoldIn(spec, config, others, fitted, side, shards)
 
     def sample_weights(self, events: KnownEvents) -> NDArray[np.float64]:
         """What each event counts, float64 [M]."""
@@ -109,6 +114,18 @@ class FoldIn:
         if self._table is not None:
             return self._table[torch.from_numpy(rows)]
         return torch.from_numpy(self.others.gather(rows))
+
+    @cached_property
+    def own(self) -> Vectors:
+        """Vectors of the side that is folded in, as training left them."""
+        return Vectors.of(self.others.export, self.side)
+
+    @cached_property
+    def start_DD(self) -> Tensor | None:  # noqa: N802
+        """By what means are multiplied where gradient steps begin; None for nothing."""
+        if self.shards is None:
+            return None
+        return start_map(self, self.shards, on_sphere=gradient_steps.on_sphere(self))
 
     @property
     def dim(self) -> int:

@@ -1,6 +1,7 @@
 """Fold-in of objectives that are trained by gradients: steps on a row's own loss.
 
-A row begins at the mean of the other side's vectors of its events. Each step takes the gradient of
+A row begins where training would be expected to bring it from the mean of the other side's vectors
+of its events (`start_map`). Each step takes the gradient of
 its loss over all its events against the same sampled rows of the other side, with a rate that falls
 as in Adagrad; with cosine, on the unit sphere. Where vectors of users are folded in, the sampled
 rows are negatives of training's distribution; where items are, users by their number of events.
@@ -25,10 +26,10 @@ from embedmill.pipeline.train.fold_in.known_events import KnownEvents, PaddedRow
 if TYPE_CHECKING:
     from embedmill.pipeline.train.fold_in.fold_in import FoldIn
 
-__all__ = ["bpr", "ccl", "softmax"]
+__all__ = ["bpr", "ccl", "on_sphere", "softmax"]
 
-_STEPS = 10
-_RATE = 0.3  # length of the first step, as a share of the vector's
+_STEPS = 4
+_RATE = 0.05  # length of the first step, as a share of the vector's
 _SAMPLED = {"softmax": 512, "bpr": 128, "ccl": 512}
 
 
@@ -113,7 +114,11 @@ def _descend(
     weight_M = fold_in.sample_weights(events)
     known = KnownEvents(events.own_M, events.other_M, weight_M)
     vector_UD, sampled = means(fold_in, events, rows)[0], _sampled(fold_in)
-    biased = fold_in.spec.bias and fold_in.side == "users"
+    if fold_in.start_DD is not None:
+        if on_sphere(fold_in):
+            vector_UD = functional.normalize(vector_UD, eps=1e-30)
+        vector_UD = vector_UD @ fold_in.start_DD
+    biased, spherical = fold_in.spec.bias and fold_in.side == "users", on_sphere(fold_in)
 
     def take(other: object) -> Tensor:
         return fold_in.with_bias(other) if biased else fold_in.take(other)  # type: ignore[arg-type]
@@ -124,22 +129,22 @@ def _descend(
         row_RD = vector_UD[part.row_R]
         squares_R1 = torch.zeros((len(row_RD), 1))
         for _ in range(_STEPS):
-            if _on_sphere(fold_in):
+            if spherical:
                 row_RD = functional.normalize(row_RD)
             positive_RN = (torch.einsum("rnd,rd->rn", other_RND, row_RD) + bias_RN) / temperature
             sampled_RK = torch.addmm(sampled.bias_K, row_RD, sampled.vector_KD.T) / temperature
             slope_RN, slope_RK = slopes(positive_RN, sampled_RK, part, sampled)
             gradient_RD = torch.einsum("rn,rnd->rd", slope_RN, other_RND)
             gradient_RD.addmm_(slope_RK, sampled.vector_KD)
-            row_RD = _stepped(row_RD, gradient_RD, squares_R1, on_sphere=_on_sphere(fold_in))
+            row_RD = _stepped(row_RD, gradient_RD, squares_R1, spherical=spherical)
         vector_UD[part.row_R] = row_RD
     return vector_UD
 
 
-def _stepped(row_RD: Tensor, gradient_RD: Tensor, squares_R1: Tensor, *, on_sphere: bool) -> Tensor:
+def _stepped(row_RD: Tensor, gradient_RD: Tensor, squares_R1: Tensor, *, spherical: bool) -> Tensor:
     """One row-wise Adagrad step (Duchi et al. 2011), relative to the rows' lengths."""
     length_R1 = row_RD.norm(dim=1, keepdim=True)
-    if on_sphere:
+    if spherical:
         along_R1 = (gradient_RD * row_RD).sum(1, keepdim=True)
         gradient_RD = gradient_RD - along_R1 * row_RD
     squares_R1 += gradient_RD.square().sum(1, keepdim=True)
@@ -147,7 +152,7 @@ def _stepped(row_RD: Tensor, gradient_RD: Tensor, squares_R1: Tensor, *, on_sphe
     return torch.addcmul(row_RD, gradient_RD, rate_R1, value=-1)
 
 
-def _on_sphere(fold_in: FoldIn) -> bool:
+def on_sphere(fold_in: FoldIn) -> bool:
     """Whether rows were trained by their direction alone."""
     return fold_in.spec.objective == "ccl" or fold_in.config.similarity == "cosine"
 

@@ -108,7 +108,7 @@ class EventGraph:
         """
         sum_ND = self.users.weight.new_zeros((last - first, self.dim))
         vectors_LD = self.users.weight.detach()[:, : self.dim]
-        for user_M, item_M, edge_M in self._edges(first, last):
+        for user_M, item_M, edge_M in self.edges(first, last):
             user_MD = vectors_LD[user_M]
             if normalize:
                 user_MD = functional.normalize(user_MD)
@@ -122,7 +122,7 @@ class EventGraph:
         for first, last in row_blocks(self.items.rows):
             rows = torch.arange(first, last, device=self.group.device)
             item_ND = self.items.fetch(rows)[0][:, : self.dim]
-            for user_M, item_M, edge_M in self._edges(first, last):
+            for user_M, item_M, edge_M in self.edges(first, last):
                 item_MD = item_ND[item_M - first].mul_(edge_M[:, None])
                 vectors_LD.index_add_(0, user_M, item_MD)
 
@@ -134,7 +134,7 @@ class EventGraph:
             own = owned_rows(self.items, first, last)
             vectors_LD[self.items.local_index(own)] = sum_ND[own - first]
 
-    def _edges(self, first: int, last: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def edges(self, first: int, last: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """This worker's edges into a block of items: local user, item row and edge weight."""
         device = self.group.device
         for start in range(0, len(self.events), _EDGES):

@@ -38,7 +38,7 @@ class SpectralMethod(SolvingMethod):
             graph = EventGraph.of(
                 data.events, data.sample_weights, users, items, runtime.config.dim
             )
-        return SubspaceIteration(graph, runtime.config.spectral)
+        return SubspaceIteration(graph, runtime.config.spectral, runtime.started)
 
     def initial_scale(self, dim: int) -> float:
         """See `TrainingMethod`; the first pass makes the columns orthonormal."""

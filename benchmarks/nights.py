@@ -1,0 +1,214 @@
+"""Nights that continue: training from last night's vectors beside training anew.
+
+    python benchmarks/nights.py SET [--nights 3] [--objective spectral] [--json]
+
+SET is a name of `benchmarks/sets` (gowalla), or completejourney, whose weeks are the nights. A set
+is dealt by a hash of user and item: the first night has all but 1 % of the train events for each
+night that follows, and each of these adds its own 1 %. Test events are the set's own on every
+night. completejourney begins with all weeks before the last ones, and its test events are random.
+
+Every night is trained twice: cold, and with `train.start` on the night before, to whose vectors
+both are aligned (`export.align`). The cold run of a night is aligned to the cold one before. Ends
+with an error where an id moved its row.
+
+Prints a table; with --json one flat JSON object last, of the worst night each: `seconds_over_cold`
+(of the stage train), `recall_over_cold`, `jaccard@10`, `aligned_drift`, `moved_ids`, and beside
+them `cold.jaccard@10` and `cold.aligned_drift`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+from harness.command_line import finish, parser_of
+from harness.exported import lists, recall
+from harness.sets import load_set
+
+from embedmill.jobs.all import run_line
+from embedmill.pipeline.config import parse
+from embedmill.pipeline.evaluate.drift import measure_drift
+from embedmill.pipeline.store.datasets import resolve
+from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.terminal import Terminal
+from embedmill.pipeline.views.vectors import Vectors
+from embedmill.pipeline.views.vocabulary import Vocabulary
+
+SHARE = 0.01  # of the train events that are new on a night
+USERS = 5000  # whose recall is measured
+COLUMNS = ["user", "item", "split"]
+
+
+@dataclass(frozen=True)
+class Night:
+    """Two runs over the same events."""
+
+    warm: Run
+    cold: Run
+
+    def seconds_over_cold(self) -> float:
+        """Of the stage train."""
+        warm, cold = (one.artifact("train").manifest.seconds for one in (self.warm, self.cold))
+        return warm / cold
+
+    def recall(self) -> tuple[float, float]:
+        """Recall@20, warm and cold."""
+        return recall_of(self.warm), recall_of(self.cold)
+
+
+def recall_of(run: Run) -> float:
+    """Recall@20 of some users with test events, the same in every run."""
+    train, test = lists(run, "train"), lists(run, "test")
+    users = Vectors.of(run.artifact("export"), "users")
+    rows = np.intersect1d(train[0], test[0])
+    ids = users.vocabulary.ids(rows)
+    order = sorted(range(len(ids)), key=lambda at: hashlib.blake2b(ids[at].encode()).digest())
+    rows = np.sort(rows[order[:USERS]])
+    return recall(run, rows, users.gather(rows), train, test)
+
+
+def dealt(name: str, folder: Path, nights: int) -> list[str]:
+    """A Parquet file for each night, the first with all that came before; returns their paths."""
+    table, night = weeks(nights) if name == "completejourney" else by_hash(name, nights)
+    paths = []
+    for number in range(nights):
+        path = folder / f"events-{number:02d}.parquet"
+        pq.write_table(table.filter(pa.array(night == number)), path)
+        paths.append(str(path))
+    return paths
+
+
+def by_hash(name: str, nights: int) -> tuple[pa.Table, np.ndarray[Any, Any]]:
+    """Events of a set, and the night of each; test events come in the first one."""
+    public = load_set(name)
+    keys = public.tree()["events"]
+    table = pa.csv.read_csv(public.raw(), parse_options=pa.csv.ParseOptions(delimiter="\t"))
+    table = table.select([keys[one] for one in COLUMNS]).rename_columns(COLUMNS)
+    splits = table["split"].to_pylist()
+    texts = (f"{u}\t{i}" for u, i in zip(*(table[c].to_pylist() for c in COLUMNS[:2]), strict=True))
+    drawn = np.array([int.from_bytes(hashlib.blake2b(t.encode(), digest_size=6).digest(), "big")
+                      for t in texts]) / 2**48  # fmt: skip
+    night = np.where(drawn < SHARE * (nights - 1), (drawn / SHARE).astype(int) + 1, 0)
+    held = np.array([split == "test" for split in splits])
+    night[held] = 0
+    split = pa.array(np.where(held, "test", "train"))
+    return table.set_column(2, "split", split), night
+
+
+def weeks(nights: int) -> tuple[pa.Table, np.ndarray[Any, Any]]:
+    """Purchases of completejourney, the last weeks a night each; a tenth of the pairs are test."""
+    columns = ["household_id", "product_id", "week"]
+    table = pq.read_table(resolve("dataset:completejourney/transactions.parquet"), columns=columns)
+    table = table.group_by(columns[:2]).aggregate([("week", "min")])
+    texts = (f"{u}\t{i}" for u, i in zip(*(table[c].to_pylist() for c in columns[:2]), strict=True))
+    held = np.array([hashlib.blake2b(t.encode(), digest_size=2).digest()[0] < 26 for t in texts])
+    week = table["week_min"].to_numpy()
+    night = np.maximum(week - (int(week.max()) - nights + 1), 0)
+    night[held] = 0
+    ids = [pc.cast(table[name], pa.string()) for name in columns[:2]]
+    split = pa.array(np.where(held, "test", "train"))
+    return pa.table(dict(zip(COLUMNS, [*ids, split], strict=True))), night
+
+
+def built(folder: Path, name: str, paths: list[str], train: dict[str, Any], before: str) -> Run:
+    """A run up to its metrics, published below its own root."""
+    root = folder / name.partition("-")[0]
+    tree = {
+        "run": {"name": name, "root": str(root), "partitions": 16},
+        "events": {"paths": paths, "format": "parquet", "user": "user", "item": "item",
+                   "split": "split", "merge_by": "pair"},
+        "vocab": {"previous": before},
+        "shards": {"split": "given", "valid": 0},
+        "train": {**train, "launcher": "inline", "workers": 1},
+        "export": {"align": before},
+    }  # fmt: skip
+    run = Run(parse(tree))
+    run_line(run, last="export", terminal=Terminal(quiet=True))
+    return run
+
+
+def moved(before: Run, now: Run) -> int:
+    """Ids on another row than the night before."""
+    count = 0
+    for side in ("users", "items"):
+        one, other = (Vocabulary.of(run.artifact("vocab"), side) for run in (before, now))
+        ids = one.ids(np.arange(one.count))
+        count += int((other.rows_of(pa.array(ids, pa.string())) != np.arange(one.count)).sum())
+    return count
+
+
+def main() -> None:
+    parser = parser_of(__doc__)
+    parser.add_argument("set")
+    parser.add_argument("--nights", type=int, default=3, help="beside the first one")
+    parser.add_argument("--objective", default="spectral")
+    parser.add_argument("--start-passes", type=int, default=0, help="of spectral; default: its own")
+    parser.add_argument("--dim", type=int, default=0, help="default: the objective's")
+    args = parser.parse_args()
+    train: dict[str, Any] = {"objective": args.objective}
+    if args.set != "completejourney":
+        train |= load_set(args.set).tuned.get(args.objective, {}).get("train", {})
+    train |= {"dim": args.dim} if args.dim else {}
+    train |= {"spectral": {"start_passes": args.start_passes}} if args.start_passes else {}
+    with tempfile.TemporaryDirectory(prefix="embedmill-nights-") as scratch:
+        folder = Path(scratch)
+        paths = dealt(args.set, folder, args.nights + 1)
+        first = [built(folder, f"{kind}-00", paths[:1], {**train, **start}, "")
+                 for kind, start in (("warm", {"start": "published"}), ("cold", {}))]  # fmt: skip
+        last, rows = Night(*first), list[dict[str, float]]()
+        for number in range(1, args.nights + 1):
+            read, before = paths[: number + 1], f"-{number - 1:02d}"
+            warm = {**train, "start": f"warm{before}"}
+            runs = (built(folder, f"warm-{number:02d}", read, warm, f"warm{before}"),
+                    built(folder, f"cold-{number:02d}", read, train, f"cold{before}"))  # fmt: skip
+            rows.append(compared(number, last, Night(*runs)))
+            last = Night(*runs)
+        flat = worst(rows)
+    print(f"worst: {flat}")
+    finish(args, flat)
+    if flat["moved_ids"]:
+        sys.exit("ids moved their rows")
+
+
+def compared(number: int, before: Night, night: Night) -> dict[str, float]:
+    """The figures of a night, printed as a line of the table."""
+    warm, cold = night.recall()
+    drift = {
+        kind: measure_drift(
+            getattr(night, kind).artifact("export"), getattr(before, kind).artifact("export"), 1
+        )
+        for kind in ("warm", "cold")
+    }
+    row = {
+        "seconds_over_cold": night.seconds_over_cold(),
+        "recall_over_cold": warm / cold,
+        "jaccard@10": float(drift["warm"].jaccard or 0),
+        "aligned_drift": float(drift["warm"].distance or 0),
+        "moved_ids": moved(before.warm, night.warm),
+        "cold.jaccard@10": float(drift["cold"].jaccard or 0),
+        "cold.aligned_drift": float(drift["cold"].distance or 0),
+    }
+    facts = " · ".join(f"{name} {value:.3f}" for name, value in row.items())
+    print(f"night {number}: Recall@20 {warm:.4f} warm, {cold:.4f} cold · {facts}")
+    sys.stdout.flush()
+    return row
+
+
+def worst(rows: list[dict[str, float]]) -> dict[str, float]:
+    """The worst figure of all nights."""
+    best = ("recall_over_cold", "jaccard@10", "cold.jaccard@10")
+    choose = {name: min if name in best else max for name in rows[0]}
+    return {name: round(choose[name](row[name] for row in rows), 4) for name in rows[0]}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""How far the items' vectors have moved since the run that they were aligned to."""
+
+from __future__ import annotations
+
+from embedmill.pipeline.report.formatting import decimal, percent
+from embedmill.pipeline.report.templating import Section, make_section
+from embedmill.schemas.report import ReportData
+
+__all__ = ["section"]
+
+_NAMES = {
+    "drift.jaccard@10": "overlap of the ten nearest items (Jaccard)",
+    "drift.distance": "mean distance moved",
+    "drift.distance.median": "half of the items moved at most",
+    "drift.distance.p90": "90 % of the items moved at most",
+    "drift.distance.p99": "99 % of the items moved at most",
+    "drift.moved": "share of items that moved farther than 0.1",
+}
+
+
+def section(data: ReportData) -> Section | None:
+    """A row per figure; None where there is no earlier run to compare with."""
+    rows = [
+        [meaning, percent(float(value)) if name == "drift.moved" else decimal(float(value), 3)]
+        for name, meaning in _NAMES.items()
+        if (value := data.metrics.get(name)) is not None
+    ]
+    return (
+        make_section("drift", "Drift", "sections/moved_vectors.html", rows=rows) if rows else None
+    )
