@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedmill.pipeline.store.artifact import Artifact
-from embedmill.pipeline.views.vectors import spec_of
+from embedmill.pipeline.views.vectors import Vectors, spec_of
 from embedmill.schemas.export import FILES, embeddings
 
 __all__ = ["COUNTS", "SideDelta", "schema_of", "state_of"]
@@ -25,9 +25,7 @@ COUNTS = pa.schema([pa.field("row", pa.int64()), pa.field("count", pa.int64())])
 
 def state_of(export: Artifact) -> dict[str, pa.Table]:
     """All rows of both sides of an export."""
-    return {
-        side: export.read_tables(files.folder).combine_chunks() for side, files in FILES.items()
-    }
+    return {side: Vectors.of(export, side).table() for side in FILES}
 
 
 @dataclass(frozen=True)

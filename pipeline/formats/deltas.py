@@ -155,7 +155,7 @@ def _read(folder: str, schema: pa.Schema) -> tuple[Manifest, Mapping[str, SideDe
             raise CorruptArtifactError(
                 "differs from its manifest", where=f"{folder}/{entry['path']}"
             )
-        tables[entry["path"]] = pq.read_table(pa.BufferReader(data))
+        tables[entry["path"]] = pq.ParquetFile(pa.BufferReader(data)).read()
     sides = {
         side: SideDelta(
             tables[f"{side}.parquet"].cast(schema),

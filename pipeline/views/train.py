@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from embedmill.pipeline.store.artifact import Artifact
-from embedmill.schemas.train import HISTORY, LOG, MODEL, TRIALS, Epoch, Model, Search
+from embedmill.schemas.train import (
+    FILES,
+    HISTORY,
+    LOG,
+    MODEL,
+    STATE,
+    TRIALS,
+    Epoch,
+    Model,
+    Search,
+)
 
 __all__ = ["Training"]
 
@@ -33,6 +43,19 @@ class Training:
     def search(self) -> Search | None:
         """What objective `auto` tried and chose; None where the config names an objective."""
         return self.artifact.read_json(TRIALS) if self.artifact.has(TRIALS.path) else None
+
+    @property
+    def has_state(self) -> bool:
+        """Whether rows are stored as they were trained, with optimizer state."""
+        return self.artifact.has(STATE.path(0))
+
+    def state(self, partition: int) -> bytes:
+        """The safetensors file of a partition's rows as they were trained; see `schemas.train`."""
+        return self.artifact.read(STATE.path(partition))
+
+    def table(self, name: str, partition: int) -> bytes:
+        """The safetensors file of a partition of a published table."""
+        return self.artifact.read(FILES[name].path(partition))
 
     def log(self) -> list[dict[str, Any]]:
         """The lines of the log, in order; none where no log was stored."""

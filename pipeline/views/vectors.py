@@ -134,6 +134,10 @@ class Vectors:
             whole[first : first + len(block_ND)] = block_ND
         return whole
 
+    def table(self) -> pa.Table:
+        """All rows with all columns (schema `schemas.export.embeddings`), in memory."""
+        return self.export.read_tables(FILES[self.side].folder).combine_chunks()
+
     def gather(self, rows: Rows) -> Floats:
         """Vectors of some rows in their order, float32 [R, D]; reads each file once."""
         vector_RD = np.empty((len(rows), self.dim), np.float32)

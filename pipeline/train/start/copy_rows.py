@@ -28,7 +28,6 @@ from embedmill.pipeline.train.tables.embedding_table import Table
 from embedmill.pipeline.views.earlier_run import earlier_rows
 from embedmill.pipeline.views.train import Training
 from embedmill.pipeline.views.vocabulary import Vocabulary
-from embedmill.schemas.train import FILES, STATE
 
 __all__ = ["StartedTable", "copy_start"]
 
@@ -81,15 +80,15 @@ def _earlier(start: Start, run: Run, side: str) -> np.ndarray:
 
 def _copy(start: Start, one: StartedTable, row_N: np.ndarray, deviation: float) -> Tensor:
     """Copy the rows of a table that are known; returns which of this worker's rows are new [L]."""
-    table, train = one.table, start.run.artifact("train")
+    table, training = one.table, Training(start.run.artifact("train"))
     earlier_L = torch.from_numpy(row_N)[_own_rows(table.embedding)]
-    stored, partitions = train.has(STATE.path(0)), Training(train).model.partitions
-    files = STATE if stored else FILES[one.files]
+    stored, partitions = training.has_state, training.model.partitions
     for partition in range(partitions):
         at = torch.nonzero((earlier_L >= 0) & (earlier_L % partitions == partition)).squeeze(1)
         if not len(at):
             continue
-        tensors = load_tensors(train.read(files.path(partition)))
+        data = training.state(partition) if stored else training.table(one.files, partition)
+        tensors = load_tensors(data)
         place = earlier_L[at] // partitions
         if stored:
             for key, target in {"weight": table.weight, **table.state}.items():
