@@ -14,11 +14,13 @@ from collections.abc import Sequence
 
 from embedmill.jobs import evaluate, events, export, index, report, shards, train, vocab
 from embedmill.jobs.launch import Job, add_config, discard_from, driving, exit_code, run_stage
+from embedmill.jobs.run_record import RunRecord
 from embedmill.pipeline.config import load
 from embedmill.pipeline.errors import ConfigError, GateError
 from embedmill.pipeline.log import print_note
 from embedmill.pipeline.store.object_store import set_deadline
-from embedmill.pipeline.store.run import Run, is_published, publish, save_config
+from embedmill.pipeline.store.publication import is_published, publish
+from embedmill.pipeline.store.run import Run, published, save_config
 from embedmill.pipeline.terminal import Terminal
 from embedmill.pipeline.views.evaluate import Evaluation
 from embedmill.schemas.evaluate import GateResult
@@ -43,9 +45,13 @@ def run_line(
     first: str | None = None,
     last: str = "report",
     rebuild: bool = False,
+    may_publish: bool = True,
     terminal: Terminal | None = None,
+    record: RunRecord | None = None,
 ) -> None:
     """Bring the stages `first` to `last` up to date; publish when the line is whole.
+
+    An older run does not take the place of a newer one: see `store.publication.why_older`.
 
     Args:
         run: the run.
@@ -53,7 +59,9 @@ def run_line(
             this config.
         last: the stage to end with.
         rebuild: build stale stages anew; with `first`, build it and what follows anew.
+        may_publish: publish the run if its gates pass.
         terminal: where progress is shown.
+        record: is told what happens; None for nobody.
 
     Raises:
         MissingArtifactError: a stage before `first` has not finished.
@@ -61,7 +69,8 @@ def run_line(
         GateError: the line is whole, and a gate failed: nothing is published.
         InUseError: another process runs it.
     """
-    terminal = terminal or Terminal()
+    terminal, record = terminal or Terminal(), record or RunRecord()
+    record.run = run
     set_deadline(run.config.run.store_deadline)
     chosen = stages(first or "events", last)
     for stage in chosen:
@@ -71,14 +80,42 @@ def run_line(
         run.up_to_date(stage, run.artifact(stage).manifest.sources)
     with driving(run, terminal):
         save_config(run)
+        record.saved = True
         if rebuild and first is not None:
             discard_from(run, first)
-        built = [run_stage(run, JOBS[stage], terminal, rebuild=rebuild).built for stage in chosen]
+        built = [
+            run_stage(run, JOBS[stage], terminal, rebuild=rebuild, record=record).built
+            for stage in chosen
+        ]
         if last == "report":
+            record.begin("evaluate")
             check_gates(run)
-            # Looking at an old run again does not take the pointer from a newer one.
-            if any(built) or not is_published(run):
-                publish(run)
+            record.stage = None
+            _publish(run, record, asked=may_publish, any_built=any(built))
+
+
+def _publish(run: Run, record: RunRecord, *, asked: bool, any_built: bool) -> None:
+    """Publish a complete run, and record whether it, as it is now, is the published one.
+
+    Args:
+        run: the run.
+        record: is told why it is not published.
+        asked: whether it may be published.
+        any_built: whether a stage was built just now; looking at an old run again does not take
+            the pointer from another one.
+    """
+    refused = "it was looked at again, and nothing was built"
+    if not asked:
+        refused = "asked not to; `embedmill publish` does it"
+    elif any_built or not is_published(run):
+        refused = publish(run).refused
+    pointer = published(run.config.run.root)
+    record.published = (
+        pointer is not None
+        and pointer.run == run.config.run.name
+        and all(pointer.stages.get(one.stage) == one.content for one in record.stages)
+    )
+    record.not_published = refused
 
 
 def stages(first: str, last: str) -> list[str]:
@@ -112,17 +149,31 @@ def _said(gate: GateResult) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the line from a command line; returns the exit code."""
+    """Run the line from a command line; returns the exit code.
+
+    The last line of stdout is a JSON object: `schemas.run.RunResult`.
+    """
     parser = argparse.ArgumentParser(prog="jobs/all.py", description="Run the whole line.")
     add_config(parser)
     parser.add_argument("--from", dest="first", metavar="STAGE")
     parser.add_argument("--to", dest="last", default="report", metavar="STAGE")
     parser.add_argument("--rebuild", action="store_true", help="build anew where stale")
+    parser.add_argument("--no-publish", action="store_true", help="leave published.json as it is")
     args = parser.parse_args(argv)
 
+    record = RunRecord()
+
     def work() -> None:
-        run = Run(load(args.config, args.set, print_note, args.var))
-        run_line(run, first=args.first, last=args.last, rebuild=args.rebuild)
+        with record.reporting(as_json=True):
+            run = Run(load(args.config, args.set, print_note, args.var))
+            run_line(
+                run,
+                first=args.first,
+                last=args.last,
+                rebuild=args.rebuild,
+                may_publish=not args.no_publish,
+                record=record,
+            )
 
     return exit_code(work)
 

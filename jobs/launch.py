@@ -15,6 +15,7 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
+from embedmill.jobs.run_record import BUG, INTERRUPTED, TERMINATED, RunRecord
 from embedmill.pipeline.config import Config, load
 from embedmill.pipeline.errors import ArtifactError, EmbedmillError, MachineError
 from embedmill.pipeline.log import Progress, print_note
@@ -27,10 +28,6 @@ from embedmill.pipeline.terminal import Terminal
 from embedmill.schemas.stages import STAGES
 
 __all__ = ["Job", "Outcome", "add_config", "driving", "exit_code", "main_of", "run_stage"]
-
-INTERRUPTED = 130
-TERMINATED = 143
-BUG = 70
 
 _AGAIN = 0.05  # seconds
 
@@ -68,7 +65,9 @@ class Outcome:
     built: bool
 
 
-def run_stage(run: Run, job: Job, terminal: Terminal, *, rebuild: bool) -> Outcome:
+def run_stage(
+    run: Run, job: Job, terminal: Terminal, *, rebuild: bool, record: RunRecord | None = None
+) -> Outcome:
     """Bring one stage up to date.
 
     Args:
@@ -76,27 +75,32 @@ def run_stage(run: Run, job: Job, terminal: Terminal, *, rebuild: bool) -> Outco
         job: the stage, and how it is run. Its config must have been checked.
         terminal: where progress is shown.
         rebuild: discard a stale artifact, and those after it, instead of raising.
+        record: is told what happens; None for nobody.
 
     Raises:
         StaleArtifactError: finished with another config or input, and not `rebuild`.
     """
-    stage = job.stage
+    stage, record = job.stage, record or RunRecord(run)
+    record.begin(stage)
     sources = _sources(run, job)
     finished = rebuild and run.storage.exists(f"{stage}/{MANIFEST}")
     if _up_to_date(run, stage, sources, rebuild=rebuild):
         artifact = run.artifact(stage)
         terminal.skipped(stage, artifact)
+        record.finish(artifact, built=False)
         return Outcome(artifact, built=False)
     if finished:
         sources = _sources(run, job)  # what was discarded may have had a say in them
     if rebuild and job.forget:
         job.forget(run)
+    record.build(stage)
     out = run.writer(stage, sources)
     with PeakMemory() as memory, terminal.stage(stage) as progress:
         out.gauges.append(memory.measured)
         job.build(run, out, progress)
         artifact = run.artifact(stage)
     terminal.finished(stage, artifact)
+    record.finish(artifact, built=True)
     return Outcome(artifact, built=True)
 
 
@@ -134,7 +138,10 @@ def discard_from(run: Run, stage: str) -> None:
 
 
 def main_of(job: Job, argv: Sequence[str] | None = None) -> int:
-    """The `main` of a job file: `jobs/<stage>.py CONFIG [--set …] [--var …] [--rebuild]`."""
+    """The `main` of a job file: `jobs/<stage>.py CONFIG [--set …] [--var …] [--rebuild]`.
+
+    The last line of stdout is a JSON object: `schemas.run.RunResult`.
+    """
     parser = argparse.ArgumentParser(
         prog=f"jobs/{job.stage}.py", description=f"Run stage '{job.stage}' of a run."
     )
@@ -142,13 +149,17 @@ def main_of(job: Job, argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rebuild", action="store_true", help="build anew where stale")
     args = parser.parse_args(argv)
 
+    record = RunRecord()
+
     def work() -> None:
-        run = Run(load(args.config, args.set, print_note, args.var))
-        set_deadline(run.config.run.store_deadline)
-        job.check_config(run.config)
-        with driving(run, Terminal()) as terminal:
-            save_config(run)
-            run_stage(run, job, terminal, rebuild=args.rebuild)
+        with record.reporting(as_json=True):
+            record.run = run = Run(load(args.config, args.set, print_note, args.var))
+            set_deadline(run.config.run.store_deadline)
+            job.check_config(run.config)
+            with driving(run, Terminal()) as terminal:
+                save_config(run)
+                record.saved = True
+                run_stage(run, job, terminal, rebuild=args.rebuild, record=record)
 
     return exit_code(work)
 

@@ -7,6 +7,7 @@
     ├── ArtifactError           exit 4   a stored artifact cannot be used
     │   ├── MissingArtifactError         the stage has not run
     │   ├── StaleArtifactError           built from another config or input
+    │   │   └── LateFilesError           files of the log came or changed after the run
     │   ├── CorruptArtifactError         bytes differ from the manifest
     │   └── ContractError                schema or row counts do not hold
     ├── TrainingError           exit 5   training cannot go on
@@ -16,7 +17,9 @@
     ├── MachineError            exit 7   disk, permissions, engine or cluster fail
     └── InUseError              exit 8   another process runs the same run
 
-Ctrl-C exits 130. Any other exception is a bug, which exits 70 with a traceback.
+Running the same command again may help after a MachineError, an InUseError, Ctrl-C (130) and
+SIGTERM (143), and after nothing else: see `EmbedmillError.retry`. Any other exception is a bug, which exits 70 with a
+traceback.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ __all__ = [
     "InUseError",
     "IndexTargetError",
     "InputError",
+    "LateFilesError",
     "MachineError",
     "MissingArtifactError",
     "NotFiniteError",
@@ -46,10 +50,12 @@ __all__ = [
 class EmbedmillError(Exception):
     """An error that a user can act on; `str` of it is one line.
 
-    `exit_code` is what a process that ends with it returns.
+    `exit_code` is what a process that ends with it returns. `retry` says whether the same command
+    may succeed later without any change.
     """
 
     exit_code = 1
+    retry = False
 
     def __init__(self, what: str, *, where: str = "", todo: str = "") -> None:
         """An error from its parts.
@@ -106,6 +112,10 @@ class StaleArtifactError(ArtifactError):
     """The artifact was built from another config or other inputs."""
 
 
+class LateFilesError(StaleArtifactError):
+    """Raw files came, changed or went after a run had read them; its config is the same."""
+
+
 class CorruptArtifactError(ArtifactError):
     """Bytes on disk differ from the manifest."""
 
@@ -144,12 +154,14 @@ class MachineError(EmbedmillError):
     """Disk, permissions, engine or cluster fail."""
 
     exit_code = 7
+    retry = True
 
 
 class InUseError(EmbedmillError):
     """Another process runs the run, or has taken it over from this one."""
 
     exit_code = 8
+    retry = True
 
 
 _CLASSES: dict[str, type[EmbedmillError]] = {
@@ -162,6 +174,7 @@ _CLASSES: dict[str, type[EmbedmillError]] = {
         ArtifactError,
         MissingArtifactError,
         StaleArtifactError,
+        LateFilesError,
         CorruptArtifactError,
         ContractError,
         TrainingError,

@@ -6,9 +6,27 @@ from typing import Literal
 
 from pydantic import Field
 
-from embedmill.schemas.files import JsonFile, Stored
+from embedmill.schemas.evaluate import GateResult
+from embedmill.schemas.files import JsonFile, Number, Stored
 
-__all__ = ["CONFIG", "FENCE", "MANIFEST", "PUBLISHED", "Fence", "Lease", "Published", "lease_of"]
+__all__ = [
+    "CONFIG",
+    "FENCE",
+    "MANIFEST",
+    "PUBLISHED",
+    "STATE",
+    "BackfillResult",
+    "Failure",
+    "Fence",
+    "Lease",
+    "Published",
+    "RunResult",
+    "RunState",
+    "RunSummary",
+    "StageResult",
+    "lease_of",
+    "publication",
+]
 
 # Written last in the folder of an artifact: see `embedmill.schemas.manifest`.
 MANIFEST = "manifest.json"
@@ -17,11 +35,14 @@ CONFIG = "config.json"
 
 
 class Published(Stored):
-    """The run that passed its gates last.
+    """A publication: the run that was made the one to read.
 
     `run` is its name. `base_run` is the folder of the run whose vocabulary it continues, absent
     where it began one. `content` is the hash of `stages`, the content hashes of its artifacts by
-    stage. `published` is when it was published (ISO 8601, UTC).
+    stage. `published` is when it was published (ISO 8601, UTC). `date` is the day or time that the
+    run is for, absent where it has none. `number` counts the publications below a root, absent in
+    what older versions wrote. A rollback has in `returns_to` the number of the publication that
+    it makes valid again.
     """
 
     format: Literal[1] = 1
@@ -32,6 +53,9 @@ class Published(Stored):
     content: str
     stages: dict[str, str]
     published: str
+    date: str = Field(default="", exclude_if=lambda value: not value)
+    number: int = Field(default=0, ge=0, exclude_if=lambda value: not value)
+    returns_to: int | None = Field(default=None, ge=1, exclude_if=lambda value: value is None)
 
 
 # In the folder of all runs: which of them was published last.
@@ -92,3 +116,114 @@ FENCE = JsonFile("lease/fence.json", Fence)
 def lease_of(fence: int) -> JsonFile[Lease]:
     """The lease of this number, in the folder of a run."""
     return JsonFile(f"lease/{fence:06d}.json", Lease)
+
+
+def publication(number: int) -> JsonFile[Published]:
+    """One of the publications below a root, counted from 1; no run has a name with `_` in front."""
+    return JsonFile(f"_published/{number:06d}.json", Published)
+
+
+class Failure(Stored):
+    """Why a run ended: an error by the name of its class, and what to do.
+
+    `stage` is the one that failed, null before and after all stages. `exit_code` is that of the
+    command. `retry` says whether the same command may succeed without any change.
+    """
+
+    stage: str | None
+    error: str
+    what: str
+    where: str
+    todo: str
+    exit_code: int
+    retry: bool
+
+
+class RunState(Stored):
+    """What a run's driver did last.
+
+    `stage` is the one that is being built or that failed, null where all that was asked is done.
+    `updated` is when this was written: for a stage that is being built, when it began (ISO 8601,
+    UTC). `host`, `machine`, `pid` and `started` name its process, as those of a `Lease` do. "killed" is
+    never written: readers say it of a driver whose process is gone.
+    """
+
+    format: Literal[1] = 1
+    state: Literal["running", "done", "failed", "stopped", "killed"]
+    stage: str | None
+    updated: str
+    host: str
+    machine: str
+    pid: int
+    started: str
+    failure: Failure | None = None
+
+
+# In the folder of a run. A driver that was killed leaves it at "running": see `store.run_state`.
+STATE = JsonFile("state.json", RunState, volatile=True)
+
+
+class StageResult(Stored):
+    """A stage that is finished: whether this command built it, and what it made.
+
+    `content` is its content hash, `uri` its folder, `seconds` how long it took when it was built.
+    """
+
+    stage: str
+    state: Literal["built", "up to date"]
+    content: str
+    uri: str
+    counters: dict[str, int]
+    seconds: float
+
+
+class RunResult(Stored):
+    """What a command did: the JSON object on the last line of `run --json` and of job files.
+
+    `state` is that of the command. `published` says whether the run is the published one now, and
+    `not_published` why it is not. `gates` and `metrics` are there once stage evaluate has been
+    brought up to date. `run` and `uri` are null where the config could not be read.
+    """
+
+    format: Literal[1] = 1
+    run: str | None
+    uri: str | None
+    vars: dict[str, str]
+    state: Literal["done", "failed", "stopped"]
+    exit_code: int
+    stages: list[StageResult]
+    published: bool
+    not_published: str
+    gates: list[GateResult]
+    metrics: dict[str, Number]
+    seconds: float
+    failure: Failure | None
+
+
+class BackfillResult(Stored):
+    """What `backfill --json` did: a result for each day, and why it ended before the last one."""
+
+    format: Literal[1] = 1
+    state: Literal["done", "failed", "stopped"]
+    exit_code: int
+    days: dict[str, RunResult]
+    failure: Failure | None
+
+
+class RunSummary(Stored):
+    """A run below a root, as `list` shows it.
+
+    `date` is the day or time that it is for, "" for none. `state` is "done" where all stages have
+    finished, else that of its driver, else "unfinished". `stages` counts finished ones. `finished`
+    is when the last of them was (ISO 8601, UTC). `failed_gates` are names of metrics.
+    """
+
+    run: str
+    uri: str
+    date: str
+    state: str
+    stages: int
+    finished: str
+    published: bool
+    failed_gates: list[str]
+    metrics: dict[str, Number]

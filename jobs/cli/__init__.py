@@ -18,20 +18,35 @@ from embedmill.pipeline.errors import ConfigError
 # isort: off
 from embedmill.jobs.cli import init
 from embedmill.jobs.cli import run
+from embedmill.jobs.cli import backfill
 from embedmill.jobs.cli import tune
 from embedmill.jobs.cli import inspect
+from embedmill.jobs.cli import publish
 from embedmill.jobs.cli import query
 from embedmill.jobs.cli import delta
 from embedmill.jobs.cli import gc
 
 # isort: on
 
-__all__ = ["app", "delta", "gc", "init", "inspect", "main", "query", "run", "tune"]
+__all__ = [
+    "app",
+    "backfill",
+    "delta",
+    "gc",
+    "init",
+    "inspect",
+    "main",
+    "publish",
+    "query",
+    "run",
+    "tune",
+]
 
 
 def main() -> None:
     """Entry point of the console command."""
-    from embedmill.jobs.launch import INTERRUPTED, TERMINATED, exit_code
+    from embedmill.jobs.launch import exit_code
+    from embedmill.jobs.run_record import INTERRUPTED, TERMINATED
 
     code = exit_code(_invoke)
     if code in (INTERRUPTED, TERMINATED):

@@ -14,19 +14,22 @@ __all__: list[str] = []
 
 @app.command()
 def status(folder: RunFolder, as_json: AsJson = False) -> None:
-    """Show which stages have finished: results, bytes, seconds, memory."""
-    from embedmill.jobs.cli import render
+    """Show which stages have finished, run or failed: results, bytes, seconds, memory."""
+    from embedmill.jobs.cli import render, run_table
     from embedmill.pipeline.store.run import open_run, published
+    from embedmill.pipeline.store.run_state import read_state
     from embedmill.schemas.stages import STAGES
 
     run = open_run(folder)
-    artifacts = {stage: run.find(stage) for stage in STAGES}
+    artifacts, driver = {stage: run.find(stage) for stage in STAGES}, read_state(run)
     if as_json:
         keys = {"content", "counters", "measured", "seconds"}
         objects = {s: a and a.manifest.model_dump(include=keys) for s, a in artifacts.items()}
-        print(json.dumps(objects))
+        print(json.dumps({**objects, "state": driver.as_json() if driver else None}))
         return
-    render.print_stages(artifacts)
+    render.print_stages(artifacts, driver)
+    if driver is not None and driver.state != "done":
+        run_table.print_state(driver)
     pointer = published(run.config.run.root)
     print(f"published in {run.config.run.root}: {pointer.run if pointer else 'nothing yet'}")
 

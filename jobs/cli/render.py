@@ -14,11 +14,11 @@ from embedmill.pipeline.query.metrics import metrics_of
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.terminal import duration, si, summary
-from embedmill.pipeline.views.evaluate import Evaluation
 from embedmill.pipeline.views.items import ItemMetadata
 from embedmill.pipeline.views.report import Report
 from embedmill.schemas.evaluate import Drift
 from embedmill.schemas.report import Item
+from embedmill.schemas.run import RunState
 
 if TYPE_CHECKING:  # both load torch, which few commands need
     from embedmill.pipeline.query.lookup import Hit
@@ -63,11 +63,12 @@ def print_plan(lines: Iterable[Sequence[str]]) -> None:
     _console().print(table)
 
 
-def print_stages(artifacts: Mapping[str, Artifact | None]) -> None:
+def print_stages(artifacts: Mapping[str, Artifact | None], driver: RunState | None = None) -> None:
     """State, size, time and counters of each stage, then its costs.
 
     Args:
         artifacts: by stage; None where it has not finished.
+        driver: what the run's driver did last.
     """
     table = Table(box=None, pad_edge=False)
     table.add_column("stage")
@@ -77,7 +78,8 @@ def print_stages(artifacts: Mapping[str, Artifact | None]) -> None:
     table.add_column("result")
     for stage, artifact in artifacts.items():
         if artifact is None:
-            table.add_row(stage, "not yet")
+            known = driver is not None and driver.stage == stage
+            table.add_row(stage, driver.state if driver and known else "not yet")
             continue
         size = si(sum(file.bytes for file in artifact.manifest.files)) + "B"
         seconds = duration(artifact.manifest.seconds)
@@ -278,8 +280,13 @@ def _escaped(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def print_summary(run: Run) -> None:
-    """The end of a run: metrics beside popularity's, some neighbours, where the page is."""
+def print_summary(run: Run, not_published: str = "") -> None:
+    """The end of a run: metrics beside popularity's, some neighbours, where the page is.
+
+    Args:
+        run: a complete run.
+        not_published: why it is not the published one; '' if it is.
+    """
     metrics, report = metrics_of(run), Report(run.artifact("report"))
     console = _console()
     console.print()
@@ -299,9 +306,9 @@ def print_summary(run: Run) -> None:
     for item in report.data.neighbours.items[:3]:
         if near := " · ".join(_name(one) for one in item.neighbours[:_NEIGHBOURS_SHOWN]):
             console.print(Text(f"{_name(item)} is near {near}"))
-    passed = all(gate.passed for gate in Evaluation(run.artifact("evaluate")).gates)
-    state = "published" if passed else "NOT published: a gate failed"
-    console.print(f"{state}, {metrics['seconds.total']:.0f} s in all")
+    state = f"NOT published: {not_published}" if not_published else "published"
+    seconds = f"{metrics['seconds.total']:.0f} s in all"
+    console.print(Text(f"{state}, {seconds}"), soft_wrap=True)
     console.print(Text(f"page: {report.page_url}"), soft_wrap=True)
 
 

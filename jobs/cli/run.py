@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,10 +20,14 @@ from embedmill.jobs.cli.app import (
     app,
     let_waiting_threads_sleep,
 )
-from embedmill.pipeline.errors import ConfigError, GateError
+from embedmill.pipeline.errors import ConfigError, GateError, LateFilesError
 from embedmill.pipeline.log import print_note
 
-__all__: list[str] = []
+if TYPE_CHECKING:
+    from embedmill.jobs.run_record import RunRecord
+    from embedmill.pipeline.store.run import Run
+
+__all__ = ["late_files_command"]
 
 
 @app.command()
@@ -38,15 +46,22 @@ def run(
         str | None, typer.Option(help="training workers: a number, auto, or a range: 2-8")
     ] = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="build stale stages again")] = False,
+    no_publish: Annotated[
+        bool, typer.Option("--no-publish", help="leave published.json as it is")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="errors only")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="progress on stderr, one JSON object on stdout")
+    ] = False,
 ) -> None:
     """Run the stages: events, vocab, shards, train, export, index, evaluate, report.
 
     Stages that have finished with this config and these inputs are skipped: after an
     interruption, the same command goes on where it stopped. --rebuild builds stale stages
-    again; with --from it builds that stage and all later ones again.
+    again; with --from it builds that stage and all later ones again. A complete run whose gates
+    pass is published, unless a newer one is.
     """
-    from embedmill.jobs.cli import render
+    from embedmill.jobs.run_record import RunRecord
     from embedmill.pipeline.config import load
     from embedmill.pipeline.store.run import Run
     from embedmill.pipeline.terminal import Terminal
@@ -54,21 +69,60 @@ def run(
     overrides = list(sets or [])
     overrides += [f'run.engine="{engine}"'] if engine else []
     overrides += [f"train.workers={workers}"] if workers else []
-    config = load(file, overrides, print_note, given or [])
+    record = RunRecord()
+    with record.reporting(as_json=as_json), late_files_command("run", file, sets, given):
+        one = Run(load(file, overrides, print_note, given or []))
 
-    let_waiting_threads_sleep()
-    from embedmill.jobs.all import run_line
+        let_waiting_threads_sleep()
+        from embedmill.jobs.all import run_line
 
-    one, terminal = Run(config), Terminal(quiet=quiet)
-    failed: GateError | None = None
+        terminal = Terminal(sys.stderr if as_json else None, quiet=quiet)
+        failed: GateError | None = None
+        try:
+            run_line(
+                one,
+                first=first,
+                last=last,
+                rebuild=rebuild,
+                may_publish=not no_publish,
+                terminal=terminal,
+                record=record,
+            )
+        except GateError as error:
+            failed = error  # the run is complete, and its summary shows the figures
+        if last == "report" and not (quiet or as_json):
+            _print_summary(one, record, failed)
+        if failed is not None:
+            raise failed
+
+
+def _print_summary(run: Run, record: RunRecord, failed: GateError | None) -> None:
+    from embedmill.jobs.cli import render
+
+    reason = "a gate failed" if failed else record.not_published
+    render.print_summary(run, "" if record.published else reason)
+
+
+@contextmanager
+def late_files_command(
+    command: str, file: Path, sets: Sequence[str] | None, given: Sequence[str] | None
+) -> Iterator[None]:
+    """Name the command that takes late files in, where files of the log came after a run.
+
+    Args:
+        command: of embedmill.
+        file: the run's TOML.
+        sets: overrides of the command.
+        given: variables of the command.
+    """
     try:
-        run_line(one, first=first, last=last, rebuild=rebuild, terminal=terminal)
-    except GateError as error:
-        failed = error  # the run is complete, and its summary shows the figures
-    if last == "report" and not quiet:
-        render.print_summary(one)
-    if failed is not None:
-        raise failed
+        yield
+    except LateFilesError as error:
+        words = ["embedmill", command, str(file)]
+        words += [word for one in given or [] for word in ("--var", one)]
+        words += [word for one in sets or [] for word in ("--set", one)]
+        todo = f"To take them in: {shlex.join([*words, '--rebuild'])}"
+        raise LateFilesError(error.what, where=error.where, todo=todo) from None
 
 
 @app.command()

@@ -120,6 +120,13 @@ class VocabConfig(Section):
         description="run whose ids keep their rows: its name, folder or URL, or 'published'; "
         "empty: a new vocabulary",
     )
+    previous_gone: Literal["last", "new", "stop"] = Field(
+        "last",
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="what a run with previous = 'published' continues whose published run was "
+        "deleted: the one that was published before it and is still there (last), a new "
+        "vocabulary (new), or nothing: it ends with exit code 4 (stop)",
+    )
     retire_after: int = Field(
         3,
         ge=0,

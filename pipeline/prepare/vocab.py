@@ -26,6 +26,7 @@ from embedmill.pipeline.prepare.engine.task_report import TaskResults
 from embedmill.pipeline.prepare.vocabulary.base_vocabulary import (
     PUBLISHED,
     find_base_vocabulary,
+    gone_runs,
     id_columns,
 )
 from embedmill.pipeline.prepare.vocabulary.id_counts import SIDES, IdCounts, count_ids
@@ -276,8 +277,11 @@ def _note_changes(
     progress: Progress, run: Run, base: Artifact | None, sides: Mapping[str, _Side]
 ) -> None:
     """Tell the user how the ids differ from those of the base."""
+    if gone := gone_runs(run):
+        instead = base.storage.root.removesuffix("/vocab") if base else "a new vocabulary"
+        progress.note(f"the published run '{gone[0]}' was deleted: this one continues {instead}")
     if base is None:
-        if run.config.vocab.previous == PUBLISHED:
+        if run.config.vocab.previous == PUBLISHED and not gone:
             progress.note(f"nothing is published in {run.config.run.root}: a new vocabulary begins")
         return
     for name, side in sides.items():

@@ -9,13 +9,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
 
 from embedmill.pipeline.config import Config, parse, read_fields, stage_fields
-from embedmill.pipeline.errors import CorruptArtifactError, MissingArtifactError, StaleArtifactError
+from embedmill.pipeline.errors import (
+    CorruptArtifactError,
+    LateFilesError,
+    MissingArtifactError,
+    StaleArtifactError,
+)
 from embedmill.pipeline.store.artifact import Artifact, Writer, read_manifest
 from embedmill.pipeline.store.lease import current_driver
 from embedmill.pipeline.store.storage import Storage
@@ -23,14 +27,11 @@ from embedmill.schemas.events import REJECTED
 from embedmill.schemas.manifest import InputEntry, Manifest, digest
 from embedmill.schemas.run import CONFIG, MANIFEST, PUBLISHED, Published
 from embedmill.schemas.stages import STAGES
-from embedmill.schemas.vocab import BASE
 
 __all__ = [
     "Run",
     "find_run",
-    "is_published",
     "open_run",
-    "publish",
     "published",
     "save_config",
 ]
@@ -141,6 +142,7 @@ class Run:
         writer = self.writer(stage, sources)
         if manifest.fingerprint == writer.fingerprint or _is_alike(manifest, writer):
             return True
+        _refuse_late_files(manifest, writer, self.storage.root)
         raise StaleArtifactError(
             f"stage '{stage}' is stale: {_changed(manifest, writer)}",
             where=self.storage.root,
@@ -170,32 +172,6 @@ class Run:
         files = storage.below(manifest.folder)
         for entry in manifest.files:
             files.remove(entry.path)
-
-
-def publish(run: Run) -> None:
-    """Point `<root>/published.json` at the run. Its gates must have been checked."""
-    contents = {stage: run.artifact(stage).manifest.content for stage in STAGES}
-    vocab = run.artifact("vocab")
-    pointer = Published(
-        run=run.config.run.name,
-        base_run=vocab.read_json(BASE).continues if vocab.has(BASE.path) else None,
-        content=digest(contents),
-        stages=contents,
-        published=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    Storage(run.config.run.root).write(PUBLISHED.path, PUBLISHED.encode(pointer))
-
-
-def is_published(run: Run) -> bool:
-    """Whether something was published after this run was built: this run, or a newer one.
-
-    A damaged pointer counts as none: the run is published again.
-    """
-    try:
-        pointer = published(run.config.run.root)
-    except CorruptArtifactError:
-        return False
-    return pointer is not None and pointer.published >= run.artifact("report").manifest.created
 
 
 def published(root: str) -> Published | None:
@@ -253,6 +229,12 @@ def find_run(url: str) -> Run:
             where=url,
             todo="Give the folder that `embedmill run` wrote, or run.root of its config",
         )
+    if not storage.exists(f"{pointer.run}/{CONFIG}"):
+        raise MissingArtifactError(
+            "the published run was deleted",
+            where=storage.url(pointer.run),
+            todo=f"`embedmill rollback {url}` publishes the one before it again",
+        )
     run = open_run(storage.url(pointer.run))
     if run.artifact("index").manifest.content != pointer.stages.get("index"):
         raise StaleArtifactError(
@@ -296,6 +278,27 @@ def _is_alike(manifest: Manifest, writer: Writer) -> bool:
         and read_fields(then) == read_fields(writer.config)
         and manifest.inputs == writer.inputs
         and manifest.sources == writer.sources
+    )
+
+
+def _refuse_late_files(manifest: Manifest, writer: Writer, where: str) -> None:
+    """Raise LateFilesError where nothing but the raw files of a stage have changed."""
+    then, now = read_fields(manifest.config), read_fields(writer.config)
+    before, after = manifest.sources, writer.sources
+    if manifest.stage != "events" or then != now or before == after:
+        return
+    kinds = {
+        "new": [url for url in after if url not in before],
+        "changed": [url for url in after if url in before and before[url] != after[url]],
+        "gone": [url for url in before if url not in after],
+    }
+    counts = ", ".join(f"{len(urls):,} {kind}" for kind, urls in kinds.items() if urls)
+    first = next(url for urls in kinds.values() for url in urls)
+    raise LateFilesError(
+        f"stage 'events' is stale: files of the log came or changed after it was built ({counts}): "
+        f"{first}",
+        where=where,
+        todo="The config is the same: run it again with --rebuild to take them in",
     )
 
 

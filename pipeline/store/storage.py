@@ -257,6 +257,17 @@ class Storage:
         with explained(self.url(path)), contextlib.suppress(FileNotFoundError):
             fs.rm_file(name)
 
+    def folders(self) -> list[str]:
+        """Names of the folders directly below, for people to look at; none where there is none."""
+        fs, name = file_system(self.root)
+        with explained(self.root):
+            try:
+                found = fs.ls(name, detail=True)
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+        paths = (one["name"].rstrip("/") for one in found if one["type"] == "directory")
+        return sorted(path.rpartition("/")[2] for path in paths)
+
     def clear(self) -> None:
         """Remove the folder with all that is in it; for scratch that nobody reads."""
         fs, name = file_system(self.root, self.deadline)

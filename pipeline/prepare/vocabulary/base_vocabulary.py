@@ -13,7 +13,8 @@ from typing import Any
 from embedmill.pipeline.config import Config
 from embedmill.pipeline.errors import ConfigError, MissingArtifactError, StaleArtifactError
 from embedmill.pipeline.store.artifact import Artifact, read_manifest
-from embedmill.pipeline.store.run import Run, published
+from embedmill.pipeline.store.publication import date_of, is_earlier, publications
+from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage
 from embedmill.pipeline.views.vocab import Vocab
 from embedmill.schemas.stages import STAGES
@@ -24,6 +25,7 @@ __all__ = [
     "check_base_vocabulary",
     "check_version",
     "find_base_vocabulary",
+    "gone_runs",
     "id_columns",
     "source_stamps",
 ]
@@ -109,14 +111,56 @@ def check_version(vocab: Artifact) -> None:
         )
 
 
+def gone_runs(run: Run) -> list[str]:
+    """Names of published runs that this run would continue, had they not been deleted."""
+    return _published_base(run)[1] if run.config.vocab.previous == PUBLISHED else []
+
+
 def _published_folder(run: Run) -> str:
-    """The folder of the published run; if that is this run, of the base that it was built on."""
-    pointer = published(run.config.run.root)
-    if pointer is None:
+    """The folder of the run that `vocab.previous = "published"` stands for, "" for none.
+
+    Raises:
+        MissingArtifactError: it was deleted, and `vocab.previous_gone` names no other.
+    """
+    folder, gone = _published_base(run)
+    allowed = run.config.vocab.previous_gone
+    if not gone or (folder and allowed == "last"):
+        return folder
+    if allowed == "new":
         return ""
-    if pointer.run == run.config.run.name:
-        return pointer.base_run or ""
-    return _below_root(run, pointer.run)
+    raise MissingArtifactError(
+        f"the published run '{gone[0]}' was deleted, or has no vocabulary"
+        + (", and no run that was published before it is left" if allowed == "last" else ""),
+        where=f"vocab.previous, {_below_root(run, gone[0])}",
+        todo="Set vocab.previous_gone = 'new' to begin a new vocabulary, or name another run",
+    )
+
+
+def _published_base(run: Run) -> tuple[str, list[str]]:
+    """The folder of the last published run that is not newer than this one and is still there.
+
+    A run that is for an earlier date than the published one continues the last one before its own
+    date, and the published one if there is none. If this run itself was published, the base that
+    it was built on comes next.
+
+    Returns:
+        the folder, "" for none; and the names of runs that come before it and are gone.
+    """
+    root, date = run.config.run.root, date_of(run.config)
+    gone: list[str] = []
+    newer = ""
+    for entry in publications(root):
+        is_own = entry.run == run.config.run.name
+        folder = entry.base_run or "" if is_own else _below_root(run, entry.run)
+        if not folder:
+            return "", gone
+        if not is_own and is_earlier(date, entry.date):
+            newer = newer or folder
+            continue
+        if read_manifest(Storage(folder).at("vocab")) is not None:
+            return folder, gone
+        gone.append(folder.rpartition("/")[2])
+    return ("", gone) if gone or not newer else (newer, [])
 
 
 def _named_folder(run: Run, name: str) -> str:
