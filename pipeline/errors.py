@@ -18,8 +18,8 @@
     └── InUseError              exit 8   another process runs the same run
 
 Running the same command again may help after a MachineError, an InUseError, Ctrl-C (130) and
-SIGTERM (143), and after nothing else: see `EmbedmillError.retry`. Any other exception is a bug, which exits 70 with a
-traceback.
+SIGTERM (143), and after nothing else: see `EmbedmillError.retry`. Any other exception is a bug,
+which exits 70 with a traceback.
 """
 
 from __future__ import annotations

@@ -144,8 +144,8 @@ class RunState(Stored):
 
     `stage` is the one that is being built or that failed, null where all that was asked is done.
     `updated` is when this was written: for a stage that is being built, when it began (ISO 8601,
-    UTC). `host`, `machine`, `pid` and `started` name its process, as those of a `Lease` do. "killed" is
-    never written: readers say it of a driver whose process is gone.
+    UTC). `host`, `machine`, `pid` and `started` name its process, as in a `Lease`. "killed"
+    is never written: readers say it of a driver whose process is gone.
     """
 
     format: Literal[1] = 1

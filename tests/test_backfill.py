@@ -173,7 +173,7 @@ def test_publishing(world: Path, first: BackfillResult, embedmill: Cli, tmp_path
         (newer.name, DAYS[1], "done", True), (older.name, DAYS[0], "done", False),
     ]  # fmt: skip
     code, out, _ = embedmill(["list", str(tmp_path / "runs")])
-    assert (code, max(map(len, out.splitlines())) <= 80, "recall@5" in out) == (0, True, True)
+    assert (code, max(map(len, out.splitlines())) <= 80, "recall@10" in out) == (0, True, True)
     code, _, err = embedmill(["list", str(tmp_path)])
     assert (code, "no runs here" in err) == (4, True)
 
