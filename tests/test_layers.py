@@ -132,12 +132,14 @@ def test_jobs_and_stages_share_their_names() -> None:
     files = {path.stem for path in (ROOT / "jobs").glob("*.py")}
     others = {
         "all",
+        "backfill",
         "cluster",
         "launch",
         "mailbox",
         "profile",
         "ray_tasks",
         "ray_training",
+        "run_record",
         "tune_config",
         "__init__",
     }
