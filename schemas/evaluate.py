@@ -5,15 +5,17 @@ from __future__ import annotations
 from pydantic import ConfigDict, Field
 
 from embedmill.schemas.contract import ArtifactContract, Count, Counters
-from embedmill.schemas.files import JsonFile, Number, Stored
+from embedmill.schemas.files import JsonFile, Number, PartFiles, Stored
 
 __all__ = [
     "CONTRACT",
     "DRIFT",
     "GATES",
+    "INTERVALS",
     "METRICS",
     "PROTOCOLS",
     "SLICES",
+    "USERS",
     "Drift",
     "GateResult",
     "MovedItem",
@@ -43,7 +45,8 @@ class GateResult(Stored):
 
     `got` is null, and the gate has failed, where the run has no such figure. The gate
     "over_popularity" wants a ratio; where popularity has 0 it passes if the metric is above 0,
-    and `got` is null.
+    and `got` is null. With `evaluate.gates.interval`, `got` is that of the worse end of the
+    metric's interval.
     """
 
     gate: str
@@ -99,6 +102,10 @@ GATES = JsonFile("gates.json", list[GateResult])
 PROTOCOLS = JsonFile("protocols.json", list[Protocol])
 # Only where the vectors were to be aligned to those of an earlier run.
 DRIFT = JsonFile("drift.json", Drift)
+# Lower and upper end of the 95 % intervals of those metrics that are means over users.
+INTERVALS = JsonFile("intervals.json", dict[str, tuple[float, float]])
+# Metrics of each user by exact search: its raw id under "user", then "recall@10" and so on.
+USERS = PartFiles("users")
 
 
 def _status(c: Counters, n: Count) -> str:

@@ -231,9 +231,9 @@ class IndexData(Stored):
 class ReportData(LogData):
     """Everything on the page that depends on the log and the config alone.
 
-    `metrics`, `protocols`, `slices` and `gates` are those of `evaluate`, `ks` the values of k that
-    metrics were measured at. `bias` is null for models without biases of ratings, `trials` where
-    the config names an objective.
+    `metrics`, `intervals`, `protocols`, `slices` and `gates` are those of `evaluate`, `ks` the
+    values of k that metrics were measured at. `bias` is null for models without biases of ratings,
+    `trials` where the config names an objective.
     """
 
     objective: str
@@ -249,6 +249,7 @@ class ReportData(LogData):
     bias: BiasExtremes | None
     map: ItemMap
     trials: Search | None = None
+    intervals: dict[str, tuple[float, float]] = Field({})
 
 
 DATA = JsonFile("data.json", ReportData)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Annotated
 
@@ -79,6 +80,24 @@ def metrics(folder: RunFolder, as_json: AsJson = False) -> None:
             if isinstance(value, float)
             else f"{name:<{width}}  {value}"
         )
+
+
+@app.command()
+def compare(
+    before: RunFolder,
+    after: Annotated[str, typer.Argument(metavar="RUN", help="another one, over the same log")],
+    as_json: AsJson = False,
+) -> None:
+    """Compare the metrics of two runs, user by user: difference, 95 % interval, paired test."""
+    from embedmill.jobs.cli import render
+    from embedmill.pipeline.query.comparison import compare_runs
+    from embedmill.pipeline.store.run import open_run
+
+    comparison = compare_runs(open_run(before), open_run(after))
+    if as_json:
+        print(json.dumps(dataclasses.asdict(comparison)))
+        return
+    render.print_comparison(comparison)
 
 
 @app.command()

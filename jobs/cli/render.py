@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from embedmill.pipeline.query.comparison import Comparison
 from embedmill.pipeline.query.metrics import metrics_of
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
@@ -280,6 +281,32 @@ def _escaped(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def print_comparison(comparison: Comparison) -> None:
+    """Metrics of two runs over the same users."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("on test")
+    for column in ("before", "after", "difference", "95 % interval", "p", "better", "worse"):
+        table.add_column(column, justify="right")
+    for name, one in comparison.differences.items():
+        table.add_row(
+            name,
+            f"{one.before:.4f}",
+            f"{one.after:.4f}",
+            f"{one.after - one.before:+.4f}",
+            f"{one.low:+.4f} {one.high:+.4f}",
+            f"{one.p_value:.3f}",
+            f"{one.better:,}",
+            f"{one.worse:,}",
+        )
+    console = _console()
+    console.print(table)
+    users = next(iter(comparison.differences.values())).users
+    console.print(
+        f"{users:,} users of both runs; of the first alone {comparison.only_before:,}, of the "
+        f"second alone {comparison.only_after:,}"
+    )
+
+
 def print_summary(run: Run, not_published: str = "") -> None:
     """The end of a run: metrics beside popularity's, some neighbours, where the page is.
 
@@ -292,6 +319,7 @@ def print_summary(run: Run, not_published: str = "") -> None:
     console.print()
     if f"recall@{run.config.evaluate.ks[0]}" in metrics:
         console.print(_beside_popularity(metrics, run.config.evaluate.ks[0]))
+        console.print(_certainty(metrics, run.config.evaluate.ks[0]))
     elif "rmse" not in metrics:
         console.print("No user has test events: nothing was measured on test.")
     for name in ("rmse", "mae"):
@@ -310,6 +338,16 @@ def print_summary(run: Run, not_published: str = "") -> None:
     seconds = f"{metrics['seconds.total']:.0f} s in all"
     console.print(Text(f"{state}, {seconds}"), soft_wrap=True)
     console.print(Text(f"page: {report.page_url}"), soft_wrap=True)
+
+
+def _certainty(metrics: Mapping[str, float | int | str], k: int) -> str:
+    """How sure the first metrics are."""
+    halves = [
+        f"{name}@{k} ± {(float(metrics[f'{name}@{k}.high']) - float(low)) / 2:.4f}"
+        for name in ("recall", "ndcg")
+        if (low := metrics.get(f"{name}@{k}.low")) is not None
+    ]
+    return f"{', '.join(halves)} (95 %) over {metrics['users']:,} users" if halves else ""
 
 
 def _beside_popularity(metrics: Mapping[str, float | int | str], k: int) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_serializer, model_validator
 
@@ -193,6 +193,11 @@ class GatesConfig(Section):
         {}, description="metric to its least value: {'index.recall@10' = 0.95}"
     )
     most: dict[str, float] = Field({}, description="metric to its greatest value: {rmse = 0.95}")
+    interval: bool = Field(
+        False,
+        json_schema_extra=FINGERPRINT_IF_CHANGED,
+        description="ask the gates of the worse end of a metric's 95 % interval, where it has one",
+    )
 
 
 class EvaluateConfig(Section):
@@ -224,6 +229,18 @@ class EvaluateConfig(Section):
         description="also measure users without train events: this share of their test events "
         "makes their vectors, the rest is recommended; 0: not measured; not given: 0.8 for "
         "shards.split = 'users'",
+    )
+    users: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+        "auto",
+        json_schema_extra=FINGERPRINT_IF_CHANGED,
+        description="about so many test users are drawn by a hash of their row and evaluated, "
+        "with intervals that say how sure the figures are; 0: all; 'auto': 200,000 where all users "
+        "would be more than 10^11 scores, else all",
+    )
+    keep_users: bool = Field(
+        False,
+        json_schema_extra=FINGERPRINT_IF_CHANGED,
+        description="also store the metrics of each user, which `embedmill compare` tests in pairs",
     )
     gates: GatesConfig = GatesConfig()
 

@@ -75,6 +75,19 @@ class ItemTable:
 
 
 @dataclass(frozen=True)
+class UserMetrics:
+    """Metrics of the model by exact search for each of some users.
+
+    Attributes:
+        rows: of the users, int64 [B].
+        values: float64 [B] by "recall@10" and so on.
+    """
+
+    rows: Rows
+    values: dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
 class Board:
     """Three recommenders on the same users: the model, popularity, the index."""
 
@@ -86,6 +99,7 @@ class Board:
     by_recommender: dict[str, Tally]
     asked: torch.Tensor
     seconds: dict[str, float]
+    by_user: list[UserMetrics]
 
     @staticmethod
     def of(config: EvaluateConfig, counts: Rows, items: ItemTable, index: Recommender) -> Board:
@@ -105,7 +119,7 @@ class Board:
         asked = torch.zeros(len(parts.names), dtype=torch.int64)
         seconds = dict.fromkeys(("exact", "popularity", "through_index"), 0.0)
         popularity = Popularity(counts, items.live_N)
-        return Board(config, items, index, popularity, parts, by_recommender, asked, seconds)
+        return Board(config, items, index, popularity, parts, by_recommender, asked, seconds, [])
 
     def add(self, group: Group, user_UD: Floats) -> int:
         """Rank for the group's users with something to find; returns how many they are."""
@@ -118,7 +132,9 @@ class Board:
             with self._timed("exact"):
                 users, items = torch.from_numpy(user_BD), self.items
                 _, rows = top_k(users, items.blocks(), most, seen, items.inactive)
-                self.by_recommender[""].add(rows, relevant)
+                values = self.by_recommender[""].add(rows, relevant)
+            if self.config.keep_users:
+                self.by_user.append(UserMetrics(group.users[batch.numpy()], values))
             with self._timed("popularity"):
                 self.by_recommender["popularity"].add(self.popularity.top(most, seen), relevant)
             with self._timed("through_index"):
@@ -143,6 +159,14 @@ class Board:
             f"{prefix}.{name}" if prefix else name: value
             for prefix, tally in self.by_recommender.items()
             for name, value in tally.means(users).items()
+        }
+
+    def intervals(self, users: int) -> dict[str, tuple[float, float]]:
+        """The 95 % intervals of metrics that are means over users, by their names."""
+        return {
+            f"{prefix}.{name}" if prefix else name: ends
+            for prefix, tally in self.by_recommender.items()
+            for name, ends in tally.intervals(users).items()
         }
 
     def slices(self) -> list[Slice]:

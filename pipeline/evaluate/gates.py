@@ -56,7 +56,9 @@ def check_gates(config: Config) -> None:
                 )
 
 
-def judge(config: Config, metrics: Mapping[str, float]) -> list[GateResult]:
+def judge(
+    config: Config, metrics: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]
+) -> list[GateResult]:
     """The result of every gate, in the order of the config's sections and then by metric.
 
     If the run lacks the metric (no test events, or no test user known from training), `got` is
@@ -67,11 +69,16 @@ def judge(config: Config, metrics: Mapping[str, float]) -> list[GateResult]:
     Args:
         config: of the run.
         metrics: what was measured, by name.
+        intervals: ends of the intervals of those that have one; asked where the config says so.
     """
     gates = config.evaluate.gates
+    low, high = dict(metrics), dict(metrics)
+    if gates.interval:
+        low |= {name: ends[0] for name, ends in intervals.items()}
+        high |= {name: ends[1] for name, ends in intervals.items()}
     results = []
     for name, wanted in sorted(gates.over_popularity.items()):
-        own, popularity = metrics.get(name), metrics.get(f"popularity.{name}")
+        own, popularity = low.get(name), metrics.get(f"popularity.{name}")
         got = own / popularity if own is not None and popularity else None
         passed = got >= wanted if got is not None else bool(own)
         results.append(_gate("over_popularity", name, wanted, got, passed))
@@ -79,12 +86,12 @@ def judge(config: Config, metrics: Mapping[str, float]) -> list[GateResult]:
     for name, wanted in sorted(gates.least.items()):
         if name in unknown:
             continue
-        got = metrics.get(name)
+        got = low.get(name)
         results.append(_gate("least", name, wanted, got, got is not None and got >= wanted))
     for name, wanted in sorted(gates.most.items()):
         if name in unknown:
             continue
-        got = metrics.get(name)
+        got = high.get(name)
         results.append(_gate("most", name, wanted, got, got is not None and got <= wanted))
     return results
 

@@ -18,7 +18,7 @@ from embedmill.pipeline.score import RowLists
 from embedmill.pipeline.views.shards import Shards
 from embedmill.schemas.shards import SPLITS
 
-__all__ = ["FittedItems", "Group", "groups", "read_fitted_items"]
+__all__ = ["Draw", "FittedItems", "Group", "count_test_users", "groups", "read_fitted_items"]
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -59,7 +59,8 @@ class Group:
     fitted ones, who have no vector of their own and are left out; `cold_events` counts their test
     events. `repeats` counts test pairs whose item is seen. `folded_in` has the cold users as a
     group, where it was asked for: a share of their test events are its `fitted` events and are
-    seen, the rest is test.
+    seen, the rest is test. `not_drawn_users` counts users with test events who were not drawn, and
+    `not_drawn_events` their test events.
     """
 
     users: Rows
@@ -71,6 +72,23 @@ class Group:
     cold_events: int
     repeats: int
     folded_in: Group | None = None
+    not_drawn_users: int = 0
+    not_drawn_events: int = 0
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Which test users are evaluated: those whose hash is below a share of all hashes."""
+
+    share: float
+    seed: int
+
+    def of(self, users: Rows) -> NDArray[np.bool_]:
+        """Whether each user is drawn, bool [U]; by its row and the seed alone."""
+        if self.share >= 1:
+            return np.ones(len(users), bool)
+        keys = users ^ mix64(np.array([self.seed], np.int64)).view(np.int64)
+        return to_unit_interval(mix64(keys).view(np.int64)) < self.share
 
 
 def read_fitted_items(shards: Shards, items: int, fitted: Sequence[str]) -> FittedItems:
@@ -84,24 +102,35 @@ def read_fitted_items(shards: Shards, items: int, fitted: Sequence[str]) -> Fitt
     return FittedItems(counts, weights)
 
 
-def groups(shards: Shards, fitted: Sequence[str], fold_in: float = 0) -> Iterator[Group]:
-    """All users of the test split, in groups of bounded size, in order of partition.
+def count_test_users(shards: Shards) -> int:
+    """Users with test events; a user's events are all in one partition."""
+    rows = (shards.read("test", partition, ["user_row"]) for partition in range(shards.partitions))
+    return sum(len(np.unique(row_M)) for (row_M,) in rows)
+
+
+def groups(
+    shards: Shards, fitted: Sequence[str], fold_in: float = 0, draw: Draw | None = None
+) -> Iterator[Group]:
+    """The users of the test split, in groups of bounded size, in order of partition.
 
     Args:
         shards: their events.
         fitted: the splits that the model was fitted to.
         fold_in: share of the test events of cold users that make their vectors, drawn by the hash
             of the event; 0: such users are counted only.
+        draw: the users that are evaluated; None: all.
     """
     for partitions in shards.groups(_EVENTS):
-        yield _group(shards, partitions, fitted, fold_in)
+        yield _group(shards, partitions, fitted, fold_in, draw or Draw(1.0, 0))
 
 
 def _group(
-    shards: Shards, partitions: Sequence[int], fitted: Sequence[str], fold_in: float
+    shards: Shards, partitions: Sequence[int], fitted: Sequence[str], fold_in: float, draw: Draw
 ) -> Group:
     events = {split: _read(shards, split, partitions) for split in SPLITS}
-    test_users = np.unique(events["test"].user)
+    drawn = draw.of(events["test"].user)
+    not_drawn = np.unique(events["test"].user[~drawn])
+    test_users = np.unique(events["test"].user[drawn])
     fitted_users = np.concatenate([np.unique(events[split].user) for split in fitted])
     known = np.isin(test_users, fitted_users)
     users = test_users[known]
@@ -112,7 +141,9 @@ def _group(
     return dataclasses.replace(
         group,
         cold_users=len(cold),
-        cold_events=len(events["test"].user) - len(test.user),
+        cold_events=int(drawn.sum()) - len(test.user),
+        not_drawn_users=len(not_drawn),
+        not_drawn_events=int((~drawn).sum()),
         folded_in=_folded_in(cold, shards, partitions, events, fold_in) if fold_in else None,
     )
 

@@ -15,12 +15,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embedmill.pipeline.evaluate.exposure import EXPOSURE_METRICS, Exposure
-from embedmill.pipeline.ranking_metrics import METRICS, PRECISION_METRICS, hit_sums, precision_sums
+from embedmill.pipeline.mean_intervals import mean_interval
+from embedmill.pipeline.ranking_metrics import (
+    METRICS,
+    PRECISION_METRICS,
+    user_metrics,
+    user_precision,
+)
 from embedmill.pipeline.score import RowLists, hits, widths
 
-__all__ = ["RANKING_METRICS", "Popularity", "Slices", "Tally"]
+__all__ = ["RANKING_METRICS", "USER_METRICS", "Popularity", "Slices", "Tally"]
 
-RANKING_METRICS = (*METRICS, *PRECISION_METRICS, *EXPOSURE_METRICS)
+USER_METRICS = (*METRICS, *PRECISION_METRICS)  # means over users
+RANKING_METRICS = (*USER_METRICS, *EXPOSURE_METRICS)
 
 Rows = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -104,23 +111,35 @@ class Tally:
         self.ks = tuple(ks)
         self.slices = slices
         self.exposure = exposure
-        names = (*METRICS, *PRECISION_METRICS)
-        self.sums = {f"{name}@{k}": 0.0 for k in self.ks for name in names}
+        self.sums = {f"{name}@{k}": 0.0 for k in self.ks for name in USER_METRICS}
+        self.squares = dict.fromkeys(self.sums, 0.0)
         self.found = {k: torch.zeros(len(slices.names), dtype=torch.int64) for k in self.ks}
 
-    def add(self, rows_BK: Tensor, relevant: RowLists, ks: Sequence[int] = ()) -> None:
-        """Count answers int64 [B, K]; `ks` are the cuts that they are good for, all if empty."""
+    def add(self, rows_BK: Tensor, relevant: RowLists, ks: Sequence[int] = ()) -> dict[str, Tensor]:
+        """Count answers int64 [B, K] to `ks`, all of them if empty; returns metrics by user."""
         hit_BK, ks = hits(rows_BK, relevant), ks or self.ks
-        for sums in (hit_sums, precision_sums):
-            for name, value in sums(hit_BK, relevant.lengths, ks).items():
-                self.sums[name] += value
+        values: dict[str, Tensor] = {}
+        for of_users in (user_metrics, user_precision):
+            values |= of_users(hit_BK, relevant.lengths, ks)
+        for name, value_B in values.items():
+            self.sums[name] += float(value_B.sum())
+            self.squares[name] += float(value_B.square().sum())
         self.exposure.add(rows_BK, ks)
         for k in ks:
             which = self.slices.of_item[rows_BK[:, :k][hit_BK[:, :k]]]
             self.found[k] += torch.bincount(which, minlength=len(self.slices.names))
+        return values
 
     def means(self, users: int) -> dict[str, float]:
         """Mean of every metric over `users`, and how the answers are spread over the items."""
         if not users:
             return {}
         return {name: value / users for name, value in self.sums.items()} | self.exposure.means()
+
+    def intervals(self, users: int) -> dict[str, tuple[float, float]]:
+        """The 95 % interval of every metric that is a mean over users; empty for one user."""
+        return {
+            name: mean_interval(value, self.squares[name], users)
+            for name, value in self.sums.items()
+            if users > 1
+        }

@@ -12,6 +12,8 @@ Rules:
   the same users and the same excluded items. The index is searched once for each k, as `embedmill
   recommend` searches it.
 * Predicted ratings are not clipped to a scale.
+* Where there are very many users, a sample of them is drawn by a hash (`evaluate.users`). The
+  others and their test events are counted.
 
 The files are described in `schemas.evaluate`.
 
@@ -26,14 +28,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
 from embedmill.pipeline.evaluate.board import Board, ItemTable, Recommender
 from embedmill.pipeline.evaluate.drift import drift_metrics, measure_drift
 from embedmill.pipeline.evaluate.gates import check_gates, judge
-from embedmill.pipeline.evaluate.holdout import Group, groups, read_fitted_items
+from embedmill.pipeline.evaluate.holdout import (
+    Draw,
+    Group,
+    count_test_users,
+    groups,
+    read_fitted_items,
+)
 from embedmill.pipeline.evaluate.protocols import protocols
+from embedmill.pipeline.evaluate.ranking import USER_METRICS
 from embedmill.pipeline.evaluate.ratings import Errors, predict
 from embedmill.pipeline.evaluate.sampled import SampledRanks
 from embedmill.pipeline.export import find_earlier
@@ -44,7 +54,7 @@ from embedmill.pipeline.train.fold_in import FoldIn, KnownEvents, trained_with
 from embedmill.pipeline.views.index import StoredIndex
 from embedmill.pipeline.views.shards import Shards
 from embedmill.pipeline.views.vectors import Vectors, spec_of
-from embedmill.schemas.evaluate import DRIFT, GATES, METRICS, PROTOCOLS, SLICES
+from embedmill.schemas.evaluate import DRIFT, GATES, INTERVALS, METRICS, PROTOCOLS, SLICES, USERS
 from embedmill.schemas.export import VectorSpec
 
 __all__ = ["Recommender", "build"]
@@ -54,10 +64,14 @@ Rows = NDArray[np.int64]
 
 # With fewer scores than this (a few seconds of work) one thread is faster than several.
 _SMALL = 1 << 30
+# With "auto", more scores than this (a quarter of an hour of two cores) are not computed: so many
+# users are drawn, whose means are within .002 of those of all with 95 % confidence.
+_MOST_SCORES, _DRAWN_USERS = 10**11, 200_000
 
 # users: evaluated; nothing_left: all their test items were seen before; events: of test.
 _COUNTED = (
     "users", "nothing_left", "cold_users", "cold_events", "repeats", "test_pairs", "events",
+    "not_drawn_users", "not_drawn_events",
 )  # fmt: skip
 
 
@@ -86,22 +100,27 @@ def build(
     errors = Errors() if spec.objective == "rating" else None
     total = shards.count("test")
     counters = dict.fromkeys(_COUNTED, 0)
+    draw = _draw(run, shards, spec.items)
     with _threads(min(total, spec.users) * spec.items):
-        for group in groups(shards, spec.fitted, config.fold_in):
+        for number, group in enumerate(groups(shards, spec.fitted, config.fold_in, draw)):
             user_UD = Vectors.of(export, "users").gather(group.users)
             asked = board.add(group, user_UD)
             more.add(group, user_UD)
             if errors is not None:
                 errors.add(group, _ratings(export, spec, group, user_UD), fitted)
+            if config.keep_users:
+                _write_users(out, number, board, export)
             _count(counters, group, asked)
             progress.update(counters["events"], total, "test events")
     metrics = board.metrics(counters["users"]) | more.metrics() | _of_index(index)
+    intervals = board.intervals(counters["users"]) | more.intervals()
     metrics |= errors.means() if errors is not None else {}
     metrics |= _drift(run, export, out)
     out.write_json(METRICS, metrics | {name: counters[name] for name in ("users", "cold_users")})
     out.write_json(SLICES, board.slices())
     out.write_json(PROTOCOLS, protocols(run.config, spec))
-    out.write_json(GATES, judge(run.config, metrics))
+    out.write_json(INTERVALS, intervals)
+    out.write_json(GATES, judge(run.config, metrics, intervals))
     seconds = {**board.seconds, **more.seconds()}
     measured = {f"seconds.{name}": round(took, 3) for name, took in seconds.items()}
     out.commit(counters, software={"torch": torch.__version__}, measured=measured)
@@ -131,7 +150,8 @@ class _Protocols:
             spec = spec_of(run.artifact("export"))
             train = trained_with(run.artifact("train"), run.config)
             fold_in = FoldIn.of(spec, train, shards, board.items.vectors)
-            folded_in = Board.of(config, counts, board.items, board.index)
+            known = config.model_copy(update={"keep_users": False})
+            folded_in = Board.of(known, counts, board.items, board.index)
         return _Protocols(board.items, sampled, fold_in, folded_in)
 
     def add(self, group: Group, user_UD: Floats) -> None:
@@ -156,6 +176,12 @@ class _Protocols:
             found["fold_in.users"] = self.users
         return found
 
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        if self.folded_in is None:
+            return {}
+        ends = self.folded_in.intervals(self.users)
+        return {f"fold_in.{name}": both for name, both in ends.items()}
+
     def seconds(self) -> dict[str, float]:
         found = {"sampled": self.sampling} if self.sampled is not None else {}
         if self.folded_in is not None:
@@ -163,8 +189,32 @@ class _Protocols:
         return found
 
 
+def _draw(run: Run, shards: Shards, items: int) -> Draw:
+    """Which test users are evaluated."""
+    config, users = run.config.evaluate, count_test_users(shards)
+    wanted = config.users
+    if wanted == "auto":
+        wanted = _DRAWN_USERS if users * items > _MOST_SCORES else 0
+    return Draw(wanted / users if 0 < wanted < users else 1.0, run.config.run.seed)
+
+
+def _write_users(out: Writer, number: int, board: Board, export: Artifact) -> None:
+    """A file of the metrics of the users of a group."""
+    kept, board.by_user[:] = list(board.by_user), []
+    rows = np.concatenate([one.rows for one in kept]) if kept else np.empty(0, np.int64)
+    names = [f"{name}@{k}" for k in board.config.ks for name in USER_METRICS]
+    values = {
+        name: np.concatenate([one.values[name].numpy() for one in kept]) if kept else rows / 1.0
+        for name in names
+    }
+    ids = Vectors.of(export, "users").vocabulary.ids(rows)
+    out.write_table(USERS.path(number), pa.table({"user": pa.array(ids, pa.string()), **values}))
+
+
 def _count(counters: dict[str, int], group: Group, asked: int) -> None:
-    counters["events"] += len(group.test.user) + group.cold_events
+    counters["events"] += len(group.test.user) + group.cold_events + group.not_drawn_events
+    counters["not_drawn_users"] += group.not_drawn_users
+    counters["not_drawn_events"] += group.not_drawn_events
     counters["users"] += asked
     counters["nothing_left"] += len(group.users) - asked
     counters["cold_users"] += group.cold_users

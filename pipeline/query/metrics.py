@@ -15,12 +15,16 @@ def metrics_of(run: Run) -> dict[str, float | int | str]:
 
     "train.epochs" and "train.refit_epochs" count epochs. Where there is a validation part,
     "train.best_epoch" is the chosen epoch, and "valid.ndcg@10" and so on are its metrics there.
-    "protocol" says how the metrics were measured, "sampled.protocol" and "fold_in.protocol" how
-    those with that prefix were.
+    "recall@10.low" and "recall@10.high" are the ends of a metric's 95 % interval, for those of the
+    model that are means over users. "protocol" says how the metrics were measured,
+    "sampled.protocol" and "fold_in.protocol" how those with that prefix were.
     """
     evaluation = Evaluation(run.artifact("evaluate"))
     metrics = evaluation.metrics
     flat: dict[str, float | int | str] = {**metrics, **_of_training(run)}
+    for name, (low, high) in evaluation.intervals.items():
+        if "." not in name:
+            flat |= {f"{name}.low": low, f"{name}.high": high}
     flat |= {f"{one.prefix}protocol": one.name for one in evaluation.protocols}
     for stage in ("index", "evaluate"):
         for name, value in run.artifact(stage).manifest.measured.items():

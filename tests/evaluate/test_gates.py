@@ -37,7 +37,7 @@ def gated(objective: str = "softmax", **gates: Mapping[str, float]) -> Config:
 def test_a_gate(
     section: str, wanted: float, metrics: dict[str, float], got: float | None, passed: bool
 ) -> None:
-    (gate,) = judge(gated(**{section: {"recall@10": wanted}}), metrics)
+    (gate,) = judge(gated(**{section: {"recall@10": wanted}}), metrics, {"recall@10": (0.0, 1.0)})
     assert gate.gate == section
     assert gate.metric == "recall@10"
     assert gate.wanted == wanted
@@ -46,7 +46,20 @@ def test_a_gate(
 
 
 def test_no_gates_no_verdict() -> None:
-    assert judge(gated(), {"recall@10": 1.0}) == []
+    assert judge(gated(), {"recall@10": 1.0}, {}) == []
+
+
+def test_gates_on_intervals_ask_their_worse_end() -> None:
+    every = {"least": {"recall@10": 0.3, "index.recall@10": 0.9}, "most": {"recall@10": 0.3}}
+    config = gated(**every, over_popularity={"recall@10": 2.0}, interval=True)
+    metrics = {"recall@10": 0.3, "index.recall@10": 0.9, "popularity.recall@10": 0.14}
+    found = judge(config, metrics, {"recall@10": (0.25, 0.35)})
+    assert [(one.gate, one.got, one.passed) for one in found] == [
+        ("over_popularity", pytest.approx(0.25 / 0.14), False),
+        ("least", 0.9, True),
+        ("least", 0.25, False),
+        ("most", 0.35, False),
+    ]
 
 
 @pytest.mark.parametrize(

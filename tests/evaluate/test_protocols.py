@@ -18,7 +18,7 @@ from embedmill.pipeline.evaluate.exposure import Exposure, gini
 from embedmill.pipeline.evaluate.holdout import Events, Group
 from embedmill.pipeline.evaluate.sampled import rank_sums, sample_negatives
 from embedmill.pipeline.query.metrics import metrics_of
-from embedmill.pipeline.ranking_metrics import precision_sums
+from embedmill.pipeline.ranking_metrics import user_precision
 from embedmill.pipeline.score import RowLists
 from embedmill.pipeline.views.vectors import Vectors
 from tests.evaluate.test_evaluate import evaluated, random_world
@@ -30,7 +30,9 @@ BASE: dict[str, Any] = {"run": {"name": "a"}, "events": {"paths": "a.tsv"}}
 def test_map_and_r_precision_by_hand() -> None:
     # Found at ranks 1, 3 and 4 of four items; nothing of one; at rank 2 of one.
     hit = torch.tensor([[1, 0, 1, 1], [0, 0, 0, 0], [0, 1, 0, 0]], dtype=torch.bool)
-    sums = precision_sums(hit, torch.tensor([4, 1, 1]), [1, 2, 4, 10])
+    values = user_precision(hit, torch.tensor([4, 1, 1]), [1, 2, 4, 10])
+    assert values["map@4"].tolist() == pytest.approx([(1 + 2 / 3 + 3 / 4) / 4, 0, 1 / 2])
+    sums = {name: float(value_B.sum()) for name, value_B in values.items()}
     assert sums["map@1"] == pytest.approx(1 / 1)
     assert sums["map@2"] == pytest.approx(1 / 2 + 1 / 2)
     assert sums["map@4"] == pytest.approx((1 + 2 / 3 + 3 / 4) / 4 + 1 / 2)
@@ -39,8 +41,11 @@ def test_map_and_r_precision_by_hand() -> None:
     assert sums["r_precision@1"] == pytest.approx(1)
     assert sums["r_precision@2"] == pytest.approx(1 / 2)
     assert sums["r_precision@4"] == sums["r_precision@10"] == pytest.approx(3 / 4)
-    nobody = precision_sums(torch.zeros(2, 0, dtype=torch.bool), torch.tensor([1, 0]), [3])
-    assert nobody == {"map@3": 0, "r_precision@3": 0}
+    nobody = user_precision(torch.zeros(2, 0, dtype=torch.bool), torch.tensor([1, 0]), [3])
+    assert {name: v.tolist() for name, v in nobody.items()} == {
+        "map@3": [0, 0],
+        "r_precision@3": [0, 0],
+    }
 
 
 def test_gini_by_hand() -> None:

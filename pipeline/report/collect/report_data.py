@@ -70,6 +70,7 @@ def collect_run(run: Run, progress: Callable[[int], None] = lambda _: None) -> R
         history=training.history,
         metrics=evaluation.metrics,
         protocols=evaluation.protocols,
+        intervals=evaluation.intervals,
         ks=list(config.evaluate.ks),
         slices=evaluation.slices,
         gates=evaluation.gates,

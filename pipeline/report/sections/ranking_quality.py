@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from embedmill.pipeline.report.sections import counters
@@ -37,10 +37,15 @@ _ERRORS = ("rmse", "mae")
 
 @dataclass(frozen=True)
 class _Row:
-    """A metric at one k; `whole` is the longest bar's value, the same for all k of a metric."""
+    """A metric at one k.
+
+    `half` is half of the model's 95 % interval, None where there is none. `whole` is the longest
+    bar's value, the same for all k of a metric.
+    """
 
     name: str
     model: float | None
+    half: float | None
     popularity: float | None
     through_index: float | None
     whole: float
@@ -55,7 +60,7 @@ def section(data: ReportData) -> Section:
         "sections/ranking_quality.html",
         measured=any(f"recall@{k}" in values for k in ks),
         errors=list(_errors(values)),
-        rows=list(_rows(values, ks)),
+        rows=list(_rows(data)),
         meanings=[(name, meaning) for _, name, meaning in _METRICS],
         users=values.get("users"),
         protocols=data.protocols,
@@ -65,7 +70,8 @@ def section(data: ReportData) -> Section:
     )
 
 
-def _rows(values: Mapping[str, float], ks: Sequence[int]) -> Iterator[_Row]:
+def _rows(data: ReportData) -> Iterator[_Row]:
+    values, ks = data.metrics, data.ks
     for stem, name, _ in _METRICS:
         keys = {k: f"{stem}@{k}" for k in ks}
         shown = [values.get(p + key) for key in keys.values() for p in ("", "popularity.")]
@@ -75,7 +81,9 @@ def _rows(values: Mapping[str, float], ks: Sequence[int]) -> Iterator[_Row]:
         for k, key in keys.items():
             model, popularity = values.get(key), values.get(f"popularity.{key}")
             through_index = values.get(f"through_index.{key}")
-            yield _Row(f"{name}@{k}", model, popularity, through_index, whole)
+            ends = data.intervals.get(key)
+            half = (ends[1] - ends[0]) / 2 if ends else None
+            yield _Row(f"{name}@{k}", model, half, popularity, through_index, whole)
 
 
 def _of_protocol(
