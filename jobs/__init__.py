@@ -1,1 +1,8 @@
 """Where the stages run: one short file per stage, and `all.py`, the file to read first."""
+
+import os
+
+# Threads of OpenMP (torch, FAISS) that wait give their core away instead of spinning. Beside other
+# work, spinning threads wait for each other: a step then takes twenty times as long. It is read
+# once, when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
