@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +19,6 @@ __all__ = [
     "StoppedError",
     "Variables",
     "app",
-    "let_waiting_threads_sleep",
 ]
 
 
@@ -82,11 +80,3 @@ def _options(
 ) -> None:
     if context.invoked_subcommand is None:
         print(context.get_help())
-
-
-def let_waiting_threads_sleep() -> None:
-    """Before torch is imported: its threads give their cores away while they wait for each other.
-
-    Beside other work, spinning threads take three times the time of a training.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

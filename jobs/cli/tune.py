@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from embedmill.jobs.cli.app import ConfigFile, Sets, Variables, app, let_waiting_threads_sleep
+from embedmill.jobs.cli.app import ConfigFile, Sets, Variables, app
 from embedmill.pipeline.log import print_note
 
 __all__: list[str] = []
@@ -49,7 +49,6 @@ def tune(
     load(file, overrides, print_note, given or [])
     auto_tree(file, overrides, given or [])  # refused before the engines are imported
 
-    let_waiting_threads_sleep()
     from embedmill.jobs import tune_config
     from embedmill.pipeline.terminal import Terminal
 

@@ -128,6 +128,10 @@ _OTHER_TEXT = {
 ENCODINGS = ("utf-8", "utf-16", "utf-16-le", "utf-32")
 
 
+# A field with one of these is quoted, by DuckDB also one with the start of a comment.
+_QUOTED_IN_TSV = set('\t\n"\\#')
+
+
 @dataclass(frozen=True)
 class Drawn:
     """A table, the kinds of its columns and its values."""
@@ -147,7 +151,7 @@ class Drawn:
         if ids & _OTHER_TEXT.get((library, format), set()):
             return False
         texts = [v for column in self.values.values() for v in column if isinstance(v, str)]
-        if format == "tsv" and any(set(text) & set('\t\n"\\') for text in texts):
+        if format == "tsv" and any(set(text) & _QUOTED_IN_TSV for text in texts):
             return False
         return format not in ("csv", "tsv") or all(kind.text for _, kind in self.kinds.values())
 
