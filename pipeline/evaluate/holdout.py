@@ -18,7 +18,7 @@ from embedmill.pipeline.score import RowLists
 from embedmill.pipeline.views.shards import Shards
 from embedmill.schemas.shards import SPLITS
 
-__all__ = ["Draw", "FittedItems", "Group", "count_test_users", "groups", "read_fitted_items"]
+__all__ = ["FittedItems", "Group", "UserSample", "count_test_users", "groups", "read_fitted_items"]
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -59,8 +59,8 @@ class Group:
     fitted ones, who have no vector of their own and are left out; `cold_events` counts their test
     events. `repeats` counts test pairs whose item is seen. `folded_in` has the cold users as a
     group, where it was asked for: a share of their test events are its `fitted` events and are
-    seen, the rest is test. `not_drawn_users` counts users with test events who were not drawn, and
-    `not_drawn_events` their test events.
+    seen, the rest is test. `unsampled_users` counts users with test events who were not drawn, and
+    `unsampled_events` their test events.
     """
 
     users: Rows
@@ -72,12 +72,12 @@ class Group:
     cold_events: int
     repeats: int
     folded_in: Group | None = None
-    not_drawn_users: int = 0
-    not_drawn_events: int = 0
+    unsampled_users: int = 0
+    unsampled_events: int = 0
 
 
 @dataclass(frozen=True)
-class Draw:
+class UserSample:
     """Which test users are evaluated: those whose hash is below a share of all hashes."""
 
     share: float
@@ -109,7 +109,7 @@ def count_test_users(shards: Shards) -> int:
 
 
 def groups(
-    shards: Shards, fitted: Sequence[str], fold_in: float = 0, draw: Draw | None = None
+    shards: Shards, fitted: Sequence[str], fold_in: float = 0, sample: UserSample | None = None
 ) -> Iterator[Group]:
     """The users of the test split, in groups of bounded size, in order of partition.
 
@@ -118,18 +118,22 @@ def groups(
         fitted: the splits that the model was fitted to.
         fold_in: share of the test events of cold users that make their vectors, drawn by the hash
             of the event; 0: such users are counted only.
-        draw: the users that are evaluated; None: all.
+        sample: the users that are evaluated; None: all.
     """
     for partitions in shards.groups(_EVENTS):
-        yield _group(shards, partitions, fitted, fold_in, draw or Draw(1.0, 0))
+        yield _group(shards, partitions, fitted, fold_in, sample or UserSample(1.0, 0))
 
 
 def _group(
-    shards: Shards, partitions: Sequence[int], fitted: Sequence[str], fold_in: float, draw: Draw
+    shards: Shards,
+    partitions: Sequence[int],
+    fitted: Sequence[str],
+    fold_in: float,
+    sample: UserSample,
 ) -> Group:
     events = {split: _read(shards, split, partitions) for split in SPLITS}
-    drawn = draw.of(events["test"].user)
-    not_drawn = np.unique(events["test"].user[~drawn])
+    drawn = sample.of(events["test"].user)
+    unsampled = np.unique(events["test"].user[~drawn])
     test_users = np.unique(events["test"].user[drawn])
     fitted_users = np.concatenate([np.unique(events[split].user) for split in fitted])
     known = np.isin(test_users, fitted_users)
@@ -142,8 +146,8 @@ def _group(
         group,
         cold_users=len(cold),
         cold_events=int(drawn.sum()) - len(test.user),
-        not_drawn_users=len(not_drawn),
-        not_drawn_events=int((~drawn).sum()),
+        unsampled_users=len(unsampled),
+        unsampled_events=int((~drawn).sum()),
         folded_in=_folded_in(cold, shards, partitions, events, fold_in) if fold_in else None,
     )
 

@@ -36,8 +36,8 @@ from embedmill.pipeline.evaluate.board import Board, ItemTable, Recommender
 from embedmill.pipeline.evaluate.drift import drift_metrics, measure_drift
 from embedmill.pipeline.evaluate.gates import check_gates, judge
 from embedmill.pipeline.evaluate.holdout import (
-    Draw,
     Group,
+    UserSample,
     count_test_users,
     groups,
     read_fitted_items,
@@ -71,7 +71,7 @@ _MOST_SCORES, _DRAWN_USERS = 10**11, 200_000
 # users: evaluated; nothing_left: all their test items were seen before; events: of test.
 _COUNTED = (
     "users", "nothing_left", "cold_users", "cold_events", "repeats", "test_pairs", "events",
-    "not_drawn_users", "not_drawn_events",
+    "unsampled_users", "unsampled_events",
 )  # fmt: skip
 
 
@@ -100,9 +100,9 @@ def build(
     errors = Errors() if spec.objective == "rating" else None
     total = shards.count("test")
     counters = dict.fromkeys(_COUNTED, 0)
-    draw = _draw(run, shards, spec.items)
+    sample = _sample(run, shards, spec.items)
     with _threads(min(total, spec.users) * spec.items):
-        for number, group in enumerate(groups(shards, spec.fitted, config.fold_in, draw)):
+        for number, group in enumerate(groups(shards, spec.fitted, config.fold_in, sample)):
             user_UD = Vectors.of(export, "users").gather(group.users)
             asked = board.add(group, user_UD)
             more.add(group, user_UD)
@@ -189,13 +189,13 @@ class _Protocols:
         return found
 
 
-def _draw(run: Run, shards: Shards, items: int) -> Draw:
+def _sample(run: Run, shards: Shards, items: int) -> UserSample:
     """Which test users are evaluated."""
     config, users = run.config.evaluate, count_test_users(shards)
     wanted = config.users
     if wanted == "auto":
         wanted = _DRAWN_USERS if users * items > _MOST_SCORES else 0
-    return Draw(wanted / users if 0 < wanted < users else 1.0, run.config.run.seed)
+    return UserSample(wanted / users if 0 < wanted < users else 1.0, run.config.run.seed)
 
 
 def _write_users(out: Writer, number: int, board: Board, export: Artifact) -> None:
@@ -212,9 +212,9 @@ def _write_users(out: Writer, number: int, board: Board, export: Artifact) -> No
 
 
 def _count(counters: dict[str, int], group: Group, asked: int) -> None:
-    counters["events"] += len(group.test.user) + group.cold_events + group.not_drawn_events
-    counters["not_drawn_users"] += group.not_drawn_users
-    counters["not_drawn_events"] += group.not_drawn_events
+    counters["events"] += len(group.test.user) + group.cold_events + group.unsampled_events
+    counters["unsampled_users"] += group.unsampled_users
+    counters["unsampled_events"] += group.unsampled_events
     counters["users"] += asked
     counters["nothing_left"] += len(group.users) - asked
     counters["cold_users"] += group.cold_users

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from embedmill.pipeline.errors import InputError
-from embedmill.pipeline.evaluate.holdout import Draw
+from embedmill.pipeline.evaluate.holdout import UserSample
 from embedmill.pipeline.mean_intervals import mean_interval, paired_difference
 from embedmill.pipeline.query.comparison import compare_runs
 from embedmill.pipeline.store.artifact import Artifact
@@ -36,7 +36,7 @@ def test_intervals_hold_the_mean_of_all_in_95_of_100_draws() -> None:
     value_U = (source.random(20_000) ** 4).round(2)
     rows = np.arange(len(value_U))
     for seed in range(200):
-        drawn_B = value_U[Draw(0.05, seed).of(rows)]
+        drawn_B = value_U[UserSample(0.05, seed).of(rows)]
         low, high = mean_interval(drawn_B.sum(), np.square(drawn_B).sum(), len(drawn_B))
         inside += low <= value_U.mean() <= high
     assert 180 <= inside <= 199  # of 200 binomial draws with .95 all but one in a thousand
@@ -61,13 +61,13 @@ def test_a_sample_is_some_of_the_users_and_the_others_are_counted(tmp_path: Path
     every, some = kept(tmp_path / "all", users=0), kept(tmp_path / "some", users=30)
     counters = some.counters
     asked = counters["users"] + counters["nothing_left"] + counters["cold_users"]
-    assert counters["not_drawn_users"] > 0
+    assert counters["unsampled_users"] > 0
     total = every.counters
-    assert asked + counters["not_drawn_users"] == sum(
+    assert asked + counters["unsampled_users"] == sum(
         total[name] for name in ("users", "nothing_left", "cold_users")
     )
     assert counters["events"] == total["events"]
-    assert total["not_drawn_users"] == total["not_drawn_events"] == 0
+    assert total["unsampled_users"] == total["unsampled_events"] == 0
     whole, drawn = (Evaluation(one).users().to_pylist() for one in (every, some))
     of_user = {row["user"]: row for row in whole}
     assert drawn == [of_user[row["user"]] for row in drawn]
