@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from embedmill.jobs.cli.app import ConfigFile, Sets, Variables, app, let_waiting_threads_sleep
+from embedmill.jobs.cli.app import ConfigFile, Sets, Variables, app
 from embedmill.jobs.cli.run import late_files_command
 
 __all__: list[str] = []
@@ -36,7 +36,6 @@ def backfill(
     What has finished is skipped; the first day that fails ends it. The same command goes on
     there. Days that are older than the published run are not published.
     """
-    let_waiting_threads_sleep()
     from embedmill.jobs.backfill import Backfill, days_between
     from embedmill.jobs.run_record import failure_of, state_of
     from embedmill.pipeline.terminal import Terminal

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedmill.jobs.cli.app import AsJson, ConfigFile, Sets, Variables, app
+from embedmill.jobs.cli.app import (
+    AsJson,
+    ConfigFile,
+    Sets,
+    Variables,
+    app,
+)
 from embedmill.pipeline.errors import ConfigError, GateError, LateFilesError
 from embedmill.pipeline.log import print_note
 
@@ -66,8 +72,7 @@ def run(
     with record.reporting(as_json=as_json), late_files_command("run", file, sets, given):
         one = Run(load(file, overrides, print_note, given or []))
 
-from embedmill.jobs.cli.app import AsJson, ConfigFile, Sets, Variables, app
-from embedmill.pipeline.errors import ConfigError, GateError, LateFilesError
+        from embedmill.jobs.all import run_line
 
         terminal = Terminal(sys.stderr if as_json else None, quiet=quiet)
         failed: GateError | None = None
