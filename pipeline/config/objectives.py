@@ -105,11 +105,11 @@ OBJECTIVE_KEYS: dict[str, ObjectiveKeys] = {
     "rating": ObjectiveKeys(
         "rating",
         shared=_STEPS,
-        own=("l2_bias",),
+        own=("l2_bias", "implicit_rate"),
         # One setting was best for sets of different sizes and densities: docs/decisions/0014.
         defaults={
             "learning_rate": 0.1, "schedule": "linear", "init_scale": 0.1, "l2": 1.2,
-            "l2_power": 0.5, "l2_bias": 0.02, "batch_size": 4096,
+            "l2_power": 0.5, "l2_bias": 0.02, "batch_size": 4096, "implicit_rate": 0.05,
         },
         metrics=("rmse", "mae"),
     ),

@@ -204,6 +204,14 @@ class TrainConfig(Section):
     l2_bias: float | None = Field(
         None, ge=0, description="L2 of biases; not given: l2, as for the vectors"
     )
+    implicit_rate: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        json_schema_extra=FINGERPRINT_IF_CHANGED,
+        description="learning rate of the implicit part of vectors, which says who rated what, as "
+        "a share of learning_rate; 0: no implicit part",
+    )
     weight_power: float = Field(
         0.0,
         ge=0,

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from embedmill.pipeline.train.data.epoch_order import EpochOrder
-from embedmill.pipeline.train.losses import Loss, LossInput
+from embedmill.pipeline.train.implicit_part import ImplicitParts, pending_steps
+from embedmill.pipeline.train.losses import Loss, LossInput, LossResult, LossSettings
 from embedmill.pipeline.train.model import Model
 from embedmill.pipeline.train.runtime import Runtime
 from embedmill.pipeline.train.tables.embedding import Route
@@ -47,12 +48,16 @@ class Stepper(Protocol):
 
 @dataclass(frozen=True)
 class GradientStepper:
-    """Takes steps against the gradient of a loss."""
+    """Takes steps against the gradient of a loss.
+
+    Where vectors have implicit parts, the loss of a step is without its L2.
+    """
 
     loss: Loss
     model: Model
     data: TrainingData
     runtime: Runtime
+    implicit: ImplicitParts | None = None
 
     def start_epoch(
         self, epoch: int, learning_rate: Callable[[int], float]
@@ -94,6 +99,7 @@ class EpochSteps:
     ) -> None:
         self._loss, self._model = stepper.loss, stepper.model
         self._data, self._runtime = stepper.data, stepper.runtime
+        self._implicit = stepper.implicit
         self._order = order
         self._first = epoch * stepper.data.plan.steps
         self._learning_rate = learning_rate
@@ -113,16 +119,24 @@ class EpochSteps:
         with group.timer("lookup"):
             loss_input = self._look_up(prepared)
         with group.timer("loss"):
-            result = self._loss(loss_input, self._model.settings)
+            result = self._loss(loss_input, self._settings)
             # A NaN or infinity in any gradient makes this sum NaN or infinite too.
             check = result.user_UD.sum().double() + result.item_VD.sum().double()
         # Summed over the workers while rows are updated; no checkpoint is written before it is
         # known to be finite.
         finish_sum = group.start_sum(torch.stack([result.loss.double(), check]))
         with group.timer("update"):
-            items = self._model.items.embedding
-            local_G, item_GD = items.sum_gradients(prepared.route, result.item_VD)
+            if self._implicit is None:
+                items = self._model.items.embedding
+                local_G, item_GD = items.sum_gradients(prepared.route, result.item_VD)
+            else:
+                local_G, item_GD = self._add_l2(self._implicit, prepared, loss_input, result)
             self._update(step, (prepared.rows.local_U, result.user_UD), (local_G, item_GD))
+            if self._implicit is not None:
+                pending = pending_steps(step, self._data.plan.steps)
+                rate = self._runtime.config.implicit_rate * self._learning_rate(step)
+                if pending:
+                    self._implicit.update(pending, rate)
         total, finite = finish_sum().tolist()
         return float(total) if math.isfinite(finite) else math.nan
 
@@ -153,6 +167,41 @@ class EpochSteps:
         item_K = group.to_device(item_B.index_select(0, position_K))
         in_batch_K = group.gather_partition_rows(item_K, layout, number_P)
         return torch.cat([drawn_K, in_batch_K.cpu()])
+
+    @property
+    def _settings(self) -> LossSettings:
+        """Those of the loss; L2 that owners of rows add is not among them."""
+        settings = self._model.settings
+        return settings if self._implicit is None else replace(settings, l2=0.0, l2_bias=0.0)
+
+    def _add_l2(
+        self,
+        implicit: ImplicitParts,
+        prepared: PreparedStep,
+        loss_input: LossInput,
+        result: LossResult,
+    ) -> tuple[Tensor, Tensor]:
+        """Add the L2 of vectors with implicit parts, whose owners alone know these; a collective.
+
+        Args:
+            implicit: the implicit parts.
+            prepared: the step.
+            loss_input: the rows of the step.
+            result: of the loss; gradients by the users' rows are changed in place.
+
+        Returns:
+            this worker's items and their gradients, as of `ShardedEmbedding.sum_gradients`.
+        """
+        settings, rows = self._model.settings, prepared.rows
+        share_B = loss_input.weight_B / loss_input.size
+        share_U = share_B.new_zeros(len(result.user_UD)).index_add_(0, rows.user_B, share_B)
+        share_V = share_B.new_zeros(len(result.item_VD)).index_add_(0, rows.positive_B, share_B)
+        implicit.users.add_gradients(rows.local_U, result.user_UD, share_U, settings)
+        sent_VD = torch.cat([result.item_VD, share_V[:, None]], 1)
+        local_G, sent_GD = self._model.items.embedding.sum_gradients(prepared.route, sent_VD)
+        item_GD = sent_GD[:, :-1].contiguous()
+        implicit.items.add_gradients(local_G, item_GD, sent_GD[:, -1], settings)
+        return local_G, item_GD
 
     def _prepare(self, first: int) -> None:
         """Find the rows of the next steps, and their routes."""

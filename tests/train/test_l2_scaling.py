@@ -67,7 +67,7 @@ def an_epoch(folder: Path, **changes: Any) -> tuple[float, Trainer]:
     """Loss of all events of an epoch, with tables that stay as they began."""
     settings = {
         "objective": "rating", "dim": 3, "batch_size": 50, "learning_rate": 1e-30,
-        "l2": 0.0, "l2_bias": 0.0,
+        "l2": 0.0, "l2_bias": 0.0, "implicit_rate": 0.0,
     }  # fmt: skip
     run: Run = planted(folder, train={**settings, **changes})
     trainer = load_trainer(WorkerTask.of(run, run.writer("train")), Group.current(), Cursor())

@@ -8,7 +8,7 @@ import pytest
 
 from embedmill.pipeline.config import TrainConfig
 from embedmill.pipeline.config.objectives import OBJECTIVE_KEYS
-from embedmill.pipeline.train.losses import ccl, negative_sampling, sampled_softmax
+from embedmill.pipeline.train.losses import ccl, negative_sampling, rating, sampled_softmax
 from embedmill.pipeline.train.objectives import OBJECTIVES
 from embedmill.pipeline.train.objectives.closed_form_method import SpectralMethod
 from embedmill.pipeline.train.objectives.example_sources import EVENTS
@@ -77,6 +77,7 @@ def test_keys_of_the_config_follow_from_what_the_objective_is_made_of(objective:
         "cg_steps": sweeps,
         "ridge": isinstance(one.method, SpectralMethod),
         "l2_bias": one.bias is not False,
+        "implicit_rate": loss is rating,
         **dict.fromkeys(("optimizer", "learning_rate", "l2", "batch_size"), steps is not None),
     }
     assert {key: keys.reads(key) for key in said} == said

@@ -22,9 +22,11 @@ from torch import Tensor
 from embedmill.pipeline.train.graph.event_graph import EventGraph, owned_rows
 from embedmill.pipeline.train.tables.embedding import ShardedEmbedding
 
-__all__ = ["TILE_ROWS", "EventMatrix"]
+__all__ = ["EVENT_BYTES", "TILE_ROWS", "EventMatrix"]
 
 TILE_ROWS = 1 << 16  # users and items of a tile, at most
+# Of an event: both orientations of the matrix, and what they are made from.
+EVENT_BYTES = 56
 
 
 @dataclass(frozen=True)

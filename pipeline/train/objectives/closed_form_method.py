@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from embedmill.pipeline.config import TrainConfig
 from embedmill.pipeline.train.closed_form import PassPlan, SubspaceIteration
-from embedmill.pipeline.train.closed_form.event_matrix import TILE_ROWS
+from embedmill.pipeline.train.closed_form.event_matrix import EVENT_BYTES, TILE_ROWS
 from embedmill.pipeline.train.graph.event_graph import EventGraph
 from embedmill.pipeline.train.model import Model
 from embedmill.pipeline.train.objectives.training_method import (
@@ -19,8 +19,6 @@ from embedmill.pipeline.train.training_data import TrainingData
 
 __all__ = ["SpectralMethod"]
 
-# Bytes of an event: both orientations of the matrix, and what they are made from.
-_EVENT = 56
 _SQUARES = 6  # matrices of D x D numbers of 8 bytes, at once
 
 
@@ -52,7 +50,7 @@ class SpectralMethod(SolvingMethod):
     def event_bytes(self, size: TrainingSize, config: TrainConfig, share: float) -> int:
         """See `TrainingMethod`."""
         degrees = 2 * FLOAT_BYTES * (size.items + int(share * size.users))
-        return int(share * size.train * _EVENT) + degrees
+        return int(share * size.train * EVENT_BYTES) + degrees
 
     def step_bytes(
         self, size: TrainingSize, config: TrainConfig, workers: int, row_bytes: int

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from embedmill.pipeline.config import TrainConfig
+from embedmill.pipeline.train.closed_form.event_matrix import EVENT_BYTES, TILE_ROWS
+from embedmill.pipeline.train.implicit_part import UPDATES, ImplicitParts, implicit_widths
 from embedmill.pipeline.train.losses import Loss
 from embedmill.pipeline.train.model import Model
 from embedmill.pipeline.train.objectives.training_method import (
@@ -43,7 +45,12 @@ class GradientDescent:
 
     def stepper(self, model: Model, data: TrainingData, runtime: Runtime) -> Stepper:
         """See `TrainingMethod`."""
-        return GradientStepper(self.loss, model, data, runtime)
+        implicit = None
+        if runtime.config.implicit_rate:
+            with runtime.group.timer("wait"):
+                tables = model.users, model.items
+                implicit = ImplicitParts.of(tables, data, runtime.config.dim)
+        return GradientStepper(self.loss, model, data, runtime, implicit)
 
     def negative_counts(self, config: TrainConfig, examples: int) -> NegativeCounts:
         """See `TrainingMethod`."""
@@ -54,7 +61,8 @@ class GradientDescent:
 
     def state_widths(self, config: TrainConfig, columns: tuple[slice, ...]) -> dict[str, int]:
         """See `TrainingMethod`."""
-        return OPTIMIZERS[config.optimizer].state(columns[-1].stop, columns)
+        widths = OPTIMIZERS[config.optimizer].state(columns[-1].stop, columns)
+        return widths | (implicit_widths(config.dim) if config.implicit_rate else {})
 
     def learning_rate(self, config: TrainConfig, step: int, epoch_steps: int) -> float:
         """See `TrainingMethod`."""
@@ -92,7 +100,8 @@ class GradientDescent:
             per_item += FLOAT_BYTES * (size.items + int(share * size.users))
         ordered = size.train + (size.valid if config.refit else 0)
         read = size.train + size.valid
-        return int(share * (read * _EVENT + ordered * _ORDER)) + per_item
+        matrix = size.train * EVENT_BYTES if config.implicit_rate else 0
+        return int(share * (read * _EVENT + ordered * _ORDER + matrix)) + per_item
 
     def step_bytes(
         self, size: TrainingSize, config: TrainConfig, workers: int, row_bytes: int
@@ -101,6 +110,8 @@ class GradientDescent:
         batch = -(-config.batch_size // workers)
         rows = min(batch, size.users) + self._distinct_items(size, config, workers)
         indices = 16 * _INDEX * (batch + self._candidates(config))
+        if config.implicit_rate:  # gradients and changes of all factors, the items of a tile
+            rows += (size.users + size.items) // (2 * workers) + min(size.items, TILE_ROWS) // 4
         return _ROW_COPIES * rows * row_bytes + indices + LOSS_BYTES
 
     def sent_bytes(
@@ -110,6 +121,9 @@ class GradientDescent:
         if workers == 1:
             return 0
         rows = self._distinct_items(size, config, workers) * (workers - 1) / workers
+        if config.implicit_rate:  # an update fetches all items twice and sums over them twice
+            steps = max(1, self.plan((size.train,), config).steps // UPDATES)
+            rows += 2 * size.items * (workers - 1) / workers / steps
         in_batch = -(-_batch_negatives(config) // workers) * _INDEX * (workers - 1)
         return int(rows * (_INDEX + 2 * row_bytes)) + in_batch
 
