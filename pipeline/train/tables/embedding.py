@@ -164,6 +164,10 @@ class ShardedEmbedding(nn.Module):
     def sum_gradients(self, route: Route, gradient_VD: Tensor) -> tuple[Tensor, Tensor]:
         """Send the gradients of looked-up rows to the rows' owners and sum them there.
 
+        Args:
+            route: of the lookup.
+            gradient_VD: of any width.
+
         Returns:
             local indices int64 [G], distinct, and gradients float [G, D].
         """
@@ -173,7 +177,7 @@ class ShardedEmbedding(nn.Module):
         if self.group.world == 1:
             return route.local_R, received_RD  # no other worker looked up the same rows
         local_G, inverse_R = torch.unique(route.local_R, return_inverse=True)
-        summed_GD = received_RD.new_zeros((len(local_G), self.width))
+        summed_GD = received_RD.new_zeros((len(local_G), received_RD.shape[1]))
         return local_G, summed_GD.index_add_(0, inverse_R, received_RD)
 
     def local_index(self, rows: Tensor) -> Tensor:
