@@ -1,6 +1,7 @@
 # make demo   sets everything up and runs MovieLens-100K from raw log to report
 # make test   sets everything up and passes the tests
 # make test-all  the same and the long sweeps, with coverage: for a scheduled job
+# make test-airflow  a DAG of a real Airflow, in an environment of its own
 # make fuzz   10,000 random tables, written by several libraries, each read as one log
 # make check  formatting, lint, types, documentation
 # make docs   writes the generated pages and builds the site into site/
@@ -16,7 +17,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscop
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: demo test test-all fuzz check docs bench clean help
+.PHONY: demo test test-all test-airflow fuzz check docs bench clean help
 
 demo: .venv/.ready
 	$(BIN)/embedmill run examples/movielens-100k.toml
@@ -27,6 +28,9 @@ test: .venv/.ready-dev
 test-all: .venv/.ready-dev
 	$(BIN)/python -m coverage erase
 	$(PYTEST) --durations=30 --cov --cov-report=term $(TESTS)
+
+test-airflow: .venv/.ready
+	tests/airflow/run.sh "$(CURDIR)/$(BIN)/embedmill" "$(PYTHON)"
 
 fuzz: .venv/.ready-dev
 	FUZZ_TABLES=10000 $(BIN)/python -m pytest -n0 -q --timeout=0 tests/prepare/test_differential.py

@@ -104,12 +104,13 @@ def _publish(run: Run, record: RunRecord, *, asked: bool, any_built: bool) -> No
         any_built: whether a stage was built just now; looking at an old run again does not take
             the pointer from another one.
     """
-    refused = "it was looked at again, and nothing was built"
+    refused, pointer = "it was looked at again, and nothing was built", None
     if not asked:
         refused = "asked not to; `embedmill publish` does it"
     elif any_built or not is_published(run):
-        refused = publish(run).refused
-    pointer = published(run.config.run.root)
+        done = publish(run)
+        refused, pointer = done.refused, done.pointer
+    pointer = pointer or published(run.config.run.root)
     record.published = (
         pointer is not None
         and pointer.run == run.config.run.name

@@ -111,9 +111,9 @@ class Backfill:
 
 
 def _continuing(config: Config, before: Run | None) -> Iterator[str]:
-    """The override by which a day continues the vocabulary of the day before.
+    """The overrides by which a day continues the day before: vocabulary, training, space.
 
-    There is none for a config that continues no vocabulary, and for a day that stands and was
+    There are none for a config that continues no vocabulary, and for a day that stands and was
     built on another vocabulary.
     """
     if before is None or not config.vocab.previous:
@@ -121,3 +121,9 @@ def _continuing(config: Config, before: Run | None) -> Iterator[str]:
     finished, base = Run(config).manifest("vocab"), before.manifest("vocab")
     if finished is None or (base and finished.sources.get(_STAMP) == base.content):
         yield f'vocab.previous="{before.config.run.name}"'
+        for key, value in (
+            ("train.start", config.train.start),
+            ("export.align", config.export.align),
+        ):
+            if value == "published":
+                yield f'{key}="{before.config.run.name}"'

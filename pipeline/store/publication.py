@@ -19,6 +19,7 @@ from embedmill.pipeline.errors import (
     MissingArtifactError,
 )
 from embedmill.pipeline.store.artifact import Artifact, read_manifest
+from embedmill.pipeline.store.lease import current_driver
 from embedmill.pipeline.store.run import Run, published
 from embedmill.pipeline.store.storage import ExistsError, Storage
 from embedmill.pipeline.store.stored_json import UNREADABLE
@@ -107,7 +108,9 @@ def publish(run: Run, *, force: bool = False) -> Publication:
                 return Publication(_point(storage, latest))
             if not force and (reason := why_older(ours, latest, root)):
                 return Publication(_point(storage, latest), reason)
-        if (done := _append(storage, latest, ours)) is not None:
+        driver = current_driver(run.storage)
+        done = _append(storage, latest, ours, exclusive=driver is not None and driver.exclusive)
+        if done is not None:
             return Publication(_point(storage, done))
 
 
@@ -199,17 +202,26 @@ def _latest(storage: Storage) -> Published | None:
     return pointer
 
 
-def _append(storage: Storage, latest: Published | None, ours: Published) -> Published | None:
-    """Create the publication after the latest one; None where another one got its number."""
+def _append(
+    storage: Storage, latest: Published | None, ours: Published, *, exclusive: bool = False
+) -> Published | None:
+    """Create the publication after the latest one; None where another one got its number.
+
+    Args:
+        storage: the root.
+        latest: the last publication.
+        ours: without its number.
+        exclusive: whether the store is known to refuse the second of two writers of a new file.
+    """
     if latest is not None and latest.number == 0:  # of a version that did not count them
-        latest = _create(storage, latest.model_copy(update={"number": 1}))
+        latest = _create(storage, latest.model_copy(update={"number": 1}), exclusive=exclusive)
         if latest is None:
             return None
     number = latest.number + 1 if latest else 1
-    return _create(storage, ours.model_copy(update={"number": number}))
+    return _create(storage, ours.model_copy(update={"number": number}), exclusive=exclusive)
 
 
-def _create(storage: Storage, entry: Published) -> Published | None:
+def _create(storage: Storage, entry: Published, *, exclusive: bool) -> Published | None:
     file = publication(entry.number)
     data = file.encode(entry)
     try:
@@ -217,7 +229,7 @@ def _create(storage: Storage, entry: Published) -> Published | None:
     except ExistsError:
         return None
     # Some object stores let the second one overwrite: whose it is in the end is read again.
-    return entry if storage.read(file.path) == data else None
+    return entry if exclusive or storage.read(file.path) == data else None
 
 
 def _point(storage: Storage, entry: Published) -> Published:

@@ -53,6 +53,13 @@ def test_everything_public_is_listed() -> None:
         assert getattr(embedmill, name) is not None
 
 
+def test_variables_stand_in_paths_name_and_settings() -> None:
+    asked = {"events.date_to": "{ds}", "vars": {"ds": "2026-11-22"}}
+    config = front_door._config("logs/date={ds}/*.tsv", ("u", "i", ""), "plays-{ds}", "r", asked)
+    assert config.events.paths == ("logs/date=2026-11-22/*.tsv",)
+    assert (config.run.name, config.events.date_to) == ("plays-2026-11-22", "2026-11-22")
+
+
 def test_public_methods_say_what_they_do() -> None:
     tree = ast.parse(Path(front_door.__file__).read_text(encoding="utf-8"))
     for node in ast.walk(tree):
