@@ -30,7 +30,7 @@ RETRY_CODES = frozenset({7, 8, 130, 137, 143})
 _STOP_SECONDS = 60.0  # to end its workers after SIGTERM
 
 
-class EmbedmillOperator(BaseOperator):
+class EmbedmillOperator(BaseOperator):  # type: ignore[misc]  # Airflow is not installed here
     """Brings one stage of a run up to date; its XCom is the JSON object of `embedmill run --json`.
 
     A task that is tried again goes on where the last try stopped. Errors that another try cannot
@@ -83,7 +83,9 @@ class EmbedmillOperator(BaseOperator):
         result = _result(said)
         for asset in self.outlets:
             if result.get("published") and isinstance(asset, Asset):
-                report = next((s for s in result["stages"] if s["stage"] == self.stage), {})
+                report: dict[str, Any] = next(
+                    (s for s in result["stages"] if s["stage"] == self.stage), {}
+                )
                 extra = {"run": result["run"], "uri": result["uri"], **_content(report)}
                 context["outlet_events"][asset].extra = extra
         if code == 0:

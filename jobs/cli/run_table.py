@@ -10,6 +10,7 @@ from rich.text import Text
 
 from embedmill.pipeline.errors import EmbedmillError
 from embedmill.schemas.run import RunState, RunSummary
+from embedmill.schemas.stages import STAGES
 
 __all__ = ["print_runs", "print_state"]
 
@@ -31,14 +32,17 @@ def print_runs(runs: Sequence[RunSummary]) -> None:
     """Runs below a root, newest first, with a metric or two."""
     shown = dict.fromkeys(name for run in runs for name in _listed(run.metrics))
     table = Table(box=None, pad_edge=False)
-    for column in ("run", "for", "state", "finished"):
-        table.add_column(column, overflow="fold")
+    table.add_column("run", overflow="fold")
+    for column in ("for", "state", "finished"):
+        table.add_column(column, no_wrap=True)
     for name in shown:
         table.add_column(name, justify="right")
     table.add_column("")
     for run in runs:
         figures = (f"{run.metrics[n]:.4f}" if n in run.metrics else "" for n in shown)
-        state = run.state if run.state == "done" else f"{run.state}, {run.stages} stages"
+        state = (
+            run.state if run.stages == len(STAGES) else f"{run.state} {run.stages}/{len(STAGES)}"
+        )
         gates = f"failed: {', '.join(run.failed_gates)}" if run.failed_gates else ""
         table.add_row(
             run.run, run.date, state, run.finished[:16], *figures,
