@@ -161,7 +161,10 @@ def truncate(text: str, width: int) -> str:
 def summary(artifact: Artifact) -> str:
     """One line on what a stage made; with its time it fits 80 columns."""
     contract = CONTRACTS.get(artifact.stage)
-    return contract.status(artifact.counters, _n) if contract else ""
+    try:
+        return contract.status(artifact.counters, _n) if contract else ""
+    except LookupError as error:  # a manifest that another program wrote, or an older one
+        return f"its manifest lacks the counter {error}"
 
 
 def _n(count: int) -> str:

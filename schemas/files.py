@@ -56,7 +56,10 @@ class Stored(BaseModel):
     be given by name.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    # Infinite numbers are never written.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False
+    )
 
     def as_json(self) -> dict[str, Any]:
         """What the file holds, by its keys."""
@@ -70,7 +73,7 @@ def format_of(data: bytes) -> int | None:
     """
     try:
         value = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     found = value.get("format") if isinstance(value, dict) else None
     return found if isinstance(found, int) else None

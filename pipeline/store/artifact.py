@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, TypeVar, overload
 
@@ -33,6 +32,7 @@ from embedmill.pipeline.store.parquet import (
     write_parquet,
 )
 from embedmill.pipeline.store.storage import ExistsError, HashingFile, Storage
+from embedmill.pipeline.store.stored_json import UNREADABLE
 from embedmill.schemas.files import JsonFile, format_of
 from embedmill.schemas.manifest import (
     FORMAT,
@@ -151,12 +151,14 @@ class Artifact:
             ContractError: it is not of the file's type.
         """
         if isinstance(file, str):
-            return json.loads(self.read(file))
+            file = JsonFile(file, Any)
+        data = self.read(file.path)
         try:
-            return file.decode(self.read(file.path))
-        except ValidationError as error:
+            return file.decode(data)
+        except UNREADABLE as error:
+            first = _first(error) if isinstance(error, ValidationError) else type(error).__name__
             raise ContractError(
-                f"is not what the contract of '{self.stage}' says: {_first(error)}",
+                f"is not what the contract of '{self.stage}' says: {first}",
                 where=self.url(file.path),
             ) from error
 
@@ -185,6 +187,8 @@ class Artifact:
 
     def verify(self) -> Iterator[tuple[str, str]]:
         """Re-read every file; yields (path, what is wrong) for each that differs."""
+        if not Storage(self.folder).read(MANIFEST).endswith(b"}\n"):
+            yield MANIFEST, "is cut short: it does not end as it was written"
         for entry in self.manifest.files:
             wrong = self._wrong(entry)
             if wrong:
@@ -320,7 +324,8 @@ class Writer:
             },
         )
         data = manifest.model_dump_json(indent=1).encode() + b"\n"
-        home = Storage(self.storage.root.removesuffix(f"/{self.folder}"))
+        root = self.storage.root.removesuffix(f"/{self.folder}")
+        home = replace(self.storage, root=root)  # which links may not leave either
         if self.driver is not None:
             self.driver.fence.check()
         try:
@@ -391,11 +396,11 @@ def read_manifest(storage: Storage) -> Manifest | None:
         )
     try:
         manifest = Manifest.model_validate_json(data)
-    except ValidationError:
+        expected = Manifest.content_hash(
+            manifest.contract, manifest.version, manifest.files, manifest.counters
+        )
+    except UNREADABLE:
         raise damaged(storage.url(MANIFEST)) from None
-    expected = Manifest.content_hash(
-        manifest.contract, manifest.version, manifest.files, manifest.counters
-    )
     if manifest.content != expected:
         raise damaged(storage.url(MANIFEST))
     return manifest

@@ -96,7 +96,7 @@ def _stamp(local: Path, entry: FileEntry) -> list[int | str]:
 def _noted(note: Path) -> object:
     try:
         return json.loads(note.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -235,9 +235,11 @@ def _is_exclusive(storage: Storage, lease: Lease) -> bool:
         return True
     file = lease_of(lease.fence)
     try:
-        storage.create(file.path, file.encode(lease))
+        # Other bytes: a store's client may take the same ones for its own, sent twice.
+        storage.create(file.path, file.encode(lease.model_copy(update={"token": ""})))
     except ExistsError:
         return True
+    storage.write(file.path, file.encode(lease))
     return False
 
 

@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ValidationError
-
 from embedmill.pipeline.config import Config, parse, read_fields, stage_fields
 from embedmill.pipeline.errors import (
+    ConfigError,
     CorruptArtifactError,
     LateFilesError,
     MissingArtifactError,
@@ -22,7 +21,9 @@ from embedmill.pipeline.errors import (
 )
 from embedmill.pipeline.store.artifact import Artifact, Writer, read_manifest
 from embedmill.pipeline.store.lease import current_driver
+from embedmill.pipeline.store.parquet import damaged
 from embedmill.pipeline.store.storage import Storage
+from embedmill.pipeline.store.stored_json import UNREADABLE
 from embedmill.schemas.events import REJECTED
 from embedmill.schemas.manifest import InputEntry, Manifest, digest
 from embedmill.schemas.run import CONFIG, MANIFEST, PUBLISHED, Published
@@ -35,6 +36,9 @@ __all__ = [
     "published",
     "save_config",
 ]
+
+
+_RESTORE = "Run the run's TOML again, which writes it anew, or restore the file"
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,17 @@ class Run:
         return Storage(f"{self.config.run.root.rstrip('/')}/{self.config.run.name}")
 
     def manifest(self, stage: str) -> Manifest | None:
-        """The stage's manifest, or None where it has not finished."""
+        """The stage's manifest, or None where it has not finished.
+
+        Raises:
+            CorruptArtifactError: it is not what was written, or that of another stage.
+        """
         known = self._manifests.get(stage)
         if known is None:
             storage = self.storage.at(stage)
             known = read_manifest(storage)
+            if known is not None and known.stage != stage:
+                raise damaged(storage.url(MANIFEST))
             if known is not None and storage.is_object_store:
                 self._manifests[stage] = known
         return known
@@ -183,9 +193,9 @@ def published(root: str) -> Published | None:
     storage = Storage(root)
     try:
         return PUBLISHED.decode(storage.read(PUBLISHED.path))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValidationError:
+    except UNREADABLE:
         raise CorruptArtifactError(
             "does not say which run is published",
             where=storage.url(PUBLISHED.path),
@@ -198,17 +208,30 @@ def open_run(folder: str) -> Run:
 
     Raises:
         MissingArtifactError: there is no run.
+        CorruptArtifactError: what is stored there is no config of a run.
     """
     folder = folder.rstrip("/")
     try:
-        tree = json.loads(Storage(folder).read(CONFIG))
+        data = Storage(folder).read(CONFIG)
     except (FileNotFoundError, NotADirectoryError):
         raise MissingArtifactError(
             "no run here", where=folder, todo="Give the folder that `embedmill run` wrote"
         ) from None
     root, _, name = folder.rpartition("/")
-    tree["run"] |= {"root": root or ".", "name": name}
-    return Run(parse(tree, where=f"{folder}/{CONFIG}", stored=True))
+    where = f"{folder}/{CONFIG}"
+    try:
+        tree = json.loads(data)
+        tree["run"] |= {"root": root or ".", "name": name}
+        return Run(parse(tree, where=where, stored=True))
+    except UNREADABLE as error:
+        raise CorruptArtifactError(
+            "is not the config of a run", where=where, todo=_RESTORE
+        ) from error
+    except ConfigError as error:
+        what = str(error).removeprefix(f"{where}: ")
+        raise CorruptArtifactError(
+            f"is not the config of a run: {what}", where=where, todo=_RESTORE
+        ) from error
 
 
 def find_run(url: str) -> Run:
@@ -229,13 +252,21 @@ def find_run(url: str) -> Run:
             where=url,
             todo="Give the folder that `embedmill run` wrote, or run.root of its config",
         )
+    try:
+        folder = storage.url(pointer.run)
+    except ConfigError:
+        raise CorruptArtifactError(
+            f"names a run outside of its folder, '{pointer.run}'",
+            where=storage.url(PUBLISHED.path),
+            todo="Run the config of the run again to publish it anew",
+        ) from None
     if not storage.exists(f"{pointer.run}/{CONFIG}"):
         raise MissingArtifactError(
             "the published run was deleted",
             where=storage.url(pointer.run),
             todo=f"`embedmill rollback {url}` publishes the one before it again",
         )
-    run = open_run(storage.url(pointer.run))
+    run = open_run(folder)
     if run.artifact("index").manifest.content != pointer.stages.get("index"):
         raise StaleArtifactError(
             "was built anew after it was published, and has not passed its gates since",

@@ -25,7 +25,7 @@ from fsspec.core import get_filesystem_class, url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from embedmill.pipeline.errors import ConfigError, EmbedmillError, MachineError
+from embedmill.pipeline.errors import ArtifactError, ConfigError, EmbedmillError, MachineError
 from embedmill.pipeline.store.object_store import (
     BLOCK,
     RECENT,
@@ -111,7 +111,8 @@ class HashingFile:
 class Storage:
     """A folder on an fsspec URL. Picklable: tasks carry it to other processes.
 
-    Every `path` is relative to `root`, with forward slashes, and may not leave it.
+    Every `path` is relative to `root`, with forward slashes, and may not leave it. On a local disk
+    nothing is written or removed where links lead out of the folder in which `at` was first called.
 
     Attributes:
         root: the folder.
@@ -120,10 +121,11 @@ class Storage:
 
     root: str
     deadline: float = field(default_factory=default_deadline, compare=False, repr=False)
+    _outermost: str = field(default="", compare=False, repr=False)
 
     def at(self, folder: str) -> Storage:
         """The storage of a folder below this one."""
-        return replace(self, root=self.url(folder))
+        return replace(self, root=self.url(folder), _outermost=self._outermost or self.root)
 
     def below(self, folder: str) -> Storage:
         """As `at`, and this storage itself where `folder` is empty."""
@@ -160,6 +162,25 @@ class Storage:
         if not isinstance(fs, LocalFileSystem):
             raise MachineError("not on a local disk", where=self.url(path))
         return Path(name)
+
+    def refuse_links(self, path: str) -> None:
+        """Raise ArtifactError where links lead from the outermost folder to a folder outside of it.
+
+        Args:
+            path: of a file that is to be written or removed. It may be a link itself, which is
+                then replaced or removed.
+        """
+        fs, name = file_system(self.url(path))
+        if not isinstance(fs, LocalFileSystem):
+            return
+        allowed = os.path.realpath(file_system(self._outermost or self.root)[1])
+        folder = os.path.realpath(os.path.dirname(name.rstrip("/")) if path else name)
+        if folder != allowed and not folder.startswith(f"{allowed.rstrip('/')}/"):
+            raise ArtifactError(
+                f"a link leads out of the run, to {folder}; nothing is written or removed there",
+                where=self.url(path),
+                todo="Remove the link, or put what it leads to in its place",
+            )
 
     def exists(self, path: str) -> bool:
         """Whether the file is there."""
@@ -205,6 +226,7 @@ class Storage:
         fs, name = self._find(path)
         with explained(url):
             if isinstance(fs, LocalFileSystem):
+                self.refuse_links(path)
                 with _temporary(name) as (raw, part):
                     yield HashingFile(raw, url)
                     _flush(raw)
@@ -234,6 +256,7 @@ class Storage:
         with explained(url):
             try:
                 if isinstance(fs, LocalFileSystem):
+                    self.refuse_links(path)
                     with _temporary(name) as (raw, part):
                         raw.write(data)
                         _flush(raw)
@@ -253,6 +276,7 @@ class Storage:
 
     def remove(self, path: str) -> None:
         """Remove a file; nothing happens where there is none."""
+        self.refuse_links(path)
         fs, name = self._find(path)
         with explained(self.url(path)), contextlib.suppress(FileNotFoundError):
             fs.rm_file(name)
@@ -270,6 +294,7 @@ class Storage:
 
     def clear(self) -> None:
         """Remove the folder with all that is in it; for scratch that nobody reads."""
+        self.refuse_links("")
         fs, name = file_system(self.root, self.deadline)
         with explained(self.root), contextlib.suppress(FileNotFoundError):
             fs.rm(name, recursive=True)

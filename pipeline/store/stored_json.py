@@ -14,7 +14,15 @@ T = TypeVar("T")
 
 # What parsers raise on bytes that are not what was written: no JSON, another shape, numbers that
 # are too large, nesting that is too deep. Pydantic's ValidationError is a ValueError.
-UNREADABLE = (ValueError, TypeError, RecursionError, OverflowError, MemoryError)
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    RecursionError,
+    OverflowError,
+    MemoryError,
+)
 
 
 def read_stored(storage: Storage, file: JsonFile[T], todo: str) -> T | None:

@@ -22,6 +22,7 @@ from torch import Tensor
 from embedmill.pipeline.errors import CorruptArtifactError, StaleArtifactError
 from embedmill.pipeline.store.lease import FenceCheck
 from embedmill.pipeline.store.storage import Storage
+from embedmill.pipeline.store.stored_json import UNREADABLE
 from embedmill.pipeline.train.checkpoints.partition_files import PartitionWriter, gather_entries
 from embedmill.pipeline.train.collectives import Group
 from embedmill.pipeline.train.plan import Layout
@@ -300,7 +301,7 @@ def _read_present(storage: Storage, path: str) -> bytes:
 def _decode(storage: Storage, file: JsonFile[T], data: bytes) -> T:
     try:
         return file.decode(data)
-    except ValueError:
+    except UNREADABLE:
         raise _damaged(storage.url(file.path)) from None
 
 

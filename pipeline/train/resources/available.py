@@ -61,6 +61,7 @@ def scratch_folder(run: Run) -> Path:
     if run.config.train.scratch:
         return Path(run.config.train.scratch).expanduser()
     storage = run.storage.at("train")
+    storage.refuse_links("")
     return storage.local_path("") if storage.is_local else Path(tempfile.gettempdir())
 
 
