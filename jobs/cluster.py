@@ -19,6 +19,7 @@ from typing import Any
 import ray
 from ray._private import ray_constants
 
+from embedmill.jobs.ray_leftovers import PREFIX, name_driver, sweep
 from embedmill.pipeline.config import TrainConfig
 from embedmill.pipeline.errors import MachineError
 
@@ -76,7 +77,9 @@ def ray_cluster(request: WorkerRequest) -> Iterator[str]:
     address = os.environ.get("RAY_ADDRESS", "")
     # Ray's sockets are below its folder, and the path of a socket has at most 107 bytes.
     base = "/tmp" if Path("/tmp").is_dir() else None
-    folder = tempfile.mkdtemp(prefix="embedmill-", dir=base)
+    folder = tempfile.mkdtemp(prefix=PREFIX, dir=base)
+    name_driver(Path(folder))
+    sweep(Path(folder).parent)
     own = not ray.is_initialized()
     try:
         if not address and not os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"}:

@@ -9,7 +9,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
@@ -180,10 +180,12 @@ def exit_code(work: Callable[[], None]) -> int:
         print(f"embedmill: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as stop:
-        print(
-            "embedmill: interrupted; finished stages are kept, run the same command again to go on",
-            file=sys.stderr,
-        )
+        with suppress(OSError):  # the terminal may be gone
+            print(
+                "embedmill: interrupted; finished stages are kept, run the same command again to "
+                "go on",
+                file=sys.stderr,
+            )
         return TERMINATED if stop.args else INTERRUPTED
     except OSError as error:
         print(f"embedmill: {MachineError(str(error))}", file=sys.stderr)
@@ -211,18 +213,25 @@ def _up_to_date(run: Run, stage: str, sources: Mapping[str, Any], *, rebuild: bo
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM ends a job as Ctrl-C does: children are stopped, temporary files removed."""
+    """SIGTERM and SIGHUP end a job as Ctrl-C does: children are stopped, temporary files removed.
+
+    A terminal that is closed sends SIGHUP. Where it is ignored, as below `nohup`, it stays so.
+    """
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt("terminated")
 
-    before, hook = signal.signal(signal.SIGTERM, stop), sys.unraisablehook
-    sys.unraisablehook = partial(_again, hook)
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = [(number, signal.signal(number, stop)) for number in numbers]
+    hook, sys.unraisablehook = sys.unraisablehook, partial(_again, sys.unraisablehook)
     try:
         yield
     finally:
         sys.unraisablehook = hook
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def _again(otherwise: Callable[[Any], object], lost: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import ray
 import torch
-from ray.exceptions import OutOfMemoryError
+from ray.exceptions import OutOfMemoryError, RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
@@ -18,7 +18,7 @@ from embedmill.jobs.cluster import WorkerRequest, ray_cluster, worker_count
 from embedmill.jobs.mailbox import Mailbox, Messages
 from embedmill.pipeline import train
 from embedmill.pipeline.config import TrainConfig
-from embedmill.pipeline.errors import EmbedmillError, from_text
+from embedmill.pipeline.errors import EmbedmillError, MachineError, from_text
 from embedmill.pipeline.log import Progress, SentProgress
 from embedmill.pipeline.memory import oom_kills
 
@@ -32,11 +32,20 @@ def train_on_ray(task: train.WorkerTask, progress: Progress) -> train.TrainingRe
 
     Raises:
         EmbedmillError: as a worker did.
-        MachineError: the cluster cannot be reached or is too small, or a worker ran out of memory.
+        MachineError: the cluster cannot be reached or is too small, a worker ran out of memory, or
+            a process of Ray itself ended.
         TrainingError: workers failed too often.
     """
     with ray_cluster(WorkerRequest.of_training(task.run.config.train)) as folder:
-        return _fit(task, folder, progress)
+        try:
+            return _fit(task, folder, progress)
+        except RayError as error:  # of Ray's own processes: those of workers end in a result
+            lines = str(error).strip().splitlines()
+            raise MachineError(
+                f"a process of Ray ended: {lines[0] if lines else type(error).__name__}",
+                where="train",
+                todo="Run the same command again: it resumes at the last checkpoint",
+            ) from error
 
 
 def _run_worker(config: dict[str, Any]) -> train.TrainingResult | None:

@@ -88,13 +88,24 @@ def test_a_signal_that_comes_in_a_finaliser_is_not_lost(
     assert "interrupted; finished stages are kept" in capsys.readouterr().err
 
 
-def test_sigterm_ends_like_ctrl_c(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_like_ctrl_c(
+    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
     def work() -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), number)
         time.sleep(5)
 
     assert exit_code(work) == 143
     assert "interrupted" in capsys.readouterr().err
+
+
+def test_a_hangup_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert exit_code(lambda: os.kill(os.getpid(), signal.SIGHUP)) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_no_error_is_zero() -> None:

@@ -137,6 +137,7 @@ def test_jobs_and_stages_share_their_names() -> None:
         "launch",
         "mailbox",
         "profile",
+        "ray_leftovers",
         "ray_tasks",
         "ray_training",
         "run_record",

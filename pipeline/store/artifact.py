@@ -25,6 +25,7 @@ from embedmill.pipeline.errors import ArtifactError, ContractError, StaleArtifac
 from embedmill.pipeline.store import contracts
 from embedmill.pipeline.store.lease import Driver
 from embedmill.pipeline.store.parquet import (
+    check_bytes,
     damaged,
     missing,
     parquet_batches,
@@ -163,11 +164,12 @@ class Artifact:
             ) from error
 
     def read_table(self, path: str, columns: list[str] | None = None) -> pa.Table:
-        """A Parquet file.
+        """A Parquet file; on a local disk its bytes are compared with their sha256 first.
 
         Raises:
-            CorruptArtifactError: it is missing or cannot be parsed.
+            CorruptArtifactError: it is missing, differs, or cannot be parsed.
         """
+        check_bytes(self.storage, self._entry(path))
         with self.open(path) as raw, parsing(self.storage.url(path)):
             return pq.read_table(raw, columns=columns, page_checksum_verification=True)
 
@@ -176,6 +178,7 @@ class Artifact:
     ) -> Iterator[pa.RecordBatch]:
         """A Parquet file in pieces of at most `rows`; raises as `read_table`."""
         entry = self._entry(path)
+        check_bytes(self.storage, entry)
         return parquet_batches(self.storage, path, rows=rows, columns=columns, entry=entry)
 
     def read_tables(self, folder: str, columns: list[str] | None = None) -> pa.Table:

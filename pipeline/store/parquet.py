@@ -11,10 +11,12 @@ import pyarrow.parquet as pq
 
 from embedmill.pipeline.errors import CorruptArtifactError
 from embedmill.pipeline.store import contracts
+from embedmill.pipeline.store.checksums import has_bytes_of
 from embedmill.pipeline.store.storage import Storage
 from embedmill.schemas.manifest import FileEntry
 
 __all__ = [
+    "check_bytes",
     "damaged",
     "missing",
     "parquet_batches",
@@ -102,6 +104,20 @@ def parquet_batches(
         file = pq.ParquetFile(raw, page_checksum_verification=True)
         wanted = None if columns is None else list(columns)
         yield from file.iter_batches(rows, columns=wanted, use_threads=False)
+
+
+def check_bytes(storage: Storage, entry: FileEntry) -> None:
+    """Compare a file of a local disk with its sha256, once for each change; see `checksums`.
+
+    Raises:
+        CorruptArtifactError: it is missing, or its bytes are others.
+    """
+    if not storage.is_local:
+        return
+    with missing(storage.url(entry.path)):
+        good = has_bytes_of(storage.local_path(entry.path), entry)
+    if not good:
+        raise damaged(storage.url(entry.path))
 
 
 @contextlib.contextmanager

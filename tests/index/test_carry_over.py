@@ -21,6 +21,7 @@ from embedmill.pipeline.store.run import Run, save_config
 from embedmill.pipeline.views.index import StoredIndex
 from embedmill.pipeline.views.vectors import Vectors
 from embedmill.schemas.index import SPEC
+from tests.support.artifacts import reseal
 from tests.support.runs import StoredRun, clusters
 
 ITEMS = 60
@@ -165,8 +166,9 @@ def test_an_item_in_two_slots_is_refused(tmp_path: Path) -> None:
     rows[5] = rows[6]
     with pytest.raises(ContractError, match="does not have each of 61 items once"):
         open_incremental(StoredIndex(_with(art, rows)), spec, base)
+    other, art = Flat().build(np.ones((61, 8), np.float32), {}, 0), _with(art, rows)
     with pytest.raises(ContractError, match="61 slots of the base"):
-        open_incremental(stored_index, spec, Flat().build(np.ones((61, 8), np.float32), {}, 0))
+        open_incremental(StoredIndex(art), spec, other)
 
 
 def _with(art: Artifact, rows: list[int | None]) -> Artifact:
@@ -176,7 +178,7 @@ def _with(art: Artifact, rows: list[int | None]) -> Artifact:
     pq.write_table(
         pa.table({"row": pa.array(rows, pa.int64())}), art.storage.local_path("base.parquet")
     )
-    return art
+    return reseal(art, "base.parquet")
 
 
 def test_nothing_to_carry_over_from_without_a_vocabulary_that_continues(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from embedmill.pipeline.index import INDEXES, Retriever
 from embedmill.pipeline.index.kinds.flat import Flat
 from embedmill.pipeline.index.memory_map import map_index
 from embedmill.pipeline.index.retrieval import item_filter
-from embedmill.pipeline.store import cache
+from embedmill.pipeline.store import checksums
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage
 from embedmill.pipeline.views.vectors import Vectors
@@ -292,7 +292,7 @@ def test_a_newer_contract(run: Run, tmp_path: Path) -> None:
 def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of the test's own, in which files are noted at once."""
     monkeypatch.setenv("EMBEDMILL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "_SETTLED", -60)
+    monkeypatch.setattr(checksums, "_SETTLED", -60)
     return tmp_path / "cache"
 
 
@@ -338,7 +338,7 @@ def test_a_file_that_was_checked_is_not_hashed_again_unless_asked(
 def test_a_file_of_just_now_is_not_noted(
     copied: Path, notes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "_SETTLED", 3600)
+    monkeypatch.setattr(checksums, "_SETTLED", 3600)
     index.open(str(copied))
     assert not (notes / "checked").exists()
 
@@ -360,7 +360,7 @@ def test_a_cache_that_cannot_be_written(
 ) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("EMBEDMILL_CACHE", str(tmp_path / "file"))
-    monkeypatch.setattr(cache, "_SETTLED", -60)
+    monkeypatch.setattr(checksums, "_SETTLED", -60)
     assert index.open(str(copied)).index.items == ITEMS
 
 

@@ -51,6 +51,7 @@ from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.vectors import LiveFile, LiveVectors, Vectors, to_matrix
 from embedmill.schemas.files import PartFiles
+from tests.support.artifacts import reseal
 from tests.support.runs import StoredRun, clusters
 from tests.support.worlds import config
 
@@ -270,6 +271,7 @@ def test_vectors_that_are_not_finite(tmp_path: Path) -> None:
         )
         place = table.schema.get_field_index("vector")
         pq.write_table(table.set_column(place, table.schema.field(place), column), path)
+        reseal(run.artifact("export"), f"items/{path.name}")
     with pytest.raises(InputError, match=r"2 of 1,300 vectors \(items\) .* first in row 200"):
         built(run)
     assert run.find("index") is None

@@ -5,8 +5,10 @@ Legend: N rows of a table, D coordinates.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,12 +19,15 @@ import safetensors.numpy
 from embedmill.pipeline.store.artifact import Artifact, Writer
 from embedmill.pipeline.store.run import Run
 from embedmill.schemas import events, export, shards, train, vocab
+from embedmill.schemas.manifest import Manifest
+from embedmill.schemas.run import MANIFEST
 
 __all__ = [
     "Floats",
     "Splits",
     "arrays_of",
     "counted",
+    "reseal",
     "vocabulary",
     "write_events",
     "write_export",
@@ -88,6 +93,17 @@ def write_events(
         "rows_in": count + kept + merged, "events": count, "rejected": kept, "merged": merged,
         "rejects_kept": kept, **reasons,
     })  # fmt: skip
+
+
+def reseal(artifact: Artifact, path: str) -> Artifact:
+    """The artifact with a manifest that names the bytes that a file has now."""
+    data, manifest = artifact.storage.read(path), artifact.manifest
+    now = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    files = [f.model_copy(update=now) if f.path == path else f for f in manifest.files]
+    content = Manifest.content_hash(manifest.contract, manifest.version, files, manifest.counters)
+    manifest = manifest.model_copy(update={"files": files, "content": content})
+    artifact.storage.write(MANIFEST, manifest.model_dump_json(indent=1).encode() + b"\n")
+    return replace(artifact, manifest=manifest)
 
 
 def vocabulary(

@@ -18,6 +18,7 @@ from embedmill.pipeline.views.row_files import RowFiles
 from embedmill.pipeline.views.shards import Shards
 from embedmill.pipeline.views.vectors import LiveVectors, Vectors
 from embedmill.pipeline.views.vocabulary import Vocabulary
+from tests.support.artifacts import reseal
 from tests.support.runs import clusters, finished
 
 USERS = [f"u{n}" for n in range(9)]
@@ -121,6 +122,7 @@ def test_a_shard_that_was_cut_is_refused(tmp_path: Path) -> None:
     path = shards.storage.local_path("train/part-00001.parquet")
     whole = path.read_bytes()
     pa.parquet.write_table(pa.parquet.read_table(path).slice(0, 1), path)
+    shards = reseal(shards, "train/part-00001.parquet")
     with pytest.raises(ContractError, match="has 1 rows, the manifest says 2"):
         Shards(shards).read("train", 1, ["user_row"])
     path.write_bytes(whole[:-20])

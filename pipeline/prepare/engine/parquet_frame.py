@@ -15,13 +15,14 @@ from pyspark.sql import DataFrame, SparkSession
 
 from embedmill.pipeline.prepare.engine.backpressure import LOCAL, Backpressure
 from embedmill.pipeline.prepare.engine.frames import Batches, distribute, map_batches, task_count
-from embedmill.pipeline.store.parquet import parquet_batches
+from embedmill.pipeline.store.parquet import check_bytes, parquet_batches
 from embedmill.pipeline.store.storage import Storage
 from embedmill.schemas.manifest import FileEntry
 
 __all__ = ["read_parquet"]
 
 _BATCH_ROWS = 1 << 16
+_ENTRY = pa.schema([("path", pa.string()), ("bytes", pa.int64()), ("sha256", pa.string())])
 _DDL_TYPES = {
     "string": "string",
     "int64": "long",
@@ -58,8 +59,9 @@ def read_parquet(
         throttled: whether reading waits for the tasks that consume the rows. Only for rows that
             spill buffers collect: it is they that count what is consumed.
     """
-    named = [file.path for file in files] or [""]  # Spark Connect has no table without rows
-    paths = pa.table({"path": pa.array(named, pa.string())})
+    named = [(f.path, f.bytes, f.sha256) for f in files] or [("", 0, "")]  # Connect needs a row
+    columns = [list(column) for column in zip(*named, strict=True)]
+    paths = pa.table(dict(zip(_ENTRY.names, columns, strict=True)), schema=_ENTRY)
     ddl = ", ".join(f"`{field.name}` {_DDL_TYPES[str(field.type)]}" for field in schema)
     task = _ReadTask(storage, tuple(schema.names), LOCAL if throttled else None)
     tasks = task_count(sum(file.bytes for file in files), len(files))
@@ -69,7 +71,11 @@ def read_parquet(
 
 def _read(task: _ReadTask, batches: Batches) -> Batches:
     for batch in batches:
-        for path in filter(None, batch.column(0).to_pylist()):
+        for one in batch.to_pylist():
+            path = one["path"]
+            if not path:
+                continue
+            check_bytes(task.storage, FileEntry(**one))
             rows = parquet_batches(task.storage, path, rows=_BATCH_ROWS, columns=task.columns)
             # Readers are not limited in number: one side of a join would wait for the other.
             yield from rows if task.backpressure is None else task.backpressure.throttle(rows)
