@@ -329,10 +329,12 @@ class Writer:
         data = manifest.model_dump_json(indent=1).encode() + b"\n"
         root = self.storage.root.removesuffix(f"/{self.folder}")
         home = replace(self.storage, root=root)  # which links may not leave either
+        self.storage.sync_folders(entry.path for entry in self.entries)
         if self.driver is not None:
             self.driver.fence.check()
         try:
             home.create(MANIFEST, data)
+            home.sync_folders([MANIFEST])
         except ExistsError:
             manifest = self._agree(home, manifest, data)
         return Artifact.of(self.stage, home, manifest)

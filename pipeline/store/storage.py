@@ -16,7 +16,7 @@ import shutil
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -274,6 +274,27 @@ class Storage:
             except FileExistsError:
                 raise ExistsError("exists already", where=url) from None
 
+    def sync_folders(self, paths: Iterable[str]) -> None:
+        """Make the names of files durable on a local disk, as their bytes are when they are closed.
+
+        Without it a power cut may leave a file without a name: of some file systems, a folder is
+        written later than the files in it.
+
+        Args:
+            paths: of files. Their folders are synced, and all above them up to the outermost one.
+        """
+        if not self.is_local:
+            return
+        top = file_system(self._outermost or self.root)[1].rstrip("/")
+        folders = {os.path.dirname(str(self.local_path(path))) for path in paths}
+        for folder in list(folders):
+            while folder != top and folder.startswith(f"{top}/"):
+                folder = os.path.dirname(folder)
+                folders.add(folder)
+        for folder in sorted(folders, key=len, reverse=True):
+            with explained(folder):
+                _sync_folder(folder)
+
     def remove(self, path: str) -> None:
         """Remove a file; nothing happens where there is none."""
         self.refuse_links(path)
@@ -373,6 +394,19 @@ def _temporary(name: str) -> Iterator[tuple[BinaryIO, str]]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(part)
+
+
+def _sync_folder(folder: str) -> None:
+    """Write a folder's names to the disk, where its file system can sync folders."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.ENOENT):
+            raise
 
 
 def _flush(raw: BinaryIO) -> None:

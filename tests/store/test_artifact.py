@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 import uuid
@@ -321,6 +322,28 @@ def test_a_flipped_byte_is_noticed_by_whoever_reads(run: Run) -> None:
     done.storage.write("data/part-00000.parquet", bytes(data))
     with pytest.raises(CorruptArtifactError):
         done.read_tables("data")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
+def test_names_are_durable_before_the_manifest_and_the_manifest_is_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, said, link, fsync = Run(config(tmp_path, "log.tsv")), list[str](), os.link, os.fsync
+
+    def synced(descriptor: int) -> None:
+        said.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "link", lambda *paths: (said.append("manifest"), link(*paths)))
+    events(one)
+    folder = tmp_path / "tiny" / "events"
+    before, after = said[: said.index("manifest")], said[said.index("manifest") :]
+    assert {str(folder / "data"), str(folder), str(tmp_path / "tiny")} <= set(before)
+    assert str(folder) in after
+    files = [name for name in before if name.endswith(".part")]
+    assert len(files) == 3  # of events, of times and of the manifest
+    assert before.index(files[1]) < before.index(str(folder / "data"))
 
 
 def test_verify_names_a_cut_and_a_missing_file(run: Run) -> None:
