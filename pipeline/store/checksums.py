@@ -67,11 +67,13 @@ def has_bytes_of(
     if sha256.hexdigest() != entry.sha256:
         return False
     settled = time.time() - max(int(stamp[3]), int(stamp[4])) / 1e9
-    if _stamp(local, entry) == stamp and settled > _TICK:
+    if _stamp(local, entry) != stamp:
+        return True
+    if settled > _TICK:
         _hashed[key] = stamp
-        if noted and settled > _SETTLED:
-            with suppress(MachineError):  # a cache that cannot be written costs time, no more
-                Storage(str(note.parent)).write(note.name, json.dumps(stamp).encode())
+    if noted and settled > _SETTLED:
+        with suppress(MachineError):  # a cache that cannot be written costs time, no more
+            Storage(str(note.parent)).write(note.name, json.dumps(stamp).encode())
     return True
 
 
