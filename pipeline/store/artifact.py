@@ -151,16 +151,15 @@ class Artifact:
             CorruptArtifactError: its bytes differ from the manifest.
             ContractError: it is not of the file's type.
         """
-        if isinstance(file, str):
-            file = JsonFile(file, Any)
-        data = self.read(file.path)
+        named: JsonFile[Any] = JsonFile(file, Any) if isinstance(file, str) else file
+        data = self.read(named.path)
         try:
-            return file.decode(data)
+            return named.decode(data)
         except UNREADABLE as error:
             first = _first(error) if isinstance(error, ValidationError) else type(error).__name__
             raise ContractError(
                 f"is not what the contract of '{self.stage}' says: {first}",
-                where=self.url(file.path),
+                where=self.url(named.path),
             ) from error
 
     def read_table(self, path: str, columns: list[str] | None = None) -> pa.Table:
