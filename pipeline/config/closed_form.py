@@ -46,9 +46,10 @@ class SpectralConfig(Section):
         "vectors of the smallest values more exactly",
     )
     start_passes: int = Field(
-        2,
+        1,
         ge=1,
         le=1000,
         json_schema_extra=FINGERPRINT_IF_CHANGED,
-        description="passes, at most, where training starts from an earlier run (train.start)",
+        description="passes, at most, where training starts from an earlier run (train.start); 1: "
+        "known items keep their directions, users and new items are computed anew",
     )
