@@ -12,8 +12,8 @@ both are aligned (`export.align`). The cold run of a night is aligned to the col
 with an error where an id moved its row.
 
 Prints a table; with --json one flat JSON object last, of the worst night each: `seconds_over_cold`
-(CPU seconds of the stage train), `recall_over_cold`, `jaccard@10`, `aligned_drift`, `moved_ids`, and beside
-them `cold.jaccard@10` and `cold.aligned_drift`.
+(CPU seconds of the stage train), `recall_over_cold`, `jaccard@10`, `aligned_drift`, `moved_ids`,
+and beside them `cold.jaccard@10` and `cold.aligned_drift`.
 """
 
 from __future__ import annotations
