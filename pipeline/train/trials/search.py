@@ -80,6 +80,7 @@ class _Search:
         self.dearest = 0.0  # cost of the dearest training of the families in the race
         self.tried: dict[tuple[object, int], Outcome] = {}
         self.decomposed: set[object] = set()
+        self.shared = 0.0  # cost of decompositions, which are less than a training
         least = min(1.0, _LEAST_USERS / max(1, size.users))
         most = min(1.0, auto.auto.trial_events / max(1, size.train))
         self.users = min(most, max(least, _SHARE * most))
@@ -102,7 +103,8 @@ class _Search:
         """
         dim = family.dims[-1] if family.dims else family.first[0].dim
         cost = self.full_cost(family, family.first[0].with_settings(dim=dim))
-        return max(_FREE, self.auto.auto.budget * max(cost, self.dearest))
+        # Without what trials share, a large decomposition would leave no room for its dimensions.
+        return max(_FREE + self.shared, self.auto.auto.budget * max(cost, self.dearest))
 
     def round(
         self,
@@ -125,12 +127,20 @@ class _Search:
                 outcomes.append(self.tried[key])
                 continue
             cost = self.cost(candidate, config, epochs)
-            if self.spent + cost <= self.allowed(family):
+            free = candidate.objective == "spectral" and not self.decomposed
+            if self.spent + (0.0 if free else cost) <= self.allowed(family):
                 self.spent += cost
-                self.decomposed.add(decomposition_key(candidate))
+                self._share(candidate, cost)
                 self.tried[key] = yield PlannedTrial(candidate, epochs, users, cost)
                 outcomes.append(self.tried[key])
         return sorted(outcomes, key=lambda one: -one.value)
+
+    def _share(self, candidate: Candidate, cost: float) -> None:
+        """Later trials of spectral with the same exponents need no decomposition."""
+        if candidate.objective == "spectral":
+            key = decomposition_key(candidate)
+            self.shared += 0.0 if key in self.decomposed else cost
+            self.decomposed.add(key)
 
     def cost(self, candidate: Candidate, config: TrainConfig, epochs: int) -> float:
         """Of a trial; those of spectral with the same exponents share a decomposition."""
