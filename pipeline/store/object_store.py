@@ -160,7 +160,7 @@ class ObjectStore:
         for first in range(start, end, _PARALLEL * BLOCK):
             last = min(end, first + _PARALLEL * BLOCK)
             pieces += self.call(self._blocks, name, first, last)
-        if not pieces and not self.exists(name):
+        if not pieces and not self.has(name):
             raise FileNotFoundError(name)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -183,8 +183,8 @@ class ObjectStore:
                 raise
             return b""  # no range of an empty file can be had
 
-    def exists(self, name: str) -> bool:
-        """Whether a file is there, in one request."""
+    def has(self, name: str) -> bool:
+        """Whether a file is there, in one request; `exists` is true of folders, too."""
         try:
             self.call(self._first, name, 1)
         except FileNotFoundError:
@@ -244,6 +244,14 @@ class _RangedFile(io.RawIOBase):
         buffer[: len(data)] = data
         self._at += len(data)
         return len(data)
+
+    def readall(self) -> bytes:
+        """All that is left, which would otherwise be read in many small pieces."""
+        if self._at >= self._size:
+            return b""
+        data = self._store.range(self._name, self._at, self._size)
+        self._at += len(data)
+        return data
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move to a place in the file."""

@@ -50,6 +50,7 @@ def find_sources(pattern: str) -> list[Source]:
     pattern = os.path.expanduser(pattern)
     fs, name = file_system(pattern)
     with explained(pattern):
+        fs.invalidate_cache()  # files may have come since this process listed the folder
         lister = Lister(fs)
         if fs.exists(name):
             is_folder = fs.isdir(name)

@@ -186,7 +186,7 @@ class Storage:
         """Whether the file is there."""
         fs, name = self._find(path)
         with explained(self.url(path)):
-            return bool(fs.exists(name))
+            return bool(fs.has(name) if isinstance(fs, ObjectStore) else fs.exists(name))
 
     def read(self, path: str, size: int | None = None, sha256: str = "") -> bytes:
         """All bytes of a file; FileNotFoundError where there is none.

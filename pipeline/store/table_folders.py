@@ -24,12 +24,14 @@ _ICEBERG_METADATA = ("metadata.json", "metadata.json.gz", "version-hint.text", "
 def table_kind(url: str) -> str:
     """The kind of table in a folder, "Delta", "Iceberg" or "Hudi"; empty where it is none."""
     fs, folder = file_system(url)
+    fs.invalidate_cache()
     return _kind_of(fs, folder.rstrip("/"))
 
 
 def names_in(url: str) -> list[str]:
     """Names in a folder, sorted; none where it is not there."""
     fs, folder = file_system(url)
+    fs.invalidate_cache()
     with explained(url), contextlib.suppress(FileNotFoundError):
         return sorted(one.rstrip("/").rpartition("/")[2] for one in fs.ls(folder, detail=False))
     return []
