@@ -180,6 +180,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     one: BaseException | None = error
     while one is not None and id(one) not in seen:
         seen.add(id(one))
+        inner = getattr(one, "kwargs", None)  # botocore names what it made an error of
+        if isinstance(inner, dict) and isinstance(inner.get("error"), BaseException):
+            yield inner["error"]
         yield one
         one = one.__cause__
 

@@ -196,7 +196,7 @@ def _reset(environ: Mapping[str, Any]) -> Iterable[bytes]:
     """Close the connection at once, so that the client sees a reset."""
     peer: socket.socket = environ["werkzeug.socket"]
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    peer.close()
+    os.close(peer.detach())  # closing it waits for what was made of it
     raise ConnectionResetError
 
 
