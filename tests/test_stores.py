@@ -49,7 +49,7 @@ def test_a_run_on_a_store_has_the_content_of_a_local_one(
     assert _contents(asked) == wanted
     files = sum(len(Run(asked).artifact(stage).manifest.files) for stage in STAGES)
     # Beside files of stages: the lease, the state at each stage, and the publication.
-    assert server.requests() < 4 * files + 10
+    assert server.requests() < 5 * files
     server.fail()
     assert _contents(asked) == wanted
     assert server.requests() <= 30
