@@ -1,6 +1,6 @@
 """Requests that a run on an object store takes: built from nothing, and with nothing to do.
 
-    python benchmarks/requests.py [CONFIG] [--set section.key=value ...] [--local] [--json]
+    python benchmarks/store_requests.py [CONFIG] [--set section.key=value ...] [--local] [--json]
 
 The store is a real S3 server (moto) of this machine, which counts. With --local the config is run
 on a local disk as well, and the content of all stages is compared; the exit code is 1 where one
