@@ -221,8 +221,10 @@ def _best_decomposed(
 ) -> Generator[PlannedTrial, Outcome, Outcome]:
     """The best outcome of spectral: larger dimensions while they help, then its neighbours."""
     for dim in family.dims:
-        larger = [best.candidate.with_settings(dim=dim)]
-        found = yield from state.round(family, larger, 1)
+        # More dimensions want more of the ridge than few: with little of it they may look worse.
+        settings = (best.candidate, family.first[0])
+        larger = {one.with_settings(dim=dim).key: one.with_settings(dim=dim) for one in settings}
+        found = yield from state.round(family, list(larger.values()), 1)
         if not found or found[0].value < best.value:
             break
         if found[0].value > _BETTER * best.value:
