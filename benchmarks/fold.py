@@ -128,8 +128,10 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         paths, withheld = cut(public, folder, args.users)
         for objective in args.objective or ["softmax", "ials", "spectral"]:
-            runs = [exported(public, objective, folder, n, paths[n]) for n in ("all", "without")]
-            found = measured(*runs, withheld)
+            every, without = (
+                exported(public, objective, folder, n, paths[n]) for n in ("all", "without")
+            )
+            found = measured(every, without, withheld)
             flat |= {f"{name}.{objective}": round(value, 4) for name, value in found.items()}
             print(
                 f"{objective}: Recall@20 of {len(withheld):,} users {found['folded']:.4f} folded "
