@@ -35,6 +35,7 @@ from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage
 from embedmill.pipeline.terminal import Terminal
 from embedmill.schemas.manifest import Manifest
+from embedmill.schemas.run import LEASES
 
 __all__ = ["Profile", "main", "profile"]
 
@@ -102,14 +103,26 @@ def profile(run: Run, terminal: Terminal | None = None) -> Profile:
         ConfigError, MissingArtifactError: the base vocabulary cannot be used.
     """
     base_vocabulary.check_base_vocabulary(run.config)
-    # Two profiles of a run exclude each other; beside a run, a profile only reads.
-    with drive(run.storage.at(_FOLDER)), _scratch(run) as scratch:
+    with _alone(run), _scratch(run) as scratch:
         not_built = _build_missing(scratch, terminal or Terminal(sys.stderr))
         artifacts = {stage: scratch.find(stage) for stage in _STAGES}
         art = {stage: one for stage, one in artifacts.items() if one is not None}
         data = pages.gather(art, run.config, not_built)
         run.storage.write(PAGE, pages.render(data, art, run.config).encode())
     return Profile(data, run.storage.url(PAGE))
+
+
+@contextmanager
+def _alone(run: Run) -> Iterator[None]:
+    """Two profiles of a run exclude each other; beside a run, a profile only reads."""
+    folder, alone = run.storage.at(_FOLDER), False
+    try:
+        with drive(folder):
+            alone = True
+            yield
+    finally:
+        if alone:
+            folder.at(LEASES).clear()
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from embedmill.schemas.files import JsonFile, Number, Stored
 __all__ = [
     "CONFIG",
     "FENCE",
+    "LEASES",
     "MANIFEST",
     "PUBLISHED",
     "STATE",
@@ -110,12 +111,13 @@ class Fence(Stored):
 
 
 # In the folder of a run.
-FENCE = JsonFile("lease/fence.json", Fence)
+LEASES = "lease"
+FENCE = JsonFile(f"{LEASES}/fence.json", Fence)
 
 
 def lease_of(fence: int) -> JsonFile[Lease]:
     """The lease of this number, in the folder of a run."""
-    return JsonFile(f"lease/{fence:06d}.json", Lease)
+    return JsonFile(f"{LEASES}/{fence:06d}.json", Lease)
 
 
 def publication(number: int) -> JsonFile[Published]:

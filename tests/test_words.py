@@ -89,7 +89,7 @@ def test_a_file_stem_stands_for_one_thing() -> None:
     """Stages have a module in every package; other stems come once, or mean the same."""
     from embedmill.schemas.stages import STAGES
 
-    shared = {"__init__", "stage", "run", "items", "rejects", "profile", *STAGES}
+    shared = {"__init__", "stage", "run", "items", "rejects", "profile", "backfill", *STAGES}
     stems: dict[str, list[str]] = {}
     for path in modules():
         stems.setdefault(path.stem, []).append(path.relative_to(ROOT).as_posix())

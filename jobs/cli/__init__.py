@@ -21,7 +21,7 @@ from embedmill.jobs.cli import run
 from embedmill.jobs.cli import backfill
 from embedmill.jobs.cli import tune
 from embedmill.jobs.cli import inspect
-from embedmill.jobs.cli import publish
+from embedmill.jobs.cli import publishing
 from embedmill.jobs.cli import query
 from embedmill.jobs.cli import delta
 from embedmill.jobs.cli import gc
@@ -36,7 +36,7 @@ __all__ = [
     "init",
     "inspect",
     "main",
-    "publish",
+    "publishing",
     "query",
     "run",
     "tune",

@@ -77,6 +77,8 @@ class Driver:
     exclusive: bool
     thread: int = field(default_factory=threading.get_ident)
     _ended: threading.Event = field(default_factory=threading.Event)
+    # A heartbeat that is being written would undo a release beside it.
+    _writing: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def fence(self) -> FenceCheck:
@@ -97,13 +99,14 @@ class Driver:
         """Write a heartbeat every `BEAT` seconds, until the lease is released."""
         while not self._ended.wait(BEAT):
             # One that fails is no more than late; after several, the fence tells.
-            with contextlib.suppress(EmbedmillError, OSError):
-                self._write(released=False)
+            with contextlib.suppress(EmbedmillError, OSError), self._writing:
+                if not self._ended.is_set():
+                    self._write(released=False)
 
     def release(self) -> None:
         """End the lease, so that the next process need not find out whether this one is gone."""
         self._ended.set()
-        with contextlib.suppress(EmbedmillError, OSError):
+        with contextlib.suppress(EmbedmillError, OSError), self._writing:
             self._write(released=True)
 
     def _write(self, *, released: bool) -> None:

@@ -28,6 +28,7 @@ from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.vectors import Vectors, spec_of
 from embedmill.schemas.export import embeddings
 from embedmill.schemas.files import PartFiles
+from tests.support.artifacts import reseal
 from tests.support.runs import StoredRun, clusters
 
 RATING = {"objective": "rating", "similarity": "dot", "mean": 3.5}
@@ -205,6 +206,7 @@ def test_a_vocabulary_out_of_order(tmp_path: Path) -> None:
     path = run.artifact("vocab").storage.local_path("items/part-00000.parquet")
     table = pa.parquet.read_table(path)
     pa.parquet.write_table(table.take([1, 0, 2, 3, 4, 5, 6]), path)
+    reseal(run.artifact("vocab"), "items/part-00000.parquet")
     with pytest.raises(ContractError, match="rows are not dense and in order"):
         rebuilt(run)
 

@@ -105,9 +105,10 @@ def test_text_of_80_columns(tmp_path: Path, embedmill: Cli) -> None:
 
 
 def test_rules_and_late_events_are_told(tmp_path: Path, embedmill: Cli) -> None:
-    log = tmp_path / "date=1970-01-02" / "log.tsv"
+    log = tmp_path / "log" / "date=1970-01-02" / "log.tsv"
+    log.parent.mkdir(parents=True)
     written(log, LINES[:8])
-    config = parse(tree(tmp_path / "runs", str(tmp_path), events={"filter": "rating < 2"}))
+    config = parse(tree(tmp_path / "runs", str(tmp_path / "log"), events={"filter": "rating < 2"}))
     path = tmp_path / "_run.toml"
     path.write_text(to_toml(config), encoding="utf-8")
     code, out, _ = embedmill(["profile", path])

@@ -20,7 +20,7 @@ from embedmill.pipeline.train.plan import Layout, StepPlan, generator
 from embedmill.pipeline.train.tables.embedding import draw_normal
 from embedmill.pipeline.train.validation import choose_validation
 from embedmill.pipeline.views.shards import Shards
-from tests.support.artifacts import arrays_of
+from tests.support.artifacts import arrays_of, reseal
 from tests.support.runs import store
 from tests.support.worlds import config
 
@@ -73,6 +73,7 @@ def test_a_file_with_other_rows_than_its_manifest_says(tmp_path: Path) -> None:
     )
     path = "train/part-00002.parquet"
     run.storage.at("shards").write(path, other.storage.at("shards").read(path))
+    reseal(run.artifact("shards"), path)
     with pytest.raises(ContractError, match=r"part-00002.*rows, the manifest says"):
         read_events(Shards(run.artifact("shards")), ("train",), Layout(4), (40, 30))
 
