@@ -105,8 +105,8 @@ def work(rank: int, args: argparse.Namespace, folder: str, answer: Any) -> None:
     began = time.perf_counter()
     for _ in range(_WARM):
         pieces.step()
-    pace = (time.perf_counter() - began) / _WARM
-    pieces.steps = max(_POLL, group.max(round(args.seconds / pace)))
+    seconds_a_step = (time.perf_counter() - began) / _WARM
+    pieces.steps = max(_POLL, group.max(round(args.seconds / seconds_a_step)))
     found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
     for at in range(args.rounds):
         for kind in (KINDS, KINDS[::-1])[at % 2]:  # drift of the machine falls on all alike

@@ -1,7 +1,7 @@
 """Our index beside autofaiss, FAISS, hnswlib and USearch: recall, speed, bytes, build time.
 
     python benchmarks/index.py SET [--vectors RUN] [--keep FOLDER] [--max-bytes 60MB]
-        [--promises 0.95 ...] [--rows N] [--without NAME] [--plot FILE.svg] [--rounds 5] [--json]
+        [--targets 0.95 ...] [--rows N] [--without NAME] [--plot FILE.svg] [--rounds 5] [--json]
 
 SET: gowalla (places by their trained vectors, asked by users'), glove (396,000 words by angle,
 asked by others), fashion-mnist (60,000 images by angle, asked by those of its test part),
@@ -9,8 +9,8 @@ synthetic (2 M vectors in clusters).
 
 Queries are not among the vectors. Of 10,000 ours sees 8,000: 4,000 to tune and 4,000 to verify
 with (`[index] queries = 4000`). All figures are of the other 2,000. autofaiss picks kind and effort
-by itself under the same budget of bytes, once; its point stands beside every promise. FAISS,
-hnswlib and USearch are tuned by hand, on those 2,000 themselves: for each promise the fastest point
+by itself under the same budget of bytes, once; its point stands beside every target. FAISS,
+hnswlib and USearch are tuned by hand, on those 2,000 themselves: for each target the fastest point
 of a grid with the least effort that reaches it there. `faiss_default` is HNSW32 as FAISS has it by
 default.
 
@@ -46,7 +46,7 @@ from indexes.vectors import SETS, Set, Source
 
 from embedmill.pipeline.config import IndexConfig
 
-PROMISES = (0.90, 0.95, 0.99)
+TARGETS = (0.90, 0.95, 0.99)
 LIBRARIES = ("auto", "autofaiss", *GRIDS)
 THREADS = 2
 MEGA = 1_000_000
@@ -68,32 +68,32 @@ def load(args: argparse.Namespace, folder: Path) -> Set:
 
 
 def tried(args: argparse.Namespace, one: Set, searches: Mapping[str, Search]) -> Chosen:
-    """By promise, each library's point; those without one are left out."""
+    """By target, each library's point; those without one are left out."""
     own: dict[str, Point] = {}
     budget = SETS[args.set].budget
-    best: dict[str, dict[str, Point]] = {f"{promise:.2f}": {} for promise in args.promises}
+    best: dict[str, dict[str, Point]] = {f"{target:.2f}": {} for target in args.targets}
     for name, search in searches.items():
         print(f"{name} ...", file=sys.stderr, flush=True)
         if name == "autofaiss":
             own[name] = picked(search, "own", {"max_bytes": budget})
         elif name in GRIDS:
             search.over(GRIDS[name](*one.vector_ND.shape))
-        for promise, points in best.items():
-            if name in GRIDS and (found := search.best(float(promise))):
+        for target, points in best.items():
+            if name in GRIDS and (found := search.best(float(target))):
                 points[name] = found
             elif name == "auto":
-                asked = {"recall_at_10": float(promise), "max_bytes": budget}
+                asked = {"recall_at_10": float(target), "max_bytes": budget}
                 try:
-                    points[name] = picked(search, promise, asked)
+                    points[name] = picked(search, target, asked)
                 except FailedError as error:
-                    print(f"{promise}: {error}")
+                    print(f"{target}: {error}")
         if name == "faiss":
             own["faiss_default"] = next(p for p in search.points if p.build == "default")
-    return {promise: {**points, **own} for promise, points in best.items()}
+    return {target: {**points, **own} for target, points in best.items()}
 
 
 def within(most: str, searches: Mapping[str, Search]) -> Chosen:
-    """Ours and autofaiss's pick in so many bytes, without a promise of recall.
+    """Ours and autofaiss's pick in so many bytes, without a target of recall.
 
     One that finds none is told of and left out.
     """
@@ -121,7 +121,7 @@ def picked(search: Search, name: str, settings: dict[str, Any]) -> Point:
 def timed(chosen: Chosen, searches: Mapping[str, Search], rounds: int) -> Flat:
     """All points in turns, several times over; medians, and medians of ratios."""
     flat: Flat = {}
-    for promise, points in chosen.items():
+    for target, points in chosen.items():
         taken: dict[str, list[dict[str, float]]] = {name: [] for name in points}
         for _ in range(rounds):
             for name, point in points.items():
@@ -129,11 +129,11 @@ def timed(chosen: Chosen, searches: Mapping[str, Search], rounds: int) -> Flat:
                 words = {"name": point.build, "part": "test", "effort": point.effort}
                 taken[name].append(process.ask("time", **words))
         for name, point in points.items():
-            flat |= {f"{name}.{promise}.{key}": v for key, v in told(point, taken[name]).items()}
+            flat |= {f"{name}.{target}.{key}": v for key, v in told(point, taken[name]).items()}
             at = searches[point.contender]
             hundred = at.try_one(point.build, point.effort, point.built, 100)
-            flat[f"{name}.{promise}.recall@100"] = round(hundred.recall, 4)
-        flat |= compared(promise, points, taken)
+            flat[f"{name}.{target}.recall@100"] = round(hundred.recall, 4)
+        flat |= compared(target, points, taken)
     return flat
 
 
@@ -157,7 +157,7 @@ def told(point: Point, taken: list[dict[str, float]]) -> Flat:
 
 
 def compared(
-    promise: str, points: Mapping[str, Point], taken: Mapping[str, list[dict[str, float]]]
+    target: str, points: Mapping[str, Point], taken: Mapping[str, list[dict[str, float]]]
 ) -> Flat:
     """Ours over autofaiss and over the fastest of those tuned by hand, which is named."""
     flat: Flat = {}
@@ -167,16 +167,16 @@ def compared(
     if hand:
         best = max(hand, key=lambda name: speed[name])
         against["best"] = best
-        flat[f"best.{promise}"] = best
+        flat[f"best.{target}"] = best
     if "auto" not in points:
         return flat
     for title, name in against.items():
         pairs = zip(taken["auto"], taken[name], strict=True)
         ratio = statistics.median(ours["qps"] / theirs["qps"] for ours, theirs in pairs)
-        flat[f"auto.{promise}.qps_over_{title}"] = round(ratio, 3)
+        flat[f"auto.{target}.qps_over_{title}"] = round(ratio, 3)
         kind = "build_seconds" if title == "best" else "all_seconds"
         seconds = [points[n].built[kind] for n in ("auto", name)]
-        flat[f"auto.{promise}.build_over_{title}"] = round(seconds[0] / seconds[1], 3)
+        flat[f"auto.{target}.build_over_{title}"] = round(seconds[0] / seconds[1], 3)
     return flat
 
 
@@ -188,19 +188,19 @@ COLUMNS = {
 
 
 def show(args: argparse.Namespace, one: Set, chosen: Chosen, flat: Flat) -> None:
-    """A block for each promise."""
+    """A block for each target."""
     count, dim = one.vector_ND.shape
     print(f"{args.set}: {count:,} x {dim}, {len(one.test_BD):,} queries, {THREADS} threads")
     heads = "".join(f"{head:>{int(f.split('.')[0].strip(','))}}" for head, f in COLUMNS.values())
-    for promise, points in chosen.items():
-        print(f"\n{promise:<24}{heads}")
+    for target, points in chosen.items():
+        print(f"\n{target:<24}{heads}")
         for name in points:
-            row = {key: flat[f"{name}.{promise}.{key}"] for key in ("point", *COLUMNS)}
+            row = {key: flat[f"{name}.{target}.{key}"] for key in ("point", *COLUMNS)}
             print(line_of(name, row))
         for title in ("autofaiss", "best"):
-            if (key := f"auto.{promise}.qps_over_{title}") in flat:
-                named = flat[f"best.{promise}"] if title == "best" else title
-                longer = flat[f"auto.{promise}.build_over_{title}"]
+            if (key := f"auto.{target}.qps_over_{title}") in flat:
+                named = flat[f"best.{target}"] if title == "best" else title
+                longer = flat[f"auto.{target}.build_over_{title}"]
                 print(f"  ours over {named}: {flat[key]} x qps, {longer} x build time")
 
 
@@ -240,7 +240,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("set", choices=sorted(SETS))
     parser.add_argument("--vectors", default="", help="gowalla: a run to take the vectors of")
     parser.add_argument("--keep", default="", help="gowalla: folder that keeps the trained run")
-    parser.add_argument("--promises", type=float, nargs="+", default=PROMISES)
+    parser.add_argument("--targets", type=float, nargs="+", default=TARGETS)
     parser.add_argument("--max-bytes", default="", help="only ours and autofaiss, in 60MB, say")
     parser.add_argument("--rows", type=int, default=0, help="the first so many vectors alone")
     parser.add_argument("--without", action="append", default=[], choices=LIBRARIES)
@@ -256,7 +256,7 @@ def main() -> None:
         one = load(args, folder)
         exact = Exact.of(one.vector_ND, one.test_BD, 100)
         searches = {
-            name: Search(stack.enter_context(Process(name, folder, THREADS)), exact, args.promises)
+            name: Search(stack.enter_context(Process(name, folder, THREADS)), exact, args.targets)
             for name in (LIBRARIES[:2] if args.max_bytes else LIBRARIES)
             if name not in args.without
         }

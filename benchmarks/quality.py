@@ -64,14 +64,14 @@ def measure(one: PublicSet, options: Options, objective: str, *, refit: bool = T
         write_config(path, one.tree(objective), raw, name)
         dim = [f"train.dim={options.dim}"] if options.dim else []
         fit = [f"train.refit={str(refit).lower()}"]
-        run(path, [*fit, *_held_out(one, fold), *dim, *options.sets], last="evaluate")
+        run(path, [*fit, *held_out(one, fold), *dim, *options.sets], last="evaluate")
         found[fold] = metrics(str(options.root / name))
     settings = settings_of(options.root / name)
     flat = _of_run(one, found[""]) if not one.folds else _of_folds(one, found)
     return {**flat, "settings": settings}
 
 
-def _held_out(one: PublicSet, fold: str) -> list[str]:
+def held_out(one: PublicSet, fold: str) -> list[str]:
     """Overrides by which one fold is the test part and the others train."""
     if not fold:
         return []

@@ -15,7 +15,7 @@ from indexes.process import Exact, Process
 
 Settings = dict[str, Any]
 
-# A promise is no longer looked for where the first step beyond it was this good.
+# A target is no longer looked for where the first step beyond it was this good.
 ENOUGH = 0.998
 STEP = 1.5
 FINE = 1.06  # ratio of efforts between which no third is tried
@@ -23,14 +23,14 @@ FINE = 1.06  # ratio of efforts between which no third is tried
 
 @dataclass(frozen=True)
 class Build:
-    """An index to build: `knob` is what effort is called, from `least` to `most`.
+    """An index to build: `parameter` is what effort is called, from `least` to `most`.
 
     `views` are other settings of a search, each of which gets a ladder of efforts of its own.
     """
 
     name: str
     settings: Settings
-    knob: str = "ef"
+    parameter: str = "ef"
     least: int = 10
     most: int = 2000
     views: tuple[Settings, ...] = ({},)
@@ -104,7 +104,7 @@ class Search:
 
     process: Process
     exact: Exact
-    promises: Sequence[float]
+    targets: Sequence[float]
     points: list[Point] = field(default_factory=list)
     kept: set[str] = field(default_factory=set)
 
@@ -114,16 +114,16 @@ class Search:
             built = self.process.ask("build", name=build.name, settings=build.settings)
             for view in build.views:
                 self._ladder(build, view, built, 10)
-            best = [self.best(promise) for promise in self.promises]
+            best = [self.best(target) for target in self.targets]
             self.kept = {p.build for p in best if p} | {"default"} & {b.name for b in builds}
             self.process.ask("keep", names=sorted(self.kept))
             if build.name in self.kept:
                 for view in build.views:
                     self._ladder(build, view, built, 100)
 
-    def best(self, promise: float, k: int = 10) -> Point | None:
+    def best(self, target: float, k: int = 10) -> Point | None:
         """The fastest point that keeps it."""
-        able = [p for p in self.points if p.k == k and p.recall >= promise]
+        able = [p for p in self.points if p.k == k and p.recall >= target]
         return max(able, key=lambda p: p.qps, default=None)
 
     def drawn(self, k: int) -> list[Point]:
@@ -153,25 +153,25 @@ class Search:
 
     def _ladder(self, build: Build, view: Settings, built: dict[str, Any], k: int) -> None:
         def at(effort: int) -> float:
-            return self.try_one(build.name, {**view, build.knob: effort}, built, k).recall
+            return self.try_one(build.name, {**view, build.parameter: effort}, built, k).recall
 
-        effort = max(build.least, k if build.knob == "ef" else 1)
+        effort = max(build.least, k if build.parameter == "ef" else 1)
         tried = {effort: at(effort)}
         while tried[effort] < ENOUGH and effort < build.most and not _flat(list(tried.values())):
             effort = min(build.most, math.ceil(effort * STEP))
             tried[effort] = at(effort)
-        for promise in self.promises if k == 10 else ():
-            self._narrow(at, tried, promise)
+        for target in self.targets if k == 10 else ():
+            self._narrow(at, tried, target)
 
-    def _narrow(self, at: Callable[[int], float], tried: dict[int, float], promise: float) -> None:
-        """Halve the gap in which the promise begins to be kept."""
-        below = max((e for e, recall in tried.items() if recall < promise), default=0)
-        above = min((e for e, recall in tried.items() if recall >= promise), default=0)
+    def _narrow(self, at: Callable[[int], float], tried: dict[int, float], target: float) -> None:
+        """Halve the gap in which the target begins to be met."""
+        below = max((e for e, recall in tried.items() if recall < target), default=0)
+        above = min((e for e, recall in tried.items() if recall >= target), default=0)
         while below > 0 and below + 1 < above and above > below * FINE:
             middle = round(math.sqrt(below * above))
             middle = min(max(middle, below + 1), above - 1)
             tried[middle] = at(middle)
-            below, above = (below, middle) if tried[middle] >= promise else (middle, above)
+            below, above = (below, middle) if tried[middle] >= target else (middle, above)
 
 
 def _flat(recalls: list[float]) -> bool:

@@ -44,11 +44,13 @@ def _path(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_set_is_a_config_with_each_of_its_settings(name: str, tmp_path: Path) -> None:
     from harness.sets import load_set, write_config
+    from quality import held_out
 
     one = load_set(name)
     for objective in ("", *one.tuned):
         write_config(tmp_path / "run.toml", one.tree(objective), Path("/log.tsv"), one.name)
-        config = load(tmp_path / "run.toml", note=pytest.fail)
+        overrides = held_out(one, one.folds[0] if one.folds else "")
+        config = load(tmp_path / "run.toml", overrides, note=pytest.fail)
         assert config.train.refit
         assert config.events.paths == ("/log.tsv",)
         if objective:
