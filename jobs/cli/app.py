@@ -13,6 +13,10 @@ from embedmill import __version__
 __all__ = [
     "AsJson",
     "ConfigFile",
+    "JsonResult",
+    "NoPublish",
+    "Quiet",
+    "Rebuild",
     "RunFolder",
     "RunOrRoot",
     "Sets",
@@ -54,6 +58,12 @@ Sets = Annotated[
 Variables = Annotated[
     list[str] | None,
     typer.Option("--var", metavar="NAME=VALUE", help="value of {NAME} in the config; repeatable"),
+]
+Rebuild = Annotated[bool, typer.Option("--rebuild", help="build stale stages again")]
+NoPublish = Annotated[bool, typer.Option("--no-publish", help="leave published.json as it is")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="errors only")]
+JsonResult = Annotated[
+    bool, typer.Option("--json", help="progress on stderr, one JSON object on stdout")
 ]
 RunFolder = Annotated[
     str, typer.Argument(metavar="RUN", help="the run's folder or URL, such as runs/movielens-100k")

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from embedmill.jobs.cli.app import ConfigFile, Sets, Variables, app
+from embedmill.jobs.cli.app import (
+    ConfigFile,
+    JsonResult,
+    NoPublish,
+    Quiet,
+    Rebuild,
+    Sets,
+    Variables,
+    app,
+)
 from embedmill.jobs.cli.run import late_files_command
 
 __all__: list[str] = []
@@ -22,14 +31,10 @@ def backfill(
     sets: Sets = None,
     given: Variables = None,
     variable: Annotated[str, typer.Option(help="the variable whose value is the day")] = "ds",
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="build stale stages again")] = False,
-    no_publish: Annotated[
-        bool, typer.Option("--no-publish", help="leave published.json as it is")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="errors only")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="progress on stderr, one JSON object on stdout")
-    ] = False,
+    rebuild: Rebuild = False,
+    no_publish: NoPublish = False,
+    quiet: Quiet = False,
+    as_json: JsonResult = False,
 ) -> None:
     """Run a config for each day, in order, each continuing the vocabulary of the day before.
 

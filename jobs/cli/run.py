@@ -15,6 +15,10 @@ import typer
 from embedmill.jobs.cli.app import (
     AsJson,
     ConfigFile,
+    JsonResult,
+    NoPublish,
+    Quiet,
+    Rebuild,
     Sets,
     Variables,
     app,
@@ -44,14 +48,10 @@ def run(
     workers: Annotated[
         str | None, typer.Option(help="training workers: a number, auto, or a range: 2-8")
     ] = None,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="build stale stages again")] = False,
-    no_publish: Annotated[
-        bool, typer.Option("--no-publish", help="leave published.json as it is")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="errors only")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="progress on stderr, one JSON object on stdout")
-    ] = False,
+    rebuild: Rebuild = False,
+    no_publish: NoPublish = False,
+    quiet: Quiet = False,
+    as_json: JsonResult = False,
 ) -> None:
     """Run the stages: events, vocab, shards, train, export, index, evaluate, report.
 
