@@ -191,8 +191,10 @@ class _Protocols:
 
 def _sample(run: Run, shards: Shards, items: int) -> UserSample:
     """Which test users are evaluated."""
-    config, users = run.config.evaluate, count_test_users(shards)
-    wanted = config.users
+    wanted, events = run.config.evaluate.users, shards.count("test")
+    if wanted == 0 or (wanted == "auto" and events * items <= _MOST_SCORES):
+        return UserSample(1.0, run.config.run.seed)  # users are no more than events: none is read
+    users = count_test_users(shards)
     if wanted == "auto":
         wanted = _DRAWN_USERS if users * items > _MOST_SCORES else 0
     return UserSample(wanted / users if 0 < wanted < users else 1.0, run.config.run.seed)
