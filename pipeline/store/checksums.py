@@ -24,7 +24,6 @@ from embedmill.schemas.manifest import FileEntry
 
 __all__ = ["cache_folder", "has_bytes_of"]
 
-_CHUNK = 4 << 20
 # A file that was changed within so many seconds may change again with the same times: by the
 # clock of any file system in a note, by that of the kernel in the memory of a process.
 _SETTLED, _TICK = 2.0, 0.05
@@ -60,12 +59,9 @@ def has_bytes_of(
     note = cache_folder() / "checked" / hashlib.sha256(bytes(local.resolve())).hexdigest()
     if not again and (_hashed.get(key) == stamp or (noted and _read(note) == stamp)):
         return True
-    sha256 = hashlib.sha256()
     with local.open("rb") as raw:
-        while chunk := raw.read(_CHUNK):
-            sha256.update(chunk)
-    if sha256.hexdigest() != entry.sha256:
-        return False
+        if hashlib.file_digest(raw, "sha256").hexdigest() != entry.sha256:
+            return False
     settled = time.time() - max(int(stamp[3]), int(stamp[4])) / 1e9
     if _stamp(local, entry) != stamp:
         return True
