@@ -1,7 +1,9 @@
 # make demo   sets everything up and runs MovieLens-100K from raw log to report
 # make test   sets everything up and passes the tests
 # make test-all  the same and the long sweeps, with coverage: for a scheduled job
-# make test-airflow  a DAG of a real Airflow, in an environment of its own
+# make test-airflow  DAGs of a real Airflow with a Ray cluster, in an environment of its own
+# make test-dagster  assets of a real Dagster, in an environment of its own
+# make test-prefect  a flow of a real Prefect, in an environment of its own
 # make fuzz   10,000 random tables, written by several libraries, each read as one log
 # make check  formatting, lint, types, documentation
 # make docs   writes the generated pages and builds the site into site/
@@ -17,7 +19,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscop
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: demo test test-all test-airflow fuzz check docs bench clean help
+.PHONY: demo test test-all test-airflow test-dagster test-prefect fuzz check docs bench clean help
 
 demo: .venv/.ready
 	$(BIN)/embedmill run examples/movielens-100k.toml
@@ -29,8 +31,15 @@ test-all: .venv/.ready-dev
 	$(BIN)/python -m coverage erase
 	$(PYTEST) --durations=30 --cov --cov-report=term $(TESTS)
 
-test-airflow: .venv/.ready
-	tests/airflow/run.sh "$(CURDIR)/$(BIN)/embedmill" "$(PYTHON)"
+# With [dev]: the Jobs API of Ray is in ray[default].
+test-airflow: .venv/.ready-dev
+	tests/airflow/run.sh .venv "$(PYTHON)"
+
+test-dagster: .venv/.ready
+	tests/dagster_assets/run.sh .venv "$(PYTHON)"
+
+test-prefect: .venv/.ready
+	tests/prefect/run.sh .venv "$(PYTHON)"
 
 fuzz: .venv/.ready-dev
 	FUZZ_TABLES=10000 $(BIN)/python -m pytest -n0 -q --timeout=0 tests/prepare/test_differential.py

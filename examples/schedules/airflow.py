@@ -3,13 +3,16 @@
 import os
 from datetime import datetime
 
-from embedmill.airflow import embedmill_dag
+from airflow.sdk import CronDataIntervalTimetable
 
+from embedmill.airflow import Local, embedmill_dag
+
+here = Local([os.environ.get("EMBEDMILL", "embedmill")])
 dag = embedmill_dag(
     os.environ.get("EMBEDMILL_CONFIG", "/etc/embedmill/plays.toml"),
     dag_id="plays",
-    command=os.environ.get("EMBEDMILL_COMMAND", "embedmill").split(),
-    schedule="0 3 * * *",
+    runners={"data": here, "train": here, "finish": here},
+    schedule=CronDataIntervalTimetable("0 3 * * *", timezone="UTC"),  # {{ ds }} is yesterday
     start_date=datetime(2026, 11, 1),
     catchup=False,
 )

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Makes an environment with Prefect alone, and runs tests/prefect/check_prefect.py in it.
+# The first argument is the environment with embedmill; the second a Python 3.11.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+bin=$(cd "${1:?the environment with embedmill}/bin" && pwd) python=${2:-python3.11} env=.venv-prefect
+if [ ! -e $env/.ready ]; then
+  "$python" -m venv $env
+  $env/bin/python -m pip install --quiet --disable-pip-version-check -r tests/prefect/requirements.txt
+  touch $env/.ready
+fi
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export HOME=$work PREFECT_HOME=$work/prefect DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false
+export EMBEDMILL_PAUSE=1 EMBEDMILL=$bin/embedmill PYTHONPATH=$PWD
+$env/bin/python tests/prefect/check_prefect.py "$work"
