@@ -78,14 +78,17 @@ def pods(manifest: dict[str, Any]) -> list[dict[str, Any]]:
     """Pod specs of a manifest, with those of Spark in the same form."""
     spec = manifest.get("spec", {})
     if manifest["kind"] == "CronJob":
-        return [spec["jobTemplate"]["spec"]["template"]["spec"]]
+        pod = spec["jobTemplate"]["spec"]["template"]
+        return [{**pod["spec"], "labels": pod["metadata"]["labels"]}]
     if manifest["kind"] == "RayJob":
         cluster = spec["rayClusterSpec"]
         groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
-        return [group["template"]["spec"] for group in groups]
+        found = [group["template"] for group in groups] + [spec["submitterPodTemplate"]]
+        return [{**pod["spec"], "labels": pod["metadata"]["labels"]} for pod in found]
     if manifest["kind"] == "SparkApplication":
         return [
             {
+                "labels": side["labels"],
                 "securityContext": side["podSecurityContext"],
                 "containers": [{**side, "resources": None}],
                 "volumes": spec["volumes"],
@@ -93,6 +96,15 @@ def pods(manifest: dict[str, Any]) -> list[dict[str, Any]]:
             for side in (spec["driver"], spec["executor"])
         ]
     return []
+
+
+def restricted_pod(pod: dict[str, Any]) -> None:
+    """What the `restricted` pod security standard wants of a pod."""
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in pod["containers"]:
+        assert container["securityContext"]["allowPrivilegeEscalation"] is False
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -104,25 +116,23 @@ def test_overlay_is_of_the_schemas_and_without_rights(overlay: str) -> None:
         assert manifest["kind"] == "Namespace" or manifest["metadata"]["namespace"] == "embedmill"
         for pod in pods(manifest):
             found += 1
-            assert pod["securityContext"]["runAsNonRoot"] is True
-            assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+            assert pod["labels"]["app.kubernetes.io/part-of"] == "embedmill"  # the network's policy
+            restricted_pod(pod)
             volumes = {volume["name"] for volume in pod["volumes"]}
             for container in pod["containers"]:
-                rights = container["securityContext"]
-                assert rights["readOnlyRootFilesystem"] is True
-                assert rights["allowPrivilegeEscalation"] is False
-                assert rights["capabilities"] == {"drop": ["ALL"]}
+                assert container["securityContext"]["readOnlyRootFilesystem"] is True
                 mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
                 assert set(mounts) <= volumes
                 assert mounts["tmp"] == "/tmp"
-                assert ("mill" in mounts) == (overlay != "s3")
+                if container.get("name") != "ray-job-submitter":
+                    assert ("mill" in mounts) == (overlay != "s3")
                 resources = container["resources"]
                 if resources is None:  # Spark makes them of these
                     assert {"cores", "coreRequest", "memory", "memoryOverhead"} <= set(container)
                 else:
                     assert {"cpu", "memory"} <= set(resources["requests"])
                     assert resources["limits"]["memory"] == resources["requests"]["memory"]
-    assert found == (1 if overlay == "minimal" else 5)
+    assert found == (1 if overlay == "minimal" else 6)
 
 
 def test_schemas_refuse_what_kubernetes_would() -> None:
@@ -197,7 +207,14 @@ def test_argo_is_of_the_schemas(path: Path) -> None:
         check(manifest)
         for template in manifest.get("spec", {}).get("workflowSpec", {}).get("templates", []):
             if "resource" in template:
-                check(yaml.safe_load(template["resource"]["manifest"]))
+                made = yaml.safe_load(template["resource"]["manifest"])
+                check(made)
+                for pod in pods(made):
+                    restricted_pod(pod)
+            elif "container" in template:
+                restricted_pod(
+                    {**manifest["spec"]["workflowSpec"], "containers": [template["container"]]}
+                )
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
