@@ -120,7 +120,7 @@ class RayJobsClient:
             with self._opener.open(request, timeout=self._timeout) as answer:
                 found = json.load(answer)
         except urllib.error.HTTPError as error:
-            said = error.read(4096).decode(errors="replace")
+            said = error.read(1 << 20).decode(errors="replace")
             if error.code == 404:
                 return None
             raise _refused(self.address, error.code, said) from error

@@ -10,18 +10,23 @@ set -euo pipefail
 wheel=$(realpath "${1:?a wheel of embedmill}") folder=${2:-/tmp/afternoon}
 here=$(cd "$(dirname "$0")" && pwd)
 rm -rf "$folder" && mkdir -p "$folder" && cd "$folder"
-export HOME=$folder PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHON=${PYTHON:-python3.11}
+python=$("${PYTHON:-python3.11}" -c 'import sys; print(sys.executable)')
+export HOME=$folder PIP_DISABLE_PIP_VERSION_CHECK=1
 started=$(date +%s)
 trap 'kill $(jobs -p) 2>/dev/null; wait 2>/dev/null' EXIT
 
-tell() { # a command, and what it prints
-    printf '\n$ %s\n' "$*" | sed "s#$here/../../##g; s#$here/##g; s#$wheel#dist/$(basename "$wheel")#g; s#$folder#~#g"
-    eval "$*" > said 2>&1 || { cat said; echo "failed: $*"; exit 1; }
+tell() { # a command, and what it prints; Airflow's SQLite may be locked for a moment
+    printf '\n$ %s\n' "$*" | sed "s#$here/../../##g; s#$here/##g; s#$wheel#dist/$(basename "$wheel")#g; s#$folder#~#g; s#$python#python3.11#g"
+    for try in 1 2 3 4 5; do
+        eval "$*" > said 2>&1 && break
+        [ "$try" != 5 ] || { cat said; echo "failed: $*"; exit 1; }
+        sleep 3
+    done
     sed "s#$folder#~#g" said
 }
 title() { printf '\n# %s  (%d min %02d s)\n' "$1" $((($(date +%s) - started) / 60)) $((($(date +%s) - started) % 60)); }
 until_() { # a command that succeeds in the end
-    for _ in $(seq 600); do
+    for _ in $(seq 240); do
         eval "$*" >/dev/null 2>&1 && return
         sleep 1
     done
@@ -30,20 +35,20 @@ until_() { # a command that succeeds in the end
 }
 
 title "Two environments: embedmill's, and Airflow's without any engine"
-tell "$PYTHON -m venv mill"
-tell "mill/bin/pip install --quiet --constraint $here/../../constraints.txt '$wheel${EXTRAS:-[s3,jobs]}'"
-tell "$PYTHON -m venv airflow"
+tell "$python -m venv mill"
+tell "mill/bin/pip install --quiet --constraint $here/../../constraints.txt '$wheel[train,s3,jobs]'"
+tell "$python -m venv airflow"
 tell "airflow/bin/pip install --quiet --requirement $here/../../tests/airflow/requirements.txt"
 tell "airflow/bin/pip install --quiet --no-deps $wheel"
 tell "mill/bin/embedmill --version; airflow/bin/airflow version"
 
 title "An S3 server in the place of a real one"
-tell "$PYTHON -m venv moto && moto/bin/pip install --quiet 'moto[server]'"
+tell "$python -m venv moto && moto/bin/pip install --quiet 'moto[server]'"
 moto/bin/moto_server --host 127.0.0.1 --port 5055 > moto.log 2>&1 &
 tell "export AWS_ENDPOINT_URL=http://127.0.0.1:5055 AWS_DEFAULT_REGION=eu-central-1"
 tell 'export AWS_ACCESS_KEY_ID=newcomer AWS_SECRET_ACCESS_KEY=$(openssl rand -hex 8)'
 until_ "curl --fail --silent http://127.0.0.1:5055/moto-api/"
-tell "$PYTHON $here/write_logs.py logs 2026-11-20 2026-11-21 2026-11-22"
+tell "$python $here/write_logs.py logs 2026-11-20 2026-11-21 2026-11-22"
 tell "mill/bin/python -c \"import s3fs; s3 = s3fs.S3FileSystem(); s3.mkdir('mill'); s3.put('logs', 'mill/', recursive=True); print(s3.find('mill'))\""
 
 title "A Ray cluster of two nodes, which wants a token"

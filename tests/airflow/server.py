@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -38,6 +39,10 @@ def wait(seconds: float, what: str, ready: Callable[[], Any]) -> Any:
             return found
         time.sleep(0.2)
     raise TimeoutError(f"{what}: not within {seconds} s")
+
+
+class BusyError(RuntimeError):
+    """Airflow cannot now."""
 
 
 class Airflow:
@@ -123,7 +128,8 @@ class Airflow:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            raise RuntimeError(f"{method} {path}: {error.code} {error.read()!r}") from error
+            failure = BusyError if error.code == 503 else RuntimeError
+            raise failure(f"{method} {path}: {error.code} {error.read()!r}") from error
 
     def has_dag(self, dag: str) -> bool:
         """Whether the DAG processor has read it; its errors are raised."""
@@ -149,7 +155,11 @@ class Airflow:
             "max_active_runs": 1,
             "reprocess_behavior": again,
         }
-        return int(self.request("POST", "backfills", body)["id"])
+        for _ in range(10):  # SQLite refuses it while the scheduler writes
+            with contextlib.suppress(BusyError):
+                return int(self.request("POST", "backfills", body)["id"])
+            time.sleep(1)
+        raise TimeoutError("Airflow's database stays locked")
 
     def finish_backfill(self, backfill: int, seconds: float = 400) -> None:
         """Wait for the end of a backfill."""

@@ -27,6 +27,7 @@ from world import DAYS, process_with, say, write_world  # noqa: E402
 from embedmill.dagster import embedmill_assets  # noqa: E402
 from embedmill.stage_command import STAGES  # noqa: E402
 
+QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 EXAMPLE = ROOT / "examples/schedules/dagster_assets.py"
 
 
@@ -92,7 +93,7 @@ def check_retries(folder: Path, instance: DagsterInstance) -> None:
     threading.Thread(target=killer, daemon=True).start()
     done = materialize(
         embedmill_assets(config, **given, retry_seconds=1),
-        instance=instance, partition_key=DAYS[1],
+        instance=instance, partition_key=DAYS[1], run_config=QUIET,
     )  # fmt: skip
     assert done.success
     retried = [e.step_key for e in done.all_events if e.event_type_value == "STEP_UP_FOR_RETRY"]
@@ -104,6 +105,7 @@ def check_retries(folder: Path, instance: DagsterInstance) -> None:
     done = materialize(
         embedmill_assets(config, **given, overrides=gate),
         instance=DagsterInstance.ephemeral(), partition_key=DAYS[0], raise_on_error=False,
+        run_config=QUIET,
     )  # fmt: skip
     kinds = [e.event_type_value for e in done.all_events if e.step_key == "plays__report"]
     assert not done.success
