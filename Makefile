@@ -4,22 +4,28 @@
 # make test-airflow  DAGs of a real Airflow with a Ray cluster, in an environment of its own
 # make test-dagster  assets of a real Dagster, in an environment of its own
 # make test-prefect  a flow of a real Prefect, in an environment of its own
+# make test-install  the wheel: built twice, installed without and with extras, tried, measured
 # make fuzz   10,000 random tables, written by several libraries, each read as one log
 # make check  formatting, lint, types, documentation
 # make docs   writes the generated pages and builds the site into site/
 # make bench  what the benchmarks say on this machine
 # make clean  removes what was built (runs/ stays)
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || \
+	command -v python3)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --constraint constraints.txt
+
+# Where torch comes from: builds for CPUs, as the default build on Linux brings CUDA with it.
+# `make TORCH_INDEX= demo` takes that one. Without an answer from there, pip's own index has it.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: demo test test-all test-airflow test-dagster test-prefect fuzz check docs bench clean help
+.PHONY: demo test test-all test-airflow test-dagster test-prefect test-install fuzz check docs bench clean help
 
 demo: .venv/.ready
 	$(BIN)/embedmill run examples/movielens-100k.toml
@@ -40,6 +46,9 @@ test-dagster: .venv/.ready
 
 test-prefect: .venv/.ready
 	tests/prefect/run.sh .venv "$(PYTHON)"
+
+test-install:
+	tests/install/run.sh "$(PYTHON)"
 
 fuzz: .venv/.ready-dev
 	FUZZ_TABLES=10000 $(BIN)/python -m pytest -n0 -q --timeout=0 tests/prepare/test_differential.py
@@ -67,17 +76,22 @@ help:
 	@sed -n 's/^# \(make .*\)/  \1/p' Makefile
 
 .venv/.made:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
-		{ echo "Python 3.11 is needed, $(PYTHON) is another: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "Python 3.11, 3.12 or 3.13 is needed, $(PYTHON) is another: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(PYTHON) -m venv .venv
 	@touch $@
 
-.venv/.ready: .venv/.made pyproject.toml constraints.txt
+.venv/.torch: .venv/.made
 	@echo "Installing (a few minutes the first time) ..."
-	$(PIP) --editable .
+	@{ [ -n "$(TORCH_INDEX)" ] && \
+		$(PIP) --no-deps --retries 0 --timeout 15 --index-url $(TORCH_INDEX) torch 2>/dev/null; } || \
+		$(PIP) --no-deps torch
 	@touch $@
 
-.venv/.ready-dev: .venv/.made pyproject.toml constraints.txt
-	@echo "Installing (a few minutes the first time) ..."
+.venv/.ready: .venv/.torch pyproject.toml constraints.txt
+	$(PIP) --editable '.[train]'
+	@touch $@
+
+.venv/.ready-dev: .venv/.torch pyproject.toml constraints.txt
 	$(PIP) --editable '.[dev]'
 	@touch $@ .venv/.ready

@@ -1,22 +1,23 @@
 #!/usr/bin/env bash
-# Install the wheel with the exact versions it was tested with: install-python.sh PREFIX WHEEL CONSTRAINTS
+# Install the wheel with the exact versions it was tested with:
+# install-python.sh PREFIX WHEEL CONSTRAINTS [EXTRA,...]
 #
-# TORCH_INDEX names the index torch comes from; empty: pip's own.
+# TORCH_INDEX names the index torch comes from; empty: pip's own. An environment that is there
+# already is added to.
 set -euo pipefail
 prefix=$1
 wheel=$2
 constraints=$3
+extras=${4-all}
 python=${PYTHON:-python3}
 
-"$python" -m venv "$prefix"
+[ -x "$prefix/bin/python" ] || "$python" -m venv "$prefix"
 install=("$prefix/bin/python" -m pip install --quiet --no-cache-dir --disable-pip-version-check
     --constraint "$constraints")
 
-# The index of CPU builds first: the default build of torch on Linux brings CUDA with it.
-index=${TORCH_INDEX-https://download.pytorch.org/whl/cpu}
-if [ -n "$index" ]; then
-    "${install[@]}" --no-deps --index-url "$index" torch==2.13.0
-else
-    "${install[@]}" --no-deps torch==2.13.0
+if [[ ,$extras, =~ ,(train|all), ]]; then
+    # The index of CPU builds first: the default build of torch on Linux brings CUDA with it.
+    index=${TORCH_INDEX-https://download.pytorch.org/whl/cpu}
+    "${install[@]}" --no-deps ${index:+--index-url "$index"} torch
 fi
-"${install[@]}" "$wheel[jobs]"
+"${install[@]}" "$wheel${extras:+[$extras]}"

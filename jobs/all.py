@@ -9,14 +9,15 @@ that has finished with this config and these inputs is skipped.
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 
-from embedmill.jobs import evaluate, events, export, index, report, shards, train, vocab
 from embedmill.jobs.launch import Job, add_config, discard_from, driving, exit_code, run_stage
 from embedmill.jobs.run_record import RunRecord
 from embedmill.pipeline.config import load
 from embedmill.pipeline.errors import ConfigError, GateError
+from embedmill.pipeline.extras import naming_extras
 from embedmill.pipeline.log import print_note
 from embedmill.pipeline.store.object_store import set_deadline
 from embedmill.pipeline.store.publication import is_published, publish
@@ -24,19 +25,20 @@ from embedmill.pipeline.store.run import Run, published, save_config
 from embedmill.pipeline.terminal import Terminal
 from embedmill.pipeline.views.evaluate import Evaluation
 from embedmill.schemas.evaluate import GateResult
+from embedmill.schemas.stages import STAGES
 
-__all__ = ["JOBS", "main", "run_line"]
+__all__ = ["job_of", "main", "run_line"]
 
-JOBS: dict[str, Job] = {
-    "events": events.JOB,
-    "vocab": vocab.JOB,
-    "shards": shards.JOB,
-    "train": train.JOB,
-    "export": export.JOB,
-    "index": index.JOB,
-    "evaluate": evaluate.JOB,
-    "report": report.JOB,
-}
+
+def job_of(stage: str) -> Job:
+    """The job of a stage, which is imported now: not every machine has torch.
+
+    Raises:
+        MissingPackageError: the stage needs a package that only an extra installs.
+    """
+    with naming_extras(f"stage '{stage}'"):
+        job: Job = importlib.import_module(f"embedmill.jobs.{stage}").JOB
+    return job
 
 
 def run_line(
@@ -73,8 +75,9 @@ def run_line(
     record.run = run
     set_deadline(run.config.run.store_deadline)
     chosen = stages(first or "events", last)
-    for stage in chosen:
-        JOBS[stage].check_config(run.config)
+    jobs = {stage: job_of(stage) for stage in chosen}
+    for job in jobs.values():
+        job.check_config(run.config)
     for stage in stages("events", chosen[0])[:-1]:
         # Compared with the raw files that it was built from: they may be gone by now.
         run.up_to_date(stage, run.artifact(stage).manifest.sources)
@@ -84,7 +87,7 @@ def run_line(
         if rebuild and first is not None:
             discard_from(run, first)
         built = [
-            run_stage(run, JOBS[stage], terminal, rebuild=rebuild, record=record).built
+            run_stage(run, jobs[stage], terminal, rebuild=rebuild, record=record).built
             for stage in chosen
         ]
         if last == "report":
@@ -121,9 +124,9 @@ def _publish(run: Run, record: RunRecord, *, asked: bool, any_built: bool) -> No
 
 def stages(first: str, last: str) -> list[str]:
     """The stages from `first` to `last`."""
-    names = list(JOBS)
+    names = list(STAGES)
     for name in (first, last):
-        if name not in JOBS:
+        if name not in STAGES:
             raise ConfigError(f"no stage '{name}'; there are {', '.join(names)}")
     chosen = names[names.index(first) : names.index(last) + 1]
     if not chosen:

@@ -18,6 +18,7 @@ from typing import Any
 from embedmill.jobs.run_record import BUG, INTERRUPTED, TERMINATED, RunRecord
 from embedmill.pipeline.config import Config, load
 from embedmill.pipeline.errors import ArtifactError, EmbedmillError, MachineError
+from embedmill.pipeline.extras import naming_extras
 from embedmill.pipeline.log import Progress, print_note
 from embedmill.pipeline.memory import PeakMemory
 from embedmill.pipeline.store.artifact import MANIFEST, Artifact, Writer
@@ -174,7 +175,7 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 def exit_code(work: Callable[[], None]) -> int:
     """Run `work`; say what went wrong in one sentence; return the process's exit code."""
     try:
-        with _terminable():
+        with _terminable(), naming_extras(""):
             work()
     except EmbedmillError as error:
         print(f"embedmill: {error}", file=sys.stderr)

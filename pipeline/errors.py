@@ -15,11 +15,12 @@
     ├── GateError               exit 6   the run finished below its gates; not published
     ├── IndexTargetError        exit 6   no index meets the targets of `[index]`; not published
     ├── MachineError            exit 7   disk, permissions, engine or cluster fail
+    │   └── MissingPackageError          a package that an extra installs is missing
     └── InUseError              exit 8   another process runs the same run
 
-Running the same command again may help after a MachineError, an InUseError, Ctrl-C (130) and
-SIGTERM (143), and after nothing else: see `EmbedmillError.retry`. Any other exception is a bug,
-which exits 70 with a traceback.
+Running the same command again may help after a MachineError other than a missing package, an
+InUseError, Ctrl-C (130) and SIGTERM (143), and after nothing else: see `EmbedmillError.retry`. Any
+other exception is a bug, which exits 70 with a traceback.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ __all__ = [
     "LateFilesError",
     "MachineError",
     "MissingArtifactError",
+    "MissingPackageError",
     "NotFiniteError",
     "RejectsError",
     "StaleArtifactError",
@@ -157,6 +159,12 @@ class MachineError(EmbedmillError):
     retry = True
 
 
+class MissingPackageError(MachineError):
+    """A package that an extra of embedmill installs is not installed."""
+
+    retry = False
+
+
 class InUseError(EmbedmillError):
     """Another process runs the run, or has taken it over from this one."""
 
@@ -182,6 +190,7 @@ _CLASSES: dict[str, type[EmbedmillError]] = {
         GateError,
         IndexTargetError,
         MachineError,
+        MissingPackageError,
         InUseError,
     )
 }

@@ -48,6 +48,7 @@ def test_the_wheel_has_one_top_level_name(wheel: Path) -> None:
     for package in ("pipeline", "jobs", "schemas"):
         ours = {p.relative_to(ROOT).as_posix() for p in (ROOT / package).rglob("*.py")}
         assert {f"embedmill/{name}" for name in ours} <= files
+    assert "embedmill/demo.toml" in files
 
 
 def test_three_lines_of_python_without_a_clone(installed: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from embedmill.jobs.all import JOBS
+from embedmill.jobs.all import job_of
 from embedmill.jobs.launch import Job, exit_code, run_stage
 from embedmill.pipeline.config import to_toml
 from embedmill.pipeline.errors import (
@@ -139,7 +139,7 @@ def test_rebuild_replaces_a_damaged_manifest(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_job_file_has_one_job(stage: str) -> None:
     module = import_module(f"embedmill.jobs.{stage}")
-    assert module.JOB is JOBS[stage]
+    assert module.JOB is job_of(stage)
     assert module.JOB.stage == stage
 
 

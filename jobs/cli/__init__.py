@@ -18,6 +18,7 @@ from embedmill.pipeline.errors import ConfigError
 # isort: off
 from embedmill.jobs.cli import init
 from embedmill.jobs.cli import run
+from embedmill.jobs.cli import demo
 from embedmill.jobs.cli import backfill
 from embedmill.jobs.cli import tune
 from embedmill.jobs.cli import inspect
@@ -32,6 +33,7 @@ __all__ = [
     "app",
     "backfill",
     "delta",
+    "demo",
     "gc",
     "init",
     "inspect",

@@ -20,7 +20,8 @@ from embedmill.pipeline.config import EvaluateConfig
 from embedmill.pipeline.evaluate.exposure import Exposure
 from embedmill.pipeline.evaluate.holdout import Group
 from embedmill.pipeline.evaluate.ranking import Popularity, Slices, Tally
-from embedmill.pipeline.score import RowLists, top_k
+from embedmill.pipeline.index import ExcludedRows
+from embedmill.pipeline.score import top_k
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.views.vectors import Vectors
 from embedmill.schemas.evaluate import Slice
@@ -37,7 +38,7 @@ _LOADED_BYTES = 2 << 30
 class Recommender(Protocol):
     """What an opened index can do; see `embedmill.pipeline.index.RowSearcher`."""
 
-    def search_unseen(self, query_BD: Floats, k: int, seen: RowLists) -> tuple[Floats, Rows]:
+    def search_unseen(self, query_BD: Floats, k: int, seen: ExcludedRows) -> tuple[Floats, Rows]:
         """Scores and rows [B, k] of the best items outside each user's list."""
 
 
@@ -138,8 +139,9 @@ class Board:
             with self._timed("popularity"):
                 self.by_recommender["popularity"].add(self.popularity.top(most, seen), relevant)
             with self._timed("through_index"):
+                excluded = ExcludedRows(seen.indptr.numpy(), seen.rows.numpy())
                 for k in self.config.ks:
-                    _, found = self.index.search_unseen(user_BD, k, seen)
+                    _, found = self.index.search_unseen(user_BD, k, excluded)
                     self.by_recommender["through_index"].add(
                         torch.from_numpy(found), relevant, (k,)
                     )

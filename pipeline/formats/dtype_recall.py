@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from embedmill.pipeline.formats.vector_table import convert
+from embedmill.pipeline.index.exhaustive_search import exact_search
 from embedmill.pipeline.index.query_users import choose_query_users
 from embedmill.pipeline.index.searchable import K
-from embedmill.pipeline.score import top_k
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.shards import Shards
 from embedmill.pipeline.views.vectors import Vectors
@@ -70,13 +69,11 @@ def _unchanged(vector_ND: Floats) -> Floats:
 def _best(items: Vectors, user_BD: Floats, of_items: Conversion) -> Rows:
     """Rows of the best live items for each user [B, k], best first; -1 where there are fewer."""
 
-    def blocks() -> Iterator[tuple[int, torch.Tensor]]:
+    def blocks() -> Iterator[tuple[int, Floats]]:
         for first, block_ND in items.blocks():
-            yield first, torch.from_numpy(of_items(block_ND))
+            yield first, of_items(block_ND)
 
-    excluded = torch.from_numpy(np.flatnonzero(~items.live()))
-    row_Bk: Rows = top_k(torch.from_numpy(user_BD), blocks(), K, None, excluded)[1].numpy()
-    return row_Bk
+    return exact_search(user_BD, blocks(), K, barred=np.flatnonzero(~items.live()))[1]
 
 
 def _scores(items: Vectors, user_BD: Floats, row_Bk: Rows) -> NDArray[np.float64]:

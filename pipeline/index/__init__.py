@@ -4,6 +4,8 @@ Kinds of FAISS indexes behind one contract, selection of the fastest one that me
 sharded and incremental indexes, and retrieval from a finished one.
 """
 
+from embedmill.pipeline.index.excluded_rows import ExcludedRows
+from embedmill.pipeline.index.exhaustive_search import exact_search
 from embedmill.pipeline.index.incremental.previous_index import sources
 from embedmill.pipeline.index.index_kind import IndexKind
 from embedmill.pipeline.index.kinds import INDEXES, kind_of
@@ -21,6 +23,7 @@ from embedmill.pipeline.index.stage import build
 __all__ = [
     "INDEXES",
     "LAUNCHERS",
+    "ExcludedRows",
     "FilterLike",
     "IndexKind",
     "ItemFilter",
@@ -32,6 +35,7 @@ __all__ = [
     "TaskPool",
     "build",
     "choose",
+    "exact_search",
     "kind_of",
     "map_in_order",
     "open",

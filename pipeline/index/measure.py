@@ -12,12 +12,10 @@ from typing import Protocol
 
 import faiss
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from embedmill.pipeline.index.faiss_threads import faiss_threads
 from embedmill.pipeline.index.searchable import Floats, K, Rows, Searchable
-from embedmill.pipeline.score import top_k
 
 __all__ = [
     "Doubles",
@@ -103,6 +101,10 @@ def least_correct(kth_score_B: Doubles) -> Doubles:
 
 def ground_truth(query_BD: Floats, item_ND: Floats, k: int = K) -> GroundTruth:
     """Compare every query with every item."""
+    import torch  # the build of an index has it, a reader of one need not
+
+    from embedmill.pipeline.score import top_k
+
     k = min(k, len(item_ND))
     _, row_Bk = top_k(torch.from_numpy(query_BD), [(0, torch.from_numpy(item_ND))], k)
     score_Bk = rescore(query_BD, row_Bk.numpy(), item_ND)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -17,12 +17,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embedmill.pipeline.errors import ContractError, InputError
+from embedmill.pipeline.extras import naming_extras
 from embedmill.pipeline.query.event_files import read_event_file
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage
-from embedmill.pipeline.train.fold_in import Folded, FoldIn, KnownEvents, trained_with
 from embedmill.pipeline.views.shards import Shards
 from embedmill.pipeline.views.vectors import Vectors, spec_of
+
+if TYPE_CHECKING:
+    from embedmill.pipeline.train.fold_in import Folded, KnownEvents
 
 __all__ = ["FoldedVectors", "fold", "write_folded"]
 
@@ -73,16 +76,17 @@ class FoldedVectors:
         """The vector at one place alone."""
         at, mine = slice(place, place + 1), self.events.own_M == place
         bias_U = None if self.folded.bias_U is None else self.folded.bias_U[at]
-        events = KnownEvents(
-            np.zeros(int(mine.sum()), np.int64),
-            self.events.other_M[mine],
-            self.events.weight_M[mine],
+        events = replace(
+            self.events,
+            own_M=np.zeros(int(mine.sum()), np.int64),
+            other_M=self.events.other_M[mine],
+            weight_M=self.events.weight_M[mine],
         )
         return replace(
             self,
             ids=self.ids[at],
             count_U=self.count_U[at],
-            folded=Folded(self.folded.vector_UE[at], bias_U),
+            folded=replace(self.folded, vector_UE=self.folded.vector_UE[at], bias_U=bias_U),
             events=events,
         )
 
@@ -104,6 +108,9 @@ def fold(run: Run, source: str | pa.Table, side: Side = "users") -> FoldedVector
         InputError: `side` is neither; the file cannot be read; none of its events has an id of
             the other side that the run has.
     """
+    with naming_extras("fold-in"):
+        from embedmill.pipeline.train.fold_in import FoldIn, trained_with
+
     if side not in _SIDES:
         raise InputError(f"side is {side!r}", todo="Give 'users' or 'items'")
     own, other = _SIDES[side]
@@ -125,6 +132,8 @@ def _known(
     table: pa.Table, own: str, others: Vectors, counts: Counter[str]
 ) -> tuple[pa.Array, KnownEvents]:
     """The ids to fold in, in order, and their events whose other side the run has."""
+    from embedmill.pipeline.train.fold_in import KnownEvents
+
     other = others.side.removesuffix("s")
     own_ids, other_ids = (table[name].combine_chunks().dictionary_encode() for name in (own, other))
     row_V = others.vocabulary.rows_of(other_ids.dictionary)

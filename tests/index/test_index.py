@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from embedmill.jobs import export as export_job
 from embedmill.jobs import index as index_job
@@ -17,13 +16,12 @@ from embedmill.pipeline.errors import (
     IndexTargetError,
     StaleArtifactError,
 )
-from embedmill.pipeline.index import INDEXES, open_index
+from embedmill.pipeline.index import INDEXES, ExcludedRows, open_index
 from embedmill.pipeline.index.kinds.flat import Flat
 from embedmill.pipeline.index.measure import ground_truth, recall
 from embedmill.pipeline.index.query_users import choose_query_users
 from embedmill.pipeline.index.selection import choose as choose_module
 from embedmill.pipeline.log import Quiet
-from embedmill.pipeline.score import RowLists
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.shards import Shards
@@ -189,8 +187,7 @@ def test_unseen_equals_exact_search_under_a_mask(tmp_path: Path, kind: str) -> N
     item_ND, user_BD = (Vectors.of(export, side).load() for side in ("items", "users"))
     draw = np.random.default_rng(0)
     masks = draw.random((len(user_BD), 60)) < draw.random((len(user_BD), 1))
-    pairs = torch.from_numpy(masks).nonzero()
-    seen = RowLists.of(pairs[:, 0], pairs[:, 1], len(user_BD))
+    seen = ExcludedRows.of(*np.nonzero(masks), len(user_BD))
     for k in (1, 10, 100):
         scores, rows = reader.search_unseen(user_BD, k, seen)
         assert scores.shape == rows.shape == (len(user_BD), k)

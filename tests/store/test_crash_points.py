@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from embedmill.jobs.all import JOBS
+from embedmill.jobs.all import job_of
 from embedmill.jobs.launch import discard_from, driving, run_stage
 from embedmill.pipeline.store import lease
 from embedmill.pipeline.store.run import Run
@@ -38,7 +38,7 @@ def command(run: Run) -> None:
     with driving(run, terminal):
         discard_from(run, REBUILT[0])
         for stage in REBUILT:
-            run_stage(run, JOBS[stage], terminal, rebuild=True)
+            run_stage(run, job_of(stage), terminal, rebuild=True)
 
 
 def contents(run: Run) -> dict[str, str]:

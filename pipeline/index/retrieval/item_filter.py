@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
+from embedmill.pipeline.index.excluded_rows import ExcludedRows
+from embedmill.pipeline.index.exhaustive_search import exact_search
 from embedmill.pipeline.index.retrieval.row_search import RowSearcher, first_allowed
 from embedmill.pipeline.index.searchable import Floats, Rows, no_answers
-from embedmill.pipeline.score import RowLists, hits, top_k
 
 __all__ = ["ItemFilter"]
 
@@ -47,13 +47,13 @@ class ItemFilter:
     gather: Callable[[Rows], Floats] | None = None
 
     @functools.cached_property
-    def item_AD(self) -> torch.Tensor:  # noqa: N802 (a shape)
+    def item_AD(self) -> Floats:  # noqa: N802 (a shape)
         """Vectors of the allowed items, read once."""
         assert self.gather is not None
-        return torch.from_numpy(self.gather(self.row_A))
+        return self.gather(self.row_A)
 
     def search(
-        self, index: RowSearcher, query_BD: Floats, k: int, excluded: RowLists
+        self, index: RowSearcher, query_BD: Floats, k: int, excluded: ExcludedRows
     ) -> tuple[Floats, Rows]:
         """The k best allowed items outside each query's list.
 
@@ -70,9 +70,10 @@ class ItemFilter:
         if not len(self.row_A):
             return answers
         share = len(self.row_A) / index.items
-        exponent_B = torch.log2(_SURPLUS * (k + excluded.lengths) / share + 1).ceil().long()
-        for exponent in torch.unique(exponent_B).tolist():
-            lacking, width = (exponent_B == exponent).nonzero()[:, 0], 1 << exponent
+        surplus_B = _SURPLUS * (k + excluded.lengths) / share
+        exponent_B = np.ceil(np.log2(surplus_B + 1)).astype(np.int64)
+        for exponent in np.unique(exponent_B).tolist():
+            lacking, width = np.flatnonzero(exponent_B == exponent), 1 << exponent
             width = min(width, index.items)
             while len(lacking):
                 if self.gather is not None and self._exact_is_faster(index, width):
@@ -90,46 +91,46 @@ class ItemFilter:
     def _search_exact(
         self,
         query_BD: Floats,
-        chosen: torch.Tensor,
-        excluded: RowLists,
+        chosen: Rows,
+        excluded: ExcludedRows,
         answers: tuple[Floats, Rows],
     ) -> None:
         """Answer the chosen queries in place, comparing every allowed item."""
-        batch, lists = chosen.numpy(), excluded.select(chosen)
-        place = torch.from_numpy(np.searchsorted(self.row_A, lists.rows.numpy()))
-        place.clamp_(max=len(self.row_A) - 1)
-        is_allowed = torch.from_numpy(self.row_A)[place] == lists.rows
-        excluded_places = RowLists.of(lists.users()[is_allowed], place[is_allowed], len(batch))
-        query_CD, k = torch.from_numpy(query_BD[batch]), answers[0].shape[1]
-        found = top_k(query_CD, [(0, self.item_AD)], k, excluded_places)
-        score_Ck, place_Ck = (x.numpy() for x in found)
-        answers[0][batch] = score_Ck
-        answers[1][batch] = np.where(place_Ck < 0, -1, self.row_A[place_Ck])
+        lists, k = excluded.select(chosen), answers[0].shape[1]
+        place = np.minimum(np.searchsorted(self.row_A, lists.rows), len(self.row_A) - 1)
+        is_allowed = self.row_A[place] == lists.rows
+        excluded_places = ExcludedRows.of(
+            lists.queries()[is_allowed], place[is_allowed], len(chosen)
+        )
+        score_Ck, place_Ck = exact_search(query_BD[chosen], [(0, self.item_AD)], k, excluded_places)
+        answers[0][chosen] = score_Ck
+        answers[1][chosen] = np.where(place_Ck < 0, -1, self.row_A[place_Ck])
 
     def _search_index(
         self,
         index: RowSearcher,
         query_BD: Floats,
-        chosen: torch.Tensor,
+        chosen: Rows,
         width: int,
-        excluded: RowLists,
+        excluded: ExcludedRows,
         answers: tuple[Floats, Rows],
-    ) -> torch.Tensor:
+    ) -> Rows:
         """Answer the chosen queries in place with the allowed among the first `width` answers.
 
         Returns the queries that still lack answers.
         """
         k, lacking = answers[0].shape[1], [chosen[:0]]
-        for some in torch.split(chosen, max(1, _MAX_ANSWERS // width)):
-            batch = some.numpy()
+        step = max(1, _MAX_ANSWERS // width)
+        for start in range(0, len(chosen), step):
+            batch = chosen[start : start + step]
             score_CK, row_CK = index.search(query_BD[batch], width)
             place = np.searchsorted(self.row_A, row_CK)
             place[place == len(self.row_A)] = 0
             excluded_CK = self.row_A[place] != row_CK
-            excluded_CK |= hits(torch.from_numpy(row_CK), excluded.select(some)).numpy()
+            excluded_CK |= excluded.select(batch).contain(row_CK)
             score_Ck, row_Ck = first_allowed(score_CK, row_CK, excluded_CK, k)
             found_k = row_Ck.shape[1]
             answers[0][batch, :found_k], answers[1][batch, :found_k] = score_Ck, row_Ck
             incomplete = (row_Ck < 0).any(axis=1) | (found_k < k)
-            lacking.append(some[torch.from_numpy(incomplete)])
-        return torch.cat(lacking)
+            lacking.append(batch[incomplete])
+        return np.concatenate(lacking)

@@ -13,17 +13,16 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 
 from embedmill.pipeline.errors import InputError
+from embedmill.pipeline.index.excluded_rows import ExcludedRows
 from embedmill.pipeline.index.faiss_threads import faiss_threads
 from embedmill.pipeline.index.retrieval.item_filter import ItemFilter
 from embedmill.pipeline.index.retrieval.metadata_filter import rows_with_metadata
 from embedmill.pipeline.index.retrieval.row_search import RowSearcher
 from embedmill.pipeline.index.retrieval.seen_items import SeenItems
 from embedmill.pipeline.index.searchable import Floats, Rows, no_answers
-from embedmill.pipeline.score import RowLists
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.items import ItemMetadata
 from embedmill.pipeline.views.shards import Shards
@@ -108,7 +107,11 @@ class Retriever:
         return SearchResults(scores, rows, self.index)
 
     def search_vectors(
-        self, query_BD: Floats, k: int, excluded: RowLists, item_filter: ItemFilter | None = None
+        self,
+        query_BD: Floats,
+        k: int,
+        excluded: ExcludedRows,
+        item_filter: ItemFilter | None = None,
     ) -> tuple[Floats, Rows]:
         """The k best items outside each query's list.
 
@@ -127,7 +130,7 @@ class Retriever:
 
     def _batches(
         self, queries: Queries, of: Side, exclude: Literal["seen"] | IdLists | None
-    ) -> Iterator[tuple[Floats, RowLists]]:
+    ) -> Iterator[tuple[Floats, ExcludedRows]]:
         """Vectors of some queries, and the rows to exclude for each."""
         vectors, rows = None, np.empty(0, np.int64)
         if isinstance(queries, np.ndarray) and queries.dtype.kind not in _TEXT_KINDS:
@@ -148,9 +151,9 @@ class Retriever:
                 query_BD = self.query_vectors(rows[batch], of)
                 excluded = self.excluded_rows(rows[batch], of, seen=exclude == "seen")
             else:
-                query_BD, excluded = vectors[batch], _empty_lists(len(vectors[batch]))
+                query_BD, excluded = vectors[batch], ExcludedRows.none(len(vectors[batch]))
             if listed is not None:
-                excluded = _union(excluded, listed.select(torch.arange(count)[batch]))
+                excluded = excluded.union(listed.select(np.arange(count)[batch]))
             yield query_BD, excluded
 
     def rows_of(self, ids: Sequence[str], of: Side) -> Rows:
@@ -222,11 +225,11 @@ class Retriever:
                 offset_R += users.column("bias")[rows]
         return offset_R
 
-    def excluded_rows(self, rows: Rows, of: Side, *, seen: bool = False) -> RowLists:
+    def excluded_rows(self, rows: Rows, of: Side, *, seen: bool = False) -> ExcludedRows:
         """Rows to exclude for each query: an item itself; with `seen`, what a user has seen."""
         if of == "items":
-            return RowLists.of(torch.arange(len(rows)), torch.from_numpy(rows), len(rows))
-        return self.seen.of(rows)[0] if seen else _empty_lists(len(rows))
+            return ExcludedRows.of(np.arange(len(rows)), rows, len(rows))
+        return self.seen.of(rows)[0] if seen else ExcludedRows.none(len(rows))
 
     def item_filter(self, filter: FilterLike) -> ItemFilter:
         """Prepare a filter for many searches.
@@ -307,7 +310,7 @@ class Retriever:
             raise InputError(f"query {bad[0]} holds NaN or infinity")
         return query_BD
 
-    def _rows_of_lists(self, exclude: IdLists, queries: int) -> RowLists:
+    def _rows_of_lists(self, exclude: IdLists, queries: int) -> ExcludedRows:
         """Lists of raw ids as rows; ids that are not in the index are no answers anyway."""
         if len(exclude) != queries:
             raise InputError(f"exclude has {len(exclude):,} lists for {queries:,} queries")
@@ -315,7 +318,7 @@ class Retriever:
         position = self._positions([raw for ids in exclude for raw in ids])
         indexed = position >= 0
         rows = self.index.row_N[position[indexed]]
-        return RowLists.of(torch.from_numpy(owner[indexed]), torch.from_numpy(rows), len(exclude))
+        return ExcludedRows.of(owner[indexed], rows, len(exclude))
 
     def _indexed_rows(self, ids: Sequence[str]) -> Rows:
         position = self._positions(ids)
@@ -323,16 +326,6 @@ class Retriever:
 
     def _positions(self, ids: Sequence[str]) -> Rows:
         return self.index.positions_of_ids(pa.array(list(ids), pa.string()))
-
-
-def _empty_lists(queries: int) -> RowLists:
-    empty = torch.empty(0, dtype=torch.int64)
-    return RowLists.of(empty, empty, queries)
-
-
-def _union(one: RowLists, other: RowLists) -> RowLists:
-    users = torch.cat((one.users(), other.users()))
-    return RowLists.of(users, torch.cat((one.rows, other.rows)), len(one.lengths))
 
 
 def _examples(ids: Sequence[str], at: Sequence[int]) -> str:

@@ -12,16 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 from numpy.typing import NDArray
 
 from embedmill.pipeline.errors import ContractError
+from embedmill.pipeline.index.excluded_rows import ExcludedRows
 from embedmill.pipeline.index.incremental.incremental_files import open_incremental
 from embedmill.pipeline.index.kinds import kind_of
 from embedmill.pipeline.index.memory_map import map_index
 from embedmill.pipeline.index.searchable import Floats, Rows, Searchable, no_answers
 from embedmill.pipeline.index.sharded.sharded_index import ShardedIndex
-from embedmill.pipeline.score import RowLists, hits, widths
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.views.index import StoredIndex
 from embedmill.schemas.index import SPEC, ShardSpec
@@ -61,7 +60,7 @@ class RowSearcher:
         score_Bk, position_Bk = self.index.search(query_BD, k)
         return score_Bk, self._rows(position_Bk)
 
-    def search_unseen(self, query_BD: Floats, k: int, seen: RowLists) -> tuple[Floats, Rows]:
+    def search_unseen(self, query_BD: Floats, k: int, seen: ExcludedRows) -> tuple[Floats, Rows]:
         """The k best items outside each query's list.
 
         An index cannot exclude items: it is searched for k answers and as many as the query has
@@ -76,10 +75,9 @@ class RowSearcher:
             scores float32 [B, k] and rows int64 [B, k], -inf and -1 where there are no more.
         """
         score_Bk, row_Bk = no_answers(len(query_BD), k)
-        for chosen, width in widths(k, seen, self.items):
-            batch = chosen.numpy()
+        for batch, width in seen.widths(k, self.items):
             score_CK, row_CK = self.search(query_BD[batch], width)
-            excluded_CK = hits(torch.from_numpy(row_CK), seen.select(chosen)).numpy()
+            excluded_CK = seen.select(batch).contain(row_CK)
             score_Ck, row_Ck = first_allowed(score_CK, row_CK, excluded_CK, k)
             found_k = score_Ck.shape[1]
             score_Bk[batch, :found_k], row_Bk[batch, :found_k] = score_Ck, row_Ck

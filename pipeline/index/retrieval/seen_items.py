@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from embedmill.pipeline.index.excluded_rows import ExcludedRows
 from embedmill.pipeline.index.searchable import Rows
-from embedmill.pipeline.score import RowLists
 from embedmill.pipeline.views.shards import Shards
 from embedmill.schemas.shards import SPLITS
 
@@ -45,7 +44,7 @@ class SeenItems:
     fitted: Sequence[str]
     _partitions: dict[int, _Partition] = field(default_factory=dict)
 
-    def of(self, user_B: Rows) -> tuple[RowLists, NDArray[np.bool_]]:
+    def of(self, user_B: Rows) -> tuple[ExcludedRows, NDArray[np.bool_]]:
         """Item rows of each user, and whether the model was trained on events of it, bool [B]."""
         partitions = self.shards.partitions
         trained_B = np.zeros(len(user_B), bool)
@@ -65,8 +64,8 @@ class SeenItems:
             owners.append(np.repeat(here, count))
             shift = np.repeat(first - (np.cumsum(count) - count), count)
             rows.append(partition.item_M[shift + np.arange(int(count.sum()))])
-        owner, row = (torch.from_numpy(np.concatenate(x)) for x in (owners, rows))
-        return RowLists.of(owner, row, len(user_B)), trained_B
+        owner, row = np.concatenate(owners), np.concatenate(rows)
+        return ExcludedRows.of(owner, row, len(user_B)), trained_B
 
     def _partition(self, number: int) -> _Partition:
         if number not in self._partitions:

@@ -13,10 +13,10 @@ from contextlib import contextmanager, suppress
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from pyspark import SparkFiles
 from pyspark.sql import SparkSession
 
 from embedmill.pipeline.errors import ConfigError, MachineError
+from embedmill.pipeline.extras import check_installed, naming_extras
 from embedmill.pipeline.prepare.engine.frames import last_line
 from embedmill.pipeline.prepare.engine.task_monitor import LOCAL_TASKS
 
@@ -100,7 +100,8 @@ def _shuffle_bytes(session: SparkSession) -> int | None:
 @contextmanager
 def _sail() -> Iterator[SparkSession]:
     os.environ.setdefault("RUST_LOG", "error")  # read once, when the first server starts
-    from pysail.spark import SparkConnectServer
+    with naming_extras("run.engine"):
+        from pysail.spark import SparkConnectServer
 
     server = SparkConnectServer("127.0.0.1", 0)
     server.start(background=True)
@@ -181,6 +182,8 @@ def _submitted_spark() -> Iterator[SparkSession]:
 
 def _ship_wheels(session: SparkSession) -> None:
     """Put wheels of --py-files on the path of tasks: PySpark does so only for .zip and .egg."""
+    from pyspark import SparkFiles
+
     context = session.sparkContext
     for url in context.getConf().get("spark.submit.pyFiles", "").split(","):
         name = url.rpartition("/")[2]
@@ -205,6 +208,7 @@ def _local_spark() -> Iterator[SparkSession]:
             for key, value in before.items():
                 active.conf.unset(key) if value is None else active.conf.set(key, value)
         return
+    check_installed("py4j", "run.engine = 'spark'")  # PySpark's client alone has none
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     settings = {
         "spark.sql.session.timeZone": "UTC",
