@@ -88,7 +88,7 @@ ray=(--node-ip-address 127.0.0.1 --object-store-memory 100000000)
 start ray-head "$here/start-ray-head.sh" "${ray[@]}" --temp-dir "$scratch/a" \
     --dashboard-agent-listen-port "${port[5]}" --ray-client-server-port "${port[7]}"
 await ray-head "${port[2]}"
-start ray-worker "$here/start-ray-worker.sh" "${ray[@]}" --temp-dir "$scratch/b" \
+RAY_NODE_PORT=0 start ray-worker "$here/start-ray-worker.sh" "${ray[@]}" --temp-dir "$scratch/b" \
     --dashboard-agent-listen-port "${port[6]}"
 
 "$here/start-line.sh" "$config" "$@"

@@ -2,7 +2,7 @@
 # Make an environment smaller: trim-python.sh PREFIX [DISTRIBUTION ...]
 #
 # Removes the distributions named, then pip, tests, headers and what only builds of C++ need, and
-# writes what is left as PREFIX/sbom.json (CycloneDX).
+# writes what is left as PREFIX/sbom.json (CycloneDX). As root, with binutils for `strip`.
 set -euo pipefail
 prefix=$1
 shift
@@ -16,10 +16,31 @@ for package in numpy pandas pyarrow scipy sympy networkx torch; do
     [ -d "$site/$package" ] || continue
     find "$site/$package" -type d \( -name tests -o -name include \) -prune -exec rm -rf {} +
 done
-rm -rf "$site"/torch/{test,share} "$site"/ray/{jars,cpp,rllib}
+rm -rf "$site"/torch/{test,share,testing/_internal} "$site"/ray/{jars,cpp,rllib,llm}
+rm -f "$site"/pyarrow/libarrow_{flight,substrait,python_flight}.so*
 find "$site/torch/bin" -type f ! -name torch_shm_manager -delete
 find "$site" \( -name '*.a' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.pyi' \) -delete
+# Of the models of all services of AWS, those that a store's client loads.
+find "$site/botocore/data" -mindepth 1 -maxdepth 1 -type d \
+    ! -name s3 ! -name 'sso*' ! -name sts -exec rm -rf {} +
 # Symbols that only a debugger reads. Libraries in `*.libs` are left alone: they were renamed by a
 # tool whose files strip may damage.
 find "$site"/{torch,ray,zstandard,pyarrow} -type f -size +1M -print0 \
     | xargs -0 -r -n 1 strip --strip-unneeded 2>/dev/null || true
+
+# Compiled files of what a node imports, which starts faster by them, and of nothing else.
+find "$site" -name __pycache__ -prune -exec rm -rf {} +
+"$prefix/bin/python" - <<'PYTHON'
+from contextlib import suppress
+from importlib import import_module
+
+for name in (
+    *(f"embedmill.jobs.{stage}" for stage in ("events", "train", "index", "evaluate", "report")),
+    *("embedmill.jobs.cli", "embedmill.jobs.ray_training", "embedmill.pipeline.query.lookup"),
+    *("ray.scripts.scripts", "ray.dashboard.dashboard", "ray.dashboard.agent"),
+    *("ray._private.workers.default_worker", "torch._dynamo", "s3fs", "gcsfs", "adlfs"),
+    *("pyspark.worker", "pyspark.daemon", "pyspark.sql.connect.session"),
+):
+    with suppress(Exception, SystemExit):
+        import_module(name)
+PYTHON

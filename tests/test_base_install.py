@@ -40,7 +40,7 @@ def test_base_commands_import_no_extra(tmp_path: Path) -> None:
     fails = [
         ["run", str(toml), "--to", "train", "--quiet"],
         ["fold", run, "--events", some, "--output", str(tmp_path / "folded.parquet")],
-        ["run", str(toml), "--to", "events", "--engine", "spark", "--quiet"],
+        ["run", str(toml), "--from", "events", "--to", "events", "--engine", "spark", "--rebuild"],
     ]
     (tmp_path / "commands.json").write_text(json.dumps(works + fails), encoding="utf-8")
     answer = subprocess.run(

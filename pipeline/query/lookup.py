@@ -224,7 +224,8 @@ def _by_title(events: Artifact, title: str) -> tuple[str | None, list[str]]:
 def _unit(vector_ND: NDArray[np.float32]) -> NDArray[np.float32]:
     """The vectors scaled to unit length; a zero vector stays zero, its cosine with any is 0."""
     norm_N1 = np.linalg.norm(vector_ND, axis=1, keepdims=True)
-    return vector_ND / np.maximum(norm_N1, np.float32(1e-30))
+    unit_ND: NDArray[np.float32] = vector_ND / np.maximum(norm_N1, np.float32(1e-30))
+    return unit_ND
 
 
 def _hits(found: SearchResults, base: float = 0.0) -> list[Hit]:

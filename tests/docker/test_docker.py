@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +119,25 @@ def test_variables_that_compose_sets_are_read_by_a_script(compose: Any) -> None:
             assert f"${{{name}:" in text
 
 
-def test_torch_has_the_pin_of_the_constraints() -> None:
-    (pin,) = re.findall(r"^torch==\S+", (ROOT / "constraints.txt").read_text(), re.M)
-    assert set(re.findall(r"torch==\S+", (DOCKER / "install-python.sh").read_text())) == {pin}
+def test_workers_are_asked_where_they_listen(compose: Any) -> None:
+    services = compose["services"]
+    (port,) = services["spark-worker"]["healthcheck"]["test"][3:]
+    assert f"SPARK_UI_PORT:-{port}" in (DOCKER / "start-spark-worker.sh").read_text()
+    port = services["ray-worker"]["healthcheck"]["test"][1].split()[-1]
+    assert f"RAY_NODE_PORT:-{port}" in (DOCKER / "start-ray-worker.sh").read_text()
+
+
+def test_a_bill_of_materials_has_what_is_installed(tmp_path: Path) -> None:
+    made = [tmp_path / name for name in ("one.json", "other.json")]
+    for path in made:
+        subprocess.run([sys.executable, DOCKER / "write_sbom.py", path], check=True)
+    assert made[0].read_bytes() == made[1].read_bytes()
+    document = json.loads(made[0].read_text())
+    by_name = {one["name"]: one for one in document["components"]}
+    assert by_name["pyarrow"]["purl"] == f"pkg:pypi/pyarrow@{version('pyarrow')}"
+    edges = {one["ref"]: one["dependsOn"] for one in document["dependencies"]}
+    assert by_name["pydantic_core"]["bom-ref"] in edges[by_name["pydantic"]["bom-ref"]]
+    assert edges.keys() == {one["bom-ref"] for one in document["components"]}
 
 
 def test_healthy_tells_a_port_that_listens_from_one_that_does_not() -> None:
