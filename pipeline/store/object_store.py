@@ -215,6 +215,10 @@ class ObjectStore:
         """Remove a file; FileNotFoundError where there is none, or nothing."""
         self.call("_rm_file", name)
 
+    def rm_files(self, names: list[str]) -> None:
+        """Remove files in one request for up to a thousand; those that are gone do not matter."""
+        self.call("_rm", names)
+
     def rm(self, folder: str, recursive: bool = True) -> None:
         """Remove all files below a folder."""
         self.call("_rm", folder, recursive=recursive)

@@ -302,6 +302,16 @@ class Storage:
         with explained(self.url(path)), contextlib.suppress(FileNotFoundError):
             fs.rm_file(name)
 
+    def remove_all(self, paths: list[str]) -> None:
+        """Remove files that nobody reads any more; on an object store in few requests."""
+        fs, _ = self._find("")
+        if not isinstance(fs, ObjectStore):
+            for path in paths:
+                self.remove(path)
+            return
+        with explained(self.root), contextlib.suppress(FileNotFoundError):
+            fs.rm_files([self._find(path)[1] for path in paths])
+
     def folders(self) -> list[str]:
         """Names of the folders directly below, for people to look at; none where there is none."""
         fs, name = file_system(self.root)

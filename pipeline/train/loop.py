@@ -148,17 +148,23 @@ def _examples_done(trainer: Trainer, sizes: list[int]) -> tuple[int, int]:
 
 
 def _store(trainer: Trainer, records: _Records) -> None:
-    """Write the log, then start a checkpoint: a resume continues both from the same step."""
+    """Write the log, then start a checkpoint: a resume continues both from the same step.
+
+    Where one is not due yet, the best tables are kept in memory, if there is room for them.
+    """
     records.log.write_steps(trainer)
     with trainer.group.timer("checkpoint"):
-        with trainer.group.fail_together():
-            records.log.save()
         # Steps keep half of the free memory. `workers_on_this_machine` is a collective: every
         # worker has read its free memory before any copies its tables.
         room = free_memory() // (2 * trainer.group.workers_on_this_machine())
         limit = min(room, trainer.config.checkpoint_copy_mib << 20)
         too_large = trainer.group.max(int(trainer.model.nbytes > limit))
         copy = trainer.model.copy_partition
+        if not too_large and not records.checkpoints.due():
+            records.checkpoints.keep(trainer.cursor, copy)
+            return
+        with trainer.group.fail_together():
+            records.log.save()
         records.checkpoints.begin(trainer.cursor, copy, copied=not too_large)
 
 

@@ -12,7 +12,7 @@ from embedmill.pipeline.log import Progress
 from embedmill.pipeline.store.artifact import MANIFEST, Writer
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.train.assembly import WorkerTask
-from embedmill.pipeline.train.checkpoints import checkpoint
+from embedmill.pipeline.train.checkpoints import stored_slots
 from embedmill.pipeline.train.checkpoints.adopt import adopt_checkpoints
 from embedmill.pipeline.train.collectives import Group
 from embedmill.pipeline.train.logs.trackers import check_trackers, with_trackers
@@ -135,7 +135,7 @@ def commit(run: Run, out: Writer, result: TrainingResult) -> None:
         "items": result.items,
     }
     out.commit(counters, software={"torch": torch.__version__})
-    checkpoint.discard(out.storage)
+    stored_slots.discard(out.storage)
 
 
 def build(run: Run, out: Writer, progress: Progress) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from embedmill.pipeline.store.lease import current_driver
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage
-from embedmill.pipeline.train.checkpoints.checkpoint import discard, stored_files
+from embedmill.pipeline.train.checkpoints.stored_slots import discard, stored_files
 from embedmill.schemas.checkpoints import POINTER, TRIALS
 from embedmill.schemas.train import LOG
 

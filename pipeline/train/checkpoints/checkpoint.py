@@ -4,6 +4,9 @@ Their files are described in `schemas.checkpoints`. Every worker writes its part
 slot; when all have finished, worker 0 writes the slot's manifest and then replaces the pointer.
 The slot of the best epoch is kept as well.
 
+On an object store, where each partition is a request, checkpoints are some seconds apart: the
+tables of a best epoch in between are kept in memory, and written when a checkpoint needs them.
+
 A thread may write a copy of the tables while training goes on; the pointer is then replaced at
 a later step. Until then the previous checkpoint is valid, and all its files are there.
 """
@@ -12,24 +15,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
-from embedmill.pipeline.errors import CorruptArtifactError, StaleArtifactError
+from embedmill.pipeline.errors import StaleArtifactError
 from embedmill.pipeline.store.lease import FenceCheck
 from embedmill.pipeline.store.storage import Storage
-from embedmill.pipeline.store.stored_json import UNREADABLE
 from embedmill.pipeline.train.checkpoints.partition_files import PartitionWriter, gather_entries
+from embedmill.pipeline.train.checkpoints.stored_slots import (
+    damaged,
+    decode,
+    read_pointer,
+    read_present,
+    remove_slots,
+)
 from embedmill.pipeline.train.collectives import Group
 from embedmill.pipeline.train.plan import Layout
 from embedmill.schemas.checkpoints import (
     FORMAT,
     POINTER,
-    TRIALS,
     CheckpointManifest,
     Pointer,
     StoredCursor,
@@ -37,12 +46,13 @@ from embedmill.schemas.checkpoints import (
     manifest_of,
     parts_of,
 )
-from embedmill.schemas.files import JsonFile, format_of
+from embedmill.schemas.files import format_of
 from embedmill.schemas.manifest import FileEntry
 
-__all__ = ["Checkpoints", "Cursor", "Identity", "discard", "stored_files"]
+__all__ = ["Checkpoints", "Cursor", "Identity"]
 
-T = TypeVar("T")
+# Seconds between two checkpoints on an object store.
+_APART = 30.0
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,14 @@ class Cursor:
         return f"{phase}-{self.epoch:05d}-{self.step:07d}"
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """The tables of the best epoch, of the owned partitions, which are in no checkpoint yet."""
+
+    cursor: Cursor
+    tensors: dict[int, dict[str, Tensor]]
+
+
 @dataclass
 class Checkpoints:
     """Checkpoints of one training, seen from one worker; at most one is being written.
@@ -99,6 +117,8 @@ class Checkpoints:
     latest: str = ""
     _pending: Cursor | None = None  # of the checkpoint that is being written
     _writer: PartitionWriter | None = None
+    _kept: _Kept | None = None
+    _began: float = field(default_factory=time.monotonic)  # the last one, or the training
 
     def find(self) -> Cursor | None:
         """The latest checkpoint's cursor, or None where there is no checkpoint.
@@ -109,7 +129,7 @@ class Checkpoints:
             CorruptArtifactError: its manifest is damaged.
         """
         with self.group.fail_together():
-            pointer = _pointer(self.storage)
+            pointer = read_pointer(self.storage)
             if pointer is None:
                 return None
             manifest = self._manifest(pointer.slot, pointer.sha256)
@@ -127,14 +147,39 @@ class Checkpoints:
         Raises:
             CorruptArtifactError: a file is missing, or differs from its sha256.
         """
+        if self._kept is not None and self._kept.cursor.slot == slot:
+            for partition, tensors in self._kept.tensors.items():
+                load(partition, tensors)
+            return
         with self.group.fail_together():
             manifest = self._manifest(slot)
             for partition in self.layout.owned:
                 path = parts_of(slot).path(partition)
-                data = _read_present(self.storage, path)
+                data = read_present(self.storage, path)
                 if hashlib.sha256(data).hexdigest() != manifest.files[path]:
-                    raise _damaged(self.storage.url(path))
+                    raise damaged(self.storage.url(path))
                 load(partition, load_tensors(data))
+
+    def due(self) -> bool:
+        """Whether it is time for a checkpoint: on an object store only after a while; a collective.
+
+        What is not written is done again after a stop, to the same bytes.
+        """
+        apart = _APART if self.storage.is_object_store else 0.0
+        return bool(self.group.max(int(time.monotonic() - self._began >= apart)))
+
+    def keep(self, cursor: Cursor, tensors: Callable[[int], dict[str, Tensor]]) -> None:
+        """Keep the tables in memory where they are those of the best epoch so far.
+
+        A refit needs none: its last epoch is what is published.
+
+        Args:
+            cursor: how far training is.
+            tensors: returns a copy of an owned partition's rows and optimizer state.
+        """
+        if cursor.refit is None and cursor.best_slot == cursor.slot:
+            self._kept = None  # frees those before
+            self._kept = _Kept(cursor, {p: tensors(p) for p in self.layout.owned})
 
     def begin(
         self, cursor: Cursor, tensors: Callable[[int], dict[str, Tensor]], *, copied: bool
@@ -150,6 +195,8 @@ class Checkpoints:
                 at all workers.
         """
         self.finish()
+        self._write_kept(cursor)
+        self._began = time.monotonic()
         owned = self.layout.owned
         paths = [parts_of(cursor.slot).path(partition) for partition in owned]
         if copied:
@@ -165,6 +212,23 @@ class Checkpoints:
         else:
             self._writer.run()
             self.finish()
+
+    def _write_kept(self, cursor: Cursor) -> None:
+        """Write the best epoch's tables where a checkpoint of `cursor` needs them; a collective."""
+        kept, self._kept = self._kept, None
+        if kept is None or cursor.best_slot != kept.cursor.slot or cursor.slot == cursor.best_slot:
+            return
+        slot, owned = kept.cursor.slot, self.layout.owned
+        paths = [parts_of(slot).path(partition) for partition in owned]
+        writer = PartitionWriter(self.storage, paths, (kept.tensors[p] for p in owned))
+        writer.run()
+        with self.group.fail_together():
+            written = writer.result()
+        entries = gather_entries(written, self.layout, self.group, parts_of(slot).path, rows=None)
+        with self.group.fail_together():
+            if self.group.rank == 0:
+                self._write_manifest(kept.cursor, entries)
+        self.superseded.append(slot)
 
     def poll(self) -> None:
         """Finish the pending checkpoint if all workers have written their partitions.
@@ -204,16 +268,7 @@ class Checkpoints:
 
     def _publish(self, cursor: Cursor, entries: list[FileEntry], unused: list[str]) -> None:
         """Write the manifest, then the pointer; then remove the slots that are unused now."""
-        file, partitions = manifest_of(cursor.slot), self.layout.partitions
-        manifest = CheckpointManifest(
-            format=FORMAT,
-            partitions=partitions,
-            identity=StoredIdentity(**asdict(self.identity)),
-            cursor=StoredCursor(**asdict(cursor)),
-            files={e.path: e.sha256 for e in entries},
-        )
-        data = file.encode(manifest)
-        self.storage.write(file.path, data)
+        data, partitions = self._write_manifest(cursor, entries), self.layout.partitions
         pointer = Pointer(
             slot=cursor.slot,
             best=cursor.best_slot,
@@ -224,14 +279,27 @@ class Checkpoints:
         if self.fence is not None:
             self.fence.check()
         self.storage.write(POINTER.path, POINTER.encode(pointer))
-        for slot in unused:
-            _remove(self.storage, slot, partitions)
+        remove_slots(self.storage, unused, partitions)
+
+    def _write_manifest(self, cursor: Cursor, entries: list[FileEntry]) -> bytes:
+        file = manifest_of(cursor.slot)
+        data = file.encode(
+            CheckpointManifest(
+                format=FORMAT,
+                partitions=self.layout.partitions,
+                identity=StoredIdentity(**asdict(self.identity)),
+                cursor=StoredCursor(**asdict(cursor)),
+                files={e.path: e.sha256 for e in entries},
+            )
+        )
+        self.storage.write(file.path, data)
+        return data
 
     def _manifest(self, slot: str, sha256: str = "") -> CheckpointManifest:
         file = manifest_of(slot)
-        data = _read_present(self.storage, file.path)
+        data = read_present(self.storage, file.path)
         if sha256 and hashlib.sha256(data).hexdigest() != sha256:
-            raise _damaged(self.storage.url(file.path))
+            raise damaged(self.storage.url(file.path))
         stored = format_of(data)
         if stored not in (None, FORMAT):
             raise StaleArtifactError(
@@ -240,7 +308,7 @@ class Checkpoints:
                 todo="Resume with the release that wrote it, or run again with --rebuild to start "
                 "over",
             )
-        return _decode(self.storage, file, data)
+        return decode(self.storage, file, data)
 
     def _check_identity(self, stored: StoredIdentity) -> None:
         if stored.fingerprint == self.identity.fingerprint:
@@ -250,67 +318,6 @@ class Checkpoints:
             where=self.storage.root,
             todo="Change it back to resume, or run again with --rebuild to start over",
         )
-
-
-def discard(storage: Storage) -> None:
-    """Remove all checkpoints of a train artifact, the pointer last, and trials."""
-    storage.remove(TRIALS.path)
-    try:
-        pointer = _pointer(storage)
-    except CorruptArtifactError:
-        pointer = None  # the slots that it names are unknown
-        storage.remove(POINTER.path)
-    if pointer is None:
-        return
-    for slot in {pointer.slot, pointer.best, *pointer.superseded} - {""}:
-        _remove(storage, slot, pointer.partitions)
-    storage.remove(POINTER.path)
-
-
-def stored_files(storage: Storage) -> list[str]:
-    """Paths of the files of the checkpoints that the pointer names; none where there is none."""
-    pointer = _pointer(storage)
-    if pointer is None:
-        return []
-    slots = sorted({pointer.slot, pointer.best} - {""})
-    parts = [parts_of(slot).path(n) for slot in slots for n in range(pointer.partitions)]
-    return [*parts, *(manifest_of(slot).path for slot in slots)]
-
-
-def _remove(storage: Storage, slot: str, partitions: int) -> None:
-    storage.remove(manifest_of(slot).path)
-    for partition in range(partitions):
-        storage.remove(parts_of(slot).path(partition))
-
-
-def _pointer(storage: Storage) -> Pointer | None:
-    try:
-        data = storage.read(POINTER.path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return _decode(storage, POINTER, data)
-
-
-def _read_present(storage: Storage, path: str) -> bytes:
-    try:
-        return storage.read(path)
-    except FileNotFoundError:
-        raise _damaged(storage.url(path)) from None
-
-
-def _decode(storage: Storage, file: JsonFile[T], data: bytes) -> T:
-    try:
-        return file.decode(data)
-    except UNREADABLE:
-        raise _damaged(storage.url(file.path)) from None
-
-
-def _damaged(where: str) -> CorruptArtifactError:
-    return CorruptArtifactError(
-        "a checkpoint is damaged or missing",
-        where=where,
-        todo="Run again with --rebuild to start the training over",
-    )
 
 
 def _difference(stored: StoredIdentity, current: Identity) -> str:
