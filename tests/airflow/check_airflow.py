@@ -22,7 +22,7 @@ import jsonschema
 from server import Airflow, free_port, wait
 from world import DAYS, process_with, say, write_world
 
-from embedmill.airflow.provider import get_provider_info
+from embedmill.airflow_provider import get_provider_info
 from embedmill.ray_jobs import RayJobsClient
 
 HERE = Path(__file__).parent
@@ -54,7 +54,12 @@ def ray_cluster(folder: Path, token: str) -> Iterator[str]:
 
 
 def check_provider() -> None:
-    """What the provider says of itself is of Airflow's schema, and nothing else is imported."""
+    """Airflow finds the provider, which says of itself what its schema wants, and imports no engine."""
+    airflow = str(Path(sys.executable).parent / "airflow")
+    done = subprocess.run(
+        [airflow, "providers", "list"], capture_output=True, text=True, check=True
+    )
+    assert "embedmill" in done.stdout
     schema = Path(airflow_package.__file__).parent / "provider_info.schema.json"
     jsonschema.validate(get_provider_info(), json.loads(schema.read_text()))
     assert not {"torch", "pyarrow", "ray", "pyspark", "faiss", "numpy"} & set(sys.modules)
@@ -165,6 +170,18 @@ def check_watchers(airflow: Airflow, client: RayJobsClient) -> None:
     say("tasks marked as failed by hand: their jobs are stopped")
 
 
+def check_exit_codes(airflow: Airflow) -> None:
+    """The exit code of a job decides whether its task is tried again."""
+    run = airflow.trigger("failing", DAYS[0])
+    assert airflow.finish("failing", run) == "failed"
+    tasks = airflow.tasks("failing", run)
+    found = {name: (one["state"], one["try_number"]) for name, one in tasks.items()}
+    assert found == {"exit_3": ("failed", 1), "exit_7": ("failed", 2)}, found
+    again = airflow.log("failing", run, "exit_7", 2)
+    assert "-2: exit 7" in again
+    say("jobs that ended with exit code 3 and 7: tried once, and twice")
+
+
 def jobs_of(airflow: Airflow, client: RayJobsClient, run: str) -> list[Any]:
     """Jobs of a run, by the ids in its logs."""
     found = []
@@ -191,9 +208,10 @@ def main(folder: Path, parts: set[str]) -> None:
         environment = {"RAY_DASHBOARD": dashboard, "RAY_AUTH_TOKEN": token}
         with Airflow(home, environment) as airflow:
             say(f"Airflow {airflow.request('GET', 'version')['version']} is up")
-            for dag in ("plays", "clusters", "gated", "watched", "stopped"):
+            for dag in ("plays", "clusters", "gated", "watched", "stopped", "failing"):
                 wait(60, f"DAG {dag}", lambda dag=dag: airflow.has_dag(dag))
             if "watchers" in parts:
+                check_exit_codes(airflow)
                 check_watchers(airflow, RayJobsClient(dashboard, token))
             contents = check_nights(airflow) if "nights" in parts else {}
             if "clusters" in parts:

@@ -12,6 +12,10 @@ if [ ! -e $env/.ready ]; then
 fi
 work=$(mktemp -d /tmp/af.XXXX) # Ray's sockets need short paths
 trap '[ -n "${KEEP:-}" ] || rm -rf "$work"' EXIT
-export PYTHONPATH=$PWD HOME=$work EMBEDMILL=$bin/embedmill EMBEDMILL_PYTHON=$bin/python
+# As users install it: the wheel alone, with the entry point of the provider.
+PYTHON=$bin/python docker/build-wheel.sh "$PWD" "$work/dist"
+$env/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall "$work"/dist/*.whl
+unset PYTHONPATH
+export HOME=$work EMBEDMILL=$bin/embedmill EMBEDMILL_PYTHON=$bin/python
 export SPARK_SUBMIT=$bin/spark-submit PYTHONUNBUFFERED=1
 $env/bin/python tests/airflow/check_airflow.py "$work" "${@:3}"

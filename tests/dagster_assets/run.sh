@@ -11,5 +11,9 @@ if [ ! -e $env/.ready ]; then
 fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-export PYTHONPATH=$PWD HOME=$work EMBEDMILL=$bin/embedmill
+# As users install it: the wheel alone.
+PYTHON=$bin/python docker/build-wheel.sh "$PWD" "$work/dist"
+$env/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall "$work"/dist/*.whl
+unset PYTHONPATH
+export HOME=$work EMBEDMILL=$bin/embedmill
 $env/bin/python tests/dagster_assets/check_dagster.py "$work"

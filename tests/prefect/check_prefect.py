@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import prefect
@@ -35,13 +37,12 @@ def main(folder: Path) -> None:
     """A night with a task killed, again, and a gate that fails."""
     config = str(write_world(folder))
     commands: list[str] = []
-    run = prefect_flow.subprocess.run
 
-    def counted(words: Any, **kwargs: Any) -> Any:
+    def counted(words: list[str], **kwargs: Any) -> Any:
         commands.append(words[words.index("--from") + 1])
-        return run(words, **kwargs)
+        return subprocess.run(words, **kwargs)
 
-    prefect_flow.subprocess.run = counted
+    prefect_flow.subprocess = SimpleNamespace(run=counted, PIPE=subprocess.PIPE)
     killer = threading.Thread(target=kill, args=("--from", "vocab"), daemon=True)
     killer.start()
     result = prefect_flow.night(config, DAYS[0])

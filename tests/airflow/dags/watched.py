@@ -32,3 +32,14 @@ with DAG("stopped", schedule=None, start_date=datetime(2026, 11, 1)):
             deferrable=deferrable,
             poll_seconds=1,
         )
+
+with DAG("failing", schedule=None, start_date=datetime(2026, 11, 1)):
+    for code in (3, 7):
+        RayJobOperator(
+            task_id=f"exit_{code}",
+            entrypoint=f"exit {code}",
+            address=os.environ["RAY_DASHBOARD"],
+            poll_seconds=1,
+            retries=1,
+            retry_delay=timedelta(seconds=1),
+        )

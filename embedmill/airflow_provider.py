@@ -1,4 +1,7 @@
-"""What Airflow's provider manager shows of this package."""
+"""What Airflow's provider manager shows of this package: the entry point `apache_airflow_provider`.
+
+Beside `embedmill.airflow` and not in it, as Airflow is not imported yet when it reads this.
+"""
 
 from __future__ import annotations
 
