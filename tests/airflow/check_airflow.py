@@ -54,7 +54,7 @@ def ray_cluster(folder: Path, token: str) -> Iterator[str]:
 
 
 def check_provider() -> None:
-    """Airflow finds the provider, which says of itself what its schema wants, and imports no engine."""
+    """Airflow finds the provider, whose description is of its schema; no engine is imported."""
     airflow = str(Path(sys.executable).parent / "airflow")
     done = subprocess.run(
         [airflow, "providers", "list"], capture_output=True, text=True, check=True
