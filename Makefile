@@ -4,6 +4,8 @@
 # make test-airflow  DAGs of a real Airflow with a Ray cluster, in an environment of its own
 # make test-dagster  assets of a real Dagster, in an environment of its own
 # make test-prefect  a flow of a real Prefect, in an environment of its own
+# make test-s3  the demo on S3 servers: moto, ministack, JuiceFS; requests are counted
+# make test-images  both images with Podman: the line on them, containers killed; needs root
 # make test-install  the wheel: built twice, installed without and with extras, tried, measured
 # make fuzz   10,000 random tables, written by several libraries, each read as one log
 # make check  formatting, lint, types, documentation
@@ -25,7 +27,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscop
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: demo test test-all test-airflow test-dagster test-prefect test-install fuzz check docs bench clean help
+.PHONY: demo test test-all test-airflow test-dagster test-prefect test-s3 test-images test-install fuzz check docs bench clean help
 
 demo: .venv/.ready
 	$(BIN)/embedmill run examples/movielens-100k.toml
@@ -46,6 +48,13 @@ test-dagster: .venv/.ready
 
 test-prefect: .venv/.ready
 	tests/prefect/run.sh .venv "$(PYTHON)"
+
+test-s3: .venv/.ready-dev
+	tests/object_stores/run.sh .venv "$(PYTHON)"
+
+# IMAGES has further options of check_images.py, such as --build=--build-arg=TORCH_INDEX=
+test-images: .venv/.ready-dev
+	tests/images/run.sh .venv "$(PYTHON)" $(IMAGES)
 
 test-install:
 	tests/install/run.sh "$(PYTHON)"

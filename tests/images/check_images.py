@@ -123,21 +123,15 @@ def inspect_images() -> None:
 
 def await_healthy(nodes: Sequence[str]) -> None:
     """Wait until the health check of each node that has one passes."""
-    for node in nodes:
-        if node in ("s3", "ray-worker-2"):
-            continue
+    for node in (node for node in nodes if node != "s3"):
         for _ in range(90):
-            name = f"mill_{node}_1"
-            if (
-                subprocess.run(
-                    ["podman", "healthcheck", "run", name], capture_output=True
-                ).returncode
-                == 0
-            ):
+            asked = ["podman", "healthcheck", "run", f"mill_{node}_1"]
+            if subprocess.run(asked, capture_output=True).returncode == 0:
                 break
             time.sleep(1)
         else:
-            raise SystemExit(f"{node} is not healthy: {podman('logs', '--tail', '20', name)}")
+            log = podman("logs", "--tail", "20", f"mill_{node}_1")
+            raise SystemExit(f"{node} is not healthy: {log}")
 
 
 def kill(node: str) -> None:
