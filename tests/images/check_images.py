@@ -76,7 +76,14 @@ class Compose:
     """The compose project of the test."""
 
     def __init__(self, program: str) -> None:
-        self.words = [program, "--profile", "line", *(w for f in FILES for w in ("-f", str(ROOT / f))), "-p", "mill"]
+        self.words = [
+            program,
+            "--profile",
+            "line",
+            *(w for f in FILES for w in ("-f", str(ROOT / f))),
+            "-p",
+            "mill",
+        ]
 
     def __call__(self, *words: str) -> None:
         """Run a command of the project."""
