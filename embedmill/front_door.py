@@ -71,13 +71,16 @@ def run(
             from something else, `GateError` where the run misses a gate of its settings.
     """
     from embedmill.jobs.all import run_line
+    from embedmill.jobs.run_record import RunRecord
     from embedmill.pipeline.store.run import Run as StoredRun
     from embedmill.pipeline.terminal import Terminal
 
     asked = {**(settings or {}), **({"vars": dict(vars)} if vars else {})}
     config = _config(events, (user, item, time), name, str(root), asked)
     stored = StoredRun(config)
-    run_line(stored, rebuild=rebuild, terminal=Terminal(quiet=quiet))
+    record = RunRecord()
+    with record.reporting(as_json=False):
+        run_line(stored, rebuild=rebuild, terminal=Terminal(quiet=quiet), record=record)
     return Run(stored)
 
 

@@ -72,7 +72,7 @@ def run_line(
         InUseError: another process runs it.
     """
     terminal, record = terminal or Terminal(), record or RunRecord()
-    record.run = run
+    record.open(run)
     set_deadline(run.config.run.store_deadline)
     chosen = stages(first or "events", last)
     jobs = {stage: job_of(stage) for stage in chosen}
@@ -113,6 +113,7 @@ def _publish(run: Run, record: RunRecord, *, asked: bool, any_built: bool) -> No
     elif any_built or not is_published(run):
         done = publish(run)
         refused, pointer = done.refused, done.pointer
+        record.now_published = not refused
     pointer = pointer or published(run.config.run.root)
     record.published = (
         pointer is not None

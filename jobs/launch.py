@@ -15,11 +15,18 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
-from embedmill.jobs.run_record import BUG, INTERRUPTED, TERMINATED, RunRecord
+from embedmill.jobs.run_record import BUG, INTERRUPTED, TERMINATED, RunRecord, failure_of
 from embedmill.pipeline.config import Config, load
 from embedmill.pipeline.errors import ArtifactError, EmbedmillError, MachineError
 from embedmill.pipeline.extras import naming_extras
-from embedmill.pipeline.log import Progress, print_note
+from embedmill.pipeline.log import (
+    LOG_FORMATS,
+    Progress,
+    log_event,
+    logs_json,
+    print_note,
+    set_log_format,
+)
 from embedmill.pipeline.memory import PeakMemory
 from embedmill.pipeline.store.artifact import MANIFEST, Artifact, Writer
 from embedmill.pipeline.store.lease import drive
@@ -154,7 +161,8 @@ def main_of(job: Job, argv: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         with record.reporting(as_json=True):
-            record.run = run = Run(load(args.config, args.set, print_note, args.var))
+            run = Run(load(args.config, args.set, print_note, args.var))
+            record.open(run)
             set_deadline(run.config.run.store_deadline)
             job.check_config(run.config)
             with driving(run, Terminal()) as terminal:
@@ -166,8 +174,11 @@ def main_of(job: Job, argv: Sequence[str] | None = None) -> int:
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
-    """Add what every job file takes: `CONFIG --set section.key=value --var NAME=VALUE`."""
+    """Add what every job file takes: `CONFIG --set section.key=value --var NAME=VALUE --log`."""
     parser.add_argument("config", help="the run's TOML")
+    parser.add_argument(
+        "--log", type=set_log_format, metavar="{" + ",".join(LOG_FORMATS) + "}", help="see --help"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value")
     parser.add_argument("--var", action="append", default=[], metavar="NAME=VALUE")
 
@@ -178,24 +189,34 @@ def exit_code(work: Callable[[], None]) -> int:
         with _terminable(), naming_extras(""):
             work()
     except EmbedmillError as error:
-        print(f"embedmill: {error}", file=sys.stderr)
+        _say(str(error), error)
         return error.exit_code
     except KeyboardInterrupt as stop:
         with suppress(OSError):  # the terminal may be gone
-            print(
-                "embedmill: interrupted; finished stages are kept, run the same command again to "
-                "go on",
-                file=sys.stderr,
-            )
+            _say("interrupted; finished stages are kept, run the same command again to go on", stop)
         return TERMINATED if stop.args else INTERRUPTED
     except OSError as error:
-        print(f"embedmill: {MachineError(str(error))}", file=sys.stderr)
+        _say(str(MachineError(str(error))), error)
         return MachineError.exit_code
-    except Exception:
-        traceback.print_exc()
-        print("embedmill: this is a bug; please report it with the lines above", file=sys.stderr)
+    except Exception as error:
+        if not logs_json():
+            traceback.print_exc()
+        _say("this is a bug; please report it with the lines above", error)
         return BUG
     return 0
+
+
+def _say(text: str, error: BaseException) -> None:
+    """Print why a command ended early, or log it as `schemas.run.Failure` has it."""
+    if not logs_json():
+        print(f"embedmill: {text}", file=sys.stderr)
+        return
+    failure = failure_of(error, None)
+    facts = failure.as_json() | {"traceback": traceback.format_exc()}
+    facts.pop("stage")
+    if failure.exit_code != BUG:
+        facts.pop("traceback")
+    log_event("stopped" if isinstance(error, KeyboardInterrupt) else "failed", text=text, **facts)
 
 
 def _sources(run: Run, job: Job) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
 """What a command does to a run: kept in `state.json` as it goes, and one JSON object at its end.
 
-Schedulers read both. `schemas.run.RunResult` is the object.
+Schedulers read both. `schemas.run.RunResult` is the object. Observers are told as it goes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from embedmill.jobs.observers import Observers, RunEnd, StageEnd, StageFailure, notify
 from embedmill.pipeline.errors import EmbedmillError, InUseError, MachineError
+from embedmill.pipeline.log import log_event, logs_json, name_run, print_note
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.run_state import read_state, write_state
@@ -20,8 +22,9 @@ from embedmill.pipeline.views.evaluate import Evaluation
 from embedmill.schemas.evaluate import GateResult
 from embedmill.schemas.files import Number
 from embedmill.schemas.run import Failure, RunResult, StageResult
+from embedmill.schemas.stages import STAGES
 
-__all__ = ["BUG", "INTERRUPTED", "TERMINATED", "RunRecord", "failure_of", "state_of"]
+__all__ = ["BUG", "INTERRUPTED", "TERMINATED", "RunRecord", "announce", "failure_of", "state_of"]
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -41,6 +44,7 @@ class RunRecord:
         stages: those that are.
         published: whether the run is the published one.
         not_published: why it is not.
+        now_published: whether this command has published it.
         failure: why the command ended early.
     """
 
@@ -50,13 +54,18 @@ class RunRecord:
     stages: list[StageResult] = field(default_factory=list)
     published: bool = False
     not_published: str = _NOT_ASKED
+    now_published: bool = False
     failure: Failure | None = None
+    _observers: Observers | None = None
+    _reporting: bool = False
+    _building: bool = False
     _written: str = ""
     _began: float = field(default_factory=time.perf_counter)
 
     @contextlib.contextmanager
     def reporting(self, *, as_json: bool) -> Iterator[None]:
         """Record why the block ends early; with `as_json`, print the result as its last line."""
+        self._reporting = True
         try:
             yield
             self._finish()
@@ -64,8 +73,29 @@ class RunRecord:
             self._fail(error)
             raise
         finally:
+            self._tell_end()
+            if logs_json() and self.failure is None:
+                log_event("done", published=self.published, not_published=self.not_published)
             if as_json:
                 print(json.dumps(self.result().as_json(), ensure_ascii=False), flush=True)
+
+    def open(self, run: Run) -> None:
+        """The config is read. Within `reporting`, which tells them the end, observers begin."""
+        self.run = run
+        name_run(run.config.run.name)
+        if self._reporting:
+            self._observers = Observers(run)
+
+    def _tell_end(self) -> None:
+        """Tell observers, commands and webhooks the result, whatever happens to them."""
+        if self.run is None or self._observers is None:
+            return
+        try:
+            end = RunEnd(self.result(), self.now_published, time.time())
+            self._observers.run_ended(end)
+            notify(self.run.config, end)
+        except Exception as error:
+            print_note(f"observers do not get the result: {error}")
 
     def begin(self, stage: str) -> None:
         """A stage is looked at."""
@@ -73,12 +103,16 @@ class RunRecord:
 
     def build(self, stage: str) -> None:
         """A stage is being built."""
-        self.stage = stage
+        self.stage, self._building = stage, True
+        if self._observers:
+            self._observers.stage_started(stage)
         self._write("running")
 
     def finish(self, artifact: Artifact, *, built: bool) -> None:
         """A stage is up to date."""
-        self.stage = None
+        self.stage, self._building = None, False
+        if self._observers:
+            self._observers.stage_finished(StageEnd(artifact, built, time.time()))
         self.stages.append(
             StageResult(
                 stage=artifact.stage,
@@ -124,6 +158,8 @@ class RunRecord:
 
     def _fail(self, error: BaseException) -> None:
         self.failure = failure_of(error, self.stage)
+        if self._observers and self._building and self.stage:
+            self._observers.stage_failed(StageFailure(self.stage, self.failure, time.time()))
         if self.not_published == _NOT_ASKED:
             self.not_published = self.failure.what
         if isinstance(error, InUseError):
@@ -135,6 +171,14 @@ class RunRecord:
         if self.run is not None and self.saved:
             write_state(self.run, state, self.stage, self.failure)
             self._written = state
+
+
+def announce(run: Run) -> None:
+    """Call what `run.on_publish` names, for a run that was published by hand."""
+    record = RunRecord(run, published=True)
+    for stage in STAGES:
+        record.finish(run.artifact(stage), built=False)
+    notify(run.config, RunEnd(record.result(), True, time.time()))
 
 
 def state_of(failure: Failure | None) -> Literal["done", "failed", "stopped"]:

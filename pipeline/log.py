@@ -1,13 +1,32 @@
-"""How a stage reports its progress. Stages print nothing: whoever runs them shows it."""
+"""How a stage reports its progress. Stages print nothing: whoever runs them shows it.
+
+What a command says goes to people as text, or, with `--log json`, to programs: each line of stderr
+is then a JSON object with `time` (ISO 8601, UTC), `run`, `stage`, `event` and `counters`, and what
+else belongs to the event.
+"""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
-__all__ = ["Progress", "Quiet", "SentProgress", "print_note"]
+__all__ = [
+    "LOG_FORMATS",
+    "Progress",
+    "Quiet",
+    "SentProgress",
+    "log_event",
+    "logs_json",
+    "name_run",
+    "print_note",
+    "set_log_format",
+]
+
+LOG_FORMATS = ("text", "json")
 
 _INTERVAL = 0.2  # seconds between two updates that are sent
 
@@ -80,6 +99,60 @@ class SentProgress:
         self._record(line)
 
 
+class _Format:
+    """How this process logs; a command line sets it once, before anything is said."""
+
+    json = False
+    run: str | None = None
+
+
+def set_log_format(name: str) -> str:
+    """Choose one of `LOG_FORMATS`, and forget the run; returns its name.
+
+    Raises:
+        ValueError: there is no such format.
+    """
+    if name not in LOG_FORMATS:
+        raise ValueError(f"'{name}' is not known; allowed: {', '.join(LOG_FORMATS)}")
+    _Format.json, _Format.run = name == "json", None
+    return name
+
+
+def logs_json() -> bool:
+    """Whether each line is to be a JSON object."""
+    return _Format.json
+
+
+def name_run(name: str) -> None:
+    """Name the run that events from here on belong to."""
+    _Format.run = name
+
+
+def log_event(
+    event: str, *, stage: str | None = None, counters: Mapping[str, int] | None = None, **more: Any
+) -> None:
+    """Write an event as a line of JSON to stderr.
+
+    Args:
+        event: what happened: "started", "progress", "built", "up to date", "note", "failed".
+        stage: the stage that it belongs to.
+        counters: rows by what became of them, of a finished stage.
+        more: what else belongs to it, as JSON values.
+    """
+    line = {
+        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "run": _Format.run,
+        "stage": stage,
+        "event": event,
+        "counters": dict(counters or {}),
+        **more,
+    }
+    print(json.dumps(line, ensure_ascii=False), file=sys.stderr, flush=True)
+
+
 def print_note(text: str) -> None:
     """Print one line to stderr, such as the new name of a config key."""
-    print(f"embedmill: {text}", file=sys.stderr)
+    if logs_json():
+        log_event("note", text=text)
+    else:
+        print(f"embedmill: {text}", file=sys.stderr)

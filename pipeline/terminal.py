@@ -1,4 +1,7 @@
-"""Progress of a run: a line that is redrawn on a terminal, lines of a log elsewhere."""
+"""Progress of a run: a line that is redrawn on a terminal, lines of a log elsewhere.
+
+With `--log json` each line is an event (`pipeline.log.log_event`).
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from embedmill.pipeline.log import log_event, logs_json
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.schemas.registry import CONTRACTS
 
@@ -37,17 +41,34 @@ class Terminal:
     @property
     def live(self) -> bool:
         """Whether a stage's line is redrawn in place."""
-        return self._console.is_terminal and not self._quiet
+        return self._console.is_terminal and not self._quiet and not logs_json()
 
     def say(self, text: str) -> None:
         """Print one line."""
-        if not self._quiet:
+        self._say(text, None)
+
+    def _say(self, text: str, stage: str | None) -> None:
+        if self._quiet:
+            return
+        if logs_json():
+            log_event("note", stage=stage, text=text.strip())
+        else:
             self._console.print(Text(text), soft_wrap=not self.live)
             self._file.flush()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[_StageProgress]:
         """Show a stage until the block ends; gives what the stage reports its progress to."""
+        if logs_json():
+            if not self._quiet:
+                log_event("started", stage=name)
+            try:
+                yield _LoggedProgress(name, lambda text: self._say(text, name), quiet=self._quiet)
+            except BaseException as error:  # why is said at the end of the command
+                is_stopped = isinstance(error, KeyboardInterrupt)
+                log_event("stopped" if is_stopped else "failed", stage=name)
+                raise
+            return
         if not self.live:
             self.say(f"{name:<9} started")
             yield _StageProgress(name, self.say, None)
@@ -59,13 +80,30 @@ class Terminal:
 
     def finished(self, name: str, artifact: Artifact) -> None:
         """Print what a stage made and how long it took."""
+        if self._logged("built", name, artifact):
+            return
         line = f"{name:<9} {summary(artifact)}"
         self.say(f"{line:<66} {duration(artifact.manifest.seconds):>12}")
 
     def skipped(self, name: str, artifact: Artifact) -> None:
         """Print what a stage had made that is up to date."""
+        if self._logged("up to date", name, artifact):
+            return
         line = f"{name:<9} {summary(artifact)}"
         self.say(f"{line:<66} {'up to date':>12}")
+
+    def _logged(self, event: str, name: str, artifact: Artifact) -> bool:
+        """Whether lines are events; then that of a finished stage has been written."""
+        if logs_json() and not self._quiet:
+            manifest = artifact.manifest
+            log_event(
+                event,
+                stage=name,
+                counters=artifact.counters,
+                content=manifest.content,
+                seconds=manifest.seconds,
+            )
+        return logs_json()
 
 
 class _StageProgress:
@@ -106,6 +144,25 @@ class _StageProgress:
             self._say(line)
         else:
             self._live.update(Text(line, overflow="ellipsis", no_wrap=True), refresh=True)
+
+
+class _LoggedProgress(_StageProgress):
+    """The progress of a stage as events, at the intervals of a log."""
+
+    def __init__(self, name: str, say: Callable[[str], None], *, quiet: bool) -> None:
+        super().__init__(name, say, None)
+        self._quiet = quiet
+
+    def update(self, done: int, total: int | None, unit: str, **facts: float) -> None:
+        now = time.perf_counter()
+        if not self._quiet and now - self._shown_at >= _LOG_SECONDS:
+            self._shown_at = now
+            log_event(
+                "progress", stage=self._name, done=done, total=total, unit=unit, figures=facts
+            )
+
+    def note(self, text: str) -> None:
+        self._say(text)
 
 
 def progress_line(

@@ -30,6 +30,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         PlantedWorld().write(folder / f"logs/date={day}/part-01.tsv")
     tree = laid(
         config_tree(folder / "runs", f"{folder}/logs/date={{ds}}/part-{{01,02}}.tsv", "plays-{ds}"),
+        run={"on_publish": f"cp /dev/stdin {folder}/announced.json"},
         vocab={"previous": "published"},
         train={"objective": "spectral", "dim": 8},
     )
@@ -149,15 +150,20 @@ def test_publishing(world: Path, first: BackfillResult, embedmill: Cli, tmp_path
     assert f"'{newer.name}' is for {DAYS[1]}, this run for {DAYS[0]}" in err
     code, out, _ = embedmill(["rollback", str(tmp_path / "runs")])
     assert (code, published(tmp_path)) == (0, older.name)
+    assert result_of((world / "announced.json").read_text()).run == older.name
     code, out, _ = embedmill(["publish", str(newer)])
     assert (code, published(tmp_path)) == (0, newer.name)
+    announced = result_of((world / "announced.json").read_text())
+    assert (announced.run, len(announced.stages)) == (newer.name, len(STAGES))
     # Built anew, an older day still leaves the pointer where it is.
     again = ["run", str(file), *to, "--var", f"ds={DAYS[0]}", "--set", "report.labels=3"]
     code, out, _ = embedmill([*again, "--rebuild"])
     assert code == 0
     assert f"NOT published: '{newer.name}' is for {DAYS[1]}, this run for {DAYS[0]}" in out
     newest = ["run", str(file), *to, "--var", f"ds={DAYS[1]}", "--rebuild", "--json"]
-    code, out, _ = embedmill([*newest, "--set", GATE, "--no-publish"])
+    code, out, err = embedmill([*newest, "--set", GATE, "--no-publish", "--log", "json"])
+    assert json.loads(err.splitlines()[-1])["error"] == "GateError"
+    assert {json.loads(line)["run"] for line in err.splitlines()} == {newer.name}
     result = result_of(out)
     assert (code, result.exit_code, result.state) == (6, 6, "failed")
     assert [gate.passed for gate in result.gates] == [False]

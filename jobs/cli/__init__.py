@@ -11,7 +11,7 @@ import sys
 
 import typer.exceptions
 
-from embedmill.jobs.cli.app import StoppedError, app
+from embedmill.jobs.cli.app import StoppedError, app, log_option_first
 from embedmill.pipeline.errors import ConfigError
 
 # Each registers its commands with the app; --help lists them in this order.
@@ -68,7 +68,7 @@ def _invoke() -> None:
         ConfigError: the command line has a wrong command, option or value.
     """
     try:
-        app(standalone_mode=False)
+        app(log_option_first(sys.argv[1:]), standalone_mode=False)
     except StoppedError as stopped:
         raise (stopped.__cause__ or KeyboardInterrupt()) from None
     except typer.exceptions.TyperException as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,8 @@ import typer
 import typer.core
 
 from embedmill import __version__
+from embedmill.pipeline.errors import ConfigError
+from embedmill.pipeline.log import set_log_format
 
 __all__ = [
     "AsJson",
@@ -23,6 +26,7 @@ __all__ = [
     "StoppedError",
     "Variables",
     "app",
+    "log_option_first",
 ]
 
 
@@ -81,12 +85,42 @@ def _version(show: bool) -> None:
         raise typer.Exit
 
 
+def _log_format(name: str) -> str:
+    try:
+        return set_log_format(name)
+    except ValueError as error:
+        raise ConfigError(str(error), where="--log") from None
+
+
+def log_option_first(words: Sequence[str]) -> list[str]:
+    """A command line whose option --log, wherever it stood, comes before the command."""
+    first, rest = list[str](), list(words)
+    for at, word in enumerate(words):
+        if word == "--":
+            break
+        if word == "--log" and at + 1 < len(words):
+            first, rest = [word, words[at + 1]], [*words[:at], *words[at + 2 :]]
+        elif word.startswith("--log="):
+            first, rest = [word], [*words[:at], *words[at + 1 :]]
+    return first + rest
+
+
 @app.callback(invoke_without_command=True)
 def _options(
     context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
     ] = False,
+    log: Annotated[
+        str,
+        typer.Option(
+            metavar="FORMAT",
+            callback=_log_format,
+            is_eager=True,
+            help="of what is said on stderr, before or after any command: text, or json (a line "
+            "for each event, with time, run, stage, event and counters)",
+        ),
+    ] = "text",
 ) -> None:
     if context.invoked_subcommand is None:
         print(context.get_help())

@@ -31,6 +31,7 @@ def publish(
     older run takes the place of a newer one only with --force.
     """
     from embedmill.jobs.all import check_gates
+    from embedmill.jobs.run_record import announce
     from embedmill.pipeline.store import publication
     from embedmill.pipeline.store.run import open_run
 
@@ -45,6 +46,7 @@ def publish(
             todo="Add --force to publish this one in its place",
         )
     print(f"published in {run.config.run.root}: {done.pointer.run}")
+    announce(run)
 
 
 @app.command()
@@ -53,9 +55,13 @@ def rollback(root: Root) -> None:
 
     Runs that were deleted or built anew since are passed over.
     """
+    from embedmill.jobs.run_record import announce
     from embedmill.pipeline.store import publication
+    from embedmill.pipeline.store.run import open_run
 
-    print(f"published in {root}: {publication.rollback(root).run}")
+    pointer = publication.rollback(root)
+    print(f"published in {root}: {pointer.run}")
+    announce(open_run(f"{root.rstrip('/')}/{pointer.run}"))
 
 
 @app.command(name="list")

@@ -24,7 +24,7 @@ from embedmill.jobs.cli.app import (
     app,
 )
 from embedmill.pipeline.errors import ConfigError, GateError, LateFilesError
-from embedmill.pipeline.log import print_note
+from embedmill.pipeline.log import logs_json, print_note
 
 if TYPE_CHECKING:
     from embedmill.jobs.run_record import RunRecord
@@ -88,7 +88,7 @@ def run(
             )
         except GateError as error:
             failed = error  # the run is complete, and its summary shows the figures
-        if last == "report" and not (quiet or as_json):
+        if last == "report" and not (quiet or as_json or logs_json()):
             _print_summary(one, record, failed)
         if failed is not None:
             raise failed

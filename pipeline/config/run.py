@@ -8,13 +8,14 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, model_validator
 
 from embedmill.pipeline.config.data import EventsConfig, ShardsConfig, VocabConfig
+from embedmill.pipeline.config.observe import ObserveConfig
 from embedmill.pipeline.config.results import (
     EvaluateConfig,
     ExportConfig,
     IndexConfig,
     ReportConfig,
 )
-from embedmill.pipeline.config.section import NOT_IN_FINGERPRINT, Section
+from embedmill.pipeline.config.section import NOT_IN_FINGERPRINT, Names, Section
 from embedmill.pipeline.config.train import TrainConfig
 from embedmill.pipeline.config.variables import as_text
 
@@ -62,6 +63,17 @@ class RunConfig(Section):
         json_schema_extra=NOT_IN_FINGERPRINT,
         description="seconds that one request to an object store may take, with all its retries",
     )
+    on_publish: Names = Field(
+        (),
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="commands, or http(s) URLs of webhooks, that get the result as JSON (on stdin, "
+        "or posted) when the run was published; $NAME is a variable of the environment",
+    )
+    on_failure: Names = Field(
+        (),
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="the same when it failed; not when it was stopped",
+    )
 
 
 _Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -80,6 +92,7 @@ class Config(Section):
     index: IndexConfig = IndexConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     report: ReportConfig = ReportConfig()
+    observe: ObserveConfig = ObserveConfig()
     vars: dict[_Variable, _Text] = Field(
         {},
         exclude_if=lambda value: not value,
@@ -208,6 +221,10 @@ class Config(Section):
             ("events.paths", self.events.paths),
             ("events.items.paths", items),
             ("vocab.previous", (self.vocab.previous,)),
+            ("run.on_publish", self.run.on_publish),
+            ("run.on_failure", self.run.on_failure),
+            ("observe.lineage", (self.observe.lineage,)),
+            ("observe.metrics", (self.observe.metrics,)),
             *((f"vars.{name}", (value,)) for name, value in self.vars.items()),
         ):
             if any(_SECRET.search(url) for url in urls):
