@@ -9,7 +9,9 @@
 set -euo pipefail
 wheel=$(realpath "${1:?a wheel of embedmill}") folder=${2:-/tmp/afternoon}
 here=$(cd "$(dirname "$0")" && pwd)
-rm -rf "$folder" && mkdir -p "$folder" && cd "$folder"
+mkdir -p "$folder" && cd "$folder"
+[ -n "${REUSE:-}" ] || rm -rf mill airflow moto # REUSE=1: with the environments of the last time
+rm -rf logs a b airflow-home said ./*.log
 python=$("${PYTHON:-python3.11}" -c 'import sys; print(sys.executable)')
 export HOME=$folder PIP_DISABLE_PIP_VERSION_CHECK=1
 started=$(date +%s)
@@ -45,7 +47,7 @@ tell "mill/bin/embedmill --version; airflow/bin/airflow version"
 title "An S3 server in the place of a real one"
 tell "$python -m venv moto && moto/bin/pip install --quiet 'moto[server]'"
 moto/bin/moto_server --host 127.0.0.1 --port 5055 > moto.log 2>&1 &
-tell "export AWS_ENDPOINT_URL=http://127.0.0.1:5055 AWS_DEFAULT_REGION=eu-central-1"
+tell "export AWS_ENDPOINT_URL=http://127.0.0.1:5055 AWS_DEFAULT_REGION=us-east-1"
 tell 'export AWS_ACCESS_KEY_ID=newcomer AWS_SECRET_ACCESS_KEY=$(openssl rand -hex 8)'
 until_ "curl --fail --silent http://127.0.0.1:5055/moto-api/"
 tell "$python $here/write_logs.py logs 2026-11-20 2026-11-21 2026-11-22"

@@ -12,5 +12,5 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export HOME=$work PREFECT_HOME=$work/prefect DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false
-export EMBEDMILL_PAUSE=1 EMBEDMILL=$bin/embedmill
+export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS=120 EMBEDMILL_PAUSE=1 EMBEDMILL=$bin/embedmill
 $env/bin/python tests/prefect/check_prefect.py "$work"

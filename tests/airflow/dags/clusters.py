@@ -1,4 +1,4 @@
-"""The line with its data stages by spark-submit and training as a Ray job, and one with a gate."""
+"""The line with its first stage by spark-submit and training as a Ray job, and one with a gate."""
 
 import os
 from datetime import datetime
@@ -19,7 +19,7 @@ RAY = RayJobs(os.environ["RAY_DASHBOARD"], python=PYTHON, poll_seconds=1)
 clusters = embedmill_dag(
     os.environ["EMBEDMILL_CONFIG"],
     dag_id="clusters",
-    runners={"data": SPARK, "train": RAY, "finish": COMMAND},
+    runners={"events": SPARK, "data": COMMAND, "train": RAY, "finish": COMMAND},
     overrides=[f"run.root={ROOT}/clusters", "train.launcher=ray"],
     schedule=None,
     start_date=datetime(2026, 11, 1),
