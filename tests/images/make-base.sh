@@ -8,16 +8,14 @@ image=$1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mmdebstrap --quiet --variant=minbase \
-    --include=python3.11,python3-venv,python3-pip,ca-certificates bookworm "$work/base.tar"
+    --include=python3.11,python3-venv,python3-pip,ca-certificates,usr-is-merged bookworm "$work/base.tar"
 podman import --quiet "$work/base.tar" localhost/debian-python >/dev/null
 cat >"$work/Dockerfile" <<'DOCKERFILE'
 FROM localhost/debian-python
 RUN for name in python3 python; do ln -sf /usr/bin/python3.11 "/usr/local/bin/$name"; done \
     && ln -sf /usr/bin/pip3 /usr/local/bin/pip && rm -f /usr/lib/python3.11/EXTERNALLY-MANAGED \
-    && dpkg --purge --force-depends perl perl-modules-5.36 libperl5.36 \
-    && rm -rf /usr/share/{doc,man,info,locale} /var/lib/apt/lists/* /var/cache/{apt,debconf}
+    && rm -rf /usr/share/doc /usr/share/man /usr/share/info /usr/share/locale /var/lib/apt/lists/* /var/cache/apt /var/cache/debconf
 ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin
 DOCKERFILE
-sed -i 's/^RUN /SHELL ["\/bin\/bash", "-c"]\nRUN /' "$work/Dockerfile"
 podman build --quiet --format docker --isolation=chroot --network=host --pull=never --squash-all \
     --tag "$image" "$work"
