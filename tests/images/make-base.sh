@@ -14,7 +14,7 @@ cat >"$work/Dockerfile" <<'DOCKERFILE'
 FROM localhost/debian-python
 RUN for name in python3 python; do ln -sf /usr/bin/python3.11 "/usr/local/bin/$name"; done \
     && ln -sf /usr/bin/pip3 /usr/local/bin/pip && rm -f /usr/lib/python3.11/EXTERNALLY-MANAGED \
-    && apt-get purge -y -qq --auto-remove perl libperl5.36 usrmerge \
+    && apt-get purge -y -qq --auto-remove perl libperl5.36 perl-modules-5.36 usrmerge \
     && rm -rf /usr/share/doc /usr/share/man /usr/share/info /usr/share/locale \
         /var/lib/apt/lists/* /var/cache/apt /var/cache/debconf
 ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin
