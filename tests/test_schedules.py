@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import json
+import os
 import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from embedmill.pipeline import errors
 from embedmill.schemas.stages import STAGES
 from embedmill.stage_command import FAIL_CODES, RETRY_CODES
 from embedmill.stage_command import STAGES as GROUPED
+from tests.airflow.world import DAYS, write_world
 
 ROOT = Path(__file__).parents[1]
 CRON = ROOT / "examples/schedules/cron.sh"
@@ -64,3 +68,21 @@ def test_cron_tries_again_where_it_may_help(tmp_path: Path, codes: list[int], tr
     day = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
     assert (done.returncode, len(lines)) == (codes[tries - 1], tries)
     assert set(lines) == {f"run plays.toml --var ds={day} --json"}
+
+
+@pytest.mark.exhaustive
+def test_cron_runs_two_nights(tmp_path: Path) -> None:
+    config = write_world(tmp_path)
+    environment = {**os.environ, "EMBEDMILL": str(Path(sys.prefix) / "bin/embedmill")}
+    seen: list[set[str]] = []
+    for day in (DAYS[0], DAYS[1], DAYS[0]):
+        done = subprocess.run(
+            [CRON, config, day], env=environment, capture_output=True, text=True, check=True
+        )
+        result = json.loads(done.stdout.splitlines()[-1])
+        published = len(seen) < 2  # the first day again is older than the second
+        assert (result["run"], result["published"]) == (f"plays-{day}", published)
+        seen.append({stage["state"] for stage in result["stages"]})
+    assert seen == [{"built"}, {"built"}, {"up to date"}]
+    words = [CRON, config, "2026-01-01"]
+    assert subprocess.run(words, env=environment, check=False).returncode == 3
