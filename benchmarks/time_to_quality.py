@@ -65,7 +65,8 @@ GRIDS: dict[str, list[Settings]] = {
     "implicit": [
         {"alpha": alpha, "regularization": regularization}
         for alpha, regularization in (
-            (2, 0.1), (5, 1), (10, 0.1), (10, 5), (20, 10), (40, 10), (100, 30), (100, 100)
+            (1, 10), (1, 50), (3, 10), (3, 50), (10, 10), (10, 100), (40, 10), (40, 100),
+            (100, 30), (100, 100),
         )
     ],
     "ease": [{"l2": l2} for l2 in (50, 150, 400, 1000, 2000)],

@@ -117,7 +117,8 @@ OBJECTIVE_KEYS: dict[str, ObjectiveKeys] = {
         "ials",
         shared=("weight_power",),
         own=(
-            "regularization", "regularization_power", "unobserved_weight", "block_size", "cg_steps"
+            "regularization", "regularization_power", "unobserved_weight", "block_size",
+            "cg_steps", "init",
         ),
     ),
     "spectral": ObjectiveKeys(

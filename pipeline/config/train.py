@@ -59,7 +59,7 @@ class IalsConfig(Section):
     """Keys of implicit alternating least squares; an epoch is one sweep over both tables."""
 
     regularization: float = Field(
-        0.003,
+        0.011,
         gt=0,
         description="L2 of a row, multiplied by (its pairs + the weight of its unobserved pairs) "
         "to the power regularization_power",
@@ -68,9 +68,10 @@ class IalsConfig(Section):
         1.0, ge=0, le=2, description="0: the same L2 for all rows; 1: by frequency"
     )
     unobserved_weight: float = Field(
-        0.01,
-        gt=0,
-        description="weight of a user-item pair without events; a pair with events has theirs",
+        0.0,
+        ge=0,
+        description="weight of a user-item pair without events; a pair with events has theirs; 0: "
+        "8 times the share of pairs that have events",
     )
     block_size: int = Field(
         0,

@@ -21,7 +21,6 @@ from embedmill.pipeline.train.data.sample_weights import SampleWeights
 from embedmill.pipeline.train.data.train_events import item_counts
 from embedmill.pipeline.train.graph.event_graph import EventGraph
 from embedmill.pipeline.train.graph.smoothing import Smoothing
-from embedmill.pipeline.train.graph.spectral import set_spectral
 from embedmill.pipeline.train.model import Model
 from embedmill.pipeline.train.objectives import OBJECTIVES, Objective
 from embedmill.pipeline.train.objectives.example_sources import ITEM_PAIRS
@@ -207,9 +206,9 @@ def _use_graph(
         return None
     users, items = (table.embedding for table in tables)
     graph = EventGraph.of(examples.train, weights, users, items, config.dim)
-    if spectral and fresh:
+    if objective.spectral_start and spectral and fresh:
         scale = objective.initial_scale(config)
-        set_spectral(graph.scaled(0.5, 0.5), seed=runtime.seed, scale=scale)
+        objective.spectral_start(graph, seed=runtime.seed, scale=scale)
     if not smoothed:
         return None
     smoothing = config.smoothing

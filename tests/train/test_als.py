@@ -12,8 +12,12 @@ from embedmill.pipeline.config import IalsConfig
 from embedmill.pipeline.train import als
 from embedmill.pipeline.train.als.positives import Slice
 from embedmill.pipeline.train.als.solve import Basis, Batch, solve
+from embedmill.pipeline.train.als.spectral_start import set_spectral_factors
+from embedmill.pipeline.train.als.unobserved_weight import with_unobserved_weight
 from embedmill.pipeline.train.collectives import Group
+from embedmill.pipeline.train.data.sample_weights import SampleWeights
 from embedmill.pipeline.train.data.train_events import Events
+from embedmill.pipeline.train.graph.event_graph import EventGraph
 from embedmill.pipeline.train.plan import Layout
 from embedmill.pipeline.train.tables.embedding import ShardedEmbedding
 
@@ -159,3 +163,35 @@ def test_a_plan_cuts_what_is_too_large_at_once() -> None:
     assert plan.steps == 6
     sizes = [plan.batch_sizes(step) for step in range(plan.steps)]
     assert [sum(parts) for parts in zip(*sizes, strict=True)] == list(plan.sizes)
+
+
+def test_the_weight_of_unobserved_pairs_is_8_times_the_density_unless_given() -> None:
+    found = with_unobserved_weight(IalsConfig(), events=30, users=20, items=100)
+    assert found.unobserved_weight == pytest.approx(8 * 30 / (20 * 100))
+    assert with_unobserved_weight(IalsConfig(), 1000, 10, 100).unobserved_weight == 1.0
+    assert with_unobserved_weight(IalsConfig(**IALS), 30, 20, 100) == IalsConfig(**IALS)
+
+
+def test_spectral_start_is_in_the_scale_of_ials_and_saves_sweeps() -> None:
+    """Four clusters: one sweep from the start has a lower loss than one from random values."""
+    source, dim = torch.Generator().manual_seed(4), 6
+    user_E = torch.arange(200).repeat_interleave(8)
+    item_E = 10 * (user_E % 4) + torch.randint(10, (1600,), generator=source)
+    events = Events(user_E.int(), item_E.int(), torch.ones(1600), (1600,))
+    losses = []
+    for spectral in (False, True):
+        users, items = (
+            ShardedEmbedding(0.1 * some(seed, rows, dim), rows, Layout(1), Group())
+            for seed, rows in ((1, 200), (2, 40))
+        )
+        if spectral:
+            graph = EventGraph.of(events, SampleWeights(0.0, 1.0), users, items, dim)
+            set_spectral_factors(graph, seed=1, scale=0.1)
+            user_ED, item_ED = users.weight.detach()[user_E], items.weight.detach()[item_E]
+            assert 0.3 < float((user_ED * item_ED).sum(1).mean()) < 0.7
+            lengths = [float(one.square().sum(1).mean()) for one in (user_ED, item_ED)]
+            assert lengths[0] == pytest.approx(lengths[1], rel=1e-4)
+        plan = als.SweepPlan((1600,), dim=dim)
+        sweep = als.prepare_sweep(users, items, events, events.weight_E, IalsConfig(), plan)
+        losses.append([sweep.take(step) for step in range(2)][-1])
+    assert losses[1] < 0.9 * losses[0]

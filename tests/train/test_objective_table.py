@@ -60,7 +60,7 @@ def test_keys_of_the_config_follow_from_what_the_objective_is_made_of(objective:
         "bias": one.bias is None,
         "similarity": one.similarity is None,
         "temperature": one.similarity is None,
-        "init": one.uses_graph,
+        "init": one.spectral_start is not None,
         "smoothing": one.uses_graph,
         "history": not events,
         "weight_power": one.task is RANKING,
@@ -87,10 +87,9 @@ def test_keys_of_the_config_follow_from_what_the_objective_is_made_of(objective:
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_the_graph_is_for_rankings_by_gradients_on_events(objective: str) -> None:
-    expected = objective in ("softmax", "bpr", "ccl")
-    config = config_of(objective)
-    assert OBJECTIVES[objective].starts_spectral(config) == expected
-    assert config.keys.reads("init") == expected
+    config, starts = config_of(objective), ("softmax", "bpr", "ccl", "ials")
+    assert OBJECTIVES[objective].starts_spectral(config) == (objective in starts)
+    assert config.keys.reads("smoothing") == (objective in starts[:3])
     smoothed = objective in ("softmax", "ccl")  # the others compare by inner products
     assert OBJECTIVES[objective].is_smoothed(config) == smoothed
 

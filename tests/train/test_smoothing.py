@@ -87,7 +87,7 @@ def begun(pairs: list[tuple[int, int, float]], users: int, items: int, dim: int)
         set_initial(weight_LD, name, rows, layout, seed=3, scale=dim**-0.5)
         tables.append(ShardedEmbedding(weight_LD, rows, layout, group))
     made = EventGraph.of(events_of(pairs, layout), SampleWeights(), *tables, dim)
-    set_spectral(made.scaled(0.5, 0.5), seed=3, scale=dim**-0.5)
+    set_spectral(made, seed=3, scale=dim**-0.5)
     return made
 
 

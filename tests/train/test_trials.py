@@ -70,7 +70,7 @@ def test_the_best_settings_of_the_best_objective_win() -> None:
 
 
 def test_unobserved_weights_grow_with_density() -> None:
-    for size, least in ((DENSE, 0.14), (SPARSE, 0.0023)):
+    for size, least in ((DENSE, 0.29), (SPARSE, 0.0047)):
         planned, _ = searched(size, {"ials": 0.2, "softmax": 0.1})
         weights = {one.candidate.settings.get("ials.unobserved_weight") for one in planned}
         assert min(w for w in weights if w) == least
@@ -82,8 +82,8 @@ def test_one_candidate_of_a_family_that_is_far_behind_is_tried() -> None:
     assert [one.candidate.objective for one in planned].count("softmax") == 1
     planned, _ = searched(DENSE, {"spectral": 0.2, "ials": 0.2})
     assert "softmax" not in {one.candidate.objective for one in planned}
-    # The budget has no room for 256 dimensions.
-    assert max(one.candidate.dim for one in planned if one.candidate.objective == "ials") == 128
+    # More dimensions did not help spectral, so ials is not tried with more.
+    assert {one.candidate.dim for one in planned if one.candidate.objective == "ials"} == {64}
 
 
 def test_trials_of_spectral_share_a_decomposition() -> None:
@@ -125,7 +125,7 @@ def test_a_small_budget_leaves_trials_out_and_dimensions_are_a_limit() -> None:
     assert choice.candidate.dim == 16
     assert choice.epochs == 2
     assert all(one.epochs <= 2 for one in planned)
-    none = TrainConfig.model_validate({"auto": {"budget": 0.1}})
+    none = TrainConfig.model_validate({"auto": {"budget": 0.001}})
     assert len(searched(LARGE, {"ials": 0.2, "softmax": 0.1}, none)[0]) < len(
         searched(LARGE, {"ials": 0.2, "softmax": 0.1})[0]
     )

@@ -26,6 +26,7 @@ from embedmill.pipeline.train.als.positives import (
     slices,
 )
 from embedmill.pipeline.train.als.solve import Basis, Batch, solve
+from embedmill.pipeline.train.als.unobserved_weight import with_unobserved_weight
 from embedmill.pipeline.train.collectives import Group
 from embedmill.pipeline.train.data.train_events import Events
 from embedmill.pipeline.train.plan import EvenPlan
@@ -175,6 +176,7 @@ def prepare_sweep(
         ials: the settings.
         plan: the steps.
     """
+    ials = with_unobserved_weight(ials, plan.events, users.rows, items.rows)
     by_item = at_owners_of_items(events, weight_E, items.layout, items.group)
     of_users = pairs_of(users, events.user_E, events.item_E, weight_E)
     of_items = pairs_of(items, by_item.item_E, by_item.user_E, by_item.weight_E)

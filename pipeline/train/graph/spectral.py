@@ -41,10 +41,11 @@ def set_spectral(graph: EventGraph, *, seed: int, scale: float) -> None:
     normal ones. A row without events keeps its normal values.
 
     Args:
-        graph: the graph, scaled with the power 1/2 on both sides, and the tables.
+        graph: the graph, not scaled, and the tables.
         seed: the run's seed, with which the normal values were drawn.
         scale: standard deviation of the normal values.
     """
+    graph = graph.scaled(0.5, 0.5)
     users, items, dim = graph.users, graph.items, graph.dim
     for _ in range(_ROUNDS):
         graph.set_users()

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from embedmill.pipeline.config import TrainConfig
+from embedmill.pipeline.train.graph.event_graph import EventGraph
 from embedmill.pipeline.train.losses import LossSettings
 from embedmill.pipeline.train.objectives.example_sources import EVENTS, ExampleSource
 from embedmill.pipeline.train.objectives.prediction_tasks import RANKING, PredictionTask
 from embedmill.pipeline.train.objectives.training_method import TrainingMethod
 
-__all__ = ["Objective"]
+__all__ = ["Objective", "SpectralStart"]
+
+
+class SpectralStart(Protocol):
+    """Replaces the normal initial vectors of both tables; a collective."""
+
+    def __call__(self, graph: EventGraph, *, seed: int, scale: float) -> None:
+        """Set the tables of a graph that is not scaled.
+
+        Args:
+            graph: the events and both tables.
+            seed: the run's seed, with which the normal values were drawn.
+            scale: their standard deviation.
+        """
 
 
 @dataclass(frozen=True)
@@ -23,7 +38,9 @@ class Objective:
         task: what the model predicts, and so how it is validated: a ranking, or ratings.
         bias: whether users and items have biases; None: as the config says.
         similarity: the only one that the objective has; None: as the config says.
-        uses_graph: whether the graph of the events may initialize and smooth the vectors.
+        uses_graph: whether the graph of the events may smooth the vectors.
+        spectral_start: sets both tables to begin with from the singular vectors of the events,
+            where the config says so; None: they begin with normal values.
     """
 
     method: TrainingMethod
@@ -32,6 +49,7 @@ class Objective:
     bias: bool | None = None
     similarity: str | None = None
     uses_graph: bool = False
+    spectral_start: SpectralStart | None = None
 
     def has_bias(self, config: TrainConfig) -> bool:
         """Whether users and items have biases."""
@@ -56,7 +74,7 @@ class Objective:
 
     def starts_spectral(self, config: TrainConfig) -> bool:
         """Whether tables are initialized with singular vectors of the graph of the events."""
-        return config.init == "spectral" and self.uses_graph
+        return config.init == "spectral" and self.spectral_start is not None
 
     def is_smoothed(self, config: TrainConfig) -> bool:
         """Whether item vectors are smoothed over the graph, which needs vectors of length one."""

@@ -7,6 +7,7 @@ their ratios matter, since costs are compared with each other.
 from __future__ import annotations
 
 from embedmill.pipeline.config import TrainConfig
+from embedmill.pipeline.train.als.spectral_start import PASSES
 from embedmill.pipeline.train.plan import TrainingSize
 
 __all__ = ["epoch_cost", "training_cost", "validation_cost"]
@@ -46,5 +47,14 @@ def validation_cost(config: TrainConfig, size: TrainingSize) -> float:
 
 
 def training_cost(config: TrainConfig, size: TrainingSize) -> float:
-    """The cost of all epochs of a training that does not stop early."""
-    return config.epochs * (epoch_cost(config, size) + validation_cost(config, size))
+    """The cost of the start and of all epochs of a training that does not stop early."""
+    epochs = config.epochs * (epoch_cost(config, size) + validation_cost(config, size))
+    return start_cost(config, size) + epochs
+
+
+def start_cost(config: TrainConfig, size: TrainingSize) -> float:
+    """The cost of the passes from which ials begins; 0 for others."""
+    if config.objective != "ials" or config.init != "spectral":
+        return 0.0
+    passes = {"objective": "spectral", "dim": config.dim, "spectral": {"passes": PASSES}}
+    return epoch_cost(TrainConfig.model_validate(passes), size)

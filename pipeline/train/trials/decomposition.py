@@ -16,18 +16,20 @@ import torch
 from torch import Tensor
 
 from embedmill.pipeline.config import SpectralConfig
+from embedmill.pipeline.train.als.spectral_start import scale_to_events
 from embedmill.pipeline.train.closed_form.subspace import (
     SubspaceIteration,
     damping,
     popularity_factors,
 )
 from embedmill.pipeline.train.closed_form.table_algebra import gram, multiply
+from embedmill.pipeline.train.graph.event_graph import EventGraph
 from embedmill.pipeline.train.model import Model
 from embedmill.pipeline.train.tables.embedding import ShardedEmbedding
 from embedmill.pipeline.train.tables.embedding_table import Table
 from embedmill.pipeline.train.trainer import Trainer
 
-__all__ = ["PASSES", "UNSCALED", "Decomposition"]
+__all__ = ["PASSES", "UNSCALED", "Decomposition", "start_from"]
 
 PASSES = 3  # of a decomposition: the order of trials is that of more passes
 # Settings with which the passes leave A V in the users' table and V in the items'.
@@ -65,6 +67,21 @@ class Decomposition:
         items_Ld = model.items.weight[:, :dim] * factor_d * popularity_L[:, None]
         users, items = _table(model.users, users_Ld), _table(model.items, items_Ld)
         return Model(users, items, model.settings, None)
+
+
+def start_from(start: Model, trainer: Trainer) -> None:
+    """Give the tables of a training by ials the vectors of spectral; a collective.
+
+    Args:
+        start: vectors of the same dimension, of the same workers' rows.
+        trainer: before its first epoch.
+    """
+    model, dim = trainer.model, trainer.config.dim
+    for own, other in ((model.users, start.users), (model.items, start.items)):
+        own.weight.detach()[:, :dim] = other.weight
+    tables, data = (model.users.embedding, model.items.embedding), trainer.data
+    graph = EventGraph.of(data.events, data.sample_weights, *tables, dim)
+    scale_to_events(graph, SpectralConfig())
 
 
 def _table(whole: Table, weight_Ld: Tensor) -> Table:

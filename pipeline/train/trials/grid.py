@@ -14,7 +14,7 @@ _LOW_DIM = 64  # of trials that choose settings which hold for larger dimensions
 # The weight of an unobserved pair grows with the share of pairs that have events: these times it.
 # Then a user's unobserved pairs weigh as many times its events on average, so that L2, as a share
 # of the weight of a user's events, is about the same number for all logs: .05 to .1.
-_UNOBSERVED = {8.0: (0.06, 0.1), 16.0: (0.06,), 4.0: (0.06,)}
+_UNOBSERVED = ((8.0, 0.1), (8.0, 0.06), (16.0, 0.06))
 # Ridge and popularity power of spectral: sparse logs want less of the first, dense ones more.
 _SPECTRAL = ((6.0, 0.2), (2.0, 0.2), (2.0, 0.35), (6.0, 0.1))
 # The share of pairs that have events: below, a log is sparse. Sparse logs want lower temperatures,
@@ -23,6 +23,7 @@ _SPARSE = 0.01
 _TEMPERATURES = {True: (0.1, 0.08, 0.13), False: (0.15, 0.12, 0.18)}
 _TRAINED_DIM = 256  # the greatest dimension of ials and softmax, whose training grows with it
 _SWEEPS = 10  # of a training by iALS; more made no difference
+_TRIED_SWEEPS = 2  # of a trial: they begin with the vectors of spectral
 _EPOCHS = 10  # of a training by softmax
 _STEPS = 400  # of a trial by softmax, at least
 # Measured after each trial of an objective that smooths: smoothing does not enter the loss.
@@ -40,6 +41,7 @@ class Family:
         trial_epochs: of a trial of the first round, and of the last one.
         early: the share of what a training reaches that a trial of the first round reaches, at
             least: a family that is further behind the best so far is given up.
+        same_dim: whether the best so far of its dimension counts there, not the best of all.
         growth: how much more its training reaches than a trial of the last round.
         tried: whether `auto` tries it; `tune` tries all.
     """
@@ -49,6 +51,7 @@ class Family:
     epochs: int
     trial_epochs: tuple[int, int]
     early: float = 1.0
+    same_dim: bool = False
     growth: float = 1.0
     tried: bool = True
 
@@ -71,8 +74,7 @@ def families(auto: TrainConfig, size: TrainingSize) -> list[Family]:
                 "ials.regularization": _rounded(strength / (1 + times)),
             },
         )
-        for times, strengths in _UNOBSERVED.items()
-        for strength in strengths
+        for times, strength in _UNOBSERVED
     )
     spectral = tuple(
         Candidate(
@@ -93,9 +95,10 @@ def families(auto: TrainConfig, size: TrainingSize) -> list[Family]:
     every = (*doubled, auto.dim) if auto.dim > low else ()
     larger = tuple(dim for dim in every if dim <= _TRAINED_DIM)
     sweeps, epochs = min(auto.epochs, _SWEEPS), min(auto.epochs, _EPOCHS)
+    tried = min(sweeps, _TRIED_SWEEPS)
     return [
         Family(spectral, every, 1, (1, 1)),
-        Family(least_squares, larger, sweeps, (min(sweeps, 3), min(sweeps, 3)), early=0.88),
+        Family(least_squares, larger, sweeps, (tried, tried), early=0.98, same_dim=True),
         Family(
             softmax,
             larger,

@@ -91,6 +91,18 @@ class _Search:
         """What the training of the leading candidate is expected to reach; below 0: none leads."""
         return self.leader[0] if self.leader is not None else -1.0
 
+    def bar(self, family: Family) -> float:
+        """The best so far, of the family's first dimension where only that counts."""
+        if not family.same_dim:
+            return self.best
+        dim = family.first[0].dim
+        others = (
+            one.value
+            for one in self.tried.values()
+            if one.candidate.dim == dim and one.candidate.objective != family.first[0].objective
+        )
+        return max(others, default=-1.0)
+
     def full_cost(self, family: Family, candidate: Candidate) -> float:
         """Of the training of a candidate."""
         return training_cost(candidate.config(self.auto, family.epochs), self.size)
@@ -201,19 +213,26 @@ def _best_of(state: _Search, family: Family) -> Generator[PlannedTrial, Outcome,
     """The best outcome of a family; None where it cannot win."""
     early, late = family.trial_epochs
     first = yield from state.round(family, family.first[:1], early)
-    if not first or first[0].value < family.early * state.best:
+    if not first or first[0].value < family.early * state.bar(family):
         return None
     state.dearest = state.allowed(family) / state.auto.auto.budget
     first = yield from state.round(family, family.first, early)
     if family.epochs == 1:
         return (yield from _best_decomposed(state, family, first[0]))
     last = list[Outcome]()
-    for dim in reversed(family.dims or (first[0].candidate.dim,)):
+    for dim in reversed(_larger(state, family) or (first[0].candidate.dim,)):
         if not last:  # the budget had no room for more dimensions
             larger = [first[0].candidate.with_settings(dim=dim)]
             last = yield from state.round(family, larger, late)
     # With fewer epochs a trial is no better, except for ials, where they are counted.
     return max([*last, first[0]], key=lambda one: one.value)
+
+
+def _larger(state: _Search, family: Family) -> tuple[int, ...]:
+    """The larger dimensions to try: where dimensions are compared, those that helped before."""
+    if not family.same_dim or state.leader is None:
+        return family.dims
+    return tuple(dim for dim in family.dims if dim <= state.leader[2].dim)
 
 
 def _best_decomposed(
