@@ -185,7 +185,7 @@ def _clean(schema: Any) -> Any:
 def _is_noise(schema: Schema, key: str) -> bool:
     """Whether a keyword is dropped; a key of the config of that name has a schema as its value."""
     value = schema[key]
-    if key in ("in_fingerprint", "fingerprint_name"):
+    if key in ("in_fingerprint", "fingerprint_name", "unread_in_fingerprint"):
         return True
     if key == "title":
         return isinstance(value, str)

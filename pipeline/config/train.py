@@ -333,7 +333,13 @@ class TrainConfig(Section):
     )
     auto: AutoConfig = Field(AutoConfig(), json_schema_extra=IN_FINGERPRINT_IF_READ)
     smoothing: SmoothingConfig = SmoothingConfig()
-    ials: IalsConfig = IalsConfig()
+    ials: IalsConfig = Field(
+        IalsConfig(),
+        # Its first defaults: fingerprints of objectives that do not read it have them.
+        json_schema_extra={
+            "unread_in_fingerprint": {"regularization": 0.003, "unobserved_weight": 0.01}
+        },
+    )
     ccl: CclConfig = CclConfig()
     item2vec: Item2VecConfig = Item2VecConfig()
     spectral: SpectralConfig = Field(SpectralConfig(), json_schema_extra=IN_FINGERPRINT_IF_READ)

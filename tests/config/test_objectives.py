@@ -48,7 +48,7 @@ FINGERPRINTS = {
     "item2vec": "97ef17533e225559d1bbcce2f71dab2db679f7320617334a9fca68e985da0df5",
     "item2vec-softmax": "2126681fd73ebf933829d09aa6561feed6cac230612c655dad192d743b315d88",
     "rating": "f186b5b59cb5a9712767dc058eed95a7b35ddf8991da8ddf8c49025111e9499a",
-    "ials": "4e482b32520dacf43ebc947d8c7086f74a225c0172c11caf9ac88f780371e059",
+    "ials": "614d46bf7d17d01e5f565e2c77565b2dc605b717596832316c924d9ea7aef09b",
     "examples/movielens-100k.toml":
         "f927ed932ec601b733f3242c168397f843f072d6e75e29b333381b90d04131c9",
     "examples/movielens-100k-item2vec.toml":

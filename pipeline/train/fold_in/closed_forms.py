@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from embedmill.pipeline.train.als.solve import Basis
-from embedmill.pipeline.train.als.unobserved_weight import with_unobserved_weight
 from embedmill.pipeline.train.fold_in.known_events import (
     KnownEvents,
     PaddedRows,
@@ -30,9 +29,7 @@ __all__ = ["least_squares", "means", "projected", "ratings", "weighted_sums"]
 
 def least_squares(fold_in: FoldIn, events: KnownEvents, rows: int) -> tuple[Tensor, None]:
     """The minimum of a row's loss in iALS: see `pipeline.train.als.solve.solve`."""
-    spec, others = fold_in.spec, fold_in.others.count
-    fitted = int(fold_in.fitted.count_N.sum())
-    ials = with_unobserved_weight(fold_in.config.ials, fitted, spec.users, spec.items)
+    ials, others = fold_in.ials, fold_in.others.count
     basis = Basis.of(fold_in.gram, ials.unobserved_weight, 0)
     pairs = merged_pairs(events, fold_in.sample_weights(events), others)
     vector_UD = torch.zeros((rows, fold_in.dim))

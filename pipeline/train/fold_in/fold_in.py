@@ -20,8 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from embedmill.pipeline.config import Config, TrainConfig, parse
+from embedmill.pipeline.config import Config, IalsConfig, TrainConfig, parse
 from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.train.als.unobserved_weight import with_unobserved_weight
 from embedmill.pipeline.train.fold_in import closed_forms, gradient_steps
 from embedmill.pipeline.train.fold_in.fitted import Fitted, fitted_events
 from embedmill.pipeline.train.fold_in.known_events import KnownEvents
@@ -114,6 +115,15 @@ class FoldIn:
         if self._table is not None:
             return self._table[torch.from_numpy(rows)]
         return torch.from_numpy(self.others.gather(rows))
+
+    @cached_property
+    def ials(self) -> IalsConfig:
+        """Section ials, with the weight of an unobserved pair that training had."""
+        ials = self.config.ials
+        if ials.unobserved_weight:
+            return ials
+        events = int(self.fitted.count_N.sum())
+        return with_unobserved_weight(ials, events, self.spec.users, self.spec.items)
 
     @cached_property
     def own(self) -> Vectors:

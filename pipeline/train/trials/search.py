@@ -32,8 +32,9 @@ _SHARE = 1 / 3  # of the users that a trial may have
 _LEAST_USERS = 3000  # of a trial, if there are so many
 # A trial is validated on so many users at least, if it may, and scores at most so many pairs.
 _VALID_USERS, _VALID_PAIRS = 1000, 10_000_000
-# What is dearer, a larger dimension or another family, must be better by this factor.
-_BETTER = 1.005
+# What is dearer must be better by these factors: a larger dimension, or a later family, whose
+# training takes several times as long.
+_BETTER, _BETTER_FAMILY = 1.005, 1.01
 # A search may cost so much, however short the training: seconds of a core, about.
 _FREE = 6.0
 # Steps from the best settings of spectral, which cost a validation each: factors of the ridge,
@@ -202,7 +203,7 @@ def search(auto: TrainConfig, size: TrainingSize) -> Steps:
         if family.tried:
             best = yield from _best_of(state, family)
             value = best.value * family.growth if best is not None else -1.0
-            if best is not None and value > _BETTER * max(0.0, state.best):
+            if best is not None and value > _BETTER_FAMILY * max(0.0, state.best):
                 state.leader = (value, family, best.candidate)
     if state.leader is None:
         return without_trials(auto, size)
