@@ -137,7 +137,7 @@ def test_rows_folded_in_from_their_own_events_are_those_of_training(
     Without a validation part the last epoch is kept.
     """
     train = {"objective": objective, "dim": 4, "workers": 1, "launcher": "inline"}
-    sweeps = {"epochs": 40, "patience": 0, "ials": {"cg_steps": 8, "regularization": 0.1}}
+    sweeps = {"epochs": 40, "patience": 0, "ials": {"unobserved_weight": 0.05}}
     train |= sweeps if objective == "ials" else {"spectral": {"passes": 30}}
     run = planted(tmp_path, PlantedWorld(60, 40, 4), train=train, shards={"valid": 0.0})
     train_inline(run, run.writer("train"), Quiet())
