@@ -90,8 +90,9 @@ def _flatten(model: BaseModel, prefix: str) -> Iterator[tuple[str, Any]]:
             continue
         value, name = getattr(model, name), str(hints.get("fingerprint_name", name))
         if isinstance(value, BaseModel):
-            if not _is_read(model, name):
-                value = value.model_copy(update=hints.get("unread_in_fingerprint"))
+            unread = hints.get("unread_in_fingerprint")
+            if isinstance(unread, dict) and not _is_read(model, name):
+                value = value.model_copy(update=unread)
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", _as_json(value)
