@@ -7,6 +7,7 @@
 # make test-s3  the demo on S3 servers: moto, ministack, JuiceFS; requests are counted
 # make test-images  both images with Podman: the line on them, containers killed; needs root
 # make test-install  the wheel: built twice, installed without and with extras, tried, measured
+# make test-stores  formats and a model registry whose packages `make test` does not install
 # make fuzz   10,000 random tables, written by several libraries, each read as one log
 # make check  formatting, lint, types, documentation
 # make docs   writes the generated pages and builds the site into site/
@@ -27,7 +28,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscop
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: demo test test-all test-airflow test-dagster test-prefect test-s3 test-images test-install fuzz check docs bench clean help
+.PHONY: demo test test-all test-airflow test-dagster test-prefect test-s3 test-images test-install test-stores fuzz check docs bench clean help
 
 demo: .venv/.ready
 	$(BIN)/embedmill run examples/movielens-100k.toml
@@ -58,6 +59,9 @@ test-images: .venv/.ready-dev
 
 test-install:
 	tests/install/run.sh "$(PYTHON)"
+
+test-stores: .venv/.ready-dev
+	tests/stores/run.sh "$(CURDIR)/$(BIN)/python"
 
 fuzz: .venv/.ready-dev
 	FUZZ_TABLES=10000 $(BIN)/python -m pytest -n0 -q --timeout=0 tests/prepare/test_differential.py

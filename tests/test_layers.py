@@ -35,7 +35,7 @@ ENGINES = {
     "faiss": ("pipeline.index", "pipeline.formats"),
     "lancedb": ("pipeline.formats",),
     "qdrant_client": ("pipeline.formats",),
-    "duckdb": ("pipeline.config.conditions", "pipeline.prepare.rules.filters"),
+    "duckdb": ("pipeline.config.conditions", "pipeline.prepare.rules.filters", "pipeline.formats"),
     "fsspec": ("pipeline.store.storage",),
     "pydantic": ("pipeline.config", "pipeline.store", "schemas"),
     "torch": ("pipeline.train", "pipeline.score",

@@ -25,6 +25,7 @@ from embedmill.jobs.cli import inspect
 from embedmill.jobs.cli import publishing
 from embedmill.jobs.cli import query
 from embedmill.jobs.cli import delta
+from embedmill.jobs.cli import push
 from embedmill.jobs.cli import gc
 
 # isort: on
@@ -39,6 +40,7 @@ __all__ = [
     "inspect",
     "main",
     "publishing",
+    "push",
     "query",
     "run",
     "tune",

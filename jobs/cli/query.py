@@ -165,8 +165,10 @@ def export(
     """Write the vectors of a run, with their ids, in a format that other tools load.
 
     Formats: parquet, npy, safetensors, faiss, word2vec, word2vec-binary, projector, lance,
-    pgvector, qdrant. The folder's manifest.json has the number of vectors, how ids are stored,
-    and the recall@10 that is left with the number type.
+    pgvector, qdrant, opensearch, elasticsearch, milvus, pinecone, vertex, weaviate, duckdb, redis,
+    chroma. Items have their titles and categories where the log has any. The folder's
+    manifest.json has the number of vectors, how ids are stored, and the recall@10 that is left
+    with the number type.
     """
     from embedmill.jobs.cli import render
     from embedmill.pipeline.formats import DTYPES, SIDES, ExportOptions, write

@@ -15,7 +15,7 @@ __all__ = ["lance", "parquet"]
 
 
 def parquet(table: VectorTable, folder: Path) -> None:
-    """Write `SIDE.parquet`: row, id, count, vector (a list of fixed size)."""
+    """Write `SIDE.parquet`: row, id, count, payload, vector (a list of fixed size)."""
     path, schema = folder / f"{table.side}.parquet", _schema(table)
     with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as out:
         for batch in _batches(table):
@@ -35,7 +35,8 @@ def lance(table: VectorTable, folder: Path) -> None:
 def _schema(table: VectorTable) -> pa.Schema:
     number = pa.from_numpy_dtype(DTYPES[table.dtype])
     element = pa.field("item", number, nullable=False)
-    return IDS.append(pa.field("vector", pa.list_(element, table.dim), nullable=False))
+    vector = pa.field("vector", pa.list_(element, table.dim), nullable=False)
+    return pa.schema([*IDS, *table.payload.fields, vector])
 
 
 def _batches(table: VectorTable) -> Iterator[pa.RecordBatch]:
@@ -43,5 +44,6 @@ def _batches(table: VectorTable) -> Iterator[pa.RecordBatch]:
     for block in table.blocks():
         flat = pa.array(block.vector_ND.reshape(-1))
         vector = pa.FixedSizeListArray.from_arrays(flat, type=schema.field("vector").type)
-        columns = [pa.array(block.row_N), block.ids, pa.array(block.count_N), vector]
+        columns = [pa.array(block.row_N), block.ids, pa.array(block.count_N)]
+        columns += [*table.payload.columns(block.ids), vector]
         yield pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -10,9 +10,12 @@ from pathlib import Path
 from embedmill.pipeline.errors import ConfigError, MachineError
 from embedmill.pipeline.formats.arrays import faiss_file, npy, safetensors
 from embedmill.pipeline.formats.arrow_tables import lance, parquet
+from embedmill.pipeline.formats.bulk_imports import milvus, pinecone, vertex, weaviate
+from embedmill.pipeline.formats.databases import chroma, duckdb_file, redis
 from embedmill.pipeline.formats.postgres import pgvector
 from embedmill.pipeline.formats.projector import projector
 from embedmill.pipeline.formats.qdrant import qdrant
+from embedmill.pipeline.formats.search_engines import elasticsearch, opensearch
 from embedmill.pipeline.formats.vector_table import VectorTable
 from embedmill.pipeline.formats.word2vec import word2vec, word2vec_binary
 
@@ -37,6 +40,8 @@ class Format:
 
 
 _ALL_DTYPES = ("float32", "float16", "int8")
+_FLOAT32 = ("float32",)
+_ID_FIELD = "in field id"
 _IDS_FILE = "in SIDE.ids.parquet, in the order of the vectors"
 _ID_COLUMN = "in column id"
 _PERCENT_ENCODED = "white space, control characters and % percent-encoded (urllib's unquote)"
@@ -54,6 +59,15 @@ FORMATS: dict[str, Format] = {
     "lance": Format(lance, _ALL_DTYPES, _ID_COLUMN, package="lancedb"),
     "pgvector": Format(pgvector, ("float32", "float16"), _ID_COLUMN),
     "qdrant": Format(qdrant, ("float32",), "in the payload, under id", package="qdrant_client"),
+    "opensearch": Format(opensearch, _FLOAT32, _ID_FIELD),
+    "elasticsearch": Format(elasticsearch, _FLOAT32, _ID_FIELD),
+    "milvus": Format(milvus, _FLOAT32, _ID_COLUMN),
+    "pinecone": Format(pinecone, _FLOAT32, "in the metadata, under id"),
+    "vertex": Format(vertex, _FLOAT32, "the id of a datapoint"),
+    "weaviate": Format(weaviate, _FLOAT32, "in the property raw_id"),
+    "duckdb": Format(duckdb_file, _FLOAT32, _ID_COLUMN),
+    "redis": Format(redis, _FLOAT32, _ID_FIELD),
+    "chroma": Format(chroma, _FLOAT32, "in the metadata, under id", package="chromadb"),
 }
 
 

@@ -24,14 +24,16 @@ CREATE EXTENSION IF NOT EXISTS vector;
 CREATE TABLE {side} (
   row bigint PRIMARY KEY,
   id text NOT NULL,
-  count bigint NOT NULL,
+  count bigint NOT NULL,{payload}
   embedding {kind}({dim}) NOT NULL
 );
-\\copy {side} (row, id, count, embedding) FROM '{side}.copy'
+\\copy {side} ({columns}) FROM '{side}.copy'
 CREATE INDEX ON {side} USING hash (id);
 {index}
 -- The best first: SELECT id FROM {side} ORDER BY embedding <#> '[...]' LIMIT 10;
 """
+_PAYLOAD = "\n  title text NOT NULL,\n  categories text[] NOT NULL,"
+_OF_CATEGORIES = "CREATE INDEX ON {side} USING gin (categories);\n"
 _INDEX = "CREATE INDEX ON {side} USING hnsw (embedding {kind}_ip_ops);"
 _NO_INDEX = "-- No index: pgvector's HNSW takes at most {most} coordinates of a {kind}."
 
@@ -46,14 +48,38 @@ def pgvector(table: VectorTable, folder: Path) -> None:
     index = (_INDEX if table.dim <= most else _NO_INDEX).format(
         side=table.side, kind=kind, most=most
     )
-    sql = _SQL.format(side=table.side, kind=kind, dim=table.dim, index=index)
+    names = ["row", "id", "count", *(field.name for field in table.payload.fields), "embedding"]
+    sql = _SQL.format(
+        side=table.side,
+        kind=kind,
+        dim=table.dim,
+        index=(_OF_CATEGORIES if table.payload.exists else "").format(side=table.side) + index,
+        payload=_PAYLOAD if table.payload.exists else "",
+        columns=", ".join(names),
+    )
     (folder / f"{table.side}.sql").write_text(sql, encoding="utf-8")
     with (folder / f"{table.side}.copy").open("wb") as raw:
         for block in (piece for whole in table.blocks() for piece in whole.pieces(NUMBERS)):
             _check_ids(block, table.side)
             vector = pc.binary_join_element_wise("[", join_numbers(block.vector_ND, ","), "]", "")
             row, count = (pc.cast(pa.array(n), pa.string()) for n in (block.row_N, block.count_N))
-            write_lines(raw, [row, escape(block.ids, _ESCAPES), count, vector], "\t")
+            payload = [escape(_text(c), _ESCAPES) for c in table.payload.columns(block.ids)]
+            write_lines(raw, [row, escape(block.ids, _ESCAPES), count, *payload, vector], "\t")
+
+
+def _text(column: pa.Array) -> pa.Array:
+    """A column as text without NUL characters, lists as array literals."""
+    if pa.types.is_list(column.type):
+        elements = escape(_text(column.flatten()), {"\\": "\\\\", '"': '\\"'})
+        quoted = pc.binary_join_element_wise('"', elements, '"', "")
+        lists = pa.ListArray.from_arrays(_offsets(column), quoted)
+        return pc.binary_join_element_wise("{", pc.binary_join(lists, ","), "}", "")
+    return pc.replace_substring(column, "\0", "")
+
+
+def _offsets(column: pa.Array) -> pa.Array:
+    """Where lists begin and end in what `flatten` gives."""
+    return pc.subtract(column.offsets, column.offsets[0])
 
 
 def _check_ids(block: NumberBlock, side: str) -> None:

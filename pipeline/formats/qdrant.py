@@ -31,11 +31,12 @@ def qdrant(table: VectorTable, folder: Path) -> None:
             client.create_collection(table.side, vectors_config=params)
             _sync_once(client, table.side)
             for block in (p for whole in table.blocks() for p in whole.pieces(_POINTS * table.dim)):
-                pairs = zip(block.ids.to_pylist(), block.count_N.tolist(), strict=True)
+                records = table.payload.records(block.ids)
+                pairs = zip(block.ids.to_pylist(), block.count_N.tolist(), records, strict=True)
                 points = models.Batch(
                     ids=block.row_N.tolist(),
                     vectors=block.vector_ND.tolist(),
-                    payloads=[{"id": raw, "count": count} for raw, count in pairs],
+                    payloads=[{"id": raw, "count": count, **more} for raw, count, more in pairs],
                 )
                 client.upsert(table.side, points)
         finally:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from embedmill.pipeline.formats.payload import Payload
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.views.vectors import Vectors
 
@@ -90,6 +91,11 @@ class VectorTable:
         for block in self._vectors.live_blocks():
             numbers_ND = convert(block.vector_ND, self.dtype, self.scale)
             yield NumberBlock(block.row_N, block.ids, block.count_N, numbers_ND)
+
+    @functools.cached_property
+    def payload(self) -> Payload:
+        """What goes with the vectors: titles and categories of items, where the log has any."""
+        return Payload(self.events, self.side)
 
     @functools.cached_property
     def _vectors(self) -> Vectors:

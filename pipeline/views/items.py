@@ -34,6 +34,11 @@ class ItemMetadata:
             return ""
         return self.events.url(ITEMS) if self.exists else self.events.storage.root
 
+    @property
+    def sha256(self) -> str:
+        """Of the file; "" where there is none."""
+        return self.events.files(ITEMS)[0].sha256 if self.events and self.exists else ""
+
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All metadata: item, title, categories, sorted by item."""
         if self.events is None or not self.exists:

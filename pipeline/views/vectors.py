@@ -19,7 +19,7 @@ from embedmill.pipeline.store.cache import checked
 from embedmill.pipeline.views.row_files import RowFiles, Rows
 from embedmill.pipeline.views.vocabulary import Vocabulary
 from embedmill.schemas.export import FILES, SPEC, VectorSpec, matrix_file
-from embedmill.schemas.manifest import digest
+from embedmill.schemas.manifest import FileEntry, digest
 
 __all__ = [
     "LiveFile",
@@ -27,6 +27,7 @@ __all__ = [
     "VectorBlock",
     "Vectors",
     "new_space",
+    "parquet_files",
     "space_of",
     "spec_of",
     "to_matrix",
@@ -38,6 +39,11 @@ Floats = NDArray[np.float32]
 def spec_of(export: Artifact) -> VectorSpec:
     """What the vectors of an `export` artifact are."""
     return export.read_json(SPEC)
+
+
+def parquet_files(export: Artifact, side: str) -> list[FileEntry]:
+    """Entries of the files of a side, rows rising."""
+    return export.files(FILES[side].folder)
 
 
 def new_space(train: Artifact) -> str:

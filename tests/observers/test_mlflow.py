@@ -1,4 +1,4 @@
-"""MLflow's registry: the published run as a model that recommends. Run by `make test-mlflow`."""
+"""MLflow's registry: the published run as a model that recommends. Run by `make test-stores`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from embedmill.pipeline.query.lookup import recommend
 from embedmill.schemas.run import RunResult
 from tests.support.runs import clusters, finished
 
-mlflow = pytest.importorskip("mlflow", reason="`make test-mlflow` runs it")
+mlflow = pytest.importorskip("mlflow", reason="`make test-stores` runs it")
 
 
 @pytest.mark.filterwarnings("ignore")
