@@ -1,15 +1,15 @@
 """A training step beside plain autograd, TorchRec, and the machine's matrix multiply.
 
     python benchmarks/train_step.py [--json] [--quick] [--dim 64 128] [--negatives 1024 64]
-    python benchmarks/train_step.py --loss bsl
+    python benchmarks/train_step.py --loss bsl [bsl+top_k] [psl]
 
 Two workers of one thread each, over gloo on this machine; 8,192 events a worker and step, 1 M
 users, 250 k items, ids by a power law, negatives uniform and shared. All contenders live at
 once and take their turns in rounds; ratios are medians over rounds. The optimizer is the
 configured default of ours and the peers' of the same family (row-wise Adagrad; plain torch has
 SparseAdam, and its Adagrad beside it). Keys with `n64.` are with 64 negatives, with `d128.` of
-128 dimensions. With `--loss bsl`, our step with that loss stands beside ours with softmax loss, and
-no peer runs.
+128 dimensions. With `--loss`, our steps with these losses stand beside ours with softmax loss, and
+no peer runs; "+top_k" weighs events as in SL@K.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CONTENDERS = {  # name: script, optimizer, steps of a turn
     "torchrec": ("sharded.py", "adagrad", 2),
     "products": ("products.py", "", 8),
 }
-LOSSES = {"ours": CONTENDERS["ours"], "bsl": ("ours.py", "", 4)}  # the second names its loss
+LOSSES = {name: ("ours.py", "", 4) for name in ("bsl", "bsl+top_k", "psl", "softmax+top_k")}
 
 
 class Ranks:
@@ -73,7 +73,7 @@ class Ranks:
 @contextmanager
 def started(name: str, task: Task, folder: str) -> Iterator[Ranks]:
     script, optimizer, _ = (CONTENDERS | LOSSES)[name]
-    loss = "bsl" if name == "bsl" else "softmax"
+    loss = name if name in LOSSES else "softmax"
     python = python_of("torchrec") if name == "torchrec" else Path(sys.executable)
     path = f"{ROOT}{os.pathsep}{ROOT / 'benchmarks'}"
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
@@ -140,10 +140,15 @@ def figures(task: Task, seconds: list[dict[str, float]]) -> dict[str, float]:
 
 
 def loss_figures(seconds: list[dict[str, float]]) -> dict[str, float]:
-    """Medians over the rounds: of both steps, and of the ratio of BSL's to that of softmax."""
+    """Medians over the rounds: of the steps, and of the ratios to that of softmax loss."""
+    names = list(seconds[0])
     return {
-        "bsl_over_softmax": statistics.median(one["bsl"] / one["ours"] for one in seconds),
-        **{f"ms.{name}": 1e3 * statistics.median(one[name] for one in seconds) for name in LOSSES},
+        **{
+            f"{name}_over_softmax": statistics.median(one[name] / one["ours"] for one in seconds)
+            for name in names
+            if name != "ours"
+        },
+        **{f"ms.{name}": 1e3 * statistics.median(one[name] for one in seconds) for name in names},
     }
 
 
@@ -168,7 +173,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small tables, few rounds: a trial")
     parser.add_argument("--dim", type=int, nargs="+", default=[64, 128])
     parser.add_argument("--negatives", type=int, nargs="+", default=[1024, 64])
-    parser.add_argument("--loss", choices=["bsl"], help="compare it with softmax loss, no peers")
+    parser.add_argument(
+        "--loss", choices=[*LOSSES], nargs="+", help="compare these with softmax loss, no peers"
+    )
     parser.add_argument("--rounds", type=int, default=0, help="9 unless given; 3 if --quick")
     args = parser.parse_args()
     task = Task(0, WORLD, "", 1_000_000, 250_000, 64, 8192, 1024, 24, "")
@@ -181,8 +188,10 @@ def main() -> None:
             one = replace(task, dim=dim, negatives=negatives)
             title = f"{dim} dimensions, {negatives:,} negatives"
             if args.loss:
-                found = loss_figures(rounds(one, number, LOSSES))
-                print(f"{title}: BSL {found['bsl_over_softmax']:.3f} × the time of softmax loss")
+                steps = {"ours": CONTENDERS["ours"], **{name: LOSSES[name] for name in args.loss}}
+                found = loss_figures(rounds(one, number, steps))
+                for name in args.loss:
+                    print(f"{title}: {name} {found[f'{name}_over_softmax']:.3f} × softmax loss")
             else:
                 found = figures(one, rounds(one, number, CONTENDERS))
                 show(title, found)

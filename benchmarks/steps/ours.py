@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from steps import turns
 
@@ -16,6 +18,13 @@ from embedmill.pipeline.train.plan import Layout
 from embedmill.pipeline.train.trainer import Trainer
 
 
+def loss_keys(name: str) -> dict[str, Any]:
+    """The keys of a loss by its name: "bsl", or "bsl+top_k" with weights as in SL@K."""
+    loss, _, top_k = name.partition("+")
+    keys = {"loss": loss, **({"top_k": 20} if top_k else {})}
+    return {"softmax": keys} if name != "softmax" else {}
+
+
 def run_of(task: turns.Task) -> Run:
     """Defaults but for the task."""
     train = {
@@ -24,7 +33,7 @@ def run_of(task: turns.Task) -> Run:
         "negatives": task.negatives,
         "tables": "memory",
         **({"optimizer": task.optimizer} if task.optimizer else {}),
-        **({"softmax": {"loss": task.loss}} if task.loss != "softmax" else {}),
+        **loss_keys(task.loss),
     }
     return Run(
         parse(

@@ -26,6 +26,8 @@ _SCORE = ("similarity", "temperature")
 _NEGATIVES = ("negatives", "negatives_power")
 _IN_BATCH = ("in_batch", "in_batch_negatives")
 _BIAS = ("bias", "l2_bias")
+_LOSS = ("loss", "temperature_ratio", "activation")
+_TOP_K = ("top_k", "top_k_temperature", "top_k_epochs")
 _GRAPH = ("init", "smoothing")  # both use the graph of users and items
 _RANKING_METRICS = ("ndcg@10", "recall@10", "hit_rate@10", "mrr@10")
 # A pair counts as often as it was met; scores as in the paper.
@@ -72,8 +74,7 @@ OBJECTIVE_KEYS: dict[str, ObjectiveKeys] = {
         "softmax",
         shared=_RANKING_STEPS,
         own=(
-            "loss", "temperature_ratio", *_SCORE, *_NEGATIVES, *_IN_BATCH, "logq", *_BIAS, *_GRAPH,
-            "precision",
+            *_LOSS, *_TOP_K, *_SCORE, *_NEGATIVES, *_IN_BATCH, "logq", *_BIAS, *_GRAPH, "precision",
         ),
         defaults={
             "negatives": 512, "optimizer": "adam", "learning_rate": 0.01, "schedule": "linear"

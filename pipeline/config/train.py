@@ -40,8 +40,19 @@ def _workers(value: Any) -> Any:
 Workers = Annotated[
     int | str, BeforeValidator(_workers, json_schema_input_type=int | str | list[int])
 ]
-_BSL_RATIO = 1.1  # of those published, 1.10 and 1.22, the one that is nearer to softmax loss
+# Keys that are read only with a value of another key (None: with any but 0), and their defaults.
+_READ_WITH: dict[tuple[str, str | None], dict[str, Any]] = {
+    # Of those published, 1.10 and 1.22, the one that is nearer to softmax loss.
+    ("loss", "bsl"): {"temperature_ratio": 1.1},
+    ("loss", "psl"): {"activation": "relu"},
+    ("top_k", None): {"top_k_temperature": 1.0, "top_k_epochs": 5},
+}
 _WORKER_RANGE = re.compile(r"([1-9]\d{0,5})-([1-9]\d{0,5})")
+
+
+def _is_read(chosen: Any, value: str | None) -> bool:
+    """Whether the keys are read that go with a value of another key, or with any but 0."""
+    return bool(chosen) if value is None else bool(chosen == value)
 
 
 class CclConfig(Section):
@@ -148,11 +159,13 @@ class TrainConfig(Section):
         "cosine", description="how a user and an item are compared"
     )
     temperature: float = Field(0.1, gt=0, description="scores are divided by it")
-    loss: Literal["softmax", "bsl"] = Field(
+    loss: Literal["softmax", "bsl", "psl"] = Field(
         "softmax",
         json_schema_extra=FINGERPRINT_IF_CHANGED,
         description="softmax: the positive is a part of the sum of the softmax; bsl: bilateral "
-        "softmax loss, which leaves it out and gives the negatives' term a factor",
+        "softmax loss, which leaves it out and gives the negatives' term a factor; psl: pairwise "
+        "softmax loss, which compares it with each negative by an activation that grows less than "
+        "e ** x",
     )
     temperature_ratio: float | None = Field(
         None,
@@ -161,6 +174,33 @@ class TrainConfig(Section):
         json_schema_extra=FINGERPRINT_IF_CHANGED,
         description="with loss = 'bsl': the factor of the negatives' term, which is the ratio of "
         "the positives' temperature to the negatives'; not given: 1.1",
+    )
+    activation: Literal["relu", "tanh", "atan"] | None = Field(
+        None,
+        json_schema_extra=FINGERPRINT_IF_CHANGED,
+        description="with loss = 'psl': the surrogate activation, 1 + d, 1 + tanh(d) or "
+        "1 + arctan(d) of half a difference of cosines; not given: relu, which is 1 + d",
+    )
+    top_k: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        json_schema_extra=FINGERPRINT_IF_CHANGED,
+        description="SL@K: events count more where the item is among the user's top_k best, or "
+        "near them, by the scores so far; 0: all count alike",
+    )
+    top_k_temperature: float | None = Field(
+        None,
+        gt=0,
+        json_schema_extra=FINGERPRINT_IF_CHANGED,
+        description="with top_k: an event's weight is the logistic function of (its score - that "
+        "of the user's top_k-th best item) / top_k_temperature; not given: 1",
+    )
+    top_k_epochs: int | None = Field(
+        None,
+        ge=1,
+        json_schema_extra=FINGERPRINT_IF_CHANGED,
+        description="with top_k: epochs between two estimates of that item's score; not given: 5",
     )
     negatives: int = Field(
         256, ge=0, description="negatives drawn for each step, shared by all its events"
@@ -364,8 +404,9 @@ class TrainConfig(Section):
         if not isinstance(tree, dict):
             return tree
         keys = OBJECTIVE_KEYS.get(str(tree.get("objective", DEFAULT_OBJECTIVE)))
-        if tree.get("loss") == "bsl" and tree.get("temperature_ratio") is None:
-            tree = {**tree, "temperature_ratio": _BSL_RATIO}
+        for (name, value), defaults in _READ_WITH.items():
+            if _is_read(tree.get(name), value):
+                tree = {**tree, **{k: v for k, v in defaults.items() if tree.get(k) is None}}
         return {**keys.defaults, **tree} if keys else tree
 
     @model_serializer(mode="wrap")
@@ -415,14 +456,21 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _loss(self) -> TrainConfig:
-        if self.loss == "softmax" and self.temperature_ratio is not None:
+        for (name, value), defaults in _READ_WITH.items():
+            for key in defaults:
+                given = getattr(self, key) is not None
+                if given and not _is_read(getattr(self, name), value):
+                    said = f"{name} = '{value}'" if value else f"{name} above 0"
+                    raise ValueError(f"{self._key(key)}: read only with {said}; leave it out")
+        if self.loss != "softmax" and (self.similarity != "cosine" or self.bias):
             raise ValueError(
-                f"{self._key('temperature_ratio')}: read only with loss = 'bsl'; leave it out"
+                f"{self._key('loss')}: '{self.loss}' needs similarity = 'cosine' and bias = false; "
+                "it has no lower bound otherwise, so that vectors or biases would grow without end"
             )
-        if self.loss == "bsl" and (self.similarity != "cosine" or self.bias):
+        if self.loss == "psl" and self.temperature >= 1:
             raise ValueError(
-                f"{self._key('loss')}: 'bsl' needs similarity = 'cosine' and bias = false; it has "
-                "no lower bound otherwise, so that vectors or biases would grow without end"
+                f"{self._key('temperature')}: below 1 with loss = 'psl', whose activation is "
+                "raised to the power of 1 over it"
             )
         return self
 

@@ -21,6 +21,7 @@ from embedmill.pipeline.train.model import Model
 from embedmill.pipeline.train.runtime import Runtime
 from embedmill.pipeline.train.tables.embedding import Route
 from embedmill.pipeline.train.tables.optimizers import OPTIMIZERS, Update
+from embedmill.pipeline.train.thresholds import THRESHOLD, set_thresholds
 from embedmill.pipeline.train.training_data import TrainingData
 
 __all__ = ["EpochSteps", "GradientStepper", "Stepper"]
@@ -101,6 +102,7 @@ class EpochSteps:
         self._data, self._runtime = stepper.data, stepper.runtime
         self._implicit = stepper.implicit
         self._order = order
+        self._epoch = epoch
         self._first = epoch * stepper.data.plan.steps
         self._learning_rate = learning_rate
         self._prepared: dict[int, PreparedStep] = {}
@@ -112,6 +114,8 @@ class EpochSteps:
             the mean loss of the global batch; NaN where the loss or a gradient is not finite at
             any worker. The tables cannot be used after that.
         """
+        if step == 0:
+            self._start_epoch()
         if step not in self._prepared:
             with self._runtime.group.timer("lookup"):
                 self._prepare(step)
@@ -167,6 +171,13 @@ class EpochSteps:
         item_K = group.to_device(item_B.index_select(0, position_K))
         in_batch_K = group.gather_partition_rows(item_K, layout, number_P)
         return torch.cat([drawn_K, in_batch_K.cpu()])
+
+    def _start_epoch(self) -> None:
+        """What is to be done before an epoch's first step; a collective."""
+        interval = self._runtime.config.top_k_epochs
+        if interval is not None and self._epoch % interval == 0:
+            with self._runtime.group.timer("wait"):
+                set_thresholds(self._model, self._data, self._runtime, self._epoch)
 
     @property
     def _settings(self) -> LossSettings:
@@ -240,6 +251,7 @@ class EpochSteps:
     def _look_up(self, prepared: PreparedStep) -> LossInput:
         """The rows of a step with their vectors."""
         rows, scaling = prepared.rows, self._data.l2_scaling
+        threshold_L1 = self._model.users.state.get(THRESHOLD)
         return LossInput(
             user_UD=self._model.users.weight.index_select(0, rows.local_U),
             item_VD=self._model.items.embedding.read(prepared.route),
@@ -252,6 +264,7 @@ class EpochSteps:
             size=rows.size,
             user_l2_U=scaling.users(rows.local_U),
             item_l2_V=scaling.items(rows.item_V),
+            threshold_U=None if threshold_L1 is None else threshold_L1[rows.local_U, 0],
         )
 
     def _update(

@@ -24,7 +24,7 @@ from embedmill.pipeline.train.model import RankingVectors
 from embedmill.pipeline.train.plan import Layout, generator
 from embedmill.pipeline.train.tables.embedding import ShardedEmbedding
 
-__all__ = ["Validation", "choose_validation", "ranking_metrics", "rating_errors"]
+__all__ = ["Validation", "choose_validation", "ranking_metrics", "ranking_rows", "rating_errors"]
 
 _BLOCK = 1 << 16  # item rows fetched together
 _EVENTS = 1 << 18  # rating events scored together
@@ -115,7 +115,7 @@ def ranking_metrics(validation: Validation, vectors: RankingVectors) -> dict[str
         vectors: the vectors of `validation.user_B`, and the items.
     """
     items, settings = vectors.items, vectors.settings
-    user_BD = _ranking_rows(vectors.user_BD.cpu(), settings)
+    user_BD = ranking_rows(vectors.user_BD.cpu(), settings)
     if settings.biased:
         user_BD[:, -1] = 1.0
     blocks = _item_blocks(items, settings, vectors.smoothing)
@@ -165,14 +165,14 @@ def _item_blocks(
     """First row and rows [N, D] of each block of items."""
     for start in range(0, items.rows, _BLOCK):
         rows = torch.arange(start, min(start + _BLOCK, items.rows), device=items.group.device)
-        item_ND = _ranking_rows(items.fetch(rows)[0].cpu(), settings)
+        item_ND = ranking_rows(items.fetch(rows)[0].cpu(), settings)
         if smoothing is not None:
             added_ND = smoothing.added(start, start + len(rows)).cpu()
             item_ND[:, : added_ND.shape[1]] += added_ND
         yield start, item_ND
 
 
-def _ranking_rows(rows_ND: Tensor, settings: LossSettings) -> Tensor:
+def ranking_rows(rows_ND: Tensor, settings: LossSettings) -> Tensor:
     """Rows whose inner products rank as the loss does."""
     if settings.similarity != "cosine":
         return rows_ND

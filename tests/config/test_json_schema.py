@@ -143,7 +143,8 @@ def test_every_key_has_a_description_and_a_default_or_is_needed() -> None:
         "index.recall_at_10", "index.max_bytes", "index.max_latency_ms",
         "index.hnsw.m", "index.hnsw.ef_construction",
         "train.softmax.l2_bias", "train.bpr.l2_bias",
-        "train.softmax.temperature_ratio",  # only with bsl
+        "train.softmax.temperature_ratio", "train.softmax.activation",  # only with bsl, psl
+        "train.softmax.top_k_temperature", "train.softmax.top_k_epochs",  # only with top_k
         "export.align",  # as train.start unless given
     }  # fmt: skip
 

@@ -27,7 +27,8 @@ BASE = {
 VALUES: dict[str, Any] = {
     "batch_size": 100, "optimizer": "adam", "learning_rate": 0.5, "schedule": "cosine",
     "warmup_steps": 7, "l2": 0.5, "l2_power": 0.25, "weight_power": 2.0,
-    "loss": "bsl", "temperature_ratio": 1.3, "implicit_rate": 0.01,
+    "loss": "bsl", "temperature_ratio": 1.3, "activation": "tanh", "top_k": 20,
+    "top_k_temperature": 0.5, "top_k_epochs": 3, "implicit_rate": 0.01,
     "similarity": "cosine", "temperature": 0.3, "negatives": 33, "negatives_power": 0.6,
     "in_batch": True, "in_batch_negatives": 3, "logq": False, "bias": True, "l2_bias": 0.1,
     "init": "normal", "smoothing": {"weight": 0.5, "item_power": 0.1}, "precision": "bfloat16",
@@ -120,8 +121,9 @@ def test_old_places_are_read_alike_and_noted(objective: str) -> None:
         *OBJECTIVE_KEYS["ials"].own,
     }
     values = {key: value for key, value in VALUES.items() if keys.reads(key)}
-    if "loss" in values:  # which has no biases
-        values = {key: value for key, value in values.items() if "bias" not in key}
+    if "loss" in values:  # BSL, which has no biases, nor what PSL reads
+        left_out = {"bias", "l2_bias", "activation"}
+        values = {key: value for key, value in values.items() if key not in left_out}
     old = {key: value for key, value in values.items() if key not in before}
     nested = {key: value for key, value in values.items() if key in before and key in keys.own}
     section = {keys.section: nested} if nested else {}
@@ -152,7 +154,8 @@ def test_the_resolved_config_has_what_the_objective_reads_and_no_more(objective:
     assert parse(tree, note=pytest.fail) == one
     train = tree["train"]
     assert {key for key in VALUES if key in train} == set(keys.shared)
-    left_out = {"l2_bias", "temperature_ratio"} - set(keys.defaults)  # not given
+    not_given = {"l2_bias", "temperature_ratio", "activation", "top_k_temperature", "top_k_epochs"}
+    left_out = not_given - set(keys.defaults)
     if one.train.similarity == "dot" and "similarity" in keys.own:
         left_out.add("smoothing")
     assert set(train.get(keys.section, {})) == set(keys.own) - left_out
@@ -201,11 +204,15 @@ def test_a_key_in_both_places_is_refused() -> None:
         ({"softmax": {"loss": "bsl", "similarity": "dot"}}, r"softmax\.loss: 'bsl' needs simila"),
         ({"softmax": {"loss": "bsl", "bias": True}}, r"train\.softmax\.loss: 'bsl' needs .*bias"),
         ({"softmax": {"loss": "bsl", "temperature_ratio": 0}}, r"ratio: .*greater than 0, got 0"),
-        ({"softmax": {"loss": "psl"}}, r"softmax\.loss: 'psl' is not known; .*: softmax, bsl|did "),
+        ({"softmax": {"loss": "psll"}}, r"softmax\.loss: 'psll' is not known; did you mean 'psl'"),
+        ({"softmax": {"loss": "psl", "similarity": "dot"}}, r"softmax\.loss: 'psl' needs simila"),
+        ({"softmax": {"loss": "psl", "temperature": 1}}, r"temperature: below 1 with loss = 'psl'"),
+        ({"softmax": {"activation": "tanh"}}, r"activation: read only with loss = 'psl'"),
+        ({"softmax": {"top_k_epochs": 3}}, r"top_k_epochs: read only with top_k above 0"),
         ({"objective": "bpr", "loss": "bsl"}, r"train\.loss: not read by objective 'bpr', only"),
         ({"temprature": 1}, r"train\.temprature: unknown key; did you mean 'train\.softmax\.te"),
         ({"softmax": {"temprature": 1}}, r"softmax\.temprature: unknown key; did you mean 'temper"),
-        ({"softmax": {"dim": 9}}, r"train\.softmax\.dim: unknown key; .*allowed: bias, in_batch"),
+        ({"softmax": {"dim": 9}}, r"train\.softmax\.dim: unknown key; .*allowed: activation, bi"),
         ({"softmax": {"temperature": 0}}, r"train\.softmax\.temperature: .*greater than 0, got 0"),
         ({"temperature": 0}, r"train\.softmax\.temperature: .*greater than 0, got 0"),
         ({"softmax": {"smoothing": {"wait": 1}}}, r"train\.softmax\.smoothing\.wait: unknown k"),
@@ -301,6 +308,19 @@ def test_bsl_has_keys_and_fingerprint_of_its_own() -> None:
     assert one == given == parse(tomllib.loads(toml_of(one)), note=pytest.fail)
     fields = stage_fields(one, ["train"])
     assert fields == {**softmax, "train.loss": "bsl", "train.temperature_ratio": 1.1}
+
+
+def test_psl_and_top_k_have_keys_of_their_own() -> None:
+    softmax = stage_fields(with_train(softmax={}), ["train"])
+    assert stage_fields(with_train(softmax={"top_k": 0}), ["train"]) == softmax
+    for given, fields in (
+        ({"loss": "psl"}, {"loss": "psl", "activation": "relu"}),
+        ({"top_k": 20}, {"top_k": 20, "top_k_temperature": 1.0, "top_k_epochs": 5}),
+    ):
+        one = with_train(softmax=given)
+        assert one == with_train(softmax=fields) == parse(tomllib.loads(toml_of(one)))
+        expected = {**softmax, **{f"train.{key}": value for key, value in fields.items()}}
+        assert stage_fields(one, ["train"]) == expected
 
 
 def test_auto_allows_more_dimensions() -> None:

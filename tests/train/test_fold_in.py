@@ -111,6 +111,7 @@ def test_a_user_of_item2vec_is_the_mean_of_its_items() -> None:
     ("objective", "keys"),
     [
         ("softmax", {"temperature": 1.0}),
+        ("softmax", {"softmax": {"loss": "psl", "temperature": 0.4, "activation": "tanh"}}),
         ("bpr", {}),
         ("ccl", {"ccl": {"margin": -0.5, "negative_weight": 1.0}}),
     ],

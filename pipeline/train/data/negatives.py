@@ -51,6 +51,21 @@ class NegativeSampler:
         rows_K = torch.searchsorted(self.cumulative_I, target_K, right=True)
         return rows_K.clamp_(max=len(self.count_I) - 1)
 
+    @property
+    def candidates(self) -> int:
+        """Number of active items."""
+        return len(self.count_I if self.active_M is None else self.active_M)
+
+    def sample(self, number: int, source: torch.Generator) -> Tensor:
+        """Distinct active items, drawn uniformly, ascending: at most `number`; int64 [K].
+
+        All of them, where there are not more than `number`.
+        """
+        index_K = torch.arange(self.candidates)
+        if len(index_K) > number:
+            index_K = torch.unique(torch.randint(len(index_K), (number,), generator=source))
+        return index_K if self.active_M is None else self.active_M[index_K]
+
     def batch_positions(self, step: int, batch: int) -> Tensor:
         """Which events of a global batch of `batch` give their items as negatives, ascending.
 
@@ -80,8 +95,7 @@ class NegativeSampler:
         """
         count_K = self.count_I[rows_K]
         if self.cumulative_I is None:
-            size = len(self.count_I if self.active_M is None else self.active_M)
-            expected_K = torch.full_like(count_K, self.number / size)
+            expected_K = torch.full_like(count_K, self.number / self.candidates)
             if self.inactive_I is not None:
                 expected_K[self.inactive_I[rows_K]] = 0
         else:

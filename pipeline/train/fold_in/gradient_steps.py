@@ -21,7 +21,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from embedmill.pipeline.train.fold_in.closed_forms import means
+from embedmill.pipeline.config import TrainConfig
 from embedmill.pipeline.train.fold_in.known_events import KnownEvents, PaddedRows, padded_rows
+from embedmill.pipeline.train.losses.psl import ACTIVATIONS, activation_slopes
 
 if TYPE_CHECKING:
     from embedmill.pipeline.train.fold_in.fold_in import FoldIn
@@ -48,7 +50,12 @@ Slopes = Callable[[Tensor, Tensor, PaddedRows, Sampled], tuple[Tensor, Tensor]]
 
 
 def softmax(fold_in: FoldIn, events: KnownEvents, rows: int) -> tuple[Tensor, None]:
-    """Sampled softmax, or BSL: see `pipeline.train.losses.softmax.sampled_softmax`."""
+    """Sampled softmax, BSL or PSL: see `pipeline.train.losses.softmax.sampled_softmax`.
+
+    The weights of SL@K, which need thresholds of trained users, are left out: events count alike.
+    """
+    if fold_in.config.loss == "psl":
+        return _descend(fold_in, events, rows, _psl_slopes(fold_in.config), 2.0), None
     ratio = fold_in.config.temperature_ratio if fold_in.config.loss == "bsl" else None
 
     def slopes(
@@ -64,6 +71,27 @@ def softmax(fold_in: FoldIn, events: KnownEvents, rows: int) -> tuple[Tensor, No
 
     temperature = fold_in.config.temperature
     return _descend(fold_in, events, rows, slopes, temperature), None
+
+
+def _psl_slopes(config: TrainConfig) -> Slopes:
+    """See `pipeline.train.losses.psl.psl`; scores are halved cosines."""
+    assert config.activation is not None
+    activate, power = ACTIVATIONS[config.activation], 1 / config.temperature
+
+    def slopes(
+        positive_RN: Tensor, sampled_RK: Tensor, part: PaddedRows, sampled: Sampled
+    ) -> tuple[Tensor, Tensor]:
+        weight_K = sampled.log_weight_K.softmax(0)
+        slope_RN, slope_RK = torch.zeros_like(positive_RN), torch.zeros_like(sampled_RK)
+        for at in range(positive_RN.shape[1]):
+            difference_RK = sampled_RK - positive_RN[:, at, None]
+            share_RK, _, _ = activation_slopes(difference_RK, weight_K, activate, power)
+            share_RK.mul_(part.weight_RN[:, at, None])
+            slope_RN[:, at] = -share_RK.sum(1)
+            slope_RK += share_RK
+        return slope_RN, slope_RK
+
+    return slopes
 
 
 def bpr(fold_in: FoldIn, events: KnownEvents, rows: int) -> tuple[Tensor, None]:

@@ -15,7 +15,12 @@ from torch import Tensor
 
 from embedmill.pipeline.train.losses.batch_blocks import block_rows, positive_columns
 from embedmill.pipeline.train.losses.loss import LossInput, LossResult, LossSettings
-from embedmill.pipeline.train.losses.row_gradients import add_l2, backward_normalized, normalized
+from embedmill.pipeline.train.losses.row_gradients import (
+    add_l2,
+    backward_normalized,
+    normalized,
+    threshold_weights,
+)
 
 __all__ = ["Compare", "contrastive"]
 
@@ -26,11 +31,14 @@ __all__ = ["Compare", "contrastive"]
 Compare = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def contrastive(step: LossInput, settings: LossSettings, compare: Compare) -> LossResult:
+def contrastive(
+    step: LossInput, settings: LossSettings, compare: Compare, *, corrected: bool = False
+) -> LossResult:
     """The weighted mean over the batch of the losses that `compare` returns, with gradients.
 
     A score is the similarity, plus the item's bias where there is one, over the temperature.
-    The negatives' weights `weight_N` sum to 1: one that was drawn twice has twice the weight.
+    The negatives' weights `weight_N` sum to 1: one that was drawn twice has twice the weight, and
+    with `corrected`, one that is expected twice as often half of it.
     L2 is added on the user's and the positive's row of each event. No tensor of size B x K is
     kept.
 
@@ -38,17 +46,18 @@ def contrastive(step: LossInput, settings: LossSettings, compare: Compare) -> Lo
         step: the step.
         settings: `similarity`, `temperature`, `biased`, `l2` and `l2_bias`.
         compare: the loss of an event by its scores; a score of -inf must add nothing.
+        corrected: weigh negatives against how often they are expected.
     """
     end = step.item_VD.shape[1] - int(settings.biased)
     cosine = settings.similarity == "cosine"
     user_UD, user_U = normalized(step.user_UD[:, :end], cosine)
     item_VD, item_V = normalized(step.item_VD[:, :end], cosine)
     bias_V = step.item_VD[:, end] if settings.biased else torch.zeros_like(step.item_VD[:, 0])
-    share_B = step.weight_B / step.size
     user_BD = user_UD.index_select(0, step.user_B)
     positive_BD = item_VD.index_select(0, step.positive_B)
     score_B = torch.linalg.vecdot(user_BD, positive_BD) + bias_V[step.positive_B]
-    negatives = _Negatives.of(step, item_VD, bias_V, settings.temperature)
+    share_B = step.weight_B / step.size * threshold_weights(step, settings, score_B)
+    negatives = _Negatives.of(step, item_VD, bias_V, settings.temperature, corrected=corrected)
     batch = _Batch(user_BD, score_B / settings.temperature, share_B)
     sums = _over_blocks(batch, negatives, positive_columns(step, negatives.row_N), compare)
 
@@ -79,9 +88,16 @@ class _Negatives:
     temperature: float
 
     @staticmethod
-    def of(step: LossInput, item_VD: Tensor, bias_V: Tensor, temperature: float) -> _Negatives:
-        row_N, count_N = torch.unique(step.negative_K, return_counts=True)
+    def of(
+        step: LossInput, item_VD: Tensor, bias_V: Tensor, temperature: float, *, corrected: bool
+    ) -> _Negatives:
+        row_N, index_K, count_N = torch.unique(
+            step.negative_K, return_inverse=True, return_counts=True
+        )
         weight_N = count_N.to(item_VD) / max(1, len(step.negative_K))
+        if corrected:
+            weight_K = (-step.log_expected_K).to(item_VD).softmax(0)
+            weight_N = torch.zeros_like(weight_N).index_add_(0, index_K, weight_K)
         vector_ND = item_VD.index_select(0, row_N) / temperature
         return _Negatives(row_N, vector_ND, bias_V[row_N] / temperature, weight_N, temperature)
 

@@ -30,6 +30,9 @@ class LossSettings:
         per_pair: as how many negatives those of the step count for each pair of items.
         margin: of the cosine contrastive loss.
         negative_weight: of the cosine contrastive loss.
+        activation: of PSL, the surrogate activation by its name; None: another loss.
+        threshold_temperature: of SL@K; events are weighed by the logistic function of how far the
+            positive's score is above the user's threshold, divided by it. None: not weighed.
         rounded: factors of large matrix products are rounded to bfloat16.
     """
 
@@ -45,6 +48,8 @@ class LossSettings:
     negative_weight: float = 1.0
     rounded: bool = False
     temperature_ratio: float | None = None
+    activation: str | None = None
+    threshold_temperature: float | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class LossInput:
         size: events of the whole global batch.
         user_l2_U: factors of the L2 that an event adds on a user's row; None: 1.
         item_l2_V: factors of the L2 that an event adds on an item's row; None: 1.
+        threshold_U: score of each user's K-th best item; None where events are not weighed by it.
     """
 
     user_UD: Tensor
@@ -76,6 +82,7 @@ class LossInput:
     size: int
     user_l2_U: Tensor | None = None
     item_l2_V: Tensor | None = None
+    threshold_U: Tensor | None = None
 
 
 @dataclass(frozen=True)

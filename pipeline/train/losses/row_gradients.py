@@ -11,7 +11,7 @@ from torch import Tensor
 
 from embedmill.pipeline.train.losses.loss import LossInput, LossSettings
 
-__all__ = ["add_l2", "backward_normalized", "multiply", "normalized"]
+__all__ = ["add_l2", "backward_normalized", "multiply", "normalized", "threshold_weights"]
 
 
 def normalized(rows_ND: Tensor, cosine: bool) -> tuple[Tensor, Tensor | None]:
@@ -72,6 +72,24 @@ def add_l2(
         gradient_ND.add_(2 * share_N[:, None] * l2_D * rows_ND)
         loss = loss + (rows_ND.double().square() @ l2_D.double() * share_N).sum()
     return loss
+
+
+def threshold_weights(step: LossInput, settings: LossSettings, score_B: Tensor) -> Tensor | float:
+    """How much events count by SL@K, [B]; 1.0 where they are not weighed (KDD 2025, section 4.2).
+
+    sigmoid((score of the positive - the user's threshold) / `settings.threshold_temperature`). The
+    weights are constants of the step: no gradient is theirs.
+
+    Args:
+        step: the step, with the users' thresholds.
+        settings: of the loss.
+        score_B: similarities of the positives with their users, and biases, not divided by the
+            temperature.
+    """
+    if settings.threshold_temperature is None or step.threshold_U is None:
+        return 1.0
+    above_B = score_B - step.threshold_U.index_select(0, step.user_B)
+    return above_B.div_(settings.threshold_temperature).sigmoid_()
 
 
 def multiply(left: Tensor, right: Tensor, out: Tensor, *, addend: Tensor | None = None) -> None:

@@ -15,11 +15,13 @@ from torch import Tensor
 
 from embedmill.pipeline.train.losses.batch_blocks import block_rows, positive_columns
 from embedmill.pipeline.train.losses.loss import LossInput, LossResult, LossSettings
+from embedmill.pipeline.train.losses.psl import psl
 from embedmill.pipeline.train.losses.row_gradients import (
     add_l2,
     backward_normalized,
     multiply,
     normalized,
+    threshold_weights,
 )
 from embedmill.pipeline.train.losses.softmax_losses import (
     BITS,
@@ -48,6 +50,10 @@ def sampled_softmax(step: LossInput, settings: LossSettings) -> LossResult:
     the dot product, or with biases and a ratio other than 1, it has no lower bound; the config
     refuses both.
 
+    With `settings.activation` the loss is PSL: see `losses.psl.psl`. With
+    `settings.threshold_temperature` events are weighed as in SL@K (KDD 2025): see
+    `row_gradients.threshold_weights`.
+
     With `settings.rounded`, the factors of the matrix products are rounded to bfloat16; sums
     stay in float32.
 
@@ -56,9 +62,11 @@ def sampled_softmax(step: LossInput, settings: LossSettings) -> LossResult:
 
     Args:
         step: the step.
-        settings: `similarity`, `temperature`, `temperature_ratio`, `biased`, `rounded`, `l2`
-            and `l2_bias`.
+        settings: `similarity`, `temperature`, `temperature_ratio`, `activation`,
+            `threshold_temperature`, `biased`, `rounded`, `l2` and `l2_bias`.
     """
+    if settings.activation is not None:
+        return psl(step, settings)
     end = step.item_VD.shape[1] - int(settings.biased)
     cosine = settings.similarity == "cosine"
     user_UD, user_U = normalized(step.user_UD[:, :end], cosine)
@@ -69,7 +77,7 @@ def sampled_softmax(step: LossInput, settings: LossSettings) -> LossResult:
     logit_B = torch.linalg.vecdot(user_BD, positive_BD)
     if settings.biased:
         logit_B += step.item_VD[:, end].index_select(0, step.positive_B)
-    share_B = step.weight_B / step.size
+    share_B = step.weight_B / step.size * threshold_weights(step, settings, logit_B)
     batch = _Batch(
         user_BD,
         logit_B * (BITS / settings.temperature) - negatives.greatest,

@@ -19,6 +19,7 @@ from embedmill.pipeline.train.plan import Plan, StepPlan, TrainingSize
 from embedmill.pipeline.train.runtime import Runtime
 from embedmill.pipeline.train.step import GradientStepper, Stepper
 from embedmill.pipeline.train.tables.optimizers import OPTIMIZERS, SCHEDULES
+from embedmill.pipeline.train.thresholds import threshold_widths
 from embedmill.pipeline.train.training_data import TrainingData
 
 __all__ = ["GradientDescent"]
@@ -62,6 +63,8 @@ class GradientDescent:
     def state_widths(self, config: TrainConfig, columns: tuple[slice, ...]) -> dict[str, int]:
         """See `TrainingMethod`."""
         widths = OPTIMIZERS[config.optimizer].state(columns[-1].stop, columns)
+        if config.top_k:
+            widths |= threshold_widths()
         return widths | (implicit_widths(config.dim) if config.implicit_rate else {})
 
     def learning_rate(self, config: TrainConfig, step: int, epoch_steps: int) -> float:

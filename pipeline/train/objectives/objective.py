@@ -100,4 +100,6 @@ class Objective:
             negative_weight=config.ccl.negative_weight,
             rounded=config.precision == "bfloat16",
             temperature_ratio=config.temperature_ratio if config.loss == "bsl" else None,
+            activation=config.activation,
+            threshold_temperature=config.top_k_temperature,
         )
