@@ -39,7 +39,7 @@ CONTENDERS = {  # name: script, optimizer, steps of a turn
     "torchrec": ("sharded.py", "adagrad", 2),
     "products": ("products.py", "", 8),
 }
-LOSSES = {name: ("ours.py", "", 4) for name in ("bsl", "bsl+top_k", "psl", "softmax+top_k")}
+LOSSES = dict.fromkeys(("bsl", "bsl+top_k", "psl", "softmax+top_k"), ("ours.py", "", 4))
 
 
 class Ranks:

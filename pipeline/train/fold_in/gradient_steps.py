@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from embedmill.pipeline.train.fold_in.closed_forms import means
 from embedmill.pipeline.config import TrainConfig
+from embedmill.pipeline.train.fold_in.closed_forms import means
 from embedmill.pipeline.train.fold_in.known_events import KnownEvents, PaddedRows, padded_rows
 from embedmill.pipeline.train.losses.psl import ACTIVATIONS, activation_slopes
 
@@ -84,8 +84,8 @@ def _psl_slopes(config: TrainConfig) -> Slopes:
         weight_K = sampled.log_weight_K.softmax(0)
         slope_RN, slope_RK = torch.zeros_like(positive_RN), torch.zeros_like(sampled_RK)
         for at in range(positive_RN.shape[1]):
-            difference_RK = sampled_RK - positive_RN[:, at, None]
-            share_RK, _, _ = activation_slopes(difference_RK, weight_K, activate, power)
+            share_RK = sampled_RK - positive_RN[:, at, None]
+            activation_slopes(share_RK, weight_K, activate, power)
             share_RK.mul_(part.weight_RN[:, at, None])
             slope_RN[:, at] = -share_RK.sum(1)
             slope_RK += share_RK
