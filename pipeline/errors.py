@@ -160,8 +160,9 @@ class MachineError(EmbedmillError):
 
 
 class MissingPackageError(MachineError):
-    """A package that an extra of embedmill installs is not installed."""
+    """A package that an extra of embedmill installs is not installed; no retry helps, so not 7."""
 
+    exit_code = 2
     retry = False
 
 
