@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from embedmill.pipeline.errors import InputError
+from embedmill.pipeline.store.object_store import ObjectStore
 from embedmill.pipeline.store.table_folders import refuse_tables_among
 
 __all__ = ["Entry", "Lister", "is_hidden"]
@@ -66,8 +67,18 @@ class Lister:
             fs.protocol if isinstance(fs.protocol, tuple) else [fs.protocol]
         )
 
-    def entry(self, path: str) -> Entry:
-        """The file at a path."""
+    def find(self, path: str) -> Entry | None:
+        """The file or folder at a path; None where there is none."""
+        if isinstance(self.fs, ObjectStore):  # one request tells what three would
+            try:
+                info = self.fs.info(path)
+            except FileNotFoundError:
+                return None
+            return _remote_entry({**info, "name": path})
+        if not self.fs.exists(path):
+            return None
+        if self.fs.isdir(path):
+            return Entry(path, is_folder=True)
         if self._is_local:
             return _local_entry(path, os.stat(path), is_folder=False, linked=False)
         return _remote_entry({**self.fs.info(path), "name": path, "type": "file"})

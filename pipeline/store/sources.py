@@ -52,11 +52,11 @@ def find_sources(pattern: str) -> list[Source]:
     with explained(pattern):
         fs.invalidate_cache()  # files may have come since this process listed the folder
         lister = Lister(fs)
-        if fs.exists(name):
-            is_folder = fs.isdir(name)
-            lacking = "no files in this folder" if is_folder else "no such file"
-            found = lister.walk(name) if is_folder else [lister.entry(name)]
-            refuse_tables_above(fs, [name])
+        there = lister.find(name)
+        if there is not None:
+            lacking = "no files in this folder" if there.is_folder else "no such file"
+            found = lister.walk(name) if there.is_folder else [there]
+            refuse_tables_above(fs, [name if there.is_folder else name.rpartition("/")[0]])
         elif _MAGIC.search(name):
             lacking = "no file is named like this"
             found = _matching(lister, name)

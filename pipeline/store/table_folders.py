@@ -7,10 +7,12 @@ tells which files and rows are live.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable
 from typing import Any
 
 from embedmill.pipeline.errors import InputError
+from embedmill.pipeline.store.object_store import ObjectStore
 from embedmill.pipeline.store.storage import explained, file_system
 
 __all__ = ["names_in", "refuse_tables_above", "refuse_tables_among", "table_kind"]
@@ -19,6 +21,10 @@ _LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
 # An Iceberg table has these two, and its metadata one of the endings below.
 _ICEBERG = {"data", "metadata"}
 _ICEBERG_METADATA = ("metadata.json", "metadata.json.gz", "version-hint.text", ".avro")
+# Seconds for which a folder of an object store that was no table is not asked about again: the
+# sources of one run mostly lie beside each other.
+_REMEMBERED = 30.0
+_no_tables: dict[tuple[int, str], float] = {}
 
 
 def table_kind(url: str) -> str:
@@ -50,8 +56,20 @@ def refuse_tables_above(fs: Any, paths: Iterable[str]) -> None:
         parts = path.rstrip("/").split("/")
         for length in range(len(parts), 0, -1):
             folder = "/".join(parts[:length])
-            if folder:
+            if folder and not _is_known(fs, folder):
                 _refuse(folder, _kind_of(fs, folder))
+                _remember(fs, folder)
+
+
+def _is_known(fs: Any, folder: str) -> bool:
+    """Whether a folder of an object store was no table a moment ago."""
+    at = _no_tables.get((id(fs.fs), folder)) if isinstance(fs, ObjectStore) else None
+    return at is not None and time.monotonic() - at < _REMEMBERED
+
+
+def _remember(fs: Any, folder: str) -> None:
+    if isinstance(fs, ObjectStore):
+        _no_tables[id(fs.fs), folder] = time.monotonic()
 
 
 def refuse_tables_among(fs: Any, paths: Iterable[str]) -> None:
