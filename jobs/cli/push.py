@@ -9,6 +9,7 @@ import typer
 
 from embedmill.jobs.cli.app import AsJson, RunFolder, RunOrRoot, app
 from embedmill.pipeline.errors import ConfigError
+from embedmill.pipeline.log import name_run
 
 __all__: list[str] = []
 
@@ -46,8 +47,10 @@ def push(
     if side not in (*SIDES, "both"):
         raise ConfigError(f"--side: '{side}' is not known; allowed: {', '.join(SIDES)}, both")
     options = PushOptions(name, SIDES if side == "both" else (side,), keep)
+    run = find_run(folder)
+    name_run(run.config.run.name)
     with Terminal(quiet=as_json).stage("push") as progress:
-        done = push_to(find_run(folder), to, options, progress)
+        done = push_to(run, to, options, progress)
     if as_json:
         print(json.dumps(done))
         return

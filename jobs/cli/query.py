@@ -10,6 +10,7 @@ import typer
 
 from embedmill.jobs.cli.app import AsJson, RunOrRoot, app
 from embedmill.pipeline.errors import ConfigError
+from embedmill.pipeline.log import name_run
 
 __all__: list[str] = []
 
@@ -78,6 +79,7 @@ def recommend(
     if not events and (bool(user) == bool(users) or bool(users) != bool(output)):
         raise ConfigError("recommend needs --user ID, or --users FILE with --output FILE")
     run, item_filter = find_run(folder), _item_filter(filters)
+    name_run(run.config.run.name)
     if user and not events:
         hits = lookup.recommend(run, user, k, exclude_seen=not with_seen, filter=item_filter)
         render.print_items(run, hits, as_json)
@@ -179,8 +181,10 @@ def export(
         if value not in allowed:
             raise ConfigError(f"{name}: '{value}' is not known; allowed: {', '.join(allowed)}")
     options = ExportOptions(format, dtype, SIDES if side == "both" else (side,))
+    run = find_run(folder)
+    name_run(run.config.run.name)
     with Terminal(quiet=as_json).stage("export") as progress:
-        manifest = write(find_run(folder), options, output, progress, overwrite=overwrite)
+        manifest = write(run, options, output, progress, overwrite=overwrite)
     if as_json:
         print(json.dumps(manifest, ensure_ascii=False))
         return

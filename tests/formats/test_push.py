@@ -230,9 +230,10 @@ def test_what_is_refused(
 ) -> None:
     words = ["push", nights[0].storage.root, "--to"]
     for to, code, said in (
-        ("redis://localhost", 2, "no target 'redis'; there are postgresql, qdrant"),
+        ("redis://localhost", 2, "no store 'redis'; there are postgresql, qdrant"),
         ("localhost:5432", 2, "is no URL, such as postgresql://"),
         ("postgresql://me:secret@localhost/db", 2, "give the password in the environment"),
+        ("postgresql://localhost/db?password=secret", 2, "in the environment"),
         ("opensearch+http://127.0.0.1:9", 7, "the store fails"),
         ("postgresql://127.0.0.1:9/db", 7, "the store fails"),
     ):

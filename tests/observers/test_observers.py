@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import shutil
+import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -173,6 +176,29 @@ def test_a_push(ended: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert server.headers[0]["Authorization"].startswith("Basic ")
     assert samples(body.decode())["embedmill_stage_rows", "rows_in"] == 5
     assert b'job="' not in body
+
+
+@pytest.mark.skipif(not shutil.which("prometheus-pushgateway"), reason="not installed")
+def test_a_real_pushgateway(ended: Any, tmp_path: Path) -> None:
+    url = gone()
+    words = ["prometheus-pushgateway", f"--web.listen-address={url.removeprefix('http://')}"]
+    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as gateway:
+        try:
+            for _ in range(200):
+                with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/-/ready"):
+                    break
+                time.sleep(0.05)
+            for job in (build, fail):
+                _, _, err = ended(job, observe=observe("prometheus", metrics=url))
+                assert "observer" not in err
+            with urllib.request.urlopen(f"{url}/metrics") as answer:
+                found = samples(answer.read().decode())
+        finally:
+            gateway.terminate()
+    # The failure has replaced what it knows, and left the last success.
+    assert found["embedmill_last_run_exit_code", ""] == 5
+    assert found["embedmill_last_success_timestamp_seconds", ""] > time.time() - 600
+    assert found["embedmill_stage_rows", "rows_in"] == 5
 
 
 # OpenTelemetry

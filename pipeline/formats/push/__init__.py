@@ -1,5 +1,5 @@
 """Vectors of a run into a store that serves them."""
 
-from embedmill.pipeline.formats.push.transfer import TARGETS, PushOptions, push
+from embedmill.pipeline.formats.push.transfer import VECTOR_STORES, PushOptions, push
 
-__all__ = ["TARGETS", "PushOptions", "push"]
+__all__ = ["VECTOR_STORES", "PushOptions", "push"]

@@ -7,17 +7,17 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from embedmill.pipeline.formats.push.target import Address, PushTable
+from embedmill.pipeline.formats.push.vector_store import Address, PushTable
 
-__all__ = ["LanceTarget"]
+__all__ = ["LanceStore"]
 
 os.environ.setdefault("LANCE_LOG", "error")  # it would warn of each new table
 _ALIASES = "embedmill_aliases"
 _SCHEMA = pa.schema([pa.field("alias", pa.string()), pa.field("table", pa.string())])
 
 
-class LanceTarget:
-    """`lance:///FOLDER`, or `lance+s3://BUCKET/PREFIX` with AWS' variables. See `Target`."""
+class LanceStore:
+    """`lance:///FOLDER`, or `lance+s3://BUCKET/PREFIX` with AWS' variables. See `VectorStore`."""
 
     def __init__(self, address: Address) -> None:
         import lancedb

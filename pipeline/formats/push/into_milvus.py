@@ -8,13 +8,13 @@ from typing import Any
 from pymilvus import DataType, MilvusClient
 
 from embedmill.pipeline.formats.bulk_imports import MILVUS_LIMITS
-from embedmill.pipeline.formats.push.target import Address, PushTable, secret
+from embedmill.pipeline.formats.push.vector_store import Address, PushTable, secret
 
-__all__ = ["MilvusTarget"]
+__all__ = ["MilvusStore"]
 
 
-class MilvusTarget:
-    """MILVUS_TOKEN has the token of a server; a path is a file of Milvus Lite. See `Target`."""
+class MilvusStore:
+    """MILVUS_TOKEN has the token of a server; a path is a file of Milvus Lite. See `VectorStore`."""
 
     def __init__(self, address: Address) -> None:
         self._local = bool(address.path)

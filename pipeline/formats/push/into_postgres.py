@@ -9,16 +9,16 @@ import psycopg
 from psycopg import sql
 
 from embedmill.pipeline.errors import InputError
-from embedmill.pipeline.formats.push.target import Address, PushTable
+from embedmill.pipeline.formats.push.vector_store import Address, PushTable
 
-__all__ = ["PostgresTarget"]
+__all__ = ["PostgresStore"]
 
 _WHOLE = "embedmill: whole"  # comment of a table that was loaded to its end
 _MOST = 2000  # coordinates that pgvector's HNSW takes
 
 
-class PostgresTarget:
-    """Credentials are libpq's: PGPASSWORD, ~/.pgpass. See `Target`."""
+class PostgresStore:
+    """Credentials are libpq's: PGPASSWORD, ~/.pgpass. See `VectorStore`."""
 
     def __init__(self, address: Address) -> None:
         url = f"postgresql://{address.url.partition('://')[2]}"

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 
 from qdrant_client import QdrantClient, models
 
-from embedmill.pipeline.formats.push.target import Address, PushTable, secret
+from embedmill.pipeline.formats.push.vector_store import Address, PushTable, secret
 
-__all__ = ["QdrantTarget"]
+__all__ = ["QdrantStore"]
 
 
-class QdrantTarget:
-    """QDRANT_API_KEY has the key of a server. See `Target`."""
+class QdrantStore:
+    """QDRANT_API_KEY has the key of a server. See `VectorStore`."""
 
     def __init__(self, address: Address) -> None:
         with warnings.catch_warnings():

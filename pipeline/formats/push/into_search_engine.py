@@ -10,21 +10,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from embedmill.pipeline.errors import MachineError
-from embedmill.pipeline.formats.push.target import Address, PushTable, secret
+from embedmill.pipeline.formats.push.vector_store import Address, PushTable, secret
 from embedmill.pipeline.formats.search_engines import (
     bulk_line,
     elasticsearch_index,
     opensearch_index,
 )
 
-__all__ = ["ElasticsearchTarget", "OpenSearchTarget"]
+__all__ = ["ElasticsearchStore", "OpenSearchStore"]
 
 _TIMEOUT = 120  # seconds of a request
 _BULK_BYTES = 8 << 20
 
 
-class OpenSearchTarget:
-    """OPENSEARCH_USERNAME and OPENSEARCH_PASSWORD, or OPENSEARCH_API_KEY. See `Target`."""
+class OpenSearchStore:
+    """OPENSEARCH_USERNAME and OPENSEARCH_PASSWORD, or OPENSEARCH_API_KEY. See `VectorStore`."""
 
     _variables = "OPENSEARCH"
     _index = staticmethod(opensearch_index)
@@ -122,8 +122,8 @@ class OpenSearchTarget:
             ) from None
 
 
-class ElasticsearchTarget(OpenSearchTarget):
-    """ELASTICSEARCH_USERNAME and so on. See `Target`."""
+class ElasticsearchStore(OpenSearchStore):
+    """ELASTICSEARCH_USERNAME and so on. See `VectorStore`."""
 
     _variables = "ELASTICSEARCH"
     _index = staticmethod(elasticsearch_index)

@@ -7,6 +7,7 @@ written, and one that was begun is written anew. Tables before the last one are 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -17,14 +18,14 @@ import numpy as np
 import pyarrow as pa
 
 from embedmill.pipeline.errors import ConfigError, EmbedmillError, MachineError
-from embedmill.pipeline.formats.push.target import Address, PushTable, Target, not_whole
+from embedmill.pipeline.formats.push.vector_store import Address, PushTable, VectorStore, not_whole
 from embedmill.pipeline.formats.vector_table import IDS, VectorTable
 from embedmill.pipeline.log import Progress
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.items import ItemMetadata
 from embedmill.schemas.manifest import digest
 
-__all__ = ["TARGETS", "PushOptions", "TargetKind", "push"]
+__all__ = ["VECTOR_STORES", "PushOptions", "VectorStoreKind", "push"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _LAYOUT = 1  # of the tables: another one gives tables other names
@@ -32,15 +33,15 @@ _BATCH_ROWS = 2000
 
 
 @dataclass(frozen=True)
-class TargetKind:
-    """Where a target's class is, below `formats.push`; its package, and the extra that has it."""
+class VectorStoreKind:
+    """Where a store's class is, below `formats.push`; its package, and the extra that has it."""
 
     module: str
     name: str
     package: str
     extra: str
 
-    def open(self, address: Address) -> Target:
+    def open(self, address: Address) -> VectorStore:
         """Connect.
 
         Raises:
@@ -52,17 +53,17 @@ class TargetKind:
                 todo=f"pip install 'embedmill[{self.extra}]'",
             )
         module = importlib.import_module(f"embedmill.pipeline.formats.push.{self.module}")
-        target: Target = getattr(module, self.name)(address)
-        return target
+        store: VectorStore = getattr(module, self.name)(address)
+        return store
 
 
-TARGETS: dict[str, TargetKind] = {
-    "postgresql": TargetKind("into_postgres", "PostgresTarget", "psycopg", "postgres"),
-    "qdrant": TargetKind("into_qdrant", "QdrantTarget", "qdrant_client", "qdrant"),
-    "milvus": TargetKind("into_milvus", "MilvusTarget", "pymilvus", "milvus"),
-    "lance": TargetKind("into_lance", "LanceTarget", "lancedb", "lance"),
-    "opensearch": TargetKind("into_search_engine", "OpenSearchTarget", "", ""),
-    "elasticsearch": TargetKind("into_search_engine", "ElasticsearchTarget", "", ""),
+VECTOR_STORES: dict[str, VectorStoreKind] = {
+    "postgresql": VectorStoreKind("into_postgres", "PostgresStore", "psycopg", "postgres"),
+    "qdrant": VectorStoreKind("into_qdrant", "QdrantStore", "qdrant_client", "qdrant"),
+    "milvus": VectorStoreKind("into_milvus", "MilvusStore", "pymilvus", "milvus"),
+    "lance": VectorStoreKind("into_lance", "LanceStore", "lancedb", "lance"),
+    "opensearch": VectorStoreKind("into_search_engine", "OpenSearchStore", "", ""),
+    "elasticsearch": VectorStoreKind("into_search_engine", "ElasticsearchStore", "", ""),
 }
 
 
@@ -83,7 +84,7 @@ def push(run: Run, to: str, options: PushOptions, progress: Progress) -> dict[st
 
     Args:
         run: a run whose `export` has finished.
-        to: URL of the store; its scheme is one of TARGETS.
+        to: URL of the store; its scheme is one of VECTOR_STORES.
         options: names, sides.
         progress: updated with the rows that are written.
 
@@ -91,12 +92,12 @@ def push(run: Run, to: str, options: PushOptions, progress: Progress) -> dict[st
         for each side its alias, table, rows, and whether it was written now.
 
     Raises:
-        ConfigError: no such target, or a name that some store would not take.
+        ConfigError: no such store, or a name that some store would not take.
         MachineError: the store fails; what readers get is unchanged.
     """
     address = Address.of(to)
-    if address.kind not in TARGETS:
-        raise ConfigError(f"no target '{address.kind}'; there are {', '.join(TARGETS)}")
+    if address.kind not in VECTOR_STORES:
+        raise ConfigError(f"no store '{address.kind}'; there are {', '.join(VECTOR_STORES)}")
     if not _NAME.fullmatch(options.name):
         raise ConfigError(
             f"'{options.name}' is no name of small letters, digits and _, at most 31",
@@ -105,15 +106,15 @@ def push(run: Run, to: str, options: PushOptions, progress: Progress) -> dict[st
     tables = {side: _table(run, side, options.name) for side in options.sides}
     aliases = {f"{options.name}_{side}": table.name for side, table in tables.items()}
     with _sentences(address):
-        target = TARGETS[address.kind].open(address)
+        store = VECTOR_STORES[address.kind].open(address)
         try:
-            written = {side: _load(target, table, progress) for side, table in tables.items()}
-            before = target.current(list(aliases))
+            written = {side: _load(store, table, progress) for side, table in tables.items()}
+            before = store.current(list(aliases))
             if before != aliases:
-                target.switch(aliases)
-            _remove_older(target, aliases, before, options.keep)
+                store.switch(aliases)
+            _remove_older(store, aliases, before, options.keep)
         finally:
-            target.close()
+            store.close()
     return {
         side: {
             "alias": f"{options.name}_{side}",
@@ -125,29 +126,26 @@ def push(run: Run, to: str, options: PushOptions, progress: Progress) -> dict[st
     }
 
 
-class _sentences:  # noqa: N801
-    """Makes a MachineError of whatever a store's client raises."""
-
-    def __init__(self, address: Address) -> None:
-        self._address = address
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, EmbedmillError):
-            line = (str(error).strip() or type(error).__name__).split("\n")[0]
-            raise MachineError(
-                f"the store fails: {line}",
-                where=f"{self._address.kind}: {self._address.path or self._address.url}",
-                todo="Check its address and credentials; readers have what they had. The same "
-                "command begins the table anew",
-            ) from error
+@contextlib.contextmanager
+def _sentences(address: Address) -> Iterator[None]:
+    """Make a MachineError of whatever a store's client raises."""
+    try:
+        yield
+    except EmbedmillError:
+        raise
+    except Exception as error:  # clients raise errors of any type
+        line = (str(error).strip() or type(error).__name__).split("\n")[0]
+        raise MachineError(
+            f"the store fails: {line}",
+            where=f"{address.kind}: {address.path or address.url}",
+            todo="Check its address and credentials, and run the same command again: readers have "
+            "what they had until all is there",
+        ) from error
 
 
-def _load(target: Target, table: PushTable, progress: Progress) -> bool:
+def _load(store: VectorStore, table: PushTable, progress: Progress) -> bool:
     """Write a table unless it is there, whole; returns whether it was written."""
-    if target.count(table.name) == table.count:
+    if store.count(table.name) == table.count:
         return False
     batches = table.batches
 
@@ -158,10 +156,10 @@ def _load(target: Target, table: PushTable, progress: Progress) -> bool:
             done += batch.num_rows
             progress.update(done, table.count, "rows")
 
-    target.load(
+    store.load(
         PushTable(table.name, table.dim, table.count, table.has_payload, table.schema, counted)
     )
-    found = target.count(table.name)
+    found = store.count(table.name)
     if found != table.count:
         raise not_whole(table, found)
     return True
@@ -199,7 +197,7 @@ def _batches(table: VectorTable, schema: pa.Schema) -> Callable[[], Iterator[pa.
 
 
 def _remove_older(
-    target: Target, aliases: dict[str, str], before: dict[str, str], keep: int
+    store: VectorStore, aliases: dict[str, str], before: dict[str, str], keep: int
 ) -> None:
     """Remove tables that are neither current nor, with `keep`, the ones that were before."""
     kept = {*aliases.values(), *(before.values() if keep else ())}
@@ -207,6 +205,6 @@ def _remove_older(
         if before.get(alias) == current:
             continue  # nothing was switched: the table before is kept as it was
         own = re.compile(rf"{re.escape(alias)}_[0-9a-f]{{12}}")
-        for name in target.tables(f"{alias}_"):
+        for name in store.tables(f"{alias}_"):
             if own.fullmatch(name) and name not in kept:
-                target.drop(name)
+                store.drop(name)

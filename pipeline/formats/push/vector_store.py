@@ -1,8 +1,9 @@
-"""What a target is: a store that holds tables of vectors, and names that readers know them by."""
+"""A vector store: it holds tables of vectors, and aliases that readers know them by."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,7 +13,9 @@ import pyarrow as pa
 
 from embedmill.pipeline.errors import ConfigError, MachineError
 
-__all__ = ["Address", "PushTable", "Target"]
+__all__ = ["Address", "PushTable", "VectorStore"]
+
+_SECRET = re.compile(r"[;?&](token|password|secret|api_key)=", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class PushTable:
             yield batch.to_pylist()
 
 
-class Target(Protocol):
+class VectorStore(Protocol):
     """A store. Its methods raise whatever its client raises: `push` makes a sentence of it."""
 
     def count(self, name: str) -> int | None:
@@ -89,7 +92,7 @@ class Address:
         kind, _, below = parts.scheme.partition("+")
         if not kind or "://" not in text:
             raise ConfigError(f"'{text}' is no URL, such as postgresql://HOST/DATABASE")
-        if parts.password:
+        if parts.password or _SECRET.search(text):
             raise ConfigError(
                 "a URL on a command line is seen by everybody on this machine: give the password "
                 "in the environment"
