@@ -14,7 +14,10 @@ __all__ = ["MilvusStore"]
 
 
 class MilvusStore:
-    """MILVUS_TOKEN has the token of a server; a path is a file of Milvus Lite. See `VectorStore`."""
+    """MILVUS_TOKEN has the token of a server; a path is a file of Milvus Lite.
+
+    See `VectorStore`.
+    """
 
     def __init__(self, address: Address) -> None:
         self._local = bool(address.path)
