@@ -13,8 +13,8 @@ from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from embedmill import __version__
@@ -84,6 +84,18 @@ def _ns(seconds: float) -> int:
     return int(seconds * 1e9)
 
 
+class _Exporting(SpanProcessor):  # type: ignore[misc, unused-ignore]
+    """Sends each span when it ends; raises where that fails, which the SDK's own would only log."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        self._exporter = exporter
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """See `SpanProcessor`."""
+        if self._exporter.export((span,)) is not SpanExportResult.SUCCESS:
+            raise ConnectionError("spans cannot be sent; check OTEL_EXPORTER_OTLP_ENDPOINT")
+
+
 def _provider() -> Any:
     """That of the process; where none was set, one of our own that exports by OTLP."""
     provider = trace.get_tracer_provider()
@@ -91,9 +103,9 @@ def _provider() -> Any:
         return provider
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-    # At the end of the process nothing is waited for; each span is sent when it ends.
+    # At the end of the process nothing is waited for: each span was sent when it ended.
     own = TracerProvider(
         resource=Resource.create({SERVICE_NAME: "embedmill"}), shutdown_on_exit=False
     )
-    own.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter()))
+    own.add_span_processor(_Exporting(OTLPSpanExporter()))
     return own

@@ -8,6 +8,7 @@ warning.
 from __future__ import annotations
 
 import importlib
+import logging
 import queue
 import threading
 import time
@@ -29,6 +30,9 @@ from embedmill.pipeline.store.run import Run
 __all__ = ["OBSERVERS", "ObserverKind", "Observers"]
 
 _Call = Callable[[Observer], None]
+
+# Their warnings would come on stderr, with URLs in them; a program that handles logs gets them.
+_LIBRARIES = ("alembic", "httpx2", "openlineage", "opentelemetry", "urllib3")
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class Observers:
     def __init__(self, run: Run) -> None:
         """Start those of `observe.observers`."""
         config = run.config
+        for name in _LIBRARIES if config.observe.observers else ():
+            logging.getLogger(name).addHandler(logging.NullHandler())
         self._watchers = [
             _Watcher(name, OBSERVERS[name], run, _patience(name, config))
             for name in config.observe.observers

@@ -229,6 +229,25 @@ def test_spans(ended: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [one.status.status_code.name for one in (stage, run)] == ["ERROR", "ERROR"]
 
 
+def test_spans_over_http(ended: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    monkeypatch.delenv("TRACEPARENT", raising=False)
+    with recording() as server:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", server.url)
+        _, _, err = ended(observe=observe("opentelemetry"))
+    assert "observer" not in err
+    assert [path for _, path, _ in server.requests] == ["/v1/traces"] * 2
+    spans = [
+        span.name
+        for body in server.bodies()
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+    assert spans == ["events", "embedmill plays-2026-11-22"]
+
+
 # Commands and webhooks
 
 
@@ -262,6 +281,8 @@ def test_nothing_changes(
     with hanging() as silent, recording(500) as broken:
         url = {"gone": gone(), "hangs": silent, "answers 500": broken.url}[kind]
         monkeypatch.setenv("SECRET_URL", f"{url}/token-in-a-path")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
         observed = {
             "observe": observe(*BROKEN, lineage=url, metrics="$SECRET_URL", timeout=1.0),
             "run": {"on_failure": ["$SECRET_URL", "no-such-program", "false"]},
@@ -273,9 +294,12 @@ def test_nothing_changes(
     assert (code, failed) == (0, 5)
     assert result["stages"][0]["content"] == plain["stages"][0]["content"]
     for name in BROKEN:
-        # An exporter that is not installed and a server that hangs alike.
+        # MLflow is not installed, the others' servers fail: one warning each.
         assert sum(name in line for line in err.splitlines()) == 1, err
     assert "token-in-a-path" not in err + said
+    stored = [path.read_bytes() for path in (tmp_path / "runs").rglob("*") if path.is_file()]
+    assert stored
+    assert not any(b"token-in-a-path" in data for data in stored)
     for text in ("$SECRET_URL", "no-such-program", "false: ended with exit code 1"):
         assert f"run.on_failure: {text}" in said
 
