@@ -108,10 +108,12 @@ class LineageObserver(Observer):
                 version=__version__, name="embedmill"
             )
         }
-        if stage is not None:
+        parent = (config.observe.namespace, self._job, self._id) if stage else _scheduler()
+        if parent is not None:
+            namespace, name, run_id = parent
             facets["parent"] = parent_run.ParentRunFacet(
-                run=parent_run.Run(runId=self._id),
-                job=parent_run.Job(namespace=config.observe.namespace, name=self._job),
+                run=parent_run.Run(runId=run_id),
+                job=parent_run.Job(namespace=namespace, name=name),
             )
         if error:
             facets["errorMessage"] = error_message_run.ErrorMessageRunFacet(
@@ -163,6 +165,14 @@ class LineageObserver(Observer):
             facets=_version(artifact.manifest.content),
             outputFacets={"outputStatistics": statistics},
         )
+
+
+def _scheduler() -> tuple[str, str, str] | None:
+    """Namespace, job and run of the task that started this process, as Airflow's provider has it."""
+    given = os.environ.get("OPENLINEAGE_PARENT_ID", "")
+    first, _, run_id = given.rpartition("/")
+    namespace, _, name = first.rpartition("/")
+    return (namespace, name, run_id) if namespace and name and run_id else None
 
 
 def _version(content: str) -> dict[str, Any]:

@@ -116,6 +116,8 @@ def test_lineage_has_inputs_outputs_and_versions(ended: Any, tmp_path: Path) -> 
 
 def test_lineage_over_http(ended: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENLINEAGE_API_KEY", "key-that-nobody-sees")
+    task = "0198a4b2-0000-7000-8000-000000000000"
+    monkeypatch.setenv("OPENLINEAGE_PARENT_ID", f"airflow/nightly.events/{task}")
     with recording() as server:
         code, _, err = ended(observe=observe("openlineage", lineage=server.url))
     assert code == 0
@@ -129,6 +131,8 @@ def test_lineage_over_http(ended: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         for body in server.bodies()
     ]
     assert [body["eventType"] for body in bodies] == ["START", "START", "COMPLETE", "COMPLETE"]
+    parent = bodies[0]["run"]["facets"]["parent"]
+    assert (parent["run"]["runId"], parent["job"]["name"]) == (task, "nightly.events")
     assert all(body["schemaURL"].startswith("https://openlineage.io/spec/") for body in bodies)
 
 
