@@ -168,7 +168,7 @@ class LineageObserver(Observer):
 
 
 def _scheduler() -> tuple[str, str, str] | None:
-    """Namespace, job and run of the task that started this process, as Airflow's provider has it."""
+    """Namespace, job and run of the task that started this process (OPENLINEAGE_PARENT_ID)."""
     given = os.environ.get("OPENLINEAGE_PARENT_ID", "")
     first, _, run_id = given.rpartition("/")
     namespace, _, name = first.rpartition("/")
