@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -33,7 +34,9 @@ class Payload:
         table = metadata.table() if self.exists else None
         self._columns: dict[str, pa.Array] = {}
         if table is not None:
-            self._columns = {name: _one(table[name]) for name in ("item", "title", "categories")}
+            self._columns = {name: _one(table[name]) for name in ("title", "categories")}
+        # Hashed once: `pc.index_in` would hash all items again for each block.
+        self._items = pd.Index(table["item"].to_pylist() if table is not None else [], dtype=object)
 
     @property
     def fields(self) -> tuple[pa.Field, ...]:
@@ -44,7 +47,8 @@ class Payload:
         """Titles, "" where there is none, and lists of categories, of ids [N]; [] of no payload."""
         if not self.exists:
             return []
-        position = pc.index_in(ids, value_set=self._columns["item"])
+        found_N = self._items.get_indexer(pd.Index(ids.to_pylist(), dtype=object))
+        position = pa.array(found_N, mask=found_N < 0)
         title = pc.fill_null(self._columns["title"].take(position), "")
         found = self._columns["categories"].take(position)
         lists = [[text for text in texts or () if text] for texts in found.to_pylist()]
