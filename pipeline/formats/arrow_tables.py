@@ -24,7 +24,7 @@ def parquet(table: VectorTable, folder: Path) -> None:
 
 def lance(table: VectorTable, folder: Path) -> None:
     """Write `SIDE.lance`, for `lancedb.connect(folder).open_table(SIDE)`; it has no index yet."""
-    os.environ.setdefault("LANCE_LOG", "error")  # it would warn that the table is new
+    os.environ.setdefault("LANCEDB_LOG", "error")  # it would warn that the table is new
     import lancedb
 
     schema = _schema(table)

@@ -11,7 +11,7 @@ from embedmill.pipeline.formats.push.vector_store import Address, PushTable
 
 __all__ = ["LanceStore"]
 
-os.environ.setdefault("LANCE_LOG", "error")  # it would warn of each new table
+os.environ.setdefault("LANCEDB_LOG", "error")  # it would warn of each new table
 _ALIASES = "embedmill_aliases"
 _SCHEMA = pa.schema([pa.field("alias", pa.string()), pa.field("table", pa.string())])
 
