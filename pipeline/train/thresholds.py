@@ -4,11 +4,14 @@ They weigh the events of a step (see `losses.threshold_weights`). They are compu
 start of every few epochs, and are kept in the state of the users' table, so that a training that
 resumes has those that it had.
 
-Legend: L user rows of this worker, B users of a partition, N sampled items, M scores of these
-users, V distinct items, D columns.
+Legend: B users of a block, N sampled items or scores, M events of these users, V distinct items,
+D columns, k best items of a user.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,16 +19,19 @@ from torch import Tensor
 from embedmill.pipeline.score import RowLists, top_k
 from embedmill.pipeline.train.data.train_events import Events
 from embedmill.pipeline.train.model import Model
-from embedmill.pipeline.train.plan import generator
+from embedmill.pipeline.train.plan import Layout, TrainingSize, generator
 from embedmill.pipeline.train.runtime import Runtime
 from embedmill.pipeline.train.training_data import TrainingData
 from embedmill.pipeline.train.validation import ranking_rows
 
-__all__ = ["THRESHOLD", "set_thresholds", "threshold_widths"]
+__all__ = ["THRESHOLD", "set_thresholds", "threshold_bytes", "threshold_widths"]
 
 THRESHOLD = "threshold"
 _SAMPLED = 1000  # items, as in the paper
+_USERS = 1 << 14  # of a block
 _PAIRS = 1 << 16  # whose vectors are in memory at once
+
+_Block = tuple[slice, Tensor | None, Events]
 
 
 def threshold_widths() -> dict[str, int]:
@@ -47,29 +53,60 @@ def set_thresholds(model: Model, data: TrainingData, runtime: Runtime, epoch: in
         runtime: the config with K, the seed, and the workers.
         epoch: number of the epoch that begins.
     """
-    group, items = runtime.group, model.items.embedding
+    group, items, settings = runtime.group, model.items.embedding, model.settings
     source = generator(runtime.seed, THRESHOLD, epoch)
     sampled_N = data.negatives.sample(_SAMPLED, source)
     each = data.negatives.candidates / max(1, len(sampled_N))
-    sampled_ND = ranking_rows(items.fetch(group.to_device(sampled_N))[0], model.settings)
-    partitions = [*data.events.partitions()]
+    sampled_ND = ranking_rows(items.fetch(group.to_device(sampled_N))[0], settings)
+    blocks, empty = [*_user_blocks(model, data.events, runtime.layout)], data.events.empty()
     # As many rounds at every worker: each is a collective.
-    for at in range(group.max(len(partitions))):
-        events = partitions[at] if at < len(partitions) else data.events.empty()
+    for at in range(group.max(len(blocks))):
+        span, user_M, events = blocks[at]() if at < len(blocks) else (slice(0), None, empty)
         item_V, item_M = torch.unique(events.item_E.long(), return_inverse=True)
-        item_VD = ranking_rows(items.fetch(group.to_device(item_V))[0], model.settings)
-        if at >= len(partitions):
+        item_VD = ranking_rows(items.fetch(group.to_device(item_V))[0], settings)
+        if user_M is None:
             continue
-        span = model.users.embedding.partition_slice(runtime.layout.owned[at])
-        user_BD = ranking_rows(model.users.weight[span], model.settings)
-        if model.settings.biased:
+        user_BD = ranking_rows(model.users.weight[span], settings)
+        if settings.biased:
             user_BD[:, -1] = 1.0
-        user_M = group.to_device(events.user_E.long() // runtime.layout.partitions)
+        own = _among(user_M, events.item_E.long(), sampled_N, len(user_BD))
+        best_Bk, _ = top_k(user_BD, [(0, sampled_ND)], runtime.config.top_k, own)
+        user_M = group.to_device(user_M)
         score_M = _pair_scores(user_BD, item_VD, user_M, group.to_device(item_M))
-        seen = _among(events, sampled_N, runtime.layout.partitions, len(user_BD))
-        best_Bk, _ = top_k(user_BD, [(0, sampled_ND)], runtime.config.top_k, seen)
-        found = _kth_greatest(best_Bk, each, user_M, score_M)
-        model.users.state[THRESHOLD][span, 0] = found
+        found_B = _kth_greatest(best_Bk, each, user_M, score_M)
+        model.users.state[THRESHOLD][span, 0] = found_B
+
+
+def threshold_bytes(size: TrainingSize, k: int, row_bytes: int) -> int:
+    """Memory in which thresholds are set, beside the tables.
+
+    Args:
+        size: rows and examples of the training.
+        k: of the K-th best item.
+        row_bytes: of a row of a table.
+    """
+    users = min(_USERS, size.users)
+    events = -(-users * size.train // max(1, size.users))
+    rows = 2 * (users + min(events, size.items) + _SAMPLED)  # as they are, and normalized
+    return rows * row_bytes + 4 * users * (_SAMPLED + 8 * k) + 40 * events
+
+
+def _user_blocks(model: Model, events: Events, layout: Layout) -> Iterator[Callable[[], _Block]]:
+    """Blocks of this worker's users: where they are in the table, and their events.
+
+    Each is a slice of local rows, the users of the events, counted within it, and the events.
+    """
+    for partition, part in zip(layout.owned, events.partitions(), strict=True):
+        whole = model.users.embedding.partition_slice(partition)
+        for start in range(whole.start, whole.stop, _USERS):
+            span = slice(start, min(start + _USERS, whole.stop))
+            yield partial(_block, span, start - whole.start, part, layout.partitions)
+
+
+def _block(span: slice, first: int, events: Events, partitions: int) -> _Block:
+    user_N = events.user_E.long() // partitions - first
+    mine_N = (user_N >= 0) & (user_N < span.stop - span.start)
+    return span, user_N[mine_N], events.select(mine_N)
 
 
 def _pair_scores(user_BD: Tensor, item_VD: Tensor, user_M: Tensor, item_M: Tensor) -> Tensor:
@@ -82,12 +119,11 @@ def _pair_scores(user_BD: Tensor, item_VD: Tensor, user_M: Tensor, item_M: Tenso
     return score_M
 
 
-def _among(events: Events, sampled_N: Tensor, partitions: int, users: int) -> RowLists:
+def _among(user_M: Tensor, item_M: Tensor, sampled_N: Tensor, users: int) -> RowLists:
     """Which sampled items are the users' own, as positions in the sample."""
-    item_M = events.item_E.long()
     at_M = torch.searchsorted(sampled_N, item_M).clamp_(max=len(sampled_N) - 1)
     own_M = sampled_N[at_M] == item_M
-    return RowLists.of(events.user_E[own_M].long() // partitions, at_M[own_M], users)
+    return RowLists.of(user_M[own_M], at_M[own_M], users)
 
 
 def _kth_greatest(best_Bk: Tensor, each: float, user_M: Tensor, score_M: Tensor) -> Tensor:

@@ -46,6 +46,7 @@ def test_threshold_is_the_score_of_the_kth_best_of_own_and_sampled_items(
     sampled: int, loss: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(thresholds, "_SAMPLED", sampled)
+    monkeypatch.setattr(thresholds, "_USERS", sampled)  # of 7: several blocks of a partition
     trainer = trainer_of(tmp_path, loss=loss, **({"bias": True} if loss == "softmax" else {}))
     if loss == "softmax":
         trainer.model.items.weight[:, -1] = torch.linspace(-1, 1, len(trainer.model.items.weight))

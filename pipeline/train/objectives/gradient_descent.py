@@ -19,7 +19,7 @@ from embedmill.pipeline.train.plan import Plan, StepPlan, TrainingSize
 from embedmill.pipeline.train.runtime import Runtime
 from embedmill.pipeline.train.step import GradientStepper, Stepper
 from embedmill.pipeline.train.tables.optimizers import OPTIMIZERS, SCHEDULES
-from embedmill.pipeline.train.thresholds import threshold_widths
+from embedmill.pipeline.train.thresholds import threshold_bytes, threshold_widths
 from embedmill.pipeline.train.training_data import TrainingData
 
 __all__ = ["GradientDescent"]
@@ -115,7 +115,8 @@ class GradientDescent:
         indices = 16 * _INDEX * (batch + self._candidates(config))
         if config.implicit_rate:  # gradients and changes of all factors, the items of a tile
             rows += (size.users + size.items) // (2 * workers) + min(size.items, TILE_ROWS) // 4
-        return _ROW_COPIES * rows * row_bytes + indices + LOSS_BYTES
+        step = _ROW_COPIES * rows * row_bytes + indices + LOSS_BYTES
+        return max(step, threshold_bytes(size, config.top_k, row_bytes)) if config.top_k else step
 
     def sent_bytes(
         self, size: TrainingSize, config: TrainConfig, workers: int, row_bytes: int
