@@ -12,7 +12,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from embedmill.jobs.observers import Observers, RunEnd, StageEnd, StageFailure, notify
+from embedmill.jobs.observers import (
+    Observers,
+    RunEnd,
+    StageEnd,
+    StageFailure,
+    is_observed,
+    notify,
+)
 from embedmill.pipeline.errors import EmbedmillError, InUseError, MachineError
 from embedmill.pipeline.log import log_event, logs_json, name_run, print_note
 from embedmill.pipeline.store.artifact import Artifact
@@ -83,19 +90,19 @@ class RunRecord:
         """The config is read. Within `reporting`, which tells them the end, observers begin."""
         self.run = run
         name_run(run.config.run.name)
-        if self._reporting:
-            self._observers = Observers(run)
+        if self._reporting and is_observed(run.config):
+            with _noted("observers do not begin"):
+                self._observers = Observers(run)
 
     def _tell_end(self) -> None:
         """Tell observers, commands and webhooks the result, whatever happens to them."""
-        if self.run is None or self._observers is None:
+        if self.run is None or not is_observed(self.run.config):
             return
-        try:
+        with _noted("nobody is told the result"):
             end = RunEnd(self.result(), self.now_published, time.time())
-            self._observers.run_ended(end)
+            if self._observers is not None:
+                self._observers.run_ended(end)
             notify(self.run.config, end)
-        except Exception as error:
-            print_note(f"observers do not get the result: {error}")
 
     def begin(self, stage: str) -> None:
         """A stage is looked at."""
@@ -171,6 +178,16 @@ class RunRecord:
         if self.run is not None and self.saved:
             write_state(self.run, state, self.stage, self.failure)
             self._written = state
+
+
+@contextlib.contextmanager
+def _noted(what: str) -> Iterator[None]:
+    """Make a note of an error, where that is possible, instead of raising it."""
+    try:
+        yield
+    except Exception as error:
+        with contextlib.suppress(OSError):  # stderr may be gone
+            print_note(f"{what}: {error}")
 
 
 def announce(run: Run) -> None:

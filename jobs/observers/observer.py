@@ -16,7 +16,16 @@ from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
 from embedmill.schemas.run import Failure, RunResult
 
-__all__ = ["Observer", "RunEnd", "StageEnd", "StageFailure", "StageStart", "expanded", "job_name"]
+__all__ = [
+    "Observer",
+    "RunEnd",
+    "StageEnd",
+    "StageFailure",
+    "StageStart",
+    "expanded",
+    "is_observed",
+    "job_name",
+]
 
 _VARIABLE = re.compile(r"\$(\w+|\{\w+\})")
 
@@ -95,6 +104,11 @@ def expanded(text: str) -> str:
         return os.environ[name]
 
     return _VARIABLE.sub(value, text)
+
+
+def is_observed(config: Config) -> bool:
+    """Whether the config names an observer, a command or a webhook."""
+    return bool(config.observe.observers or config.run.on_publish or config.run.on_failure)
 
 
 def job_name(config: Config) -> str:

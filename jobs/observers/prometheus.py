@@ -6,6 +6,7 @@ All have the label `job`, the run's name without what changes every night.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -17,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from embedmill.jobs.observers.observer import Observer, RunEnd, StageEnd, expanded, job_name
 from embedmill.pipeline.errors import ConfigError
 from embedmill.pipeline.store.run import Run
+from embedmill.schemas.stages import STAGES
 
 __all__ = ["MetricsObserver"]
 
@@ -44,7 +46,7 @@ class MetricsObserver(Observer):
         path = Path(self._to) / f"embedmill-{_UNSAFE.sub('_', self._job)}.prom"
         # The group of a gateway has the label; in a file each figure has it.
         figures = _Figures({} if is_gateway else {"job": self._job})
-        for stage_end in self._ends:
+        for stage_end in self._all_stages(end.at):
             figures.of_stage(stage_end)
         figures.of_run(end)
         if is_gateway:
@@ -54,6 +56,15 @@ class MetricsObserver(Observer):
             figures.keep_last_success(path.read_text(encoding="utf-8"))
         path.parent.mkdir(parents=True, exist_ok=True)
         write_to_textfile(str(path), figures.registry)
+
+    def _all_stages(self, at: float) -> Iterator[StageEnd]:
+        """Those of this command, and what others have finished: a command may be of one stage."""
+        yield from self._ends
+        seen = {end.stage for end in self._ends}
+        for stage in STAGES:
+            artifact = None if stage in seen else self.run.find(stage)
+            if artifact is not None:
+                yield StageEnd(artifact, False, at)
 
     def _push(self, registry: CollectorRegistry) -> None:
         """Replace figures of the same names in the job's group: others stay as they are."""

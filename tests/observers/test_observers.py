@@ -17,12 +17,16 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from embedmill.jobs.launch import Job, main_of
+from embedmill.jobs.observers import RunEnd
+from embedmill.jobs.observers.prometheus import MetricsObserver
+from embedmill.jobs.run_record import RunRecord
 from embedmill.pipeline.config import to_toml
 from embedmill.pipeline.errors import TrainingError
 from embedmill.pipeline.log import Progress, set_log_format
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.run import Run
 from tests.observers.servers import gone, hanging, recording
+from tests.support.runs import clusters, finished
 from tests.support.worlds import config
 
 COUNTERS = {"rows_in": 5, "events": 0, "rejected": 0, "merged": 5}
@@ -84,6 +88,17 @@ def test_each_line_of_a_json_log_is_an_event(ended: Any) -> None:
     lines = [json.loads(line) for line in err.splitlines()]
     assert [line["event"] for line in lines] == ["started", "failed", "failed"]
     assert (code, lines[2]["exit_code"], lines[2]["what"]) == (5, 5, "loss is NaN")
+
+
+def test_an_observer_that_cannot_even_begin(ended: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(_run: Run) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("embedmill.jobs.run_record.Observers", no_thread)
+    code, _, err = ended(fail, run={"on_failure": "false"}, observe=observe("prometheus"))
+    assert code == 5
+    assert "observers do not begin: can't start new thread" in err
+    assert "run.on_failure: false: ended with exit code 1" in err
 
 
 # OpenLineage
@@ -161,6 +176,15 @@ def test_a_text_file_keeps_the_last_success(ended: Any, tmp_path: Path) -> None:
     assert first["embedmill_stage_built", "events"] == 1
     assert first["embedmill_last_run_exit_code", ""] == 0
     assert 'job="plays-{ds}"' in path.read_text()
+    # A command of one stage has the figures of those that others have finished.
+    run = finished(
+        clusters(users=9, items=7), tmp_path / "more", index={"kind": "flat"}, **sections
+    )
+    MetricsObserver(run).run_ended(RunEnd(RunRecord(run).result(), False, time.time()))
+    (other,) = (p for p in (tmp_path / "node").iterdir() if p != path)
+    every = samples(other.read_text())
+    assert every["embedmill_stage_built", "export"] == every["embedmill_stage_built", "vocab"] == 0
+    other.unlink()
     ended(fail, **sections)
     second = samples(path.read_text())
     success = ("embedmill_last_success_timestamp_seconds", "")
