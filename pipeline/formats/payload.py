@@ -18,11 +18,9 @@ from embedmill.pipeline.views.items import ItemMetadata
 __all__ = ["FIELDS", "Payload"]
 
 _CATEGORIES = pa.list_(pa.field("item", pa.string(), nullable=False))
-# Columns of a table that has a payload, after those that all have.
-FIELDS = (
-    pa.field("title", pa.string(), nullable=False),
-    pa.field("categories", _CATEGORIES, nullable=False),
-)
+# Columns of a table that has a payload, after those that all have. They may be null, as what is
+# inserted into a table later on, such as a delta, has none; an export writes no null.
+FIELDS = (pa.field("title", pa.string()), pa.field("categories", _CATEGORIES))
 
 
 class Payload:

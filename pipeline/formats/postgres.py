@@ -32,7 +32,7 @@ CREATE INDEX ON {side} USING hash (id);
 {index}
 -- The best first: SELECT id FROM {side} ORDER BY embedding <#> '[...]' LIMIT 10;
 """
-_PAYLOAD = "\n  title text NOT NULL,\n  categories text[] NOT NULL,"
+_PAYLOAD = "\n  title text NOT NULL DEFAULT '',\n  categories text[] NOT NULL DEFAULT '{}',"
 _OF_CATEGORIES = "CREATE INDEX ON {side} USING gin (categories);\n"
 _INDEX = "CREATE INDEX ON {side} USING hnsw (embedding {kind}_ip_ops);"
 _NO_INDEX = "-- No index: pgvector's HNSW takes at most {most} coordinates of a {kind}."
