@@ -16,7 +16,6 @@ import re
 import secrets
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +29,7 @@ SETTINGS = (
     "run.partitions=4",
     "train.launcher=ray",
     "train.workers=3",
-    "train.epochs=4",
+    "train.epochs=12",
     "train.patience=0",
     "train.refit=false",
     "evaluate.gates={}",
@@ -39,14 +38,13 @@ SETTINGS = (
 KILLS = (
     ("spark-worker", r"^events +started"),
     ("spark-master", r"^vocab +started"),
-    ("ray-worker", r"epoch 1|train +started"),
-    ("ray-head", r"epoch 1|train +started"),
+    ("ray-worker", r"epoch 1/"),
+    ("ray-head", r"epoch 3/"),
     ("line", r"^index +started"),
 )
 STAGES = ("events", "vocab", "shards", "train", "export", "index", "evaluate", "report")
 LIMITS = {"embedmill-ray": 1_200_000_000}
 TRIES, PAUSE = 12, 20.0  # of a line whose driver is told that another one may still be there
-IN_USE, MACHINE, TRAINING = 8, 7, 5
 # Podman without systemd, on a machine where it is no service.
 CONF = """
 [engine]
@@ -148,42 +146,38 @@ def kill(node: str) -> None:
     print(f"  killed {node}", flush=True)
 
 
-def follow(output: IO[str], log: IO[str], pattern: str, found: threading.Event) -> None:
-    """Copy a driver's log, and tell when a line matches."""
-    for line in output:
+def run_line(compose: Compose, name: str, log: IO[str], kills: list[tuple[str, str]]) -> int:
+    """Run the driver once, and kill nodes as its log reaches their lines; returns the exit code.
+
+    Args:
+        compose: the project.
+        name: of the run.
+        log: a copy of the driver's log is written there.
+        kills: nodes and patterns, in order; those that are done are removed.
+    """
+    driver = compose.line(name)
+    assert driver.stdout is not None
+    for line in driver.stdout:
         log.write(line)
         log.flush()
-        if pattern and re.search(pattern, line):
-            found.set()
+        if kills and re.search(kills[0][1], line):
+            kill(kills.pop(0)[0])
+    return driver.wait()
 
 
-def run_line(compose: Compose, name: str, log: IO[str], node: str = "", pattern: str = "") -> int:
-    """Run the driver once, and kill a node when its log says so; returns the exit code."""
-    driver, found = compose.line(name), threading.Event()
-    assert driver.stdout is not None
-    reader = threading.Thread(target=follow, args=(driver.stdout, log, pattern, found))
-    reader.start()
-    while driver.poll() is None:
-        if found.wait(0.2) and node:
-            time.sleep(1)
-            kill(node)
-            node = ""
-    reader.join()
-    if node:
-        raise SystemExit(f"the line ended before {node} was killed: see {log.name}")
-    return driver.returncode
-
-
-def finish(compose: Compose, name: str, log: IO[str]) -> None:
+def finish(compose: Compose, name: str, log: IO[str], kills: list[tuple[str, str]]) -> None:
     """Run the line again until it is done, as a scheduler would."""
     for _ in range(TRIES):
         await_healthy(NODES)
-        code = run_line(compose, name, log)
+        code = run_line(compose, name, log, kills)
+        print(f"  exit {code}", flush=True)
         if code == 0:
-            return
-        print(f"  exit {code}, again", flush=True)
+            break
         time.sleep(PAUSE)
-    raise SystemExit(f"the line does not finish: see {log.name}")
+    else:
+        raise SystemExit(f"the line does not finish: see {log.name}")
+    if kills:
+        raise SystemExit(f"the line ended before {kills[0][0]} was killed: see {log.name}")
 
 
 @contextmanager
@@ -261,12 +255,7 @@ def check(
 ) -> None:
     """Run the line while nodes are killed, one at a time, and compare the contents."""
     start = time.monotonic()
-    for node, pattern in KILLS:
-        if node in nodes:
-            code = run_line(compose, name, log, node, pattern)
-            print(f"  exit {code}", flush=True)
-            await_healthy(NODES)
-    finish(compose, name, log)
+    finish(compose, name, log, [(node, pattern) for node, pattern in KILLS if node in nodes])
     found = contents(name)
     differ = [stage for stage in STAGES if found[stage] != wanted[stage]]
     print(f"{name}: {time.monotonic() - start:.0f} s; other content in {differ or 'no stage'}")
