@@ -17,7 +17,7 @@ for package in numpy pandas pyarrow scipy sympy networkx torch; do
     find "$site/$package" -type d \( -name tests -o -name include \) -prune -exec rm -rf {} +
 done
 rm -rf "$site"/torch/{test,share,testing/_internal} "$site"/ray/{jars,cpp,rllib,llm}
-rm -f "$site"/pyarrow/libarrow_{flight,substrait,python_flight}.so*
+rm -f "$site"/pyarrow/{libarrow_flight,libarrow_python_flight,_flight}.*
 find "$site/torch/bin" -type f ! -name torch_shm_manager -delete
 find "$site" \( -name '*.a' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.pyi' \) -delete
 # Of the models of all services of AWS, those that a store's client loads.
@@ -31,16 +31,19 @@ find "$site"/{torch,ray,zstandard,pyarrow} -type f -size +1M -print0 \
 # Compiled files of what a node imports, which starts faster by them, and of nothing else.
 find "$site" -name __pycache__ -prune -exec rm -rf {} +
 "$prefix/bin/python" - <<'PYTHON'
-from contextlib import suppress
 from importlib import import_module
 
 for name in (
     *(f"embedmill.jobs.{stage}" for stage in ("events", "train", "index", "evaluate", "report")),
     *("embedmill.jobs.cli", "embedmill.jobs.ray_training", "embedmill.pipeline.query.lookup"),
-    *("ray.scripts.scripts", "ray.dashboard.dashboard", "ray.dashboard.agent"),
-    *("ray._private.workers.default_worker", "torch._dynamo", "s3fs", "gcsfs", "adlfs"),
-    *("pyspark.worker", "pyspark.daemon", "pyspark.sql.connect.session"),
+    *("ray.scripts.scripts", "ray.dashboard.dashboard", "ray.dashboard.head"),
+    *("ray.train.torch", "torch._dynamo", "s3fs", "gcsfs", "adlfs"),
+    *("pyspark.worker", "pyspark.sql.connect.session"),
 ):
-    with suppress(Exception, SystemExit):
+    try:
         import_module(name)
+    except ModuleNotFoundError as absent:  # `ray` has no PySpark
+        if not name.startswith(("pyspark", "embedmill.jobs.events")):
+            raise
+        print(f"not compiled: {name}: {absent}")
 PYTHON
