@@ -65,9 +65,10 @@ class MovedItem(Stored):
 
 
 class Drift(Stored):
-    """How far the items' vectors have moved since an earlier run.
+    """How far vectors have moved since an earlier run.
 
-    `items` are in both runs. `jaccard` is the mean overlap of the ten nearest items of a sample.
+    `items` are in both runs. `jaccard` is the mean overlap of the ten nearest items of a sample,
+    `users_overlap` the mean share of the ten best items of a sample of users that are the same.
     Where both runs have one space: `distance`, the mean distance relative to the mean length
     before, its `quantiles`, the share of items that `moved` farther than a tenth, and those that
     moved `farthest`.
@@ -76,6 +77,7 @@ class Drift(Stored):
     items: int
     one_space: bool
     jaccard: Number | None = None
+    users_overlap: Number | None = None
     distance: Number | None = None
     quantiles: dict[str, Number] | None = None
     moved: Number | None = None
@@ -95,7 +97,8 @@ class Protocol(Stored):
 # "index.bytes", "users", "cold_users"; for ratings "rmse", "rmse.mean_baseline", ...; with
 # sampled negatives "sampled.hit_rate@10", "sampled.popularity.hit_rate@10", ...; of users who were
 # folded in "fold_in.recall@10", "fold_in.popularity.recall@10", ..., "fold_in.users"; beside an
-# earlier run "drift.jaccard@10", "drift.distance", ....
+# earlier run "drift.jaccard@10", "drift.distance", ..., and of users in both "earlier.recall@10",
+# which is that run's, and "over_earlier.recall@10", this run's over it.
 METRICS = JsonFile("metrics.json", dict[str, int | float])
 SLICES = JsonFile("slices.json", list[Slice])
 GATES = JsonFile("gates.json", list[GateResult])

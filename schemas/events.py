@@ -18,6 +18,7 @@ __all__ = [
     "DATA",
     "DAYS",
     "EVENTS",
+    "FORGOTTEN",
     "ITEMS",
     "ITEMS_META",
     "REASONS",
@@ -101,13 +102,18 @@ RULES: dict[str, str] = {
     "capped": "events.signals.max_user_events",
 }
 
+# Counter of records whose user or item was forgotten (`embedmill forget`).
+FORGOTTEN = "forgotten"
+
 
 def too_many_rejects(counters: Counters, most: float) -> str:
     """A sentence if more than the share `most` of the lines read is bad, or all are; else ''.
 
     Lines that rules dropped before they were parsed do not count as read.
     """
-    rows = counters["rows_in"] - sum(counters.get(name, 0) for name in ("filtered", "other_type"))
+    rows = counters["rows_in"] - sum(
+        counters.get(name, 0) for name in ("filtered", "other_type", FORGOTTEN)
+    )
     bad = counters["rejected"]
     if not rows or (bad <= most * rows and bad < rows):
         return ""
@@ -127,6 +133,6 @@ CONTRACT = ArtifactContract(
     status=_status,
     tables={DATA.folder: EVENTS, REJECTED.folder: REJECTS, ITEMS: ITEMS_META},
     # A rule counts what it drops only where the config has it.
-    laws=(Law(("rows_in",), ("events", "rejected", "merged"), optional_parts=tuple(RULES)),),
+    laws=(Law(("rows_in",), ("events", "rejected", "merged"), optional_parts=(*RULES, FORGOTTEN)),),
     rows={DATA.folder: "events", REJECTED.folder: "rejects_kept"},
 )

@@ -21,13 +21,15 @@ __all__ = [
     "IdColumns",
     "SideRows",
     "VocabSpec",
+    "forgotten_counter",
 ]
 
 # Sorted by row. Rows of a new vocabulary go by falling count; an incremental one keeps the rows of
 # its base and appends to them. `id` is null for shared rows, which stand for the ids that are not
-# in the vocabulary. `count` is events after merging and thresholds, 0 for a retired row. `missed`
-# counts the latest runs in a row, this one included, in which the id did not have its minimum
-# count. `live` rows have an id and events: nothing else is indexed or recommended.
+# in the vocabulary, and for rows whose id was forgotten. `count` is events after merging and
+# thresholds, 0 for a retired row. `missed` counts the latest runs in a row, this one included, in
+# which the id did not have its minimum count. `live` rows have an id and events: nothing else is
+# indexed or recommended.
 VOCAB = pa.schema(
     [
         pa.field("row", pa.int64(), nullable=False),
@@ -92,6 +94,14 @@ class BaseRun(Stored):
     """Folder or URL of the run whose vocabulary this one continues."""
 
     continues: str
+
+
+def forgotten_counter(side: str) -> str:
+    """Counter of rows of "users" or "items" whose id was forgotten, where there are any.
+
+    They are among the retired ones.
+    """
+    return f"{side}_forgotten"
 
 
 SPEC = JsonFile("spec.json", VocabSpec)

@@ -24,6 +24,7 @@ FLOORS: list[set[str]] = [
     {"views"},
     {"prepare", "train", "export", "index"},
     {"evaluate", "formats", "report", "query"},
+    {"forget"},
     {"jobs"},
     {"embedmill"},
 ]

@@ -27,6 +27,7 @@ from embedmill.jobs.cli import query
 from embedmill.jobs.cli import delta
 from embedmill.jobs.cli import push
 from embedmill.jobs.cli import gc
+from embedmill.jobs.cli import forget
 
 # isort: on
 
@@ -35,6 +36,7 @@ __all__ = [
     "backfill",
     "delta",
     "demo",
+    "forget",
     "gc",
     "init",
     "inspect",

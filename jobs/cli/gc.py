@@ -19,6 +19,9 @@ def gc(
     older_than: Annotated[
         float, typer.Option(min=0, metavar="DAYS", help="keep younger runs too; 0: any age")
     ] = 0.0,
+    rollbacks: Annotated[
+        int, typer.Option(min=0, help="runs to keep that were published before the published one")
+    ] = 1,
     delete: Annotated[
         bool, typer.Option("--delete", help="remove them; without it they are only listed")
     ] = False,
@@ -26,13 +29,14 @@ def gc(
 ) -> None:
     """List the runs below a root that nothing needs, and with --delete remove them.
 
-    Kept are the published run, the newest ones, unfinished ones, those with a file `pinned` in
-    their folder, and each run that a kept one continues. In kept runs, checkpoints of a finished
+    Kept are the published run, those that a rollback returns to, the newest ones, unfinished ones,
+    those with a file `pinned` in their folder, bases of deltas below the root, and each run that a
+    kept one continues. In kept runs, checkpoints of a finished
     training are removed.
     """
     from embedmill.pipeline.store.retention import plan_removal, remove
 
-    runs = plan_removal(root, keep=keep, older_than=older_than)
+    runs = plan_removal(root, keep=keep, older_than=older_than, rollbacks=rollbacks)
     removed = remove(runs) if delete else 0
     if as_json:
         said = [{"run": run.name, "kept": run.kept, "bytes": run.bytes} for run in runs]

@@ -31,7 +31,7 @@ def metric_names(config: Config) -> list[str]:
     names += ["index.recall@10", "index.bytes"]
     align = config.export.align
     if config.train.start if align is None else align:
-        names += DRIFT_METRICS
+        names += [*DRIFT_METRICS, *_beside_earlier(config)]
     if config.train.objective == "rating":
         names += [f"{m}{tail}" for m in ("rmse", "mae") for tail in ("", *_dotted(BASELINES))]
     return names
@@ -63,8 +63,8 @@ def judge(
 
     If the run lacks the metric (no test events, or no test user known from training), `got` is
     None and the gate has failed. A ratio over a popularity of 0 has no value: then `got` is None,
-    and the gate has passed if the metric is above 0. A gate on drift that was not measured, as in
-    the first night, is not judged.
+    and the gate has passed if the metric is above 0. A gate on drift, or on quality beside an
+    earlier run, that was not measured, as in the first night, is not judged.
 
     Args:
         config: of the run.
@@ -82,7 +82,7 @@ def judge(
         got = own / popularity if own is not None and popularity else None
         passed = got >= wanted if got is not None else bool(own)
         results.append(_gate("over_popularity", name, wanted, got, passed))
-    unknown = {name for name in DRIFT_METRICS if name not in metrics}
+    unknown = {*DRIFT_METRICS, *_beside_earlier(config)} - metrics.keys()
     for name, wanted in sorted(gates.least.items()):
         if name in unknown:
             continue
@@ -98,6 +98,12 @@ def judge(
 
 def _gate(gate: str, metric: str, wanted: float, got: float | None, passed: bool) -> GateResult:
     return GateResult(gate=gate, metric=metric, wanted=wanted, got=got, passed=passed)
+
+
+def _beside_earlier(config: Config) -> list[str]:
+    """Quality of the earlier run on this run's test events, and this run's over it."""
+    ranking = _ranking(config.evaluate.ks)
+    return [f"{prefix}.{name}" for prefix in ("earlier", "over_earlier") for name in ranking]
 
 
 def _ranking(ks: Sequence[int]) -> list[str]:

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 
 from embedmill.pipeline.evaluate.board import Board, ItemTable, Recommender
 from embedmill.pipeline.evaluate.drift import drift_metrics, measure_drift
+from embedmill.pipeline.evaluate.earlier_quality import EarlierQuality
 from embedmill.pipeline.evaluate.gates import check_gates, judge
 from embedmill.pipeline.evaluate.holdout import (
     Group,
@@ -101,11 +102,17 @@ def build(
     total = shards.count("test")
     counters = dict.fromkeys(_COUNTED, 0)
     sample = _sample(run, shards, spec.items)
+    earlier = _earlier(run, export)
+    beside = (
+        EarlierQuality.of(board, fitted.counts, export, earlier) if earlier is not None else None
+    )
     with _threads(min(total, spec.users) * spec.items):
         for number, group in enumerate(groups(shards, spec.fitted, config.fold_in, sample)):
             user_UD = Vectors.of(export, "users").gather(group.users)
             asked = board.add(group, user_UD)
             more.add(group, user_UD)
+            if beside is not None:
+                beside.add(group, user_UD)
             if errors is not None:
                 errors.add(group, _ratings(export, spec, group, user_UD), fitted)
             if config.keep_users:
@@ -115,7 +122,8 @@ def build(
     metrics = board.metrics(counters["users"]) | more.metrics() | _of_index(index)
     intervals = board.intervals(counters["users"]) | more.intervals()
     metrics |= errors.means() if errors is not None else {}
-    metrics |= _drift(run, export, out)
+    metrics |= beside.metrics() if beside is not None else {}
+    metrics |= _drift(run, export, earlier, out)
     out.write_json(METRICS, metrics | {name: counters[name] for name in ("users", "cold_users")})
     out.write_json(SLICES, board.slices())
     out.write_json(PROTOCOLS, protocols(run.config, spec))
@@ -251,13 +259,19 @@ def _biases(export: Artifact, spec: VectorSpec, rows: Rows) -> NDArray[np.float6
     return Vectors.of(export, "users").column("bias")[rows].astype(np.float64)
 
 
-def _drift(run: Run, export: Artifact, out: Writer) -> dict[str, float]:
-    """Metrics beside the run whose vectors these were to be aligned to; none without one."""
+def _earlier(run: Run, export: Artifact) -> Artifact | None:
+    """The export whose vectors these were to be aligned to; None without one."""
     space, earlier = spec_of(export).space, find_earlier(run)
     if space is None or earlier is None:
+        return None
+    # Another run may have that name by now.
+    return earlier if space.aligned_to in ("", earlier.manifest.content) else None
+
+
+def _drift(run: Run, export: Artifact, earlier: Artifact | None, out: Writer) -> dict[str, float]:
+    """How far vectors have moved since an earlier export; nothing without one."""
+    if earlier is None:
         return {}
-    if space.aligned_to not in ("", earlier.manifest.content):
-        return {}  # another run has that name by now
     drift = measure_drift(export, earlier, run.config.run.seed)
     out.write_json(DRIFT, drift)
     return dict(drift_metrics(drift))

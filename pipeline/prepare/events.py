@@ -43,6 +43,7 @@ from embedmill.pipeline.prepare.readers.file_slice import FileSlice, read_tasks,
 from embedmill.pipeline.prepare.readers.hive_folders import folder_day
 from embedmill.pipeline.prepare.readers.layout import Layout
 from embedmill.pipeline.prepare.readers.line_numbers import with_line_numbers
+from embedmill.pipeline.prepare.rules.forgotten import drop_forgotten
 from embedmill.pipeline.prepare.rules.merge import merge_events
 from embedmill.pipeline.prepare.rules.row_rules import RowRules, active_rules
 from embedmill.pipeline.prepare.shuffle_rows import (
@@ -55,10 +56,19 @@ from embedmill.pipeline.prepare.shuffle_rows import (
     shuffle_columns,
 )
 from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.forgotten_ids import ForgottenIds, read_forgotten
 from embedmill.pipeline.store.parquet import write_parquet
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage
-from embedmill.schemas.events import DATA, DAYS, REASONS, REJECTED, RULES, too_many_rejects
+from embedmill.schemas.events import (
+    DATA,
+    DAYS,
+    FORGOTTEN,
+    REASONS,
+    REJECTED,
+    RULES,
+    too_many_rejects,
+)
 
 __all__ = ["build", "source_stamps"]
 
@@ -74,6 +84,7 @@ class _Task:
     rules: CleaningRules
     partitions: int
     backpressure: Backpressure
+    forgotten: ForgottenIds
 
     @property
     def needs_last_time(self) -> bool:
@@ -111,7 +122,9 @@ def build(
     if not plan.slices:
         raise InputError("the log is empty", where=", ".join(config.paths))
     layouts = {kind: read_plan.layout_of(config, kind) for kind in {s.format for s in plan.slices}}
-    task = _Task(out.storage, layouts, cleaning_rules(config), run.config.run.partitions, LOCAL)
+    forgotten = read_forgotten(run.config.run.root)
+    rules, partitions = cleaning_rules(config), run.config.run.partitions
+    task = _Task(out.storage, layouts, rules, partitions, LOCAL, forgotten)
     slices = with_line_numbers(session, plan.slices)
     size = sum(part.bytes for part in slices)
     readers = distribute(
@@ -130,7 +143,7 @@ def build(
     if config.time:
         out.write_json(DAYS, histograms.day_histogram(done.counts))
     if config.items:
-        counters |= items.write_item_metadata(config.items, out)
+        counters |= items.write_item_metadata(config.items, out, forgotten)
     measured = {"files": plan.files, "files_outside": plan.outside, "read_bytes": size}
     out.commit(counters, measured, engine_versions(session))
 
@@ -140,7 +153,7 @@ def _stage_counters(counts: Counter[str], config: EventsConfig) -> dict[str, int
     counters = {name: counts[name] for name in ("rows_in", "events", "merged", "rejected")}
     for name in active_rules(config):
         counters[name] = counts[name]
-    for name in ("bot_users", "capped_users"):
+    for name in ("bot_users", "capped_users", FORGOTTEN):
         if counts[name]:
             counters[name] = counts[name]
     for reason in REASONS:
@@ -182,7 +195,8 @@ def _check_events_left(counters: Mapping[str, int], where: str) -> None:
     """Raise if the rules have dropped every event."""
     if counters["events"]:
         return
-    dropped = [(counters[name], key) for name, key in RULES.items() if counters.get(name)]
+    rules = {**RULES, FORGOTTEN: "`embedmill forget`"}
+    dropped = [(counters[name], key) for name, key in rules.items() if counters.get(name)]
     listed = ", ".join(f"{count:,} by {key}" for count, key in dropped)
     raise InputError(
         f"no event is left of {counters['rows_in']:,} rows: dropped were {listed}",
@@ -224,7 +238,8 @@ def _parse_slice(
         collector.counts["rows_in"] += batch.rows + len(batch.rejects.lines)
         collector.counts["empty_lists"] += batch.empty_lists
         with _naming_file(part.name):
-            table, rejects = clean(row_rules.filter_batch(batch), task.rules)
+            known = drop_forgotten(batch, task.rules.config, task.forgotten, collector.counts)
+            table, rejects = clean(row_rules.filter_batch(known), task.rules)
         if day:
             collector.counts["late"] += _outside(table["time"], day_bounds(day, config.time_zone))
         if config.time_unit in ("auto", "seconds"):

@@ -18,6 +18,7 @@ from embedmill.pipeline.prepare.readers.file_slice import FileSlice
 from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
 from embedmill.pipeline.prepare.readers.read_plan import layout_of, metadata_slices, title_fields
 from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.forgotten_ids import ForgottenIds
 from embedmill.schemas.events import ITEMS, ITEMS_META
 
 __all__ = ["write_item_metadata"]
@@ -26,11 +27,14 @@ _LINE_BITS = 40  # of `order`, for the line; the number of the file is in the bi
 _ORDERED = pa.schema([pa.field(f.name, f.type) for f in ITEMS_META] + [("order", pa.int64())])
 
 
-def write_item_metadata(config: ItemsConfig, out: Writer) -> dict[str, int]:
+def write_item_metadata(
+    config: ItemsConfig, out: Writer, forgotten: ForgottenIds | None = None
+) -> dict[str, int]:
     """Write the item metadata, sorted by id; returns its counters.
 
-    A row without an id is rejected. If an id has several rows, the first one is kept. Empty files,
-    and those that have a header only, have no rows.
+    A row without an id is rejected, one of a forgotten item is left out. If an id
+    has several rows, the first one is kept. Empty files, and those that have a header only, have
+    no rows.
 
     Raises:
         InputError: a path names nothing or a column is not there.
@@ -49,13 +53,16 @@ def write_item_metadata(config: ItemsConfig, out: Writer) -> dict[str, int]:
     rows = pa.concat_tables(tables) if tables else _ORDERED.empty_table()
     if records and all(part.format == "jsonl" for part in parts):
         _check_keys(given, config)
+    forgotten_N = (forgotten or ForgottenIds()).mask("items", rows["item"])
+    rows = rows.filter(pa.array(~forgotten_N))
     items = _first_of_each_id(rows)
     out.write_table(ITEMS, items)
-    return {
+    counters = {
         "items_meta": items.num_rows,
         "items_rejected": rejected,
         "items_repeated": rows.num_rows - items.num_rows,
     }
+    return counters | ({"items_forgotten": int(forgotten_N.sum())} if forgotten_N.any() else {})
 
 
 def _check_keys(given: set[str], config: ItemsConfig) -> None:

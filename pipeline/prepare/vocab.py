@@ -11,6 +11,7 @@ same ids have their minimum count with and without a base.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -35,6 +36,7 @@ from embedmill.pipeline.prepare.vocabulary.id_outcomes import (
     IdOutcomes,
     OutcomeRules,
     decide_outcomes,
+    forgotten_rows,
     retained_ids,
     write_outcomes,
 )
@@ -44,7 +46,16 @@ from embedmill.pipeline.store.artifact import Artifact, Writer
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.events import Events
 from embedmill.pipeline.views.vocab import Vocab
-from embedmill.schemas.vocab import BASE, COUNTS, SPEC, BaseRun, Counts, SideRows, VocabSpec
+from embedmill.schemas.vocab import (
+    BASE,
+    COUNTS,
+    SPEC,
+    BaseRun,
+    Counts,
+    SideRows,
+    VocabSpec,
+    forgotten_counter,
+)
 
 __all__ = ["build"]
 
@@ -180,9 +191,14 @@ def _write_incremental(work: _Work) -> dict[str, _Side]:
         rows = _side_rows(end, known.shared_from, known.shared)
         if not known.shared:
             rows = _side_rows(end + shared_rows, end, shared_rows)
-        done = write_outcomes(work.session, side, outcomes, rows, known.total)
+        forgotten, gone = None, 0
+        if work.base is not None:
+            forgotten = forgotten_rows(work.session, work.base, side, known)
+            gone = work.base.counters.get(forgotten_counter(f"{side}s"), 0)
+        done = write_outcomes(work.session, side, outcomes, rows, known.total, forgotten)
         outcomes.scratch.remove()
-        sides[side] = _finish_side(work, side, done, rows, outcomes.counts)
+        counts = outcomes.counts + Counter(retired=gone, forgotten=gone)
+        sides[side] = _finish_side(work, side, done, rows, counts)
     return sides
 
 
@@ -248,6 +264,8 @@ def _finish_side(
         "_dropped": work.rounds[0].ids[side] - live,
     }
     counters |= {f"_{name}": counts.get(name, 0) for name in ("new", "back", "retired", "gone")}
+    if counts.get("forgotten"):
+        counters["_forgotten"] = counts["forgotten"]
     return _Side(rows, done.counts["events"], counters)
 
 

@@ -222,6 +222,7 @@ class Writer:
         storage: the folder of its files.
         folder: where this lies below that of the manifest; empty where it is the same.
         driver: this process as the driver of the run, where it is.
+        replaces: the manifest that this one takes the place of; its files are elsewhere.
     """
 
     stage: str
@@ -235,6 +236,7 @@ class Writer:
     gauges: list[Callable[[], Mapping[str, float]]] = field(default_factory=list)
     folder: str = ""
     driver: Driver | None = None
+    replaces: Manifest | None = None
 
     def add(self, entries: Iterable[FileEntry]) -> None:
         """Take in files that tasks wrote under `storage`."""
@@ -318,7 +320,9 @@ class Writer:
             counters=dict(sorted(counters.items())),
             measured=self._measured(counters, seconds, measured or {}),
             seconds=round(seconds, 3),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            created=self.replaces.created
+            if self.replaces is not None
+            else datetime.now(UTC).isoformat(timespec="seconds"),
             software={
                 "embedmill": __version__,
                 "python": platform.python_version(),
@@ -331,6 +335,10 @@ class Writer:
         self.storage.sync_folders(entry.path for entry in self.entries)
         if self.driver is not None:
             self.driver.fence.check()
+        if self.replaces is not None:
+            home.write(MANIFEST, data)
+            home.sync_folders([MANIFEST])
+            return Artifact.of(self.stage, home, manifest)
         try:
             home.create(MANIFEST, data)
             home.sync_folders([MANIFEST])

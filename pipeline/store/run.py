@@ -32,9 +32,11 @@ from embedmill.schemas.stages import STAGES
 __all__ = [
     "Run",
     "find_run",
+    "fingerprint_of",
     "open_run",
     "published",
     "save_config",
+    "seen_content",
 ]
 
 
@@ -74,6 +76,10 @@ class Run:
             if known is not None and storage.is_object_store:
                 self._manifests[stage] = known
         return known
+
+    def read_again(self, stage: str) -> None:
+        """Read the stage's manifest anew: it was replaced."""
+        self._manifests.pop(stage, None)
 
     def attempt(self, stage: str) -> Storage:
         """The folder that this process writes the stage's files to: its own, or one in it."""
@@ -120,7 +126,7 @@ class Run:
             sources: stamps of raw files, for stages that read them.
         """
         inputs = [
-            InputEntry(stage=name, content=_seen(self.artifact(name).manifest, stage))
+            InputEntry(stage=name, content=seen_content(self.artifact(name).manifest, stage))
             for name in STAGES[stage].inputs
         ]
         config, stamps = self.fields(stage), dict(sources or {})
@@ -129,7 +135,7 @@ class Run:
         return Writer(
             stage=stage,
             storage=self.storage.at(stage).below(folder),
-            fingerprint=_fingerprint(stage, config, inputs, stamps),
+            fingerprint=fingerprint_of(stage, config, inputs, stamps),
             config=config,
             inputs=inputs,
             sources=stamps,
@@ -282,7 +288,7 @@ def save_config(run: Run) -> None:
     run.storage.write(CONFIG, text.encode() + b"\n")
 
 
-def _seen(manifest: Manifest, reader: str) -> str:
+def seen_content(manifest: Manifest, reader: str) -> str:
     """The content hash of what a stage reads of its input.
 
     Rejected and merged rows do not change the events: only the report, which counts them, becomes
@@ -294,16 +300,17 @@ def _seen(manifest: Manifest, reader: str) -> str:
     return Manifest.content_hash(manifest.contract, manifest.version, files, {})
 
 
-def _fingerprint(
+def fingerprint_of(
     stage: str, config: dict[str, Any], inputs: list[InputEntry], sources: dict[str, Any]
 ) -> str:
+    """Hash of what a stage is built from: its contract, config fields, inputs and raw sources."""
     return digest([stage, STAGES[stage].version, config, [i.model_dump() for i in inputs], sources])
 
 
 def _is_alike(manifest: Manifest, writer: Writer) -> bool:
     """Whether a stage was built from what is asked now, but for values that it does not read."""
     then = manifest.config
-    was_made = _fingerprint(writer.stage, then, manifest.inputs, manifest.sources)
+    was_made = fingerprint_of(writer.stage, then, manifest.inputs, manifest.sources)
     return (
         was_made == manifest.fingerprint  # by this version of the contract
         and read_fields(then) == read_fields(writer.config)

@@ -312,6 +312,37 @@ class Storage:
         with explained(self.root), contextlib.suppress(FileNotFoundError):
             fs.rm_files([self._find(path)[1] for path in paths])
 
+    def take(self, path: str, other: Storage, entry_bytes: int) -> None:
+        """Have a file of another folder here, too: on a local disk as the same file (a link).
+
+        Args:
+            path: of the file in both folders; it is not here yet, or is replaced.
+            other: the folder that has it.
+            entry_bytes: its size.
+        """
+        url = self.url(path)
+        fs, name = self._find(path)
+        if isinstance(fs, LocalFileSystem) and other.is_local:
+            self.refuse_links(path)
+            os.makedirs(os.path.dirname(name), exist_ok=True)
+            with explained(url), contextlib.suppress(FileExistsError):
+                os.link(other.local_path(path), name)
+            return
+        with other.open(path, entry_bytes) as raw, self.writer(path) as out:
+            while data := raw.read(_CHUNK):
+                out.write(data)
+
+    def files(self) -> list[str]:
+        """Paths of all files below, in order; for what may remove or look at any of them."""
+        fs, name = file_system(self.root, self.deadline)
+        with explained(self.root):
+            try:
+                found = fs.find(name)
+            except (FileNotFoundError, NotADirectoryError):
+                return []
+        start = f"{name.rstrip('/')}/"
+        return sorted(path.removeprefix(start) for path in found if path.startswith(start))
+
     def folders(self) -> list[str]:
         """Names of the folders directly below, for people to look at; none where there is none."""
         fs, name = file_system(self.root)

@@ -70,6 +70,7 @@ def test_a_rotation_is_undone_and_scores_stay(similarity: str, tmp_path: Path) -
     assert space_of(plain.artifact("export")) != space_of(first.artifact("export"))
     drift = drift_metrics(measure_drift(run.artifact("export"), first.artifact("export"), 1))
     assert drift["drift.jaccard@10"] == pytest.approx(1, abs=0.05)
+    assert drift["drift.users_overlap@10"] == pytest.approx(1, abs=0.05)
     assert drift["drift.moved"] == 0
     assert drift["drift.distance"] < 1e-4
     # Compared across spaces, only neighbours count.

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from embedmill.pipeline.config import parse
 from embedmill.pipeline.errors import CorruptArtifactError
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.retention import PINNED, REMOVED, plan_removal, remove
 from embedmill.pipeline.store.storage import Storage
-from embedmill.schemas.run import CONFIG, PUBLISHED, Published
+from embedmill.schemas.run import CONFIG, PUBLISHED, Published, publication
 from embedmill.schemas.vocab import BASE, BaseRun
 from tests.support.commands import Cli
+from tests.support.worlds import config_tree, laid
 
 
 def stored(root: Path, name: str, *, base: str = "", finished: bool = True) -> Path:
@@ -79,3 +81,27 @@ def test_age_keeps_too_and_a_removal_is_finished(root: Path) -> None:
     (root / PUBLISHED.path).write_bytes(b"{")
     with pytest.raises(CorruptArtifactError):
         plan_removal(str(root), keep=1)
+
+
+def test_rollbacks_deltas_and_unfinished_runs_keep_what_they_need(root: Path) -> None:
+    for number, name in enumerate(("n1", "n2", "n4"), 1):
+        entry = Published(run=name, content="", stages={}, published="", number=number)
+        Storage(str(root)).write(publication(number).path, publication(number).encode(entry))
+    (root / PUBLISHED.path).write_bytes(PUBLISHED.encode(entry))
+    Writer("export", Storage(str(root / "n0")).at("export"), "", {}, [], {}).commit(
+        {"users_in": 0, "users": 0, "items_in": 0, "items": 0}
+    )
+    content = json.loads((root / "n0/export/manifest.json").read_text())["content"]
+    delta = {"base": content, "number": 1, "previous": content, "hash": ""}
+    Storage(str(root / "deltas" / "1")).write("manifest.json", json.dumps(delta).encode())
+    for name in ("n1", "n4", "n5", "started7"):  # nothing is continued in this world
+        (root / name / "vocab" / BASE.path).unlink(missing_ok=True)
+    tree = laid(config_tree(root, "log.tsv", "started7"), train={"start": "n3"})
+    (root / "started7" / CONFIG).write_text(parse(tree).model_dump_json())
+    rolled = "a rollback returns to it"
+    for rollbacks, wanted in enumerate((("", ""), ("continued by n2", rolled), (rolled, rolled))):
+        plan = plan_removal(str(root), keep=1, rollbacks=rollbacks)
+        kept = {run.name: run.kept for run in plan}
+        assert (kept["n1"], kept["n2"]) == wanted
+        assert kept["n0"] == "the base of deltas"
+        assert kept["n3"] == "continued by started7"

@@ -21,7 +21,7 @@ from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
 from embedmill.pipeline.prepare.rules.filters import Filter
 from embedmill.schemas.events import RULES
 
-__all__ = ["RowRules", "active_rules", "drops_nonpositive", "rule_columns"]
+__all__ = ["RowRules", "active_rules", "drops_nonpositive", "rule_columns", "select_records"]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -96,7 +96,7 @@ class RowRules:
             known = ~np.isnan(weight) | (self._rules.other_types == "reject")
             before, keep = int(keep.sum()), keep & known & (weight != 0)
             self.counts["other_type"] += before - int(keep.sum())
-        return batch if keep.all() else _selected(batch, keep, self._filter_only)
+        return batch if keep.all() else select_records(batch, keep, self._filter_only)
 
     @property
     def _drops_types(self) -> bool:
@@ -122,7 +122,7 @@ class RowRules:
         return events
 
 
-def _selected(batch: ParsedBatch, keep: Mask, without: Set[str]) -> ParsedBatch:
+def select_records(batch: ParsedBatch, keep: Mask, without: Set[str] = frozenset()) -> ParsedBatch:
     """The records to keep, without the columns that nothing after the filter reads."""
     rows, mask, raw = np.flatnonzero(keep), pa.array(keep), batch.raw
     columns = {n: column.filter(mask) for n, column in batch.columns.items() if n not in without}

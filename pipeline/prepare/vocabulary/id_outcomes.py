@@ -32,18 +32,19 @@ from embedmill.pipeline.prepare.vocabulary.row_numbers import (
     write_rows,
 )
 from embedmill.pipeline.prepare.vocabulary.scratch_files import ScratchFiles, scratch_path
-from embedmill.pipeline.prepare.vocabulary.shared_rows import shared_slot_sql
+from embedmill.pipeline.prepare.vocabulary.shared_rows import is_shared_sql, shared_slot_sql
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.parquet import write_table
 from embedmill.pipeline.store.storage import Storage
 from embedmill.pipeline.views.vocab import Vocab
-from embedmill.schemas.vocab import SideRows
+from embedmill.schemas.vocab import SideRows, forgotten_counter
 
 __all__ = [
     "IdEvidence",
     "IdOutcomes",
     "OutcomeRules",
     "decide_outcomes",
+    "forgotten_rows",
     "retained_ids",
     "write_outcomes",
 ]
@@ -171,8 +172,34 @@ def decide_outcomes(
     return IdOutcomes(ScratchFiles(storage, tuple(done.files)), done.counts)
 
 
+def forgotten_rows(
+    session: SparkSession, base: Artifact, side: str, shared: SideRows
+) -> DataFrame | None:
+    """The rows (schema ROWS) of the base whose ids were forgotten; None where there are none.
+
+    They have no id and are given to nobody: a row means one id for ever.
+
+    Args:
+        session: the engine's session.
+        base: the base vocabulary.
+        side: "user" or "item".
+        shared: the rows of the side, with its shared rows, which have no id either.
+    """
+    if not base.counters.get(forgotten_counter(f"{side}s")):
+        return None
+    ids = read_parquet(session, base.storage, Vocab(base).files(f"{side}s"), _BASE)
+    return ids.where(f"id is null and not {is_shared_sql(shared, 'row')}").selectExpr(
+        "row", "cast(null as string) as id", "cast(0 as bigint) as n", "missed"
+    )
+
+
 def write_outcomes(
-    session: SparkSession, side: str, outcomes: IdOutcomes, rows: SideRows, first_new: int
+    session: SparkSession,
+    side: str,
+    outcomes: IdOutcomes,
+    rows: SideRows,
+    first_new: int,
+    forgotten: DataFrame | None = None,
 ) -> TaskResults:
     """Write the vocabulary of a side; see `write_rows`.
 
@@ -182,8 +209,11 @@ def write_outcomes(
         outcomes: of the ids of the side.
         rows: rows of the vocabulary to write.
         first_new: the row of the first new id.
+        forgotten: of `forgotten_rows`.
     """
     numbered = with_file_number(outcomes.rows(session, "known"))
+    if forgotten is not None:
+        numbered = numbered.union(with_file_number(forgotten))
     if outcomes.counts["new"]:
         new = outcomes.rows(session, "new")
         numbered = numbered.union(assign_rows(new, outcomes.counts["new"], first_new))

@@ -1,4 +1,4 @@
-"""How far the items' vectors have moved since the run that they were aligned to."""
+"""How far vectors have moved since the run that they were aligned to, and quality beside it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ __all__ = ["section"]
 
 _NAMES = {
     "drift.jaccard@10": "overlap of the ten nearest items (Jaccard)",
+    "drift.users_overlap@10": "same items among the ten best of a user",
     "drift.distance": "mean distance moved",
     "drift.distance.median": "half of the items moved at most",
     "drift.distance.p90": "90 % of the items moved at most",
@@ -24,6 +25,12 @@ def section(data: ReportData) -> Section | None:
         [meaning, percent(float(value)) if name == "drift.moved" else decimal(float(value), 3)]
         for name, meaning in _NAMES.items()
         if (value := data.metrics.get(name)) is not None
+    ]
+    rows += [
+        [f"{name} over that of the earlier run, same users", decimal(float(value), 3)]
+        for k in data.ks
+        for name in (f"recall@{k}", f"ndcg@{k}")
+        if (value := data.metrics.get(f"over_earlier.{name}")) is not None
     ]
     return (
         make_section("drift", "Drift", "sections/moved_vectors.html", rows=rows) if rows else None

@@ -31,11 +31,11 @@ EVENT_BYTES = 56
 
 @dataclass(frozen=True)
 class Tile:
-    """Events of some users with some items, as sparse matrices [U, N] and [N, U]."""
+    """Events of some users with some items, as sparse matrices [U, N] and, if asked for, [N, U]."""
 
     users: slice
     by_user_UN: Tensor
-    by_item_NU: Tensor
+    by_item_NU: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,12 @@ class EventMatrix:
     dim: int
 
     @staticmethod
-    def of(graph: EventGraph) -> EventMatrix:
+    def of(graph: EventGraph, *, sets_items: bool = True) -> EventMatrix:
         """The matrix of a scaled graph, whose edge weights are its entries.
 
         Args:
             graph: the events and both tables; several events of a pair are added up.
+            sets_items: whether the product that sets the items will be asked for.
         """
         users, items = graph.users, graph.items
         events = graph.events
@@ -72,7 +73,8 @@ class EventMatrix:
             if end > start:
                 chosen_M = order_E[start:end]
                 block, part = divmod(at, down)
-                tile = _tile(graph, local_E[chosen_M], chosen_M, block, part)
+                place = (part, block)
+                tile = _tile(graph, local_E[chosen_M], chosen_M, place, sets_items=sets_items)
                 tiles[block].append(tile)
         return EventMatrix(users, items, tiles, graph.dim)
 
@@ -100,6 +102,7 @@ class EventMatrix:
         for first, last, tiles in self._blocks():
             sum_ND = vectors_LD.new_zeros((last - first, self.dim))
             for tile in tiles:
+                assert tile.by_item_NU is not None, "made with sets_items=False"
                 sum_ND += tile.by_item_NU @ user_LD[tile.users]
             group.sum(sum_ND)
             own = owned_rows(self.items, first, last)
@@ -112,8 +115,24 @@ class EventMatrix:
             yield first, min(self.items.rows, first + TILE_ROWS), tiles
 
 
-def _tile(graph: EventGraph, local_M: Tensor, chosen_M: Tensor, block: int, part: int) -> Tile:
-    """A tile of the events `chosen_M`, whose users are `local_M` in this worker's table."""
+def _tile(
+    graph: EventGraph,
+    local_M: Tensor,
+    chosen_M: Tensor,
+    place: tuple[int, int],
+    *,
+    sets_items: bool,
+) -> Tile:
+    """A tile of events.
+
+    Args:
+        graph: with all events.
+        local_M: their users in this worker's table.
+        chosen_M: which events.
+        place: number of the block of users, and of that of items.
+        sets_items: whether the matrix is needed by item, too.
+    """
+    part, block = place
     events, device = graph.events, graph.group.device
     item_M = events.item_E[chosen_M].long()
     weight_M = graph.sample_weights.of(events.weight_E[chosen_M]).to(device)
@@ -125,7 +144,7 @@ def _tile(graph: EventGraph, local_M: Tensor, chosen_M: Tensor, block: int, part
     return Tile(
         slice(first_user, last_user),
         _compressed(rows[0], rows[1], weight_M, (users, items)),
-        _compressed(rows[1], rows[0], weight_M, (items, users)),
+        _compressed(rows[1], rows[0], weight_M, (items, users)) if sets_items else None,
     )
 
 

@@ -85,7 +85,9 @@ class SubspaceIteration:
 
     @cached_property
     def _matrix(self) -> EventMatrix:
-        return EventMatrix.of(self.graph.scaled(self.config.user_power, self.config.item_power))
+        scaled = self.graph.scaled(self.config.user_power, self.config.item_power)
+        # The last pass does not set the items.
+        return EventMatrix.of(scaled, sets_items=self.config.passes > 1)
 
     @cached_property
     def _squared_norm(self) -> float:

@@ -98,17 +98,23 @@ class EventGraph:
         """The workers that hold the graph."""
         return self.users.group
 
-    def item_sums(self, first: int, last: int, *, normalize: bool = False) -> Tensor:
+    def item_sums(
+        self, first: int, last: int, *, normalize: bool = False, chosen_I: Tensor | None = None
+    ) -> Tensor:
         """For each item of a block the sum of its users' vectors, float32 [N, D].
 
         Args:
             first: the block's first item.
             last: one past its last item.
             normalize: scale the users' vectors to length one first.
+            chosen_I: the items whose sums are wanted, the same at every worker; None for all.
         """
         sum_ND = self.users.weight.new_zeros((last - first, self.dim))
         vectors_LD = self.users.weight.detach()[:, : self.dim]
         for user_M, item_M, edge_M in self.edges(first, last):
+            if chosen_I is not None:
+                mine_M = chosen_I[item_M]
+                user_M, item_M, edge_M = user_M[mine_M], item_M[mine_M], edge_M[mine_M]
             user_MD = vectors_LD[user_M]
             if normalize:
                 user_MD = functional.normalize(user_MD)

@@ -144,8 +144,14 @@ def _begin_new(graph: EventGraph, new: tuple[Tensor, Tensor], lengths: tuple[flo
     for table_LD, one in zip(tables, (new_users_L, new_items_L), strict=True):
         table_LD[one] = 0
     _set_users(graph, new_users_L, length[0])
+    own_I = owned_rows(items, 0, items.rows)
+    new_I = torch.zeros(items.rows, device=graph.group.device)
+    new_I[own_I] = new_items_L[items.local_index(own_I)].float()
+    new_I = graph.group.sum(new_I) > 0
     for first, last in row_blocks(items.rows):
-        sum_ND = graph.item_sums(first, last)
+        if not bool(new_I[first:last].any()):
+            continue
+        sum_ND = graph.item_sums(first, last, chosen_I=new_I)
         own = owned_rows(items, first, last)
         local = items.local_index(own)
         fresh = new_items_L[local]

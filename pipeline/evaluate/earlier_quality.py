@@ -1,0 +1,109 @@
+"""The earlier run's vectors beside this run's, on the test events of users who are in both.
+
+Both rank the items that are candidates now, for the same users with the same lists of seen items.
+The earlier run cannot answer with an item that it did not have.
+
+Legend: B users of a batch, U users of a group, N items, D coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from embedmill.pipeline.evaluate.board import Board, ItemTable
+from embedmill.pipeline.evaluate.exposure import Exposure
+from embedmill.pipeline.evaluate.holdout import Group
+from embedmill.pipeline.evaluate.ranking import Tally
+from embedmill.pipeline.score import top_k
+from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.views.earlier_run import earlier_rows
+from embedmill.pipeline.views.vectors import Vectors
+
+__all__ = ["EarlierQuality"]
+
+Floats = NDArray[np.float32]
+Rows = NDArray[np.int64]
+_BLOCK = 1 << 17
+
+
+@dataclass
+class EarlierQuality:
+    """Tallies of both runs.
+
+    Attributes:
+        board: of this run.
+        before: vectors of the earlier run, of users and of items.
+        row_N: the earlier row of each user and of each item, -1 for none.
+        inactive: items that the earlier run cannot answer with, rising.
+        tallies: of this run and of the earlier one.
+        users: that were asked.
+    """
+
+    board: Board
+    before: tuple[Vectors, Vectors]
+    row_N: tuple[Rows, Rows]
+    inactive: torch.Tensor
+    tallies: tuple[Tally, Tally]
+    users: int = 0
+
+    @staticmethod
+    def of(board: Board, counts: Rows, now: Artifact, earlier: Artifact) -> EarlierQuality:
+        """Without answers.
+
+        Args:
+            board: of this run.
+            counts: events of each item that this run was fitted to.
+            now: its export.
+            earlier: the export of the earlier run.
+        """
+        before = Vectors.of(earlier, "users"), Vectors.of(earlier, "items")
+        rows = [
+            earlier_rows(Vectors.of(now, one.side).vocabulary, one.vocabulary) for one in before
+        ]
+        live_N = board.items.live_N & (rows[1] >= 0)
+        tallies = [
+            Tally(board.config.ks, board.parts, Exposure(board.config.ks, counts, live))
+            for live in (board.items.live_N, live_N)
+        ]
+        inactive = torch.from_numpy(np.flatnonzero(~live_N))
+        both = (rows[0], rows[1])
+        return EarlierQuality(board, before, both, inactive, (tallies[0], tallies[1]))
+
+    def add(self, group: Group, user_UD: Floats) -> None:
+        """Rank for those users of a group who are in both runs and have something to find."""
+        row_U = self.row_N[0][group.users]
+        known_U = torch.from_numpy(row_U >= 0)
+        chosen = ((group.relevant.lengths > 0) & known_U).nonzero()[:, 0]
+        config, items = self.board.config, self.board.items
+        for start in range(0, len(chosen), config.batch_users):
+            batch = chosen[start : start + config.batch_users]
+            seen, relevant = group.seen.select(batch), group.relevant.select(batch)
+            asked = (
+                (user_UD[batch.numpy()], items.blocks(), items.inactive),
+                (self.before[0].gather(row_U[batch.numpy()]), self._blocks(items), self.inactive),
+            )
+            for tally, (user_BD, blocks, inactive) in zip(self.tallies, asked, strict=True):
+                users = torch.from_numpy(user_BD)
+                tally.add(top_k(users, blocks, max(config.ks), seen, inactive)[1], relevant)
+            self.users += len(batch)
+
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the earlier run, and this run's over them; none where nobody was asked."""
+        now, before = (tally.means(self.users) for tally in self.tallies)
+        ratios = {f"over_earlier.{n}": now[n] / value for n, value in before.items() if value}
+        return {**{f"earlier.{name}": value for name, value in before.items()}, **ratios}
+
+    def _blocks(self, items: ItemTable) -> Iterator[tuple[int, torch.Tensor]]:
+        """Vectors of the earlier run by this run's rows, zeros for items that it lacks."""
+        row_N, vectors = self.row_N[1], self.before[1]
+        for first in range(0, len(items.live_N), _BLOCK):
+            rows = row_N[first : first + _BLOCK]
+            block_ND = np.zeros((len(rows), vectors.dim), np.float32)
+            known = np.flatnonzero(rows >= 0)
+            block_ND[known] = vectors.gather(rows[known])
+            yield first, torch.from_numpy(block_ND)

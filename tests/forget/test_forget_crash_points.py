@@ -1,0 +1,184 @@
+"""A `forget` that ends at any change of a file: the same command ends it, and readers go on.
+
+Every change of files is a point: at each the change is lost, or done and reported as failed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embedmill.pipeline.forget import forget
+from embedmill.pipeline.formats import ExportOptions, write
+from embedmill.pipeline.formats.deltas import apply_deltas, write_delta
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.store import lease
+from embedmill.pipeline.store.artifact import Artifact, read_manifest
+from embedmill.pipeline.store.run import Run, open_run
+from embedmill.pipeline.store.storage import Storage
+from embedmill.schemas.stages import STAGES
+from tests.forget.conftest import CANARY, small_run
+from tests.support.crash_points import OUTCOMES, World
+from tests.support.object_store import ObjectStore
+
+_CHANGES = ("replace", "link", "remove", "rename")
+
+
+@contextmanager
+def local_world(root: str, world: World) -> Iterator[None]:
+    """Changes of files of a local disk below `root` are told to a world."""
+    plain: dict[str, Any] = {name: getattr(os, name) for name in _CHANGES}
+
+    def told(name: str, *paths: Any, **options: Any) -> None:
+        change = partial(plain[name], *paths, **options)
+        if str(paths[-1]).startswith(f"{root}/"):
+            world.change(name, str(paths[-1]), change)
+        else:
+            change()
+
+    for name in plain:
+        setattr(os, name, partial(told, name))
+    try:
+        yield
+    finally:
+        for name, function in plain.items():
+            setattr(os, name, function)
+
+
+@contextmanager
+def object_world(_: str, world: World) -> Iterator[None]:
+    ObjectStore.world = world
+    try:
+        yield
+    finally:
+        ObjectStore.world = None
+
+
+@dataclass
+class Start:
+    """A root with two runs, one of them unfinished in its index; an export, and a delta."""
+
+    root: str
+
+    @property
+    def is_local(self) -> bool:
+        return not self.root.startswith("objects://")
+
+    def build(self) -> Start:
+        first = small_run(self.root, "n0")
+        second = small_run(self.root, "n1", continues=f"{self.root}/n0")
+        if self.is_local:
+            write(second, ExportOptions("word2vec"), f"{self.root}/exports/w2v", Quiet())
+        second.discard("index")
+        second.storage.write("index/scratch/half", CANARY.encode())
+        del first
+        return self
+
+    def copy(self) -> Start:
+        if self.is_local:
+            root = str(Path(self.root).with_name(uuid.uuid4().hex))
+            shutil.copytree(self.root, root)
+            return Start(root)
+        root = f"objects://{uuid.uuid4().hex}"
+        old, new = (url.removeprefix("objects://") for url in (self.root, root))
+        for name in [name for name in ObjectStore.objects if name.startswith(f"{old}/")]:
+            ObjectStore.objects[name.replace(old, new, 1)] = ObjectStore.objects[name]
+        return Start(root)
+
+    def forget(self) -> None:
+        forget(self.root, {"users": [CANARY]})
+
+    def world(self, world: World) -> Any:
+        return (local_world if self.is_local else object_world)(self.root, world)
+
+    def contents(self) -> dict[str, str]:
+        """Content of each finished stage, all of whose files are whole."""
+        found = {}
+        for name in ("n0", "n1"):
+            run = open_run(f"{self.root}/{name}")
+            for stage in STAGES:
+                artifact = run.find(stage)
+                if artifact is not None:
+                    assert list(artifact.verify()) == []
+                    found[f"{name}/{stage}"] = artifact.manifest.content
+        return found
+
+    def bytes_of(self) -> Iterator[tuple[str, bytes]]:
+        storage = Storage(self.root)
+        for path in storage.files():
+            yield path, storage.read(path)
+
+
+@pytest.fixture(params=["local", "objects"])
+def start(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
+    local = request.param == "local"
+    root = str(tmp_path / "start") if local else f"objects://{uuid.uuid4().hex}"
+    return Start(root).build()
+
+
+def sweep(start: Start, monkeypatch: pytest.MonkeyPatch, stride: int) -> int:
+    """Stop at every `stride`-th change, in each way; returns the number of points."""
+    before, calm, whole = start.contents(), World(), start.copy()
+    with whole.world(calm):
+        whole.forget()
+    undisturbed = whole.contents()
+    assert undisturbed.keys() == before.keys()
+    assert not [path for path, data in whole.bytes_of() if CANARY.encode() in data]
+    # The process that stopped is this one, and would be found to run.
+    monkeypatch.setattr(lease, "is_running", lambda *_: False)
+    points = list(itertools.product(range(0, len(calm.log), stride), OUTCOMES))
+    for stop, outcome in points:
+        root = start.copy()
+        world = World(stop, outcome)
+        with root.world(world), suppress(Exception):  # what it says does not matter: it is gone
+            root.forget()
+        assert world.stopped, (stop, outcome)
+        at = (world.log[-1], outcome)
+        for stage, content in root.contents().items():  # what a reader sees is whole
+            assert content in (before[stage], undisturbed[stage]), at
+        root.forget()
+        assert root.contents() == undisturbed, at
+        assert not [path for path, data in root.bytes_of() if CANARY.encode() in data], at
+        assert not Storage(root.root).exists("_forget/pending.json"), at
+    return len(points)
+
+
+def test_crash_points(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sweep(start, monkeypatch, 17) >= 6
+
+
+@pytest.mark.exhaustive
+def test_every_crash_point(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = sweep(start, monkeypatch, 1)
+    print(f"{points} points")
+    assert points >= 60
+
+
+def test_deltas_stay_a_chain(tmp_path: Path) -> None:
+    root = str(tmp_path / "runs")
+    base, run = small_run(root, "n0"), small_run(root, "n1")
+    same: list[Run] = [base, run]
+    folder = f"{root}/deltas/1"
+    with suppress(Exception):  # two trainings have two spaces
+        write_delta(run, base, [], folder)
+    if not Storage(folder).exists("manifest.json"):
+        write_delta(base, base, [], folder)
+        same = [base, base]
+    forget(root, {"users": [CANARY]})
+    apply_deltas(same[0], [folder], str(tmp_path / "whole"))
+    storage = same[1].storage.at("export")
+    manifest = read_manifest(storage)
+    assert manifest is not None
+    export = Artifact.of("export", storage, manifest)
+    path = "users/part-00000.parquet"
+    assert (tmp_path / "whole" / path).read_bytes() == export.read(path)
