@@ -73,3 +73,46 @@ def apply(
     manifest = apply_deltas(open_run(base), deltas or [], output)
     said = {"number": manifest["number"], "target": manifest.get("target", "")}
     print(json.dumps(said) if as_json else f"after delta {manifest['number']}: {output}")
+
+
+@app.command(name="load-delta")
+def load_delta(
+    folder: Annotated[str, typer.Argument(metavar="DELTA", help="its folder or URL")],
+    pgvector: Annotated[
+        str, typer.Option(metavar="DSN", help="PostgreSQL, such as postgresql://host/name")
+    ] = "",
+    qdrant: Annotated[str, typer.Option(metavar="PLACE", help="URL, or folder of local mode")] = "",
+    lance: Annotated[str, typer.Option(metavar="PLACE", help="folder or URL of LanceDB")] = "",
+    base: Annotated[
+        str,
+        typer.Option(
+            metavar="HASH",
+            help="for the first delta: `export` in the manifest.json of the export that was loaded",
+        ),
+    ] = "",
+) -> None:
+    """Apply a delta to tables that an export was loaded into: upserts and deletes.
+
+    Tables are `users` and `items`, as the formats pgvector, qdrant and lance make them. A delta
+    that is missing, repeated, out of order or of another space is refused.
+    """
+    from contextlib import closing
+    from importlib import import_module
+
+    from embedmill.pipeline.errors import ConfigError
+    from embedmill.pipeline.formats import delta_loaders as loaders
+
+    if sum(map(bool, (pgvector, qdrant, lance))) != 1:
+        raise ConfigError("give one of --pgvector, --qdrant and --lance")
+    if lance:
+        done = loaders.load_delta(loaders.LanceTables(lance), folder, base=base)
+    elif pgvector:
+        with import_module("psycopg").connect(pgvector) as connection:
+            target = loaders.PgvectorTables(connection)
+            done = loaders.load_delta(target, folder, base=base)
+    else:
+        client = import_module("qdrant_client").QdrantClient
+        place = {"url": qdrant} if "://" in qdrant else {"path": qdrant}
+        with closing(client(**place)) as opened:
+            done = loaders.load_delta(loaders.QdrantCollections(opened), folder, base=base)
+    print(f"delta {done.number} was applied")

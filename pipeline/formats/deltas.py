@@ -28,11 +28,11 @@ from embedmill.pipeline.store.parquet import write_parquet, write_table
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage
 from embedmill.pipeline.views.vectors import space_of, spec_of
-from embedmill.schemas.export import FILES
+from embedmill.schemas.export import FILES, embeddings
 from embedmill.schemas.manifest import digest
 from embedmill.schemas.run import MANIFEST
 
-__all__ = ["apply_deltas", "write_delta"]
+__all__ = ["apply_deltas", "read_delta", "write_delta"]
 
 _FORMAT = 1
 Manifest = dict[str, Any]
@@ -115,6 +115,19 @@ def apply_deltas(base: Run, deltas: Sequence[str], output: str) -> Manifest:
     return last
 
 
+def read_delta(folder: str) -> tuple[Manifest, Mapping[str, SideDelta]]:
+    """The manifest of a delta and its tables by side, for whoever has no base export.
+
+    Args:
+        folder: folder or URL.
+
+    Raises:
+        InputError: there is no delta.
+        CorruptArtifactError: a file is damaged.
+    """
+    return _read(folder, None)
+
+
 def _followed(base: Artifact, deltas: Sequence[str]) -> tuple[dict[str, pa.Table], Manifest]:
     """The state after the deltas, and the last manifest."""
     content, state = base.manifest.content, state_of(base)
@@ -135,7 +148,7 @@ def _followed(base: Artifact, deltas: Sequence[str]) -> tuple[dict[str, pa.Table
     return state, last
 
 
-def _read(folder: str, schema: pa.Schema) -> tuple[Manifest, Mapping[str, SideDelta]]:
+def _read(folder: str, schema: pa.Schema | None) -> tuple[Manifest, Mapping[str, SideDelta]]:
     """The manifest and the tables of a delta, checked against their hashes."""
     storage = Storage(folder.rstrip("/"))
     try:
@@ -148,6 +161,8 @@ def _read(folder: str, schema: pa.Schema) -> tuple[Manifest, Mapping[str, SideDe
         intact = False
     if not intact:
         raise CorruptArtifactError("its manifest is damaged", where=folder)
+    spec = manifest["spec"]
+    schema = schema or embeddings(spec["dim"], bias=spec["bias"])
     tables = {}
     for entry in manifest["files"]:
         data = storage.read(entry["path"])

@@ -97,7 +97,7 @@ class Nights:
             events={"max_rejects": 0.9, "format": form},
             vocab={"previous": "published", "min_item_count": 1, "oov_rows": 2},
             train={"objective": "spectral", "start": "published", "start_fallback": "cold"},
-            export={"npy": True},
+            export={"npy": True, "align_limit": 1.0},
             evaluate={"keep_users": True},
             index={"kind": "flat"},
         )
