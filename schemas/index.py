@@ -14,6 +14,7 @@ from embedmill.schemas.files import JsonFile, Number, Stored
 __all__ = [
     "BASE_ROWS",
     "BASE_ROWS_FILE",
+    "BASE_VECTORS_FILE",
     "CONTRACT",
     "DELTA_FILE",
     "IDS",
@@ -50,6 +51,9 @@ IDS_FILE = "ids.parquet"
 # The index; of an incremental one, its base byte by byte. A sharded index has shards instead.
 INDEX_FILE = "items.faiss"
 BASE_ROWS_FILE = "base.parquet"
+# With `index.carry_epsilon`: the vectors that the slots of the base were built with, float32
+# [S, D] in order; zeros for tombstones.
+BASE_VECTORS_FILE = "base.npy"
 # The items that are not in the base, by rising row; absent where there are none.
 DELTA_FILE = "delta.faiss"
 

@@ -130,6 +130,14 @@ class IndexConfig(Section):
         description="keep the index of the previous run until new, changed and removed items "
         "are this share of all; 0: always build a new one",
     )
+    carry_epsilon: float = Field(
+        0,
+        ge=0,
+        le=1,
+        json_schema_extra=FINGERPRINT_IF_CHANGED,
+        description="with carry_over: an item whose vector is within this distance of the one in "
+        "the index, relative to the mean length, keeps its place; 0: only with the same bytes",
+    )
     threads: int = Field(
         0,
         ge=0,

@@ -33,14 +33,14 @@ _BLOCK = 1 << 17
 
 @dataclass
 class EarlierQuality:
-    """Tallies of both runs.
+    """What both runs find.
 
     Attributes:
         board: of this run.
         before: vectors of the earlier run, of users and of items.
         row_N: the earlier row of each user and of each item, -1 for none.
         inactive: items that the earlier run cannot answer with, rising.
-        tallies: of this run and of the earlier one.
+        of_runs: what this run and the earlier one found.
         users: that were asked.
     """
 
@@ -48,7 +48,7 @@ class EarlierQuality:
     before: tuple[Vectors, Vectors]
     row_N: tuple[Rows, Rows]
     inactive: torch.Tensor
-    tallies: tuple[Tally, Tally]
+    of_runs: tuple[Tally, Tally]
     users: int = 0
 
     @staticmethod
@@ -66,13 +66,13 @@ class EarlierQuality:
             earlier_rows(Vectors.of(now, one.side).vocabulary, one.vocabulary) for one in before
         ]
         live_N = board.items.live_N & (rows[1] >= 0)
-        tallies = [
+        of_runs = [
             Tally(board.config.ks, board.parts, Exposure(board.config.ks, counts, live))
             for live in (board.items.live_N, live_N)
         ]
         inactive = torch.from_numpy(np.flatnonzero(~live_N))
         both = (rows[0], rows[1])
-        return EarlierQuality(board, before, both, inactive, (tallies[0], tallies[1]))
+        return EarlierQuality(board, before, both, inactive, (of_runs[0], of_runs[1]))
 
     def add(self, group: Group, user_UD: Floats) -> None:
         """Rank for those users of a group who are in both runs and have something to find."""
@@ -87,14 +87,14 @@ class EarlierQuality:
                 (user_UD[batch.numpy()], items.blocks(), items.inactive),
                 (self.before[0].gather(row_U[batch.numpy()]), self._blocks(items), self.inactive),
             )
-            for tally, (user_BD, blocks, inactive) in zip(self.tallies, asked, strict=True):
+            for tally, (user_BD, blocks, inactive) in zip(self.of_runs, asked, strict=True):
                 users = torch.from_numpy(user_BD)
                 tally.add(top_k(users, blocks, max(config.ks), seen, inactive)[1], relevant)
             self.users += len(batch)
 
     def metrics(self) -> dict[str, float]:
         """Metrics of the earlier run, and this run's over them; none where nobody was asked."""
-        now, before = (tally.means(self.users) for tally in self.tallies)
+        now, before = (tally.means(self.users) for tally in self.of_runs)
         ratios = {f"over_earlier.{n}": now[n] / value for n, value in before.items() if value}
         return {**{f"earlier.{name}": value for name, value in before.items()}, **ratios}
 

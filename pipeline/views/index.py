@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from embedmill.pipeline.errors import ContractError
 from embedmill.pipeline.store.artifact import Artifact
@@ -15,6 +17,7 @@ from embedmill.pipeline.store.cache import checked
 from embedmill.pipeline.views.row_files import Rows
 from embedmill.schemas.index import (
     BASE_ROWS_FILE,
+    BASE_VECTORS_FILE,
     DELTA_FILE,
     IDS_FILE,
     INDEX_FILE,
@@ -97,6 +100,17 @@ class StoredIndex:
         path = BASE_ROWS_FILE if self.artifact.has(BASE_ROWS_FILE) else IDS_FILE
         column = self.artifact.read_table(path, ["row"])["row"]
         return np.asarray(column.fill_null(-1).to_numpy(), np.int64)
+
+    def base_vectors(self) -> NDArray[np.float32] | None:
+        """The vectors that the slots of the base were built with, float32 [S, D].
+
+        None where the base has the vectors of this run's items, or they were not kept.
+        """
+        if not self.artifact.has(BASE_VECTORS_FILE):
+            return None
+        data = io.BytesIO(self.artifact.read(BASE_VECTORS_FILE))
+        found: NDArray[np.float32] = np.load(data, allow_pickle=False)
+        return found
 
     def _column(self, name: str) -> pa.ChunkedArray:
         column = self.artifact.read_table(IDS_FILE, [name])[name]

@@ -184,3 +184,20 @@ def _with(art: Artifact, rows: list[int | None]) -> Artifact:
 def test_nothing_to_carry_over_from_without_a_vocabulary_that_continues(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"index\.carry_over: needs vocab\.previous"):
         first().store(tmp_path, index=INDEX)
+
+
+def test_small_moves_stay_until_they_add_up(tmp_path: Path) -> None:
+    world, length = first(), float(np.linalg.norm(first().item_ND, axis=1).mean())
+    aside_D = np.linalg.svd(world.user_ND)[2][-1]  # no user tells items apart along it
+    keys = {"carry_epsilon": 0.01, "carry_over": 1.0}
+    night = stored(world, tmp_path, "n0", **keys)
+    for number, (step, in_delta) in enumerate(((0.004, 1), (0.008, 1), (0.012, 0)), 1):
+        item_ND = world.item_ND.copy()
+        item_ND += step * length * aside_D
+        item_ND[50] = item_ND[3]
+        now = dataclasses.replace(world, item_ND=item_ND, continues=night.storage.root)
+        night = stored(now, tmp_path, f"n{number}", **keys)
+        spec = night.artifact("index").read_json(SPEC).incremental
+        assert (spec.in_delta if spec else 0) == in_delta
+        # In the third night all have moved farther than 0.01 from what the base has.
+        assert (spec is None) == (number == 3)

@@ -12,10 +12,14 @@ import numpy as np
 from embedmill.pipeline.config import IndexConfig, read_fields
 from embedmill.pipeline.errors import ContractError
 from embedmill.pipeline.index.incremental.base_layout import plan_layout
-from embedmill.pipeline.index.incremental.incremental_files import write_base_rows
+from embedmill.pipeline.index.incremental.incremental_files import (
+    write_base_rows,
+    write_base_vectors,
+)
 from embedmill.pipeline.index.incremental.incremental_index import IncrementalIndex
 from embedmill.pipeline.index.incremental.previous_index import (
     find_previous_index,
+    near_slots,
     unchanged_rows,
 )
 from embedmill.pipeline.index.kinds import kind_of
@@ -48,7 +52,7 @@ class CarriedIndex:
 
     `kind` and `data` are those of the base, `recall_when_built` is the recall measured when it
     was built, `verified` that of the incremental index. `targets` is None where the config has
-    none.
+    none. `slot_SD` are the vectors that the base was built with, where those may be others.
     """
 
     kind: str
@@ -58,10 +62,13 @@ class CarriedIndex:
     delta_kind: str
     targets: Targets | None
     verified: Interval
+    slot_SD: Floats | None = None
 
     def write(self, out: Writer, row_N: Rows) -> IncrementalSpec:
         """Write the rows of the base and the delta, beside the index file and the ids."""
         write_base_rows(out, self.index.layout, row_N)
+        if self.slot_SD is not None:
+            write_base_vectors(out, self.index.layout, self.slot_SD)
         delta, spec = self.index.delta, None
         data = b"" if delta is None else delta.to_bytes()
         if delta is not None:
@@ -122,7 +129,12 @@ def carry_over(run: Run, row_N: Rows, item_ND: Floats, truth: Truth) -> CarriedI
     spec, row_S = stored.spec, stored.base_rows()
     before = Vectors.of(previous.export, "items")
     items, before_R = Vectors.of(run.artifact("export"), "items"), np.flatnonzero(before.live())
-    layout = plan_layout(row_N, before_R, unchanged_rows(items, before)[before_R], row_S)
+    epsilon = config.carry_epsilon if items.dim == before.dim else 0
+    slot_SD = _slot_vectors(stored, before, row_S) if epsilon else None
+    same_R = unchanged_rows(items, before, any_bits=slot_SD is not None)
+    if slot_SD is not None:
+        same_R[row_S[row_S >= 0]] &= near_slots(items, row_S, slot_SD, epsilon)[row_S >= 0]
+    layout = plan_layout(row_N, before_R, same_R[before_R], row_S)
     if layout.overhead > config.carry_over:
         return Rebuild(
             f"delta and tombstones are {layout.overhead:.0%} of the items, more than "
@@ -145,9 +157,25 @@ def carry_over(run: Run, row_N: Rows, item_ND: Floats, truth: Truth) -> CarriedI
         delta_kind=delta_kind,
         targets=Targets.of(config) if config.has_targets else None,
         verified=recall_interval(recalls(index, truth), truth.k),
+        slot_SD=slot_SD,
     )
     failure = _failure(carried, truth)
     return Rebuild(failure) if failure else carried
+
+
+def _slot_vectors(stored: StoredIndex, before: Vectors, row_S: Rows) -> Floats:
+    """The vectors that the slots of a base were built with, float32 [S, D]; zeros for tombstones.
+
+    They are stored where an earlier night kept some that had moved: a distance is always that from
+    what the index has, so that small moves of many nights add up.
+    """
+    kept = stored.base_vectors()
+    if kept is not None:
+        return kept
+    slot_SD = np.zeros((len(row_S), before.dim), np.float32)
+    live = np.flatnonzero(row_S >= 0)
+    slot_SD[live] = before.gather(row_S[live])
+    return slot_SD
 
 
 def build_delta(item_MD: Floats, config: IndexConfig, seed: int) -> tuple[str, FaissIndex | None]:
@@ -178,7 +206,7 @@ def _failure(carried: CarriedIndex, truth: Truth) -> str:
 def _changed_key(index: Artifact, run: Run) -> str:
     """The first config key that shapes an index and has changed; "" for none."""
     before, now = read_fields(index.manifest.config), read_fields(run.fields("index"))
-    keys = sorted((before.keys() | now.keys()) - {"index.carry_over"})
+    keys = sorted((before.keys() | now.keys()) - {"index.carry_over", "index.carry_epsilon"})
     return next((key for key in keys if before.get(key) != now.get(key)), "")
 
 

@@ -5,6 +5,8 @@ Legend: N live items, S slots of the base.
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pyarrow as pa
 
@@ -12,12 +14,12 @@ from embedmill.pipeline.errors import ContractError
 from embedmill.pipeline.index.incremental.base_layout import Layout, positions_of
 from embedmill.pipeline.index.incremental.incremental_index import IncrementalIndex
 from embedmill.pipeline.index.kinds import kind_of
-from embedmill.pipeline.index.searchable import FaissIndex, Rows
+from embedmill.pipeline.index.searchable import FaissIndex, Floats, Rows
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.views.index import StoredIndex
-from embedmill.schemas.index import BASE_ROWS, BASE_ROWS_FILE, IncrementalSpec
+from embedmill.schemas.index import BASE_ROWS, BASE_ROWS_FILE, BASE_VECTORS_FILE, IncrementalSpec
 
-__all__ = ["open_incremental", "write_base_rows"]
+__all__ = ["open_incremental", "write_base_rows", "write_base_vectors"]
 
 
 def write_base_rows(out: Writer, layout: Layout, row_N: Rows) -> None:
@@ -26,6 +28,14 @@ def write_base_rows(out: Writer, layout: Layout, row_N: Rows) -> None:
     live_S = layout.position_S >= 0
     row_S[live_S] = row_N[layout.position_S[live_S]]
     out.write_table(BASE_ROWS_FILE, pa.table([pa.array(row_S, mask=row_S < 0)], schema=BASE_ROWS))
+
+
+def write_base_vectors(out: Writer, layout: Layout, slot_SD: Floats) -> None:
+    """Write the vectors that the slots were built with, float32 [S, D], zeros for tombstones."""
+    kept_SD = np.where((layout.position_S >= 0)[:, None], slot_SD, np.float32(0))
+    data = io.BytesIO()
+    np.save(data, kept_SD.astype(np.float32), allow_pickle=False)
+    out.write(BASE_VECTORS_FILE, data.getvalue())
 
 
 def open_incremental(

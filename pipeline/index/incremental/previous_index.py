@@ -18,9 +18,10 @@ from embedmill.pipeline.store.run import Run, open_run
 from embedmill.pipeline.views.vectors import Vectors
 from embedmill.pipeline.views.vocab import Vocab
 
-__all__ = ["PreviousIndex", "find_previous_index", "sources", "unchanged_rows"]
+__all__ = ["PreviousIndex", "find_previous_index", "near_slots", "sources", "unchanged_rows"]
 
 _SOURCE = "index.previous"
+_SLOTS = 1 << 17  # compared at once
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,36 @@ def sources(run: Run) -> Mapping[str, Any]:
     return {} if previous is None else {_SOURCE: previous.index.manifest.content}
 
 
-def unchanged_rows(now: Vectors, before: Vectors) -> NDArray[np.bool_]:
+def near_slots(
+    now: Vectors, row_S: NDArray[np.int64], slot_SD: NDArray[np.float32], epsilon: float
+) -> NDArray[np.bool_]:
+    """Which slots of a base have nearly the vector of today, bool [S]; false for tombstones.
+
+    Args:
+        now: today's vectors.
+        row_S: row of each slot, -1 for tombstones.
+        slot_SD: the vectors that the base was built with, float32 [S, D].
+        epsilon: distance, relative to their mean length, up to which a vector may stay.
+    """
+    live_S = (row_S >= 0) & (row_S < now.count)
+    slots, near_S = np.flatnonzero(live_S), np.zeros(len(row_S), bool)
+    length = float(np.linalg.norm(slot_SD[slots], axis=1).mean()) if len(slots) else 0.0
+    for start in range(0, len(slots), _SLOTS):
+        part = slots[start : start + _SLOTS]
+        moved = np.linalg.norm(now.gather(row_S[part]) - slot_SD[part], axis=1)
+        near_S[part] = moved <= epsilon * length
+    return near_S
+
+
+def unchanged_rows(now: Vectors, before: Vectors, *, any_bits: bool = False) -> NDArray[np.bool_]:
     """Which rows of the previous run are live in both runs with the same vector, bit by bit.
 
     Reads both a range of rows at a time.
+
+    Args:
+        now: vectors of this run.
+        before: those of the previous run.
+        any_bits: take every vector for the same, and compare ids alone.
 
     Returns:
         bool [R].
@@ -90,7 +117,7 @@ def unchanged_rows(now: Vectors, before: Vectors) -> NDArray[np.bool_]:
                 todo="This is a bug of the incremental vocabulary; set index.carry_over = 0",
             )
         same_ND = old_ND[:rows].view(np.uint32) == new_ND[:rows].view(np.uint32)
-        same_R[first : first + rows] = same_ND.all(axis=1)
+        same_R[first : first + rows] = True if any_bits else same_ND.all(axis=1)
     live_now_R = np.zeros(before.count, bool)
     both = min(now.count, before.count)
     live_now_R[:both] = now.live()[:both]
