@@ -143,7 +143,8 @@ class RunErasure:
         new = rewritten(self.run, artifact, changed, self.driver)
         manifest = replace_manifest(self.run, artifact, new, counters, self.pending.references)
         if manifest == artifact.manifest:
-            remove_unnamed(self.run.storage.at(artifact.stage), artifact.manifest)
+            home = self.run.storage.at(artifact.stage)
+            remove_unnamed(home, artifact.manifest, registered=True)
             return
         self.pending.set_manifest(self.run.config.run.name, artifact.manifest, manifest)
         commit(self.run, artifact, manifest, self.driver)

@@ -36,6 +36,8 @@ __all__ = [
     "rewritten",
 ]
 
+_DELTA_LOG = "_delta_log"
+
 
 @dataclass(frozen=True)
 class Changed:
@@ -154,12 +156,13 @@ def replace_manifest(
     )
 
 
-def remove_unnamed(home: Storage, manifest: Manifest | None) -> bool:
+def remove_unnamed(home: Storage, manifest: Manifest | None, *, registered: bool = False) -> bool:
     """Remove all files in a stage's folder that its manifest does not name.
 
     Args:
         home: the folder.
         manifest: None where the stage has not finished.
+        registered: keep the logs of tables that `embedmill register` made of its files.
 
     Returns:
         whether there were any.
@@ -169,6 +172,8 @@ def remove_unnamed(home: Storage, manifest: Manifest | None) -> bool:
         folder = f"{manifest.folder}/" if manifest.folder else ""
         named |= {f"{folder}{entry.path}" for entry in manifest.files}
     stray = [path for path in home.files() if path not in named]
+    if registered:
+        stray = [path for path in stray if f"/{_DELTA_LOG}/" not in path]
     for path in stray:
         home.remove(path)
     return bool(stray)
