@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +140,22 @@ def test_two_workers_start_alike(tmp_path: Path) -> None:
 
 
 def test_what_a_start_cannot_be_is_refused_with_the_reason(tmp_path: Path) -> None:
-    built(night(tmp_path, "a", "ials"))
+    whole = built(night(tmp_path, "a", "ials"))
+    night(tmp_path, "unfinished", "ials")
+    for name, path, before, after in (
+        ("damaged", "train/manifest.json", b'"seconds"', b'"secs"'),
+        ("newer", "train/manifest.json", b'"format": 1', b'"format": 9'),
+        ("schema", "vocab/manifest.json", b'"version": 2', b'"version": 3'),
+    ):
+        shutil.copytree(whole.storage.root, tmp_path / name)
+        data = (tmp_path / name / path).read_bytes()
+        assert before in data
+        (tmp_path / name / path).write_bytes(data.replace(before, after))
     for keys, said in (
+        ({"start": "unfinished"}, "stage 'train' has not finished"),
+        ({"start": "damaged"}, "its bytes are not those that were written"),
+        ({"start": "newer"}, "is in format 9, this program reads format 1"),
+        ({"start": "schema"}, "its bytes are not those that were written"),
         ({"start": "a", "dim": 5, "ials": {"block_size": 0}}, "its train.dim is 6, here it is 5"),
         ({"start": "b"}, "it is this run itself"),
         ({"start": "nowhere"}, "no run here"),
