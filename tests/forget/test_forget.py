@@ -106,6 +106,16 @@ def test_nothing_is_left_of_fifty_users_in_seven_runs(tmp_path: Path, embedmill:
     nights.add_exports(runs[-1], tuple(FORMATS))
     nights.add_delta(runs[-1], runs[-2])
     check(nights, 6, embedmill)
+    published = find_run(str(nights.root))
+    then = published.artifact("train").manifest
+    assert "train.start" in then.sources
+    code, _, err = embedmill(["forget", nights.root, "--user", nights.canaries[0], "--retrain"])
+    assert code == 0, err
+    now = find_run(str(nights.root))
+    assert now.storage.root == published.storage.root
+    assert now.artifact("train").manifest.content != then.content
+    assert now.artifact("train").manifest.sources == {}
+    assert found_in(nights.root, nights.canaries) == []
 
 
 def test_a_run_in_use_is_refused_and_nobody_is_harmless(tmp_path: Path) -> None:
