@@ -26,8 +26,8 @@ from embedmill.pipeline.store.parquet import parquet_bytes
 from embedmill.pipeline.views.events import Events
 from embedmill.pipeline.views.vocab import Vocab
 from embedmill.schemas import shards as shards_schema
+from embedmill.schemas.erasure import FoundId, PendingRun
 from embedmill.schemas.events import DAYS, FORGOTTEN, ITEMS, REJECTED
-from embedmill.schemas.forget import FoundId, PendingRun
 from embedmill.schemas.vocab import COUNTS, VOCAB, Counts, Histogram, SideRows, forgotten_counter
 
 __all__ = ["erase_events", "erase_shards", "erase_vocab"]

@@ -28,7 +28,7 @@ from embedmill.pipeline.store.artifact import Artifact, Writer
 from embedmill.pipeline.store.forgotten_ids import ForgottenIds
 from embedmill.pipeline.store.lease import Driver
 from embedmill.pipeline.store.run import Run
-from embedmill.schemas.forget import ErasedRun, PendingRun
+from embedmill.schemas.erasure import ErasedRun, PendingRun
 from embedmill.schemas.run import STATE
 from embedmill.schemas.stages import STAGES
 

@@ -23,7 +23,7 @@ from embedmill.pipeline.store.parquet import parquet_bytes
 from embedmill.pipeline.views.train import Training
 from embedmill.schemas import export as export_schema
 from embedmill.schemas import train as train_schema
-from embedmill.schemas.forget import PendingRun
+from embedmill.schemas.erasure import PendingRun
 
 __all__ = ["erase_export", "erase_train", "zeroed_rows"]
 

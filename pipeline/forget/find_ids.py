@@ -21,7 +21,7 @@ from embedmill.pipeline.views.tables import open_table
 from embedmill.pipeline.views.train import Training
 from embedmill.pipeline.views.vectors import Vectors
 from embedmill.pipeline.views.vocab import Vocab
-from embedmill.schemas.forget import FoundId, PendingRun
+from embedmill.schemas.erasure import FoundId, PendingRun
 from embedmill.schemas.stages import STAGES
 
 __all__ = ["Found", "find_ids", "merged", "rows_of"]

@@ -9,7 +9,7 @@ from embedmill.pipeline.forget.rewrite import References
 from embedmill.pipeline.store.run import seen_content
 from embedmill.pipeline.store.storage import Storage
 from embedmill.pipeline.store.stored_json import read_stored
-from embedmill.schemas.forget import PENDING, Pending, PendingRun
+from embedmill.schemas.erasure import PENDING, Pending, PendingRun
 from embedmill.schemas.manifest import Manifest, digest
 
 __all__ = ["PendingFile"]

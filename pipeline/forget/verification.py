@@ -23,7 +23,7 @@ from embedmill.pipeline.forget.spellings import LONG, spellings
 from embedmill.pipeline.store.forgotten_ids import SIDES, ForgottenIds
 from embedmill.pipeline.store.storage import Storage
 from embedmill.pipeline.store.stored_json import UNREADABLE
-from embedmill.schemas.forget import FOLDER, IDS, KEY, PENDING, Verification
+from embedmill.schemas.erasure import FOLDER, IDS, KEY, PENDING, Verification
 
 __all__ = ["Needles", "verify_root"]
 

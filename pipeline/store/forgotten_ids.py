@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from embedmill.pipeline.store.storage import ExistsError, Storage
 from embedmill.pipeline.store.stored_json import read_stored
-from embedmill.schemas.forget import IDS, KEY, HashKey, StoredForgottenIds
+from embedmill.schemas.erasure import IDS, KEY, HashKey, StoredForgottenIds
 
 __all__ = ["SIDES", "ForgottenIds", "add_forgotten", "read_forgotten"]
 

@@ -30,7 +30,7 @@ from embedmill.pipeline.store.run import Run, open_run
 from embedmill.pipeline.store.storage import Storage
 from embedmill.pipeline.store.stored_json import UNREADABLE
 from embedmill.pipeline.views.vocab import Vocab
-from embedmill.schemas.forget import FOLDER, ErasedRun, Receipt, Verification, receipt_of
+from embedmill.schemas.erasure import FOLDER, ErasedRun, Receipt, Verification, receipt_of
 from embedmill.schemas.manifest import digest
 from embedmill.schemas.run import CONFIG, PUBLISHED, Published, publication
 
