@@ -1,6 +1,6 @@
 """Nights that continue: training from last night's vectors beside training anew.
 
-    python benchmarks/nights.py SET [--nights 3] [--objective spectral] [--json]
+    python benchmarks/nights.py SET [--nights 3] [--objective spectral] [--index EPSILON] [--json]
 
 SET is a name of `benchmarks/sets` (gowalla), or completejourney, whose weeks are the nights. A set
 is dealt by a hash of user and item: the first night has all but 1 % of the train events for each
@@ -14,6 +14,12 @@ with an error where an id moved its row.
 Prints a table; with --json one flat JSON object last, of the worst night each: `seconds_over_cold`
 (CPU seconds of the stage train), `recall_over_cold`, `jaccard@10`, `aligned_drift`, `moved_ids`,
 and beside them `cold.jaccard@10` and `cold.aligned_drift`.
+
+With --index the warm run of a night carries its index over (`index.carry_over`, `carry_epsilon`),
+and a new one is built over the same vectors: `index.recall_less` (of the new one, less that of the
+carried one), `index.seconds_over_new` (CPU seconds of the stage) and `index.query_over_new`
+(milliseconds of a query); `index.in_delta` is the share of items outside of the base, 1 where it was
+built anew.
 """
 
 from __future__ import annotations
@@ -36,13 +42,19 @@ from harness.exported import lists, recall
 from harness.sets import load_set
 
 from embedmill.jobs.all import run_line
+from embedmill.pipeline import index as index_stage
 from embedmill.pipeline.config import parse
 from embedmill.pipeline.evaluate.drift import measure_drift
+from embedmill.pipeline.log import Quiet
+from embedmill.pipeline.store.artifact import Artifact, Writer, read_manifest
 from embedmill.pipeline.store.datasets import resolve
 from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.store.storage import Storage
 from embedmill.pipeline.terminal import Terminal
+from embedmill.pipeline.views.index import StoredIndex
 from embedmill.pipeline.views.vectors import Vectors
 from embedmill.pipeline.views.vocabulary import Vocabulary
+from embedmill.schemas.manifest import Manifest
 
 SHARE = 0.01  # of the train events that are new on a night
 USERS = 5000  # whose recall is measured
@@ -121,7 +133,14 @@ def weeks(nights: int) -> tuple[pa.Table, np.ndarray[Any, Any]]:
     return pa.table(dict(zip(COLUMNS, [*ids, split], strict=True))), night
 
 
-def built(folder: Path, name: str, paths: list[str], train: dict[str, Any], before: str) -> Run:
+def built(
+    folder: Path,
+    name: str,
+    paths: list[str],
+    train: dict[str, Any],
+    before: str,
+    index: dict[str, Any] | None = None,
+) -> Run:
     """A run up to its metrics, published below its own root."""
     root = folder / name.partition("-")[0]
     tree = {
@@ -133,13 +152,50 @@ def built(folder: Path, name: str, paths: list[str], train: dict[str, Any], befo
         "train": {**train, "launcher": "inline", "workers": 1},
         "export": {"align": before},
     }  # fmt: skip
+    if index:
+        tree["index"] = index if before else {**index, "carry_over": 0}
     run, quiet = Run(parse(tree)), Terminal(quiet=True)
     run_line(run, last="shards", terminal=quiet)
     began = time.process_time()
     run_line(run, first="train", last="train", terminal=quiet)
     SECONDS[run.storage.root] = time.process_time() - began
     run_line(run, first="export", last="export", terminal=quiet)
+    if index:
+        began = time.process_time()
+        run_line(run, first="index", last="index", terminal=quiet)
+        SECONDS[run.storage.url("index")] = time.process_time() - began
     return run
+
+
+def beside_new(run: Run) -> dict[str, float]:
+    """The carried index of a run beside a new one over the same vectors."""
+    config = run.config.index.model_copy(update={"carry_over": 0.0, "carry_epsilon": 0.0})
+    fresh = Run(run.config.model_copy(update={"index": config}))
+    with tempfile.TemporaryDirectory(prefix="embedmill-index-") as scratch:
+        writer = Writer("index", Storage(scratch), "", {}, [], {})
+        began = time.process_time()
+        index_stage.build(fresh, writer, Quiet())
+        seconds = time.process_time() - began
+        new = StoredIndex(Artifact.of("index", Storage(scratch), _manifest(Storage(scratch))))
+        carried = StoredIndex(run.artifact("index"))
+        spec = carried.spec.incremental
+        return {
+            "index.recall_less": float(new.recall.recall) - float(carried.recall.recall),
+            "index.seconds_over_new": SECONDS[run.storage.url("index")] / seconds,
+            "index.query_over_new": _milliseconds(carried) / _milliseconds(new),
+            "index.in_delta": spec.in_delta / carried.spec.items if spec else 1.0,
+        }
+
+
+def _manifest(storage: Storage) -> Manifest:
+    found = read_manifest(storage)
+    assert found is not None
+    return found
+
+
+def _milliseconds(index: StoredIndex) -> float:
+    assert index.latency is not None
+    return next(float(one.ms_per_query) for one in index.latency.curve if one.chosen)
 
 
 def moved(before: Run, now: Run) -> int:
@@ -159,7 +215,11 @@ def main() -> None:
     parser.add_argument("--objective", default="spectral")
     parser.add_argument("--start-passes", type=int, default=0, help="of spectral; default: its own")
     parser.add_argument("--dim", type=int, default=0, help="default: the objective's")
+    parser.add_argument("--index", type=float, default=None, metavar="EPSILON")
     args = parser.parse_args()
+    index = None
+    if args.index is not None:
+        index = {"kind": "hnsw", "carry_over": 0.5, "carry_epsilon": args.index}
     train: dict[str, Any] = {"objective": args.objective}
     if args.set != "completejourney":
         train |= load_set(args.set).tuned.get(args.objective, {}).get("train", {})
@@ -168,13 +228,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="embedmill-nights-") as scratch:
         folder = Path(scratch)
         paths = dealt(args.set, folder, args.nights + 1)
-        first = [built(folder, f"{kind}-00", paths[:1], {**train, **start}, "")
+        first = [built(folder, f"{kind}-00", paths[:1], {**train, **start}, "",
+                       index if kind == "warm" else None)
                  for kind, start in (("warm", {"start": "published"}), ("cold", {}))]  # fmt: skip
         last, rows = Night(*first), list[dict[str, float]]()
         for number in range(1, args.nights + 1):
             read, before = paths[: number + 1], f"-{number - 1:02d}"
             warm = {**train, "start": f"warm{before}"}
-            runs = (built(folder, f"warm-{number:02d}", read, warm, f"warm{before}"),
+            runs = (built(folder, f"warm-{number:02d}", read, warm, f"warm{before}", index),
                     built(folder, f"cold-{number:02d}", read, train, f"cold{before}"))  # fmt: skip
             rows.append(compared(number, last, Night(*runs)))
             last = Night(*runs)
@@ -203,6 +264,8 @@ def compared(number: int, before: Night, night: Night) -> dict[str, float]:
         "cold.jaccard@10": float(drift["cold"].jaccard or 0),
         "cold.aligned_drift": float(drift["cold"].distance or 0),
     }
+    if (night.warm.storage.url("index")) in SECONDS:
+        row |= beside_new(night.warm)
     facts = " · ".join(f"{name} {value:.3f}" for name, value in row.items())
     print(f"night {number}: Recall@20 {warm:.4f} warm, {cold:.4f} cold · {facts}")
     sys.stdout.flush()
