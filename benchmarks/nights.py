@@ -18,8 +18,8 @@ and beside them `cold.jaccard@10` and `cold.aligned_drift`.
 With --index the warm run of a night carries its index over (`index.carry_over`, `carry_epsilon`),
 and a new one is built over the same vectors: `index.recall_less` (of the new one, less that of the
 carried one), `index.seconds_over_new` (CPU seconds of the stage) and `index.query_over_new`
-(milliseconds of a query); `index.in_delta` is the share of items outside of the base, 1 where it was
-built anew.
+(milliseconds of a query); `index.in_delta` is the share of items outside of the base, 1 where it
+was built anew.
 """
 
 from __future__ import annotations
