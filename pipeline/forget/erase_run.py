@@ -184,7 +184,7 @@ class RunErasure:
             state = storage.read(STATE.path)
         except FileNotFoundError:
             return
-        if names_one(self.pattern, state):
+        if names_one(self.pattern, state) or self.forgotten.names_any(state):
             storage.remove(STATE.path)
 
     def _check_version(self, artifact: Artifact) -> None:

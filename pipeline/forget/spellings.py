@@ -9,6 +9,9 @@ from collections.abc import Iterable
 
 __all__ = ["LONG", "names_one", "pattern_of", "spellings"]
 
+_FEW = 1000  # ids that a pattern has, whatever they are made of
+_WORD = re.compile(r"[0-9A-Za-z_.@+-]+")
+
 # An id of fewer bytes occurs by chance in numbers and in compressed bytes.
 LONG = 8
 _ENCODINGS = ("utf-8", "utf-16-le", "utf-16-be", "latin-1", "cp1252")
@@ -38,10 +41,14 @@ def spellings(raw: str) -> set[bytes]:
 def pattern_of(ids: Iterable[str]) -> re.Pattern[bytes] | None:
     """Matches a line of text that names one of some ids; None of no ids.
 
+    Of very many ids those that are words are left out: `ForgottenIds.names_any` finds them by hash.
+
     A short id counts where no letter, digit or underscore is beside it.
     """
-    parts = []
-    for raw in ids:
+    parts, every = [], list(ids)
+    if len(every) > _FEW:
+        every = [raw for raw in every if not _WORD.fullmatch(raw)]
+    for raw in every:
         for one in sorted(spellings(raw)):
             escaped = re.escape(one)
             short = len(raw.encode()) < LONG

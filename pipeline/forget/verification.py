@@ -8,6 +8,7 @@ hashes, so that short ids, and those that earlier commands forgot, are found the
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from embedmill.pipeline.forget.spellings import LONG, spellings
 from embedmill.pipeline.store.forgotten_ids import SIDES, ForgottenIds
@@ -32,6 +34,7 @@ _COLUMNS = {"user": "users", "item": "items"}
 _PIECE = 64 << 20  # bytes read at once
 _MOST = 1000  # findings that are listed
 _PARQUET = b"PAR1"
+_FEW = 64  # needles that are looked for one by one
 
 
 @dataclass
@@ -72,8 +75,30 @@ class Needles:
         return Needles(found)
 
     def within(self, data: bytes) -> set[str]:
-        """What is in some bytes."""
-        return {kind for needle, kind in self.kinds.items() if needle in data}
+        """What is in some bytes; of many needles the first eight bytes are compared first."""
+        if len(self.kinds) <= _FEW:
+            return {kind for needle, kind in self.kinds.items() if needle in data}
+        found = set()
+        for shift in range(min(LONG, len(data))):
+            start_N = np.frombuffer(data, "<u8", (len(data) - shift) // LONG, shift)
+            place_N = np.searchsorted(self._starts, start_N).clip(max=len(self._starts) - 1)
+            for at in np.flatnonzero(self._starts[place_N] == start_N).tolist():
+                for needle in self._by_start[int(start_N[at])]:
+                    if data.startswith(needle, shift + at * LONG):
+                        found.add(self.kinds[needle])
+        return found
+
+    @functools.cached_property
+    def _by_start(self) -> dict[int, list[bytes]]:
+        """Needles by their first eight bytes; none is shorter."""
+        found: dict[int, list[bytes]] = {}
+        for needle in self.kinds:
+            found.setdefault(int.from_bytes(needle[:LONG], "little"), []).append(needle)
+        return found
+
+    @functools.cached_property
+    def _starts(self) -> NDArray[np.uint64]:
+        return np.array(sorted(self._by_start), "<u8")
 
     @property
     def overlap(self) -> int:

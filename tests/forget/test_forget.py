@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from embedmill.pipeline.errors import InputError, InUseError
 from embedmill.pipeline.forget import forget
+from embedmill.pipeline.forget.verification import Needles
 from embedmill.pipeline.formats import FORMATS
 from embedmill.pipeline.store.lease import drive
 from embedmill.pipeline.store.run import find_run, open_run
@@ -116,6 +118,19 @@ def test_nothing_is_left_of_fifty_users_in_seven_runs(tmp_path: Path, embedmill:
     assert now.artifact("train").manifest.content != then.content
     assert now.artifact("train").manifest.sources == {}
     assert found_in(nights.root, nights.canaries) == []
+
+
+def test_many_needles_are_found_as_few_are() -> None:
+    draw = random.Random(1)
+    needles = [draw.randbytes(draw.randrange(8, 40)) for _ in range(100)]
+    data = draw.randbytes(1000)
+    for number, needle in enumerate(needles[:30]):
+        data = data[: number * 37] + needle + data[number * 37 :]
+    few = {str(at) for at, needle in enumerate(needles) if needle in data}
+    assert len(few) >= 20
+    kinds = {needle: str(at) for at, needle in enumerate(needles)}
+    assert Needles(kinds).within(data) == few
+    assert Needles(kinds).within(data[:5]) == set()
 
 
 def test_a_run_in_use_is_refused_and_nobody_is_harmless(tmp_path: Path) -> None:
