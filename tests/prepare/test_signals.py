@@ -270,7 +270,7 @@ def test_rules_together_are_those_rules_one_by_one(
 
 
 def test_what_a_rule_drops_has_one_name_everywhere() -> None:
-    assert events.CONTRACT.laws[0].optional_parts == tuple(events.RULES)
+    assert events.CONTRACT.laws[0].optional_parts == (*events.RULES, events.FORGOTTEN)
 
 
 def test_no_events() -> None:
