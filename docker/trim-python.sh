@@ -16,7 +16,8 @@ for package in numpy pandas pyarrow scipy sympy networkx torch; do
     [ -d "$site/$package" ] || continue
     find "$site/$package" -type d \( -name tests -o -name include \) -prune -exec rm -rf {} +
 done
-rm -rf "$site"/torch/{test,share,testing/_internal} "$site"/ray/{jars,cpp,rllib,llm}
+rm -rf "$site"/torch/{test,share} "$site"/ray/{jars,cpp,rllib,llm}
+rm -f "$site"/torch/lib/lib{torchbind_test,jitbackend_test,backend_with_compiler,aoti_custom_ops}.so
 rm -f "$site"/pyarrow/{libarrow_flight,libarrow_python_flight,_flight}.*
 find "$site/torch/bin" -type f ! -name torch_shm_manager -delete
 find "$site" \( -name '*.a' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.pyi' \) -delete
