@@ -36,7 +36,7 @@ from importlib import import_module
 
 for name in (
     *(f"embedmill.jobs.{stage}" for stage in ("events", "train", "index", "evaluate", "report")),
-    *("embedmill.jobs.cli", "embedmill.jobs.ray_training", "embedmill.pipeline.query.lookup"),
+    *("embedmill.jobs.cli", "embedmill.jobs.ray_training"),
     *("ray.scripts.scripts", "ray.dashboard.dashboard", "ray.dashboard.head"),
     *("ray.train.torch", "torch._dynamo", "s3fs", "gcsfs", "adlfs"),
     *("pyspark.worker", "pyspark.sql.connect.session"),
