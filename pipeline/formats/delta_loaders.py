@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from embedmill.pipeline.errors import ConfigError, ContractError, InputError
 from embedmill.pipeline.formats.delta_state import SideDelta
 from embedmill.pipeline.formats.deltas import read_delta
+from embedmill.pipeline.formats.payload import FIELDS
 
 __all__ = [
     "DeltaPosition",
@@ -31,6 +32,7 @@ __all__ = [
     "load_delta",
 ]
 
+_COLUMNS = {"row", "id", "count", "vector"}
 _POSITION = "embedmill_delta"
 _POINTS = 1000  # of a request to Qdrant
 
@@ -244,22 +246,23 @@ class LanceTables:
         return DeltaPosition(**found[0]) if found else None
 
     def apply(self, side: str, delta: SideDelta) -> None:
-        """See `DeltaTarget`.
+        """See `DeltaTarget`; titles and categories of a row stay, new rows have none.
 
         Raises:
             InputError: the table has other columns than an export, or numbers with a scale.
         """
         table = self._database.open_table(side)
         schema = table.schema
-        if set(schema.names) != {"row", "id", "count", "vector"}:
-            raise InputError(f"table '{side}' has other columns than row, id, count, vector")
+        payload = [name for name in schema.names if name not in _COLUMNS]
+        if set(schema.names) - set(payload) != _COLUMNS or set(payload) - {f.name for f in FIELDS}:
+            raise InputError(f"table '{side}' has other columns than an export")
         if pa.types.is_integer(schema.field("vector").type.value_type):
             raise InputError(f"table '{side}' has whole numbers, whose scale may be another now")
         rows, gone = _parts(delta)
         if gone:
             table.delete(f"row IN ({', '.join(map(str, gone))})")
         if rows.num_rows:
-            new = rows.select(schema.names).cast(schema)
+            new = _with_payload(rows, table, payload).select(schema.names).cast(schema)
             merge = table.merge_insert("row").when_matched_update_all()
             merge.when_not_matched_insert_all().execute(new)
         for one in delta.counts.to_pylist():
@@ -269,6 +272,19 @@ class LanceTables:
         """See `DeltaTarget`."""
         rows = pa.Table.from_pylist([asdict(position)])
         self._database.create_table(_POSITION, data=rows, mode="overwrite")
+
+
+def _with_payload(rows: pa.Table, table: Any, payload: list[str]) -> pa.Table:
+    """Rows with columns of the table's payload, as the table has them; null of new rows."""
+    if not payload:
+        return rows
+    numbers = ", ".join(map(str, rows["row"].to_pylist()))
+    query = table.search().where(f"row IN ({numbers})").select(["row", *payload])
+    known = query.limit(rows.num_rows).to_arrow()
+    position = pc.index_in(rows["row"], value_set=known["row"].combine_chunks())
+    for name in payload:
+        rows = rows.append_column(table.schema.field(name), known[name].take(position))
+    return rows
 
 
 def _check_side(side: str) -> None:

@@ -123,6 +123,13 @@ def test_a_loaded_export_follows_deltas(store: Any, nights: list[Run], tmp_path:
             np.testing.assert_allclose(got[row][2], vector, rtol=1e-6)
 
 
+def read_items(folder: str) -> list[dict[str, Any]]:
+    import lancedb
+
+    rows: list[dict[str, Any]] = lancedb.connect(folder).open_table("items").to_arrow().to_pylist()
+    return rows
+
+
 def test_the_command_applies_a_delta(nights: list[Run], tmp_path: Path, embedmill: Cli) -> None:
     one, folder = str(tmp_path / "1"), str(tmp_path / "lance")
     write_delta(nights[1], nights[0], [], one)
@@ -130,6 +137,8 @@ def test_the_command_applies_a_delta(nights: list[Run], tmp_path: Path, embedmil
     base = nights[0].artifact("export").manifest.content
     code, out, _ = embedmill(["load-delta", one, "--lance", folder, "--base", base])
     assert (code, out.strip()) == (0, "delta 1 was applied")
+    titles = {one["row"]: one["title"] for one in read_items(folder)}
+    assert titles == {row: f"Title {row}" for row in range(30)}  # those of moved rows too
     code, _, err = embedmill(["load-delta", one, "--lance", folder])
     assert code == 4
     assert "applied already" in err

@@ -19,7 +19,11 @@ from tests.export.test_alignment import exported
 from tests.support.commands import Cli
 from tests.support.runs import clusters
 
-WORLD = clusters(users=40, items=30, dim=8)
+WORLD = dataclasses.replace(
+    clusters(users=40, items=30, dim=8),
+    titles=[f"Title {i}" for i in range(30)],
+    categories=[["odd"] if i % 2 else [] for i in range(30)],
+)
 MOVED = {1: [3, 7], 2: [3, 11, 29]}  # items by night
 
 
