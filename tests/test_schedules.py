@@ -86,3 +86,10 @@ def test_cron_runs_two_nights(tmp_path: Path) -> None:
     assert seen == [{"built"}, {"built"}, {"up to date"}]
     words = [CRON, config, "2026-01-01"]
     assert subprocess.run(words, env=environment, check=False).returncode == 3
+
+
+def test_the_afternoon_was_with_these_files() -> None:
+    page = (ROOT / "docs/guides/afternoon.md").read_text(encoding="utf-8")
+    folder = ROOT / "examples/afternoon"
+    assert (folder / "plays.toml").read_text() in page
+    assert (folder / "plays_dag.py").read_text().replace("/AFTERNOON", "/tmp/afternoon") in page
