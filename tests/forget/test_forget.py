@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +106,8 @@ def test_nothing_is_left_of_forgotten_ids(tmp_path: Path, embedmill: Cli) -> Non
 def test_nothing_is_left_of_fifty_users_in_seven_runs(tmp_path: Path, embedmill: Cli) -> None:
     nights = Nights(tmp_path / "runs", canaries(50))
     runs = [nights.run(night) for night in range(7)]
-    nights.add_exports(runs[-1], tuple(FORMATS))
+    installed = [n for n, one in FORMATS.items() if not one.package or find_spec(one.package)]
+    nights.add_exports(runs[-1], tuple(installed))
     nights.add_delta(runs[-1], runs[-2])
     check(nights, 6, embedmill)
     published = find_run(str(nights.root))
