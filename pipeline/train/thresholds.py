@@ -1,8 +1,8 @@
 """Thresholds of SL@K: by user, an estimate of the score of its K-th best item.
 
-They weigh the events of a step (see `losses.threshold_weights`). They are computed anew at the
-start of every few epochs, and are kept in the state of the users' table, so that a training that
-resumes has those that it had.
+They weigh the events of a step (see `losses.row_gradients.threshold_weights`). They are computed
+anew at the start of every few epochs, and are kept in the state of the users' table, so that a
+training that resumes has those that it had.
 
 Legend: B users of a block, N sampled items or scores, M events of these users, V distinct items,
 D columns, k best items of a user.
@@ -43,9 +43,10 @@ def set_thresholds(model: Model, data: TrainingData, runtime: Runtime, epoch: in
     """Set the threshold of each user, in the state of the users' table; a collective.
 
     It is the K-th greatest score of the user's train items and a sample of the others, which is
-    drawn anew for each epoch and the same for all users (SL@K, arXiv 2508.05673, section 4.3); of
-    fewer than K, the least. A sampled item counts as many times as there are items for one of the
-    sample, so that the K-th of the whole catalogue is estimated; the paper counts it once.
+    drawn anew for each epoch and the same for all users (SL@K: Yang et al., KDD 2025, arXiv
+    2508.05673); of fewer than K, the least. A sampled item counts as many times as there are items
+    for one of the sample, so that the K-th of the whole catalogue is estimated; the authors' code
+    counts it once.
 
     Args:
         model: the tables.

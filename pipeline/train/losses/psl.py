@@ -21,7 +21,7 @@ __all__ = ["ACTIVATIONS", "activation_slopes", "psl"]
 def psl(step: LossInput, settings: LossSettings) -> LossResult:
     """log(mean over the negatives of s(d) ** (1 / temperature)), d half the cosines' difference.
 
-    Yang et al., NeurIPS 2024 (arXiv 2411.00163), section 3: d, the negative's cosine less the
+    Yang et al., NeurIPS 2024 (arXiv 2411.00163): d, the negative's cosine less the
     positive's, halved, is between -1 and 1, and softmax loss has e ** d in place of s(d), a
     surrogate activation of `ACTIVATIONS` that is nearer to the step from 0 to 1 at d = 0. The mean
     is weighted against how often negatives are expected; one that is the positive adds 0 to it. An

@@ -75,7 +75,7 @@ def add_l2(
 
 
 def threshold_weights(step: LossInput, settings: LossSettings, score_B: Tensor) -> Tensor | float:
-    """How much events count by SL@K, [B]; 1.0 where they are not weighed (KDD 2025, section 4.2).
+    """How much events count by SL@K, [B]; 1.0 where they are not weighed (arXiv 2508.05673).
 
     sigmoid((score of the positive - the user's threshold) / `settings.threshold_temperature`). The
     weights are constants of the step: no gradient is theirs.
