@@ -22,6 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from embedmill.pipeline.store.datasets import resolve
+
 ROOT = Path(__file__).parents[2]
 FILES = ("docker/compose.yaml", "tests/images/compose.yaml")
 NODES = ("s3", "spark-master", "spark-worker", "ray-head", "ray-worker", "ray-worker-2")
@@ -207,6 +209,13 @@ def cluster(compose: Compose) -> Iterator[None]:
         await_healthy(NODES)
         make = "import s3fs; s3fs.S3FileSystem().mkdir('runs')"
         podman("exec", "mill_spark-master_1", "python", "-c", make)
+        # The log, where `dataset:` looks for it first: the network of the project has no index.
+        local = Path(resolve("dataset:movielens-100k/ml-100k.inter"))
+        resolve("dataset:movielens-100k/ml-100k.item")
+        cached = f"/runs/.cache/movielens-100k/{local.parent.name}"
+        podman("exec", "mill_spark-master_1", "mkdir", "-p", cached)
+        for file in ("ml-100k.inter", "ml-100k.item"):
+            podman("cp", str(local.parent / file), f"mill_spark-master_1:{cached}/{file}")
         yield
     finally:
         if not os.environ.get("KEEP"):

@@ -18,5 +18,5 @@ if [ ! -e $env/.ready ]; then
 fi
 base=docker.io/library/python:3.11-slim-bookworm
 podman image exists $base || podman pull --quiet $base 2>/dev/null || tests/images/make-base.sh $base
-"$prefix/bin/python" tests/images/check_images.py \
+PYTHONPATH=$PWD "$prefix/bin/python" tests/images/check_images.py \
     "$PWD/$env/bin/podman-compose" "$(realpath --no-symlinks "$prefix")/bin/embedmill" "$@"
