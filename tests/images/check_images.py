@@ -274,7 +274,8 @@ def check(
     start = time.monotonic()
     finish(compose, name, log, [(node, pattern) for node, pattern in KILLS if node in nodes])
     found = contents(name)
-    differ = [stage for stage in STAGES if found[stage] != wanted[stage]]
+    # The report says when and by what engine it was made.
+    differ = [stage for stage in STAGES[:-1] if found[stage] != wanted[stage]]
     print(f"{name}: {time.monotonic() - start:.0f} s; other content in {differ or 'no stage'}")
     if differ:
         raise SystemExit(f"{name} differs from the run on this machine in {', '.join(differ)}")
