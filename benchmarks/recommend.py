@@ -62,7 +62,7 @@ class Exact:
         self.item_ND = Vectors.of(export, "items").load()
         self.user_BD = retriever.query_vectors(rows, "users")
         seen = retriever.excluded_rows(rows, "users", seen=True)
-        self.indptr, self.seen = seen.indptr.numpy(), seen.rows.numpy()
+        self.indptr, self.seen = seen.indptr, seen.rows
         self.flat = faiss.IndexFlatIP(self.item_ND.shape[1])
         self.flat.add(self.item_ND)
 
