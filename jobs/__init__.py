@@ -6,3 +6,7 @@ import os
 # work, spinning threads wait for each other: a step then takes twenty times as long. It is read
 # once, when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# gRPC, which Spark's client and exporters of spans load, runs handlers in the child of a fork, and
+# they abort it at times before it has become a JVM: then Apache Spark does not start. It reads
+# this once, when it is imported.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
