@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import embedmill.pipeline.prepare  # sets what gRPC reads when a test's module imports it
+import embedmill.jobs  # sets what gRPC reads when a test's module imports it
 from embedmill.jobs import cli
 from tests.support.commands import Cli
 
