@@ -42,6 +42,7 @@ class Family:
         early: the share of what a training reaches that a trial of the first round reaches, at
             least: a family that is further behind the best so far is given up.
         same_dim: whether the best so far of its dimension counts there, not the best of all.
+        wide: from this share on, the others of `first` and larger dimensions are tried, too.
         growth: how much more its training reaches than a trial of the last round.
         tried: whether `auto` tries it; `tune` tries all.
     """
@@ -52,6 +53,7 @@ class Family:
     trial_epochs: tuple[int, int]
     early: float = 1.0
     same_dim: bool = False
+    wide: float = 0.0
     growth: float = 1.0
     tried: bool = True
 
@@ -98,7 +100,7 @@ def families(auto: TrainConfig, size: TrainingSize) -> list[Family]:
     tried = min(sweeps, _TRIED_SWEEPS)
     return [
         Family(spectral, every, 1, (1, 1)),
-        Family(least_squares, larger, sweeps, (tried, tried), early=0.98, same_dim=True),
+        Family(least_squares, larger, sweeps, (tried, tried), early=0.98, same_dim=True, wide=1.02),
         Family(
             softmax,
             larger,

@@ -211,11 +211,17 @@ def search(auto: TrainConfig, size: TrainingSize) -> Steps:
 
 
 def _best_of(state: _Search, family: Family) -> Generator[PlannedTrial, Outcome, Outcome | None]:
-    """The best outcome of a family; None where it cannot win."""
+    """The best outcome of a family; None where it cannot win.
+
+    Where it can, but has not much before the others, one trial is enough.
+    """
     early, late = family.trial_epochs
     first = yield from state.round(family, family.first[:1], early)
-    if not first or first[0].value < family.early * state.bar(family):
+    bar = state.bar(family)
+    if not first or first[0].value < family.early * bar:
         return None
+    if first[0].value < family.wide * bar:
+        return first[0]
     state.dearest = state.allowed(family) / state.auto.auto.budget
     first = yield from state.round(family, family.first, early)
     if family.epochs == 1:
