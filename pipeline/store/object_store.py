@@ -203,9 +203,17 @@ class ObjectStore:
 
     def create(self, name: str, data: bytes) -> None:
         """Write a small file; FileExistsError where one is there already."""
-        self._put("_pipe_file", name, data, mode="create")
+        self._put(self._created, name, data)
 
-    def _put(self, method: str, *args: Any, **options: Any) -> None:
+    async def _created(self, name: str, data: bytes) -> None:
+        try:
+            await self.fs._pipe_file(name, data, mode="create")
+        except OSError as error:
+            if not _is_refused(error):
+                raise
+            raise FileExistsError(name) from error
+
+    def _put(self, method: Any, *args: Any, **options: Any) -> None:
         try:
             self.call(method, *args, **options)
         except FileNotFoundError:  # of what is written only the bucket can be missing
@@ -335,3 +343,14 @@ def is_object_store(fs: Any) -> bool:
 def _out_of_range(error: BaseException) -> bool:
     """Whether a range was asked for of a file that does not reach so far."""
     return bool({"InvalidRange", "416"} & set(codes_of(error)))
+
+
+def _is_refused(error: OSError) -> bool:
+    """Whether a store has refused a write for its condition, which is that there is no such file.
+
+    s3fs says so itself only where the answer names the condition, as that of AWS does and those
+    of other stores do not.
+    """
+    responses = (getattr(one, "response", None) for one in (error, error.__cause__))
+    codes = [one.get("Error", {}).get("Code") for one in responses if isinstance(one, dict)]
+    return "PreconditionFailed" in codes or "412" in codes

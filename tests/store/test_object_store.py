@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from s3fs import S3FileSystem
+from s3fs.errors import translate_boto_error
 
 from embedmill.pipeline.config import to_toml
 from embedmill.pipeline.errors import InputError, MachineError
@@ -109,6 +110,24 @@ def test_one_of_many_creates_a_file(counted: S3Server, bucket: str) -> None:
         won = list(pool.map(create, range(8)))
     assert sum(won) == 1
     assert storage.read("m.json") == str(won.index(True)).encode()
+
+
+def test_a_store_that_does_not_name_the_condition_refuses_too(
+    counted: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AWS says which condition did not hold; others answer PreconditionFailed and no more."""
+
+    def translated(error: Any, *args: Any, **options: Any) -> Exception:
+        getattr(error, "response", {}).get("Error", {}).pop("Condition", None)
+        found: Exception = translate_boto_error(error, *args, **options)
+        return found
+
+    monkeypatch.setattr("s3fs.core.translate_boto_error", translated)
+    storage = Storage(f"{bucket}/unnamed")
+    storage.create("m.json", b"first")
+    with pytest.raises(ExistsError, match="exists already"):
+        storage.create("m.json", b"second")
+    assert storage.read("m.json") == b"first"
 
 
 def test_a_listing_is_never_an_old_one(counted: S3Server, bucket: str) -> None:
