@@ -7,6 +7,7 @@ of a file first: manifests know it, or the first request tells it by what it ret
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import threading
 import time
@@ -225,7 +226,15 @@ class ObjectStore:
 
     def rm_files(self, names: list[str]) -> None:
         """Remove files in one request for up to a thousand; those that are gone do not matter."""
-        self.call("_rm", names)
+        try:
+            self.call("_rm", names)
+        except MachineError as error:
+            # Older servers want a header that clients send no more: one request for each, then.
+            if "MissingContentMD5" not in str(error):
+                raise
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    self.rm_file(name)
 
     def rm(self, folder: str, recursive: bool = True) -> None:
         """Remove all files below a folder."""
