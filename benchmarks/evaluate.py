@@ -33,8 +33,8 @@ from embedmill.pipeline.evaluate.holdout import UserSample
 from embedmill.pipeline.mean_intervals import mean_interval
 from embedmill.pipeline.score import RowLists, top_k
 from embedmill.pipeline.store.run import Run, open_run
+from embedmill.pipeline.views.evaluate import Evaluation
 from embedmill.pipeline.views.vectors import Vectors
-from embedmill.schemas.evaluate import METRICS, USERS
 
 Rows = NDArray[np.int64]
 Doubles = NDArray[np.float64]
@@ -46,7 +46,7 @@ DIM, ASKED, SEEN = 64, 1024, 20
 
 def by_user(found: Run) -> tuple[Rows, Doubles]:
     """Rows of the evaluated users, and the metric of each."""
-    table = found.artifact("evaluate").read_tables(USERS.folder)
+    table = Evaluation(found.artifact("evaluate")).users()
     users = Vectors.of(found.artifact("export"), "users").vocabulary
     ids = table["user"].combine_chunks()
     return users.rows_of(ids), table[METRIC].to_numpy()
@@ -85,7 +85,7 @@ def stage(config: Path, users: str) -> dict[str, float]:
         "seconds": manifest.seconds,
         "users_per_second": manifest.counters["users"] / manifest.seconds,
         "peak_mib": int(answer.stdout.split()[-1]) / 1024,
-        METRIC: found.artifact("evaluate").read_json(METRICS)[METRIC],
+        METRIC: Evaluation(found.artifact("evaluate")).metrics[METRIC],
     }
 
 

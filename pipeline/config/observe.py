@@ -6,20 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from embedmill.pipeline.config.section import NOT_IN_FINGERPRINT, Section
+from embedmill.pipeline.config.section import NOT_IN_FINGERPRINT, Section, one_or_many
 
 __all__ = ["ObserveConfig"]
 
 _Name = Literal["openlineage", "prometheus", "opentelemetry", "mlflow"]
 
 
-def _one_or_many(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
 _Observers = Annotated[
     tuple[_Name, ...],
-    BeforeValidator(_one_or_many, json_schema_input_type=_Name | tuple[_Name, ...]),
+    BeforeValidator(one_or_many, json_schema_input_type=_Name | tuple[_Name, ...]),
 ]
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "Paths",
     "Section",
     "Size",
+    "one_or_many",
 ]
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
@@ -38,12 +39,13 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, validate_default=True)
 
 
-def _one_or_many(value: Any) -> Any:
+def one_or_many(value: Any) -> Any:
+    """A text as a list of it; anything else as it is."""
     return [value] if isinstance(value, str) else value
 
 
 Names = Annotated[
-    tuple[str, ...], BeforeValidator(_one_or_many, json_schema_input_type=str | tuple[str, ...])
+    tuple[str, ...], BeforeValidator(one_or_many, json_schema_input_type=str | tuple[str, ...])
 ]
 Paths = Names
 

@@ -230,7 +230,7 @@ class ObjectStore:
             self.call("_rm", names)
         except MachineError as error:
             # Older servers want a header that clients send no more: one request for each, then.
-            if "MissingContentMD5" not in str(error):
+            if "MissingContentMD5" not in codes_of(error):
                 raise
             for name in names:
                 with contextlib.suppress(FileNotFoundError):
@@ -354,12 +354,10 @@ def _out_of_range(error: BaseException) -> bool:
     return bool({"InvalidRange", "416"} & set(codes_of(error)))
 
 
-def _is_refused(error: OSError) -> bool:
+def _is_refused(error: BaseException) -> bool:
     """Whether a store has refused a write for its condition, which is that there is no such file.
 
     s3fs says so itself only where the answer names the condition, as that of AWS does and those
     of other stores do not.
     """
-    responses = (getattr(one, "response", None) for one in (error, error.__cause__))
-    codes = [one.get("Error", {}).get("Code") for one in responses if isinstance(one, dict)]
-    return "PreconditionFailed" in codes or "412" in codes
+    return bool({"PreconditionFailed", "412"} & set(codes_of(error)))

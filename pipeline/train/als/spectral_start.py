@@ -8,15 +8,14 @@ Legend: L rows of this worker, M events taken together.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from embedmill.pipeline.config import SpectralConfig
 from embedmill.pipeline.train.closed_form.subspace import SubspaceIteration
-from embedmill.pipeline.train.graph.event_graph import EventGraph, owned_rows, row_blocks
+from embedmill.pipeline.train.graph.event_graph import EventGraph, row_blocks
 
-__all__ = ["PASSES", "scale_to_events", "set_spectral_factors"]
+__all__ = ["START_PASSES", "scale_to_events", "set_spectral_factors"]
 
-PASSES = 3  # more make no difference after a sweep
+START_PASSES = 3  # more make no difference after a sweep
 _SCORE = 0.5  # about what iALS's scores of events are on average, since they are shrunk
 
 
@@ -28,9 +27,9 @@ def set_spectral_factors(graph: EventGraph, *, seed: int, scale: float) -> None:
         seed: not used: the normal values are there.
         scale: not used: see `scale_to_events`.
     """
-    spectral = SpectralConfig(passes=PASSES)
+    spectral = SpectralConfig(passes=START_PASSES)
     take = SubspaceIteration(graph, spectral).start_epoch(0, lambda step: 0.0)
-    for step in range(PASSES):
+    for step in range(START_PASSES):
         take(step)
     scale_to_events(graph, spectral)
 
@@ -48,7 +47,7 @@ def scale_to_events(graph: EventGraph, spectral: SpectralConfig) -> None:
         graph: the events, not scaled, and both tables.
         spectral: what the vectors were made with.
     """
-    tables, degrees = (graph.users, graph.items), (graph.user_L, _own_degrees(graph))
+    tables, degrees = (graph.users, graph.items), (graph.user_L, graph.own_items(graph.item_I))
     lengths = [table.weight.detach()[:, : graph.dim].square().sum(1).double() for table in tables]
     weighted = graph.scaled(spectral.user_power, spectral.item_power + spectral.popularity_power)
     weight = lengths[0].new_zeros(())
@@ -65,10 +64,3 @@ def scale_to_events(graph: EventGraph, spectral: SpectralConfig) -> None:
     factor, balance = _SCORE * weight / score, (item_square / user_square) ** 0.5
     for table, square in zip(tables, (factor * balance, factor / balance), strict=True):
         table.weight.detach()[:, : graph.dim].mul_(square**0.5)
-
-
-def _own_degrees(graph: EventGraph) -> Tensor:
-    """Degrees of this worker's items, by position in the table, float32 [L]."""
-    own = owned_rows(graph.items, 0, graph.items.rows)
-    degree_L = torch.empty_like(graph.item_I[: len(own)])
-    return degree_L.index_copy_(0, graph.items.local_index(own), graph.item_I[own])

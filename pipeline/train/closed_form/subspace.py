@@ -31,7 +31,7 @@ from embedmill.pipeline.config import SpectralConfig
 from embedmill.pipeline.train.closed_form.event_matrix import EventMatrix
 from embedmill.pipeline.train.closed_form.table_algebra import gram, multiply, orthonormalize
 from embedmill.pipeline.train.collectives import Group
-from embedmill.pipeline.train.graph.event_graph import EventGraph, owned_rows
+from embedmill.pipeline.train.graph.event_graph import EventGraph
 
 __all__ = ["SubspaceIteration", "damping", "popularity_factors"]
 
@@ -130,18 +130,11 @@ def popularity_factors(graph: EventGraph, power: float) -> Tensor:
     Returns:
         float32 [L], of the items that this worker owns.
     """
-    items, degree_I = graph.items, graph.item_I
-    factor_I = torch.where(degree_I > 0, degree_I**power, 0.0)
-    own = owned_rows(items, 0, items.rows)
-    return _in_order(factor_I[own], items.local_index(own))
+    degree_I = graph.item_I
+    return graph.own_items(torch.where(degree_I > 0, degree_I**power, 0.0))
 
 
 def damping(square_D: Tensor, penalty: float) -> Tensor:
     """What each side is scaled by along axes of squared singular values S^2: f(S)^1/2, [D]."""
     square_D = square_D.clamp(min=0)
     return (square_D / (square_D + penalty).clamp(min=torch.finfo(square_D.dtype).tiny)).sqrt()
-
-
-def _in_order(value_L: Tensor, local_L: Tensor) -> Tensor:
-    """Values by position in the table."""
-    return torch.empty_like(value_L).index_copy_(0, local_L, value_L)

@@ -4,7 +4,7 @@ An edge of sample weight w between a user of degree d and an item of degree e (s
 weights) has weight w d^-a e^-b. Users are owned where their events are, so only sums by item
 are exchanged; items are taken one block at a time, so memory does not grow with the catalogue.
 
-Legend: L user rows of this worker, I items, N items of a block, M edges taken together,
+Legend: L rows of this worker, I items, N items of a block, M edges taken together,
 D columns.
 """
 
@@ -92,6 +92,12 @@ class EventGraph:
             for degree, power in ((self.user_L, user_power), (self.item_I, item_power))
         )
         return replace(self, user_L=user_L, item_I=item_I)
+
+    def own_items(self, value_I: Tensor) -> Tensor:
+        """Values of the items that this worker owns, by position in its table, [L]."""
+        own = owned_rows(self.items, 0, self.items.rows)
+        value_L = torch.empty_like(value_I[: len(own)])
+        return value_L.index_copy_(0, self.items.local_index(own), value_I[own])
 
     @property
     def group(self) -> Group:

@@ -7,7 +7,7 @@ their ratios matter, since costs are compared with each other.
 from __future__ import annotations
 
 from embedmill.pipeline.config import TrainConfig
-from embedmill.pipeline.train.als.spectral_start import PASSES
+from embedmill.pipeline.train.als.spectral_start import START_PASSES
 from embedmill.pipeline.train.plan import TrainingSize
 
 __all__ = ["epoch_cost", "training_cost", "validation_cost"]
@@ -56,5 +56,5 @@ def start_cost(config: TrainConfig, size: TrainingSize) -> float:
     """The cost of the passes from which ials begins; 0 for others."""
     if config.objective != "ials" or config.init != "spectral":
         return 0.0
-    passes = {"objective": "spectral", "dim": config.dim, "spectral": {"passes": PASSES}}
+    passes = {"objective": "spectral", "dim": config.dim, "spectral": {"passes": START_PASSES}}
     return epoch_cost(TrainConfig.model_validate(passes), size)

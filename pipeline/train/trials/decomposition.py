@@ -10,7 +10,7 @@ Legend: L rows of this worker, D columns of the decomposition, d columns of a tr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,13 +23,12 @@ from embedmill.pipeline.train.closed_form.subspace import (
     popularity_factors,
 )
 from embedmill.pipeline.train.closed_form.table_algebra import gram, multiply
-from embedmill.pipeline.train.graph.event_graph import EventGraph
 from embedmill.pipeline.train.model import Model
 from embedmill.pipeline.train.tables.embedding import ShardedEmbedding
 from embedmill.pipeline.train.tables.embedding_table import Table
 from embedmill.pipeline.train.trainer import Trainer
 
-__all__ = ["PASSES", "UNSCALED", "Decomposition", "start_from"]
+__all__ = ["PASSES", "UNSCALED", "Decomposition"]
 
 PASSES = 3  # of a decomposition: the order of trials is that of more passes
 # Settings with which the passes leave A V in the users' table and V in the items'.
@@ -59,29 +58,32 @@ class Decomposition:
             spectral: with the exponents of the decomposition.
             dim: of the trial, at most that of the decomposition.
         """
-        stepper, model = self.trainer.stepper, self.trainer.model
-        assert isinstance(stepper, SubspaceIteration)
-        factor_d = damping(self.square_D[:dim], spectral.ridge * stepper.mean_square).float()
-        popularity_L = popularity_factors(stepper.graph, spectral.popularity_power)
+        passes, model = self._passes, self.trainer.model
+        factor_d = damping(self.square_D[:dim], spectral.ridge * passes.mean_square).float()
+        popularity_L = popularity_factors(passes.graph, spectral.popularity_power)
         users_Ld = model.users.weight[:, :dim] * factor_d
         items_Ld = model.items.weight[:, :dim] * factor_d * popularity_L[:, None]
         users, items = _table(model.users, users_Ld), _table(model.items, items_Ld)
         return Model(users, items, model.settings, None)
 
+    def start(self, trainer: Trainer) -> None:
+        """Give the tables of a training by ials the vectors of spectral; a collective.
 
-def start_from(start: Model, trainer: Trainer) -> None:
-    """Give the tables of a training by ials the vectors of spectral; a collective.
+        Args:
+            trainer: before its first epoch, on the same events.
+        """
+        spectral, model, dim = SpectralConfig(), trainer.model, trainer.config.dim
+        found = self.model(spectral, dim)
+        for own, other in ((model.users, found.users), (model.items, found.items)):
+            own.weight.detach()[:, :dim] = other.weight
+        users, items = model.users.embedding, model.items.embedding
+        scale_to_events(replace(self._passes.graph, users=users, items=items, dim=dim), spectral)
 
-    Args:
-        start: vectors of the same dimension, of the same workers' rows.
-        trainer: before its first epoch.
-    """
-    model, dim = trainer.model, trainer.config.dim
-    for own, other in ((model.users, start.users), (model.items, start.items)):
-        own.weight.detach()[:, :dim] = other.weight
-    tables, data = (model.users.embedding, model.items.embedding), trainer.data
-    graph = EventGraph.of(data.events, data.sample_weights, *tables, dim)
-    scale_to_events(graph, SpectralConfig())
+    @property
+    def _passes(self) -> SubspaceIteration:
+        stepper = self.trainer.stepper
+        assert isinstance(stepper, SubspaceIteration)
+        return stepper
 
 
 def _table(whole: Table, weight_Ld: Tensor) -> Table:

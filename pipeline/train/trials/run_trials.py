@@ -26,7 +26,7 @@ from embedmill.pipeline.train.plan import Layout, TrainingSize
 from embedmill.pipeline.train.resources.budget import size_of
 from embedmill.pipeline.train.trainer import Trainer
 from embedmill.pipeline.train.trials.candidate import SMOOTHING_WEIGHT, Candidate
-from embedmill.pipeline.train.trials.decomposition import UNSCALED, Decomposition, start_from
+from embedmill.pipeline.train.trials.decomposition import UNSCALED, Decomposition
 from embedmill.pipeline.train.trials.grid import SMOOTHING_WEIGHTS, largest
 from embedmill.pipeline.train.trials.sampling import events_of_users
 from embedmill.pipeline.train.trials.search import (
@@ -175,13 +175,9 @@ class Trials:
                 if candidate.objective == "ials" or trainer.cursor.epoch + 1 == planned.epochs:
                     yield trainer, trainer.model
             return
-        yield self._decomposed_model(candidate, planned.users)
-
-    def _decomposed_model(self, candidate: Candidate, users: float) -> tuple[Trainer, Model]:
-        """The trainer of a decomposition, and the model of a candidate of spectral."""
-        decomposition = self._decomposition(candidate, users)
+        decomposition = self._decomposition(candidate, planned.users)
         spectral = candidate.config(self._task.run.config.train, 1).spectral
-        return decomposition.trainer, decomposition.model(spectral, candidate.dim)
+        yield decomposition.trainer, decomposition.model(spectral, candidate.dim)
 
     def _decomposition(self, candidate: Candidate, users: float) -> Decomposition:
         """What trials of spectral share that differ in dimension, ridge and popularity only."""
@@ -199,18 +195,17 @@ class Trials:
         Those of ials begin with what trials of spectral have found: as a training does, which
         takes passes of its own.
         """
-        from_passes = candidate.objective == "ials"
-        if from_passes:
-            _, start = self._decomposed_model(Candidate("spectral", candidate.dim), users)
+        decomposition = None
+        if candidate.objective == "ials":
+            decomposition = self._decomposition(Candidate("spectral", candidate.dim), users)
             candidate = candidate.with_settings(init="normal")
         train = candidate.config(self._task.run.config.train, epochs)
         train = train.model_copy(update={"valid_users": trial_users(train, self._size)})
         run, examples = with_train(self._task.run, train), self._examples_of(users)
         trainer = assemble(run, examples, self._group, Cursor(), self._validations.get(users))
         self._validations[users] = trainer.data.validation
-        if from_passes:
-            start_from(start, trainer)
-            del start
+        if decomposition is not None:
+            decomposition.start(trainer)
         for epoch in range(epochs):
             trainer.cursor = replace(trainer.cursor, epoch=epoch, step=0)
             take_step = trainer.start_epoch()
