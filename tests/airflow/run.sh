@@ -5,16 +5,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 bin=$(cd "${1:?the environment with embedmill}/bin" && pwd) python=${2:-python3.11} env=.venv-airflow
-if [ ! -e $env/.ready ]; then
-  "$python" -m venv $env
-  $env/bin/python -m pip install --quiet --disable-pip-version-check -r tests/airflow/requirements.txt
-  touch $env/.ready
-fi
+. tests/support/environment.sh
+make_environment "$python" $env -r tests/airflow/requirements.txt
 work=$(mktemp -d /tmp/af.XXXX) # Ray's sockets need short paths
 trap '[ -n "${KEEP:-}" ] || rm -rf "$work"' EXIT
 # As users install it: the wheel alone, with the entry point of the provider.
-PYTHON=$bin/python docker/build-wheel.sh "$PWD" "$work/dist"
-$env/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall "$work"/dist/*.whl
+install_wheel $env "$work" "$bin"
 unset PYTHONPATH
 export HOME=$work EMBEDMILL=$bin/embedmill EMBEDMILL_PYTHON=$bin/python
 export SPARK_SUBMIT=$bin/spark-submit PYTHONUNBUFFERED=1

@@ -6,15 +6,10 @@ Every change of files is a point: at each the change is lost, or done and report
 from __future__ import annotations
 
 import itertools
-import os
-import shutil
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -29,39 +24,7 @@ from embedmill.pipeline.store.storage import Storage
 from embedmill.schemas.stages import STAGES
 from tests.forget.conftest import CANARY, small_run
 from tests.support.crash_points import OUTCOMES, World
-from tests.support.object_store import ObjectStore
-
-_CHANGES = ("replace", "link", "remove", "rename")
-
-
-@contextmanager
-def local_world(root: str, world: World) -> Iterator[None]:
-    """Changes of files of a local disk below `root` are told to a world."""
-    plain: dict[str, Any] = {name: getattr(os, name) for name in _CHANGES}
-
-    def told(name: str, *paths: Any, **options: Any) -> None:
-        change = partial(plain[name], *paths, **options)
-        if str(paths[-1]).startswith(f"{root}/"):
-            world.change(name, str(paths[-1]), change)
-        else:
-            change()
-
-    for name in plain:
-        setattr(os, name, partial(told, name))
-    try:
-        yield
-    finally:
-        for name, function in plain.items():
-            setattr(os, name, function)
-
-
-@contextmanager
-def object_world(_: str, world: World) -> Iterator[None]:
-    ObjectStore.world = world
-    try:
-        yield
-    finally:
-        ObjectStore.world = None
+from tests.support.crash_roots import copied, told_of, uncopied
 
 
 @dataclass
@@ -85,21 +48,10 @@ class Start:
         return self
 
     def copy(self) -> Start:
-        if self.is_local:
-            root = str(Path(self.root).with_name(uuid.uuid4().hex))
-            shutil.copytree(self.root, root)
-            return Start(root)
-        root = f"objects://{uuid.uuid4().hex}"
-        old, new = (url.removeprefix("objects://") for url in (self.root, root))
-        for name in [name for name in ObjectStore.objects if name.startswith(f"{old}/")]:
-            ObjectStore.objects[name.replace(old, new, 1)] = ObjectStore.objects[name]
-        return Start(root)
+        return Start(copied(self.root))
 
     def forget(self) -> None:
         forget(self.root, {"users": [CANARY]})
-
-    def world(self, world: World) -> Any:
-        return (local_world if self.is_local else object_world)(self.root, world)
 
     def contents(self) -> dict[str, str]:
         """Content of each finished stage, all of whose files are whole."""
@@ -121,15 +73,13 @@ class Start:
 
 @pytest.fixture(params=["local", "objects"])
 def start(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
-    local = request.param == "local"
-    root = str(tmp_path / "start") if local else f"objects://{uuid.uuid4().hex}"
-    return Start(root).build()
+    return Start(uncopied(request.param, tmp_path)).build()
 
 
 def sweep(start: Start, monkeypatch: pytest.MonkeyPatch, stride: int) -> int:
     """Stop at every `stride`-th change, in each way; returns the number of points."""
     before, calm, whole = start.contents(), World(), start.copy()
-    with whole.world(calm):
+    with told_of(whole.root, calm):
         whole.forget()
     undisturbed = whole.contents()
     assert undisturbed.keys() == before.keys()
@@ -140,7 +90,10 @@ def sweep(start: Start, monkeypatch: pytest.MonkeyPatch, stride: int) -> int:
     for stop, outcome in points:
         root = start.copy()
         world = World(stop, outcome)
-        with root.world(world), suppress(Exception):  # what it says does not matter: it is gone
+        with (
+            told_of(root.root, world),
+            suppress(Exception),
+        ):  # what it says does not matter: it is gone
             root.forget()
         assert world.stopped, (stop, outcome)
         at = (world.log[-1], outcome)

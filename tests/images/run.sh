@@ -11,11 +11,8 @@ shift 2
 for program in podman runc catatonit; do
     command -v "$program" >/dev/null || { echo "$program is not installed" >&2; exit 1; }
 done
-if [ ! -e $env/.ready ]; then
-    "$python" -m venv $env
-    $env/bin/python -m pip install --quiet --disable-pip-version-check podman-compose==1.6.0
-    touch $env/.ready
-fi
+. tests/support/environment.sh
+make_environment "$python" $env podman-compose==1.6.0
 base=docker.io/library/python:3.11-slim-bookworm
 podman image exists $base || podman pull --quiet $base 2>/dev/null || tests/images/make-base.sh $base
 PYTHONPATH=$PWD "$prefix/bin/python" tests/images/check_images.py \

@@ -4,11 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 prefix=${1:?the environment of embedmill} python=${2:-python3.11} env=.venv-stores
-if [ ! -e $env/.ready ]; then
-    "$python" -m venv $env
-    $env/bin/python -m pip install --quiet --disable-pip-version-check \
-        -r tests/object_stores/requirements.txt
-    touch $env/.ready
-fi
+. tests/support/environment.sh
+make_environment "$python" $env -r tests/object_stores/requirements.txt
 export PYTHONPATH=$PWD
 "$prefix/bin/python" tests/object_stores/check_stores.py $env/bin

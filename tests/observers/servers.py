@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import socket
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.support.http_server import answering
 
 
 @dataclass
@@ -27,28 +27,13 @@ def recording(status: int = 200) -> Iterator[Recorder]:
     """A server that keeps every request and answers with a status."""
     found = Recorder("")
 
-    class Handler(BaseHTTPRequestHandler):
-        def _keep(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            found.requests.append((self.command, self.path, body))
-            found.headers.append(dict(self.headers))
-            self.send_response(status)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+    def keep(method: str, path: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
+        found.requests.append((method, path, body))
+        found.headers.append(dict(headers))
+        return status, b""
 
-        do_GET = do_POST = do_PUT = do_DELETE = _keep
-
-        def log_message(self, *given: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found.url = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    try:
+    with answering(keep) as found.url:
         yield found
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @contextmanager

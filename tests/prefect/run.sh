@@ -4,11 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 bin=$(cd "${1:?the environment with embedmill}/bin" && pwd) python=${2:-python3.11} env=.venv-prefect
-if [ ! -e $env/.ready ]; then
-  "$python" -m venv $env
-  $env/bin/python -m pip install --quiet --disable-pip-version-check -r tests/prefect/requirements.txt
-  touch $env/.ready
-fi
+. tests/support/environment.sh
+make_environment "$python" $env -r tests/prefect/requirements.txt
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export HOME=$work PREFECT_HOME=$work/prefect DO_NOT_TRACK=1 PREFECT_SERVER_ANALYTICS_ENABLED=false

@@ -8,15 +8,9 @@ failed, and nothing later has an effect.
 from __future__ import annotations
 
 import itertools
-import os
-import shutil
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -26,7 +20,7 @@ from embedmill.pipeline.store import lease
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.terminal import Terminal
 from tests.support.crash_points import OUTCOMES, World
-from tests.support.object_store import ObjectStore
+from tests.support.crash_roots import copied, told_of, uncopied
 from tests.support.runs import clusters, finished
 
 REBUILT = ("export", "index", "evaluate")
@@ -52,72 +46,27 @@ def contents(run: Run) -> dict[str, str]:
     return found
 
 
-@contextmanager
-def local_world(root: Path, world: World) -> Iterator[None]:
-    """Changes of files of a local disk below `root` are told to a world."""
-    plain: dict[str, Any] = {name: getattr(os, name) for name in ("replace", "link", "remove")}
-
-    def told(name: str, *paths: Any, **options: Any) -> None:
-        change = partial(plain[name], *paths, **options)
-        if str(paths[-1]).startswith(f"{root}/"):
-            world.change(name, str(paths[-1]), change)
-        else:
-            change()
-
-    for name in plain:
-        setattr(os, name, partial(told, name))
-    try:
-        yield
-    finally:
-        for name, function in plain.items():
-            setattr(os, name, function)
-
-
-@contextmanager
-def object_world(world: World) -> Iterator[None]:
-    ObjectStore.world = world
-    try:
-        yield
-    finally:
-        ObjectStore.world = None
-
-
 @dataclass
 class Started:
     """Copies of a run with finished stages, each in a root of its own."""
 
     start: Run
 
-    def copy(self) -> tuple[Run, Callable[[World], AbstractContextManager[None]]]:
-        """A copy, and what tells a world of its changes."""
-        before = self.start.config.run.root
-        if before.startswith("objects://"):
-            root = f"objects://{uuid.uuid4().hex}"
-            old, new = (url.removeprefix("objects://") for url in (before, root))
-            for name in [name for name in ObjectStore.objects if name.startswith(f"{old}/")]:
-                ObjectStore.objects[name.replace(old, new, 1)] = ObjectStore.objects[name]
-            return self._at(root), object_world
-        root = str(Path(before).with_name(uuid.uuid4().hex))
-        shutil.copytree(before, root)
-        return self._at(root), partial(local_world, Path(root))
-
-    def _at(self, root: str) -> Run:
+    def copy(self) -> Run:
         config = self.start.config
+        root = copied(config.run.root)
         return Run(config.model_copy(update={"run": config.run.model_copy(update={"root": root})}))
 
 
 @pytest.fixture(params=["local", "objects"])
 def started(request: pytest.FixtureRequest, tmp_path: Path) -> Started:
-    local = request.param == "local"
-    root = str(tmp_path / "start") if local else f"objects://{uuid.uuid4().hex}"
-    return Started(finished(clusters(), root, index={"kind": "flat"}))
+    return Started(finished(clusters(), uncopied(request.param, tmp_path), index={"kind": "flat"}))
 
 
 def sweep(started: Started, monkeypatch: pytest.MonkeyPatch, stride: int) -> int:
     """Stop at every `stride`-th change, in each way; returns the number of points."""
-    run, world_of = started.copy()
-    calm = World()
-    with world_of(calm):
+    run, calm = started.copy(), World()
+    with told_of(run.config.run.root, calm):
         command(run)
     undisturbed, changes = contents(run), len(calm.log)
     assert set(undisturbed) == set(REBUILT)
@@ -125,9 +74,11 @@ def sweep(started: Started, monkeypatch: pytest.MonkeyPatch, stride: int) -> int
     monkeypatch.setattr(lease, "is_running", lambda *_: False)
     points = list(itertools.product(range(0, changes, stride), OUTCOMES))
     for stop, outcome in points:
-        run, world_of = started.copy()
-        world = World(stop, outcome)
-        with world_of(world), suppress(Exception):  # what it says does not matter: it is gone
+        run, world = started.copy(), World(stop, outcome)
+        with (
+            told_of(run.config.run.root, world),
+            suppress(Exception),
+        ):  # what it says does not matter: it is gone
             command(run)
         assert world.stopped, (stop, outcome)
         at = (world.log[-1], outcome)

@@ -7,12 +7,12 @@ documents with fields that a strict mapping lacks, or vectors of another dimensi
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.support.http_server import answering
 
 
 @dataclass
@@ -89,26 +89,9 @@ def search_engine() -> Iterator[SearchEngine]:
     """A server for the block."""
     engine = SearchEngine()
 
-    class Handler(BaseHTTPRequestHandler):
-        def _answer(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            code, said = engine.answer(self.command, self.path, body)
-            data = json.dumps(said).encode()
-            self.send_response(code)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+    def answer(method: str, path: str, _: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
+        status, said = engine.answer(method, path, body)
+        return status, json.dumps(said).encode()
 
-        do_GET = do_POST = do_PUT = do_DELETE = _answer
-
-        def log_message(self, *given: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    engine.url = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    try:
+    with answering(answer) as engine.url:
         yield engine
-    finally:
-        server.shutdown()
-        server.server_close()
