@@ -12,6 +12,7 @@ import io
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from typing import Any, BinaryIO
 
@@ -226,19 +227,28 @@ class ObjectStore:
 
     def rm_files(self, names: list[str]) -> None:
         """Remove files in one request for up to a thousand; those that are gone do not matter."""
-        try:
+        with self._or_one_by_one(lambda: names):
             self.call("_rm", names)
-        except MachineError as error:
-            # Older servers want a header that clients send no more: one request for each, then.
-            if "MissingContentMD5" not in codes_of(error):
-                raise
-            for name in names:
-                with contextlib.suppress(FileNotFoundError):
-                    self.rm_file(name)
 
     def rm(self, folder: str, recursive: bool = True) -> None:
         """Remove all files below a folder."""
-        self.call("_rm", folder, recursive=recursive)
+        with self._or_one_by_one(lambda: self.call("_find", folder)):
+            self.call("_rm", folder, recursive=recursive)
+
+    @contextlib.contextmanager
+    def _or_one_by_one(self, names: Callable[[], list[str]]) -> Iterator[None]:
+        """Remove files in a request for each where the store refuses one for many.
+
+        Older servers want a header for that which clients send no more.
+        """
+        try:
+            yield
+        except MachineError as error:
+            if "MissingContentMD5" not in codes_of(error):
+                raise
+            for name in names():
+                with contextlib.suppress(FileNotFoundError):
+                    self.rm_file(name)
 
     def __getattr__(self, name: str) -> Any:
         """Listings and what else is read of a file system."""

@@ -73,10 +73,34 @@ def softmax(fold_in: FoldIn, events: KnownEvents, rows: int) -> tuple[Tensor, No
     return _descend(fold_in, events, rows, slopes, temperature), None
 
 
+def bpr(fold_in: FoldIn, events: KnownEvents, rows: int) -> tuple[Tensor, None]:
+    """Bayesian personalised ranking: see `pipeline.train.losses.bpr.bpr`."""
+
+    def differentiate(difference_RK: Tensor, weight_K: Tensor) -> None:
+        difference_RK.sigmoid_().mul_(weight_K)
+
+    temperature = fold_in.config.temperature
+    return _descend(fold_in, events, rows, _pair_slopes(differentiate), temperature), None
+
+
 def _psl_slopes(config: TrainConfig) -> Slopes:
     """See `pipeline.train.losses.psl.psl`; scores are halved cosines."""
     assert config.activation is not None
     activate, power = ACTIVATIONS[config.activation], 1 / config.temperature
+
+    def differentiate(difference_RK: Tensor, weight_K: Tensor) -> None:
+        activation_slopes(difference_RK, weight_K, activate, power)
+
+    return _pair_slopes(differentiate)
+
+
+def _pair_slopes(differentiate: Callable[[Tensor, Tensor], None]) -> Slopes:
+    """The slopes of a loss of the differences of sampled scores and an event's, summed over events.
+
+    Args:
+        differentiate: overwrites the differences of one event of each row, [R, K], with the
+            derivatives of its loss by them; it gets the weights of the sampled rows, [K], too.
+    """
 
     def slopes(
         positive_RN: Tensor, sampled_RK: Tensor, part: PaddedRows, sampled: Sampled
@@ -85,32 +109,13 @@ def _psl_slopes(config: TrainConfig) -> Slopes:
         slope_RN, slope_RK = torch.zeros_like(positive_RN), torch.zeros_like(sampled_RK)
         for at in range(positive_RN.shape[1]):
             share_RK = sampled_RK - positive_RN[:, at, None]
-            activation_slopes(share_RK, weight_K, activate, power)
+            differentiate(share_RK, weight_K)
             share_RK.mul_(part.weight_RN[:, at, None])
             slope_RN[:, at] = -share_RK.sum(1)
             slope_RK += share_RK
         return slope_RN, slope_RK
 
     return slopes
-
-
-def bpr(fold_in: FoldIn, events: KnownEvents, rows: int) -> tuple[Tensor, None]:
-    """Bayesian personalised ranking: see `pipeline.train.losses.bpr.bpr`."""
-
-    def slopes(
-        positive_RN: Tensor, sampled_RK: Tensor, part: PaddedRows, sampled: Sampled
-    ) -> tuple[Tensor, Tensor]:
-        weight_K = sampled.log_weight_K.softmax(0)
-        slope_RN, slope_RK = torch.zeros_like(positive_RN), torch.zeros_like(sampled_RK)
-        for at in range(positive_RN.shape[1]):
-            share_RK = torch.sigmoid(sampled_RK - positive_RN[:, at, None]).mul_(weight_K)
-            share_RK.mul_(part.weight_RN[:, at, None])
-            slope_RN[:, at] = -share_RK.sum(1)
-            slope_RK += share_RK
-        return slope_RN, slope_RK
-
-    temperature = fold_in.config.temperature
-    return _descend(fold_in, events, rows, slopes, temperature), None
 
 
 def ccl(fold_in: FoldIn, events: KnownEvents, rows: int) -> tuple[Tensor, None]:
