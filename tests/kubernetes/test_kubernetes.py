@@ -24,7 +24,7 @@ from embedmill.pipeline.config import load
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docker/kubernetes"
 SCHEMAS = Path(__file__).parent / "schemas"
-OVERLAYS = ("minimal", "s3", "gpu")
+OVERLAYS = ("minimal", "ray", "s3", "gpu")
 ARGO = tuple(sorted((ROOT / "examples/schedules").glob("argo*.yaml")))
 KUBERNETES = "kubernetes.json#/$defs/io.k8s.api"
 # The schema of each kind.
@@ -40,6 +40,7 @@ KINDS = {
     "ServiceAccount": f"{KUBERNETES}.core.v1.ServiceAccount",
     "SparkApplication": "sparkapplication.json",
     "RayJob": "rayjob.json",
+    "RayCronJob": "raycronjob.json",
     "CronWorkflow": "cronworkflow.json",
 }
 
@@ -80,7 +81,8 @@ def pods(manifest: dict[str, Any]) -> list[dict[str, Any]]:
     if manifest["kind"] == "CronJob":
         pod = spec["jobTemplate"]["spec"]["template"]
         return [{**pod["spec"], "labels": pod["metadata"]["labels"]}]
-    if manifest["kind"] == "RayJob":
+    if manifest["kind"] in ("RayJob", "RayCronJob"):
+        spec = spec.get("jobTemplate", spec)
         cluster = spec["rayClusterSpec"]
         groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
         found = [group["template"] for group in groups] + [spec["submitterPodTemplate"]]
@@ -132,7 +134,7 @@ def test_overlay_is_of_the_schemas_and_without_rights(overlay: str) -> None:
                 else:
                     assert {"cpu", "memory"} <= set(resources["requests"])
                     assert resources["limits"]["memory"] == resources["requests"]["memory"]
-    assert found == (1 if overlay == "minimal" else 6)
+    assert found == {"minimal": 1, "ray": 3}.get(overlay, 6)
 
 
 def test_schemas_refuse_what_kubernetes_would() -> None:
@@ -190,6 +192,23 @@ def test_versions_and_paths_are_those_of_the_images() -> None:
         assert "ENTRYPOINT" in dockerfile
     worker = pods(one("gpu", "RayJob"))[1]
     assert worker["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+def test_a_night_on_ray_has_the_cluster_of_a_training() -> None:
+    night, training = one("ray", "RayCronJob")["spec"]["jobTemplate"], one("gpu", "RayJob")["spec"]
+    assert night["activeDeadlineSeconds"] <= (24 - 3) * 3600  # then the date would be another
+    cluster = training["rayClusterSpec"]
+    workers = cluster["workerGroupSpecs"][0]["template"]["spec"]
+    workers.pop("tolerations")
+    workers["containers"][0]["resources"]["limits"].pop("nvidia.com/gpu")
+    head = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
+    # Data stages run beside the head, on Sail.
+    head["image"] = f"embedmill-spark:{embedmill.__version__}"
+    head["resources"] = {
+        "requests": {"cpu": "4", "memory": "16Gi"}, "limits": {"memory": "16Gi"},
+    }  # fmt: skip
+    plain = json.loads(json.dumps(training).replace("-cuda", ""))
+    assert {**night, "entrypoint": ""} == {**plain, "entrypoint": ""}
 
 
 @pytest.mark.parametrize("config", ["base/plays.toml", "overlays/s3/plays.toml"])
