@@ -18,15 +18,20 @@ for package in numpy pandas pyarrow scipy sympy networkx torch; do
 done
 rm -rf "$site"/torch/{test,share} "$site"/ray/{jars,cpp,rllib,llm}
 rm -f "$site"/torch/lib/lib{torchbind_test,jitbackend_test,backend_with_compiler,aoti_custom_ops}.so
-rm -f "$site"/pyarrow/{libarrow_flight,libarrow_python_flight,_flight}.*
+rm -f "$site"/pyarrow/{libarrow_flight,libarrow_python_flight,_flight,libarrow_substrait,_substrait}.*
+# Names of a library that only a linker looks for; in a wheel each is a copy.
+rm -f "$site"/pyarrow/libarrow_python*.so{,.*.*.*}
 find "$site/torch/bin" -type f ! -name torch_shm_manager -delete
-find "$site" \( -name '*.a' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.pyi' \) -delete
+find "$site" -type f \( -name '*.a' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.pyi' -o -name '*.map' \
+    -o -name '*.h' -o -name '*.cpp' -o -name '*.cc' -o -name '*.proto' \) -delete
+# What pip removes a package by.
+rm -f "$site"/*.dist-info/RECORD
 # Of the models of all services of AWS, those that a store's client loads.
 find "$site/botocore/data" -mindepth 1 -maxdepth 1 -type d \
     ! -name s3 ! -name 'sso*' ! -name sts -exec rm -rf {} +
 # Symbols that only a debugger reads. Libraries in `*.libs` are left alone: they were renamed by a
 # tool whose files strip may damage.
-find "$site"/{torch,ray,zstandard,pyarrow} -type f -size +1M -print0 \
+find "$site"/{torch,ray,zstandard,pyarrow,cryptography,rpds} -type f -size +1M -print0 \
     | xargs -0 -r -n 1 strip --strip-unneeded 2>/dev/null || true
 
 # Compiled files of what a node imports, which starts faster by them, and of nothing else.
