@@ -18,7 +18,7 @@ for package in numpy pandas pyarrow scipy sympy networkx torch; do
 done
 rm -rf "$site"/torch/{test,share} "$site"/ray/{jars,cpp,rllib,llm}
 rm -f "$site"/torch/lib/lib{torchbind_test,jitbackend_test,backend_with_compiler,aoti_custom_ops}.so
-rm -f "$site"/pyarrow/{libarrow_flight,libarrow_python_flight,_flight,libarrow_substrait,_substrait}.*
+rm -f "$site"/pyarrow/{libarrow_flight,libarrow_python_flight,_flight,_substrait}.*
 # Names of a library that only a linker looks for; in a wheel each is a copy.
 rm -f "$site"/pyarrow/libarrow_python*.so{,.*.*.*}
 find "$site/torch/bin" -type f ! -name torch_shm_manager -delete
@@ -36,7 +36,7 @@ find "$site"/{torch,ray,zstandard,pyarrow,cryptography,rpds} -type f -size +1M -
 
 # Compiled files of what a node imports, which starts faster by them, and of nothing else.
 find "$site" -name __pycache__ -prune -exec rm -rf {} +
-"$prefix/bin/python" - <<'PYTHON'
+"$prefix/bin/python" -P - <<'PYTHON'
 from importlib import import_module
 
 for name in (

@@ -21,6 +21,10 @@ CREATE INDEX {side}_vector ON {side} USING HNSW (vector) WITH (metric = 'ip');
 -- The best first:
 -- SELECT id FROM {side} ORDER BY array_negative_inner_product(vector, ?::FLOAT[{dim}]) LIMIT 10;
 """
+# DuckDB 2.0's own files are not read by 1.x, and extensions come later for a new version.
+_DUCKDB: dict[str, str | bool | int | float | list[str]] = {
+    "storage_compatibility_version": "v1.0.0"
+}
 _PIECE = 1 << 20  # numbers of a batch
 # Between values of a tag of RediSearch: no id or category has it.
 _SEPARATOR = "\x1f"
@@ -29,7 +33,8 @@ _SEPARATOR = "\x1f"
 def duckdb_file(table: VectorTable, folder: Path) -> None:
     """Write `SIDE.duckdb`, a database with the table SIDE, and `SIDE.sql`, which makes an index.
 
-    The vectors are a FLOAT[D]; without the index, DuckDB searches them exactly.
+    The vectors are a FLOAT[D]; without the index, DuckDB searches them exactly. DuckDB 1.0 and
+    newer read the file.
     """
     import duckdb
 
@@ -38,7 +43,7 @@ def duckdb_file(table: VectorTable, folder: Path) -> None:
     extra = (
         ", title VARCHAR NOT NULL, categories VARCHAR[] NOT NULL" if table.payload.exists else ""
     )
-    with duckdb.connect(str(folder / f"{side}.duckdb")) as database:
+    with duckdb.connect(str(folder / f"{side}.duckdb"), config=_DUCKDB) as database:
         database.execute(
             f"CREATE TABLE {side} (row BIGINT PRIMARY KEY, id VARCHAR NOT NULL, "
             f"count BIGINT NOT NULL{extra}, vector FLOAT[{dim}] NOT NULL)"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes an environment with Chroma, Redis and MLflow over that of the tests, and runs what needs them.
+# Makes an environment with Chroma, Redis, MLflow and a DuckDB with vss over that of the tests, and runs
+# what needs them.
 # The first argument is a Python with the packages of `make test`.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -9,7 +10,10 @@ if [ ! -e $env/.ready ]; then
   site=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
   echo "$site" > "$($env/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth"
   $env/bin/python -m pip install --quiet --disable-pip-version-check -r tests/stores/requirements.txt
+  $env/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target $env/duckdb \
+    duckdb==1.5.5 duckdb-extension-vss==1.5.5
   touch $env/.ready
 fi
-PYTHONPATH=$PWD exec $env/bin/python -m pytest -n0 -q tests/observers/test_mlflow.py tests/stores \
-  tests/formats/test_formats.py -k "chroma or redis or mlflow"
+export DUCKDB_WITH_VSS=$PWD/$env/duckdb PYTHONPATH=$PWD
+exec $env/bin/python -m pytest -n0 -q tests/observers/test_mlflow.py tests/stores \
+  tests/formats/test_formats.py -k "chroma or redis or mlflow or older_duckdb"
