@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from embedmill.pipeline.train.data.epoch_order import EpochOrder
+from embedmill.pipeline.train.data.epoch_order import Order, order_of
 from embedmill.pipeline.train.implicit_part import ImplicitParts, pending_steps
 from embedmill.pipeline.train.losses import Loss, LossInput, LossResult, LossSettings
 from embedmill.pipeline.train.model import Model
@@ -65,9 +65,7 @@ class GradientStepper:
     ) -> Callable[[int], float]:
         """See `Stepper`."""
         runtime, plan = self.runtime, self.data.plan
-        order = EpochOrder.shuffled(
-            self.data.events, plan, runtime.layout, seed=runtime.seed, epoch=epoch
-        )
+        order = order_of(self.data.events, plan, runtime.layout, seed=runtime.seed, epoch=epoch)
         steps = EpochSteps(self, order, epoch, learning_rate)
         users, prefetcher = self.model.users.embedding, self.model.users.prefetcher
         if prefetcher is None:
@@ -94,7 +92,7 @@ class EpochSteps:
     def __init__(
         self,
         stepper: GradientStepper,
-        order: EpochOrder,
+        order: Order,
         epoch: int,
         learning_rate: Callable[[int], float],
     ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from embedmill.pipeline.errors import ContractError
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.train.collectives import Group
-from embedmill.pipeline.train.data.epoch_order import EpochOrder
+from embedmill.pipeline.train.data.epoch_order import ComputedOrder, EpochOrder, permuted
 from embedmill.pipeline.train.data.sample_weights import normalized_weights
 from embedmill.pipeline.train.data.train_events import Events, read_events
 from embedmill.pipeline.train.plan import Layout, StepPlan, generator
@@ -100,6 +101,53 @@ def test_an_epoch_is_the_slices_of_each_partition_s_shuffle(
                 expected += [start + at for at in orders[partition][first:last]]
                 start += sizes[partition]
             assert epoch.batch(step).tolist() == expected
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=6), st.integers(1, 30), st.integers(1, 3))
+def test_a_computed_order_has_every_event_once_in_the_same_steps_for_any_workers(
+    sizes: list[int], batch: int, world: int
+) -> None:
+    plan, steps = StepPlan(tuple(sizes), batch), dict[int, set[tuple[int, int]]]()
+    for workers in (1, world):
+        taken = list[tuple[int, int]]()
+        for rank in range(workers):
+            layout = Layout(len(sizes), workers, rank)
+            own = tuple(sizes[p] for p in layout.owned)
+            names = [(p, at) for p in layout.owned for at in range(sizes[p])]
+            nothing = torch.zeros(sum(own), dtype=torch.int32)
+            events = Events(nothing, nothing, nothing, own)
+            epoch = ComputedOrder.of(events, plan, layout, seed=5, epoch=2)
+            for step in reversed(range(plan.steps)):  # from any step on
+                batch_names = [names[at] for at in epoch.batch(step).tolist()]
+                assert [p for p, _ in batch_names] == sorted(p for p, _ in batch_names)
+                if workers == 1:
+                    steps[step] = set(batch_names)
+                assert set(batch_names) <= steps[step]
+                taken += batch_names
+        assert sorted(taken) == [(p, at) for p, size in enumerate(sizes) for at in range(size)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 1000, 65_537])
+def test_a_computed_permutation_looks_like_a_shuffle(size: int) -> None:
+    at = np.arange(size, dtype=np.uint64)
+    found, other = (permuted(at, np.full_like(at, size), np.full_like(at, key)) for key in (1, 2))
+    assert np.array_equal(np.sort(found), at)
+    if size >= 1000:
+        assert (found == other).mean() < 0.01
+        # Neighbours fall a third of the size apart, as two numbers drawn at random do.
+        apart = np.abs(np.diff(found.astype(np.int64))).mean() / size
+        assert abs(apart - 1 / 3) < 0.03
+        assert abs(np.corrcoef(at.astype(float), found.astype(float))[0, 1]) < 0.1
+
+
+def test_a_permutation_of_more_numbers_than_32_bits_hold() -> None:
+    size = 5_000_000_000
+    at = np.arange(size - 1000, size, dtype=np.uint64)
+    found = permuted(at, np.full_like(at, size), np.full_like(at, 7))
+    assert len(np.unique(found)) == 1000
+    assert found.max() < size
+    assert (found > 2**32).any()
 
 
 def test_validation_is_what_plain_sets_give(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from embedmill.pipeline.config import TrainConfig
 from embedmill.pipeline.train.closed_form.event_matrix import EVENT_BYTES, TILE_ROWS
+from embedmill.pipeline.train.data.epoch_order import order_bytes
 from embedmill.pipeline.train.implicit_part import UPDATES, ImplicitParts, implicit_widths
 from embedmill.pipeline.train.losses import Loss
 from embedmill.pipeline.train.model import Model
@@ -26,7 +27,6 @@ __all__ = ["GradientDescent"]
 
 _INDEX = 8  # bytes of a row number
 _EVENT = 12  # bytes of two rows and a weight
-_ORDER = 4  # bytes of an event in the order of an epoch
 _ROW_COPIES = 8  # of a step's rows: as sent and as received, gradients, changes
 _LOG_LINES = 1000  # of steps, about
 _MIN_LOG_STEPS = 10  # in a line
@@ -104,7 +104,7 @@ class GradientDescent:
         ordered = size.train + (size.valid if config.refit else 0)
         read = size.train + size.valid
         matrix = size.train * EVENT_BYTES if config.implicit_rate else 0
-        return int(share * (read * _EVENT + ordered * _ORDER + matrix)) + per_item
+        return int(share * (read * _EVENT + matrix)) + order_bytes(ordered, share) + per_item
 
     def step_bytes(
         self, size: TrainingSize, config: TrainConfig, workers: int, row_bytes: int
