@@ -32,6 +32,7 @@ __all__ = [
     "print_exported",
     "print_folded",
     "print_items",
+    "print_line_plan",
     "print_plan",
     "print_stages",
     "print_summary",
@@ -60,6 +61,16 @@ def print_plan(lines: Iterable[Sequence[str]]) -> None:
     table.add_column(justify="right", no_wrap=True)
     table.add_column()
     for line in lines:
+        table.add_row(*line)
+    _console().print(table)
+
+
+def print_line_plan(lines: Sequence[Sequence[str]]) -> None:
+    """What all stages will take: a head, a line for each stage, and a last one for all."""
+    table = Table(box=None, pad_edge=False)
+    for number, name in enumerate(lines[0]):
+        table.add_column(name, justify="right" if number else "left", no_wrap=True)
+    for line in lines[1:]:
         table.add_row(*line)
     _console().print(table)
 

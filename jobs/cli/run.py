@@ -187,30 +187,49 @@ def plan(
     events: Annotated[
         int, typer.Option(min=0, help="train events or pairs, if shards has not")
     ] = 0,
+    rows: Annotated[int, typer.Option(min=0, help="of the log, if events has not finished")] = 0,
+    profile: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="sizes from what `profile --json` printed"),
+    ] = None,
+    measured: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RUN", help="finished run over a part of the log; repeatable"),
+    ] = None,
+    cluster: Annotated[
+        str, typer.Option(metavar="SPEC", help="nodes, CPUs and GiB of each: 64x8cpu32g")
+    ] = "",
+    price: Annotated[float, typer.Option(min=0, help="of a vCPU for an hour")] = 0.0,
     seconds: Annotated[
-        float, typer.Option(min=0, help="time of calibration; 0: no estimate of time")
+        float, typer.Option(min=0, help="time of calibration; 0: no estimate of training's time")
     ] = 3.0,
     as_json: AsJson = False,
 ) -> None:
-    """Estimate what training will take: rows, memory, disk, bytes sent, steps, time.
+    """Estimate what all stages will take: time, memory, disk, bytes, core-hours, money.
 
-    Sizes come from finished stages, or from --users, --items and --events. Training that does
-    not fit is refused, as `run` would refuse it. Time is extrapolated from real steps on small
-    tables.
+    Sizes come from finished stages, from --profile, or from --rows, --users, --items and
+    --events. Training that does not fit is refused, as `run` would refuse it. Its time is
+    extrapolated from real steps on small tables; that of the other stages from unit costs, which
+    --measured corrects by what a finished run over a part of the log took on its machine.
     """
     from embedmill.jobs.cli import render
     from embedmill.pipeline.config import load
-    from embedmill.pipeline.store.run import Run
-    from embedmill.pipeline.train.estimate import GivenSizes, estimate
+    from embedmill.pipeline.estimates import GivenLine, Machines, estimate_line
+    from embedmill.pipeline.estimates.line_sizes import read_profile
+    from embedmill.pipeline.store.run import Run, open_run
 
-    planned = estimate(
+    counters = read_profile(profile) if profile is not None else {}
+    planned = estimate_line(
         Run(load(file, sets or [], print_note, given or [])),
-        GivenSizes(users, items, events),
+        GivenLine(rows, users, items, events, counters),
+        Machines.of(cluster, price),
+        measured=[open_run(folder) for folder in measured or []],
         seconds=seconds,
     )
     if as_json:
         print(json.dumps(planned.as_json()))
     else:
-        render.print_plan(planned.lines())
-    if planned.refused is not None:
-        raise planned.refused
+        render.print_plan(planned.train.lines())
+        render.print_line_plan(planned.lines())
+    if planned.train.refused is not None and not cluster:
+        raise planned.train.refused
