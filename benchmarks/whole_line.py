@@ -1,0 +1,250 @@
+"""The whole line, from raw Parquet logs to a published and verified index, at three sizes.
+
+    python benchmarks/whole_line.py [--rows 100000000] [--json]
+
+A log of a power law is made: a tenth as many users as rows, a hundredth as many items, string ids,
+Parquet. `embedmill run` takes it through all eight stages under 24 GiB, with the settings that the
+page on scale gives for such a log; `embedmill verify` then reads all artifacts again. The same is
+done with 1 M and 10 M rows first. Beside the seconds and the most memory of each stage stands what
+`embedmill plan` said of it before the run, from the number of rows, users and items, and from what
+the smaller runs took. The growth of a stage is the slope of log seconds over log rows, by least
+squares over the sizes.
+
+Needs about 25 GB of disk in --folder for 100 M rows, deleted at the end. Prints a table; with
+--json one flat JSON object last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from harness.command_line import add_folder, finish, parser_of
+from harness.line import COMMAND, wait_for
+from harness.memory_limit import limited
+from harness.power_law import draw_rows
+from numpy.typing import NDArray
+
+from embedmill.pipeline.memory import PeakMemory
+from embedmill.schemas.stages import STAGES
+
+_SMALLER = (1_000_000, 10_000_000)  # rows of the runs that the growth is fitted over
+_FILE = 1_000_000  # rows of a file of the log
+_YEAR = 365 * 24 * 3600 * 10**6  # microseconds
+_MACHINE = 24 << 30
+
+_TASTES = 1000  # of users; each has a thousandth of the items
+_OWN = 0.7  # share of a user's events with items of its taste
+
+Found = dict[str, Any]
+Rows = NDArray[np.int64]
+
+
+def written_log(folder: Path, rows: int, users: int, items: int) -> None:
+    """The log, a file at a time: user, item, time in microseconds. The same for the same sizes."""
+    folder.mkdir()
+    for number, first in enumerate(range(0, rows, _FILE)):
+        source, size = np.random.default_rng((19, number)), min(_FILE, rows - first)
+        user = draw_rows(users, size, source)
+        table = pa.table(
+            {
+                "user": _ids("user", user),
+                "item": _ids("item", _items_of(user, items, source)),
+                "time": 1_700_000_000_000_000 + source.integers(_YEAR, size=size),
+            }
+        )
+        pq.write_table(table, folder / f"part-{number:05d}.parquet", compression="zstd")
+
+
+def _items_of(user: Rows, items: int, source: np.random.Generator) -> Rows:
+    """An item for each user: most have the user's taste, a thousandth of all items."""
+    share, own = items // _TASTES, source.random(len(user)) < _OWN
+    item = draw_rows(items, len(user), source)
+    item[own] = draw_rows(share, int(own.sum()), source) * _TASTES + user[own] % _TASTES
+    return item
+
+
+def _ids(side: str, rank: Rows) -> pa.Array:
+    """Ids of ranks below 2 ** 32; spelling does not show the rank."""
+    spelled = rank * 2_654_435_761 % 2**32  # odd: one to one
+    return pc.binary_join_element_wise(side, pc.cast(pa.array(spelled), pa.string()), "-")
+
+
+def written_config(folder: Path, args: argparse.Namespace) -> list[str]:
+    """The TOML of a run over `folder`/log, as the page on scale has it; the words after it."""
+    (folder / "line.toml").write_text(
+        f'[run]\nname = "line"\nroot = "{folder}/runs"\n\n'
+        f'[events]\npaths = "{folder}/log/*.parquet"\nformat = "parquet"\n'
+        'user = "user"\nitem = "item"\ntime = "time"\ntime_unit = "microseconds"\n\n'
+        f'[train]\nobjective = "{args.objective}"\ndim = 64\nepochs = 1\n'
+        + ("batch_size = 16384\n" if args.objective == "softmax" else "")
+        + "\n[index]\nrecall_at_10 = 0.95\n\n[evaluate]\nusers = 20000\n",
+        encoding="utf-8",
+    )
+    return [str(folder / "line.toml"), *(word for one in args.set for word in ("--set", one))]
+
+
+def measured(folder: Path, rows: int, args: argparse.Namespace, measured_runs: list[Path]) -> Found:
+    """One size: the log, the plan, the run, and what each of them says of every stage.
+
+    Args:
+        folder: for the log and the run.
+        rows: of the log.
+        args: of the command line.
+        measured_runs: smaller runs that have finished, which the plan goes by.
+    """
+    users, items = args.users or max(1, rows // 10), args.items or max(1, rows // 100)
+    began = time.perf_counter()
+    written_log(folder / "log", rows, users, items)
+    words = written_config(folder, args)
+    made = time.perf_counter()
+    planned = plan(words, (rows, users, items), measured_runs)
+    found: Found = {"log": made - began, "planning": time.perf_counter() - made}
+    began = time.perf_counter()
+    with limited(_MACHINE) as limit:
+        process = subprocess.Popen(
+            [*COMMAND, "run", *words], stdout=sys.stderr, stderr=subprocess.PIPE, text=True,
+            preexec_fn=limit.enter,
+        )  # fmt: skip
+        with PeakMemory(process.pid) as memory:
+            wait_for(process)
+        found["peak"] = memory.measured().get("peak_bytes", 0)
+    run = folder / "runs" / "line"
+    found["total"] = time.perf_counter() - began
+    found["stages"] = {stage: _manifest(run, stage) for stage in STAGES}
+    for stage, one in found["stages"].items():
+        one["planned"] = planned[f"stages.{stage}.seconds"]
+        one["planned_peak"] = planned[f"stages.{stage}.memory"]
+    found["published"] = _published(run)
+    return found
+
+
+def plan(words: list[str], sizes: tuple[int, int, int], measured_runs: list[Path]) -> Found:
+    """What `embedmill plan` says of a log of so many rows, users and items."""
+    command = [*COMMAND, "plan", *words, "--json"]
+    for name, size in zip(("rows", "users", "items"), sizes, strict=True):
+        command += [f"--{name}", str(size)]
+    for run in measured_runs:
+        command += ["--measured", str(run)]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True)
+    planned: Found = json.loads(answer.stdout.splitlines()[-1])
+    return planned
+
+
+def _manifest(run: Path, stage: str) -> Found:
+    manifest = json.loads((run / stage / "manifest.json").read_text(encoding="utf-8"))
+    return {
+        "seconds": manifest["seconds"],
+        "peak": manifest["measured"].get("peak_bytes", 0),
+        "bytes": sum(file["bytes"] for file in manifest["files"]),
+    }
+
+
+def _published(run: Path) -> bool:
+    """Whether the run is the published one, and every file of it is what its manifest says."""
+    verified = subprocess.run([*COMMAND, "verify", str(run)], stdout=sys.stderr, check=False)
+    pointer = json.loads((run.parent / "published.json").read_text(encoding="utf-8"))
+    return verified.returncode == 0 and pointer["run"] == run.name
+
+
+def growth(by_rows: dict[int, Found]) -> dict[str, float]:
+    """Exponent by stage: the slope of log seconds over log rows."""
+    if len(by_rows) < 2:
+        return {}
+    rows = [math.log(number) for number in by_rows]
+    return {
+        stage: float(
+            np.polyfit(
+                rows, [math.log(f["stages"][stage]["seconds"]) for f in by_rows.values()], 1
+            )[0]
+        )
+        for stage in STAGES
+    }
+
+
+def compared(args: argparse.Namespace) -> Found:
+    """All sizes, flat; keys without a size are those of the largest."""
+    by_rows: dict[int, Found] = {}
+    runs: list[Path] = []
+    folder = Path(tempfile.mkdtemp(prefix="embedmill-bench-", dir=args.folder))
+    try:
+        for rows in sorted({*(n for n in _SMALLER if n < args.rows), args.rows}):
+            (folder / str(rows)).mkdir()
+            by_rows[rows] = measured(folder / str(rows), rows, args, runs)
+            runs.append(folder / str(rows) / "runs" / "line")
+            if not args.keep:
+                shutil.rmtree(folder / str(rows) / "log")
+            show(rows, by_rows[rows])
+    finally:
+        if not args.keep:
+            shutil.rmtree(folder)
+    flat: Found = {"rows": args.rows, "cores": os.cpu_count()}
+    for rows, found in by_rows.items():
+        flat |= _flat("" if rows == args.rows else f"{rows}.", found)
+    return flat | {f"growth.{stage}": slope for stage, slope in growth(by_rows).items()}
+
+
+def _flat(prefix: str, found: Found) -> Found:
+    """Figures of a size under their prefix; errors of the plan are relative."""
+    stages = found["stages"]
+    flat: Found = {
+        "published": found["published"],
+        "seconds": found["total"],
+        "peak_gib": found["peak"] / 2**30,
+    }
+    errors = {}
+    for stage, one in stages.items():
+        flat[f"seconds.{stage}"] = one["seconds"]
+        flat[f"peak_gib.{stage}"] = one["peak"] / 2**30
+        flat[f"plan.seconds.{stage}"] = one["planned"]
+        flat[f"plan.peak_gib.{stage}"] = one["planned_peak"] / 2**30
+        errors[f"seconds.{stage}"] = abs(one["planned"] / one["seconds"] - 1)
+        errors[f"peak_gib.{stage}"] = abs(one["planned_peak"] / max(1, one["peak"]) - 1)
+    flat |= {f"plan.error.{name}": error for name, error in errors.items()}
+    flat["plan.worst_error"] = max(errors.values())
+    flat["plan.worst"] = max(errors, key=errors.__getitem__)
+    planned = sum(one["planned"] for one in stages.values())
+    flat["plan.error.seconds"] = abs(planned / sum(one["seconds"] for one in stages.values()) - 1)
+    return {f"{prefix}{name}": value for name, value in flat.items()}
+
+
+def show(rows: int, found: Found) -> None:
+    print(f"\n{rows:,} rows, {found['total']:.0f} s, {found['peak'] / 2**30:.2f} GiB at most, "
+          f"{'published' if found['published'] else 'NOT PUBLISHED'}")  # fmt: skip
+    print(f"{'stage':<10}{'seconds':>9}{'planned':>9}{'rows/s':>12}{'peak GiB':>10}{'planned':>9}"
+          f"{'GB written':>12}")  # fmt: skip
+    for stage, one in found["stages"].items():
+        print(f"{stage:<10}{one['seconds']:9.1f}{one['planned']:9.1f}{rows / one['seconds']:12,.0f}"
+              f"{one['peak'] / 2**30:10.2f}{one['planned_peak'] / 2**30:9.2f}"
+              f"{one['bytes'] / 1e9:12.2f}", flush=True)  # fmt: skip
+
+
+def main() -> None:
+    parser = parser_of(__doc__)
+    parser.add_argument("--rows", type=int, default=100_000_000)
+    parser.add_argument("--objective", choices=("spectral", "softmax"), default="spectral")
+    parser.add_argument("--users", type=int, default=0, help="0: a tenth of the rows")
+    parser.add_argument("--items", type=int, default=0, help="0: a hundredth of the rows")
+    parser.add_argument("--set", action="append", default=[], metavar="section.key=value",
+                        help="lay a key over the config")  # fmt: skip
+    parser.add_argument("--keep", action="store_true", help="keep the folders of the runs")
+    add_folder(parser)
+    args = parser.parse_args()
+    finish(args, compared(args))
+
+
+if __name__ == "__main__":
+    main()
