@@ -1,4 +1,4 @@
-"""Vectors and index → metrics on test, and gates. Runs where it is called, without an engine."""
+"""Vectors and index → metrics on test, and gates; in this process, in several, or by Ray tasks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from embedmill.jobs.launch import Job, main_of
+from embedmill.jobs.launchers import LAUNCHERS
 from embedmill.pipeline import evaluate
 from embedmill.pipeline.config import Config
 from embedmill.pipeline.index import open_index
@@ -18,7 +19,7 @@ __all__ = ["JOB", "build", "check", "main"]
 
 def build(run: Run, out: Writer, progress: Progress) -> None:
     """Write the evaluate artifact of a run."""
-    evaluate.build(run, out, progress, open_index)
+    evaluate.build(run, out, progress, open_index, LAUNCHERS)
 
 
 def check(config: Config) -> None:

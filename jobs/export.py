@@ -1,4 +1,4 @@
-"""Table files → vectors with their ids. Runs where it is called, without an engine."""
+"""Table files → vectors with their ids, in this process, in several, or by Ray tasks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from embedmill.jobs.launch import Job, main_of
+from embedmill.jobs.launchers import LAUNCHERS
 from embedmill.pipeline import export
 from embedmill.pipeline.log import Progress
 from embedmill.pipeline.store.artifact import Writer
@@ -17,7 +18,7 @@ __all__ = ["JOB", "build", "main", "sources"]
 
 def build(run: Run, out: Writer, progress: Progress) -> None:
     """Write the export artifact of a run."""
-    export.build(run, out, progress)
+    export.build(run, out, progress, LAUNCHERS)
 
 
 def sources(run: Run) -> Mapping[str, Any]:

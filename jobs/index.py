@@ -1,20 +1,19 @@
 """Vectors → a measured nearest-neighbour index.
 
 A sharded index is built by what `index.launcher` names: in this process, in several processes, or
-by Ray tasks on the cluster of RAY_ADDRESS or on a Ray of its own. Any other is built in this
-process.
+by Ray tasks on the cluster of RAY_ADDRESS or on a Ray of its own. One of a single file is built in
+this process, or with "ray" by one task.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 from embedmill.jobs.launch import Job, main_of
+from embedmill.jobs.launchers import LAUNCHERS
 from embedmill.pipeline import index
-from embedmill.pipeline.config import IndexConfig
 from embedmill.pipeline.log import Progress
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.run import Run
@@ -24,14 +23,7 @@ __all__ = ["JOB", "build", "main", "sources"]
 
 def build(run: Run, out: Writer, progress: Progress) -> None:
     """Write the index artifact of a run."""
-    index.build(run, out, progress, {**index.LAUNCHERS, "ray": _ray_tasks})
-
-
-def _ray_tasks(config: IndexConfig) -> AbstractContextManager[index.TaskPool]:
-    # Loading Ray takes a second, and only a sharded index may need it.
-    from embedmill.jobs.ray_tasks import ray_tasks
-
-    return ray_tasks(config)
+    index.build(run, out, progress, LAUNCHERS)
 
 
 def sources(run: Run) -> Mapping[str, Any]:

@@ -45,6 +45,19 @@ class ExportConfig(Section):
         description="greatest distance that may be left then, relative to the vectors' length; "
         "beyond it the vectors are not rotated and their space is a new one",
     )
+    launcher: Literal["auto", "inline", "processes", "ray"] = Field(
+        "auto",
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="where its tasks run: in this process, in others, or on Ray; auto: in this "
+        "process where that is short, else on the cluster of RAY_ADDRESS, else in processes",
+    )
+    workers: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="processes, or Ray tasks at once; 0: as many as there are cores",
+    )
 
 
 class HnswConfig(Section):
@@ -157,7 +170,8 @@ class IndexConfig(Section):
     launcher: Literal["inline", "processes", "ray"] = Field(
         "processes",
         json_schema_extra=NOT_IN_FINGERPRINT,
-        description="where several shards are built: in this process, in others, by Ray tasks",
+        description="where several shards are built: in this process, in others, by Ray tasks; an "
+        "index of one file is built in this process, or with ray on a node of the cluster",
     )
     workers: int = Field(
         0,
@@ -249,6 +263,19 @@ class EvaluateConfig(Section):
         False,
         json_schema_extra=FINGERPRINT_IF_CHANGED,
         description="also store the metrics of each user, which `embedmill compare` tests in pairs",
+    )
+    launcher: Literal["auto", "inline", "processes", "ray"] = Field(
+        "auto",
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="where its tasks run: in this process, in others, or on Ray; auto: in this "
+        "process where that is short, else on the cluster of RAY_ADDRESS, else in processes",
+    )
+    workers: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="processes, or Ray tasks at once; 0: as many as there are cores",
     )
     gates: GatesConfig = GatesConfig()
 

@@ -177,9 +177,19 @@ class Config(Section):
                 "run.root: memory:// lives in one process; "
                 "use it with train.launcher = 'inline' and train.workers = 1"
             )
-        in_process = self.index.launcher == "inline" or self.index.shards < 2
-        if self.run.root.startswith("memory:") and not in_process:
-            raise ValueError("index.launcher: memory:// lives in one process; use 'inline' with it")
+        launchers = {
+            "export": self.export.launcher,
+            "index": "inline"
+            if self.index.launcher == "processes" and self.index.shards < 2
+            else self.index.launcher,
+            "evaluate": self.evaluate.launcher,
+        }
+        if self.run.root.startswith("memory:"):
+            for stage, launcher in launchers.items():
+                if launcher not in ("inline", "auto"):
+                    raise ValueError(
+                        f"{stage}.launcher: memory:// lives in one process; use 'inline' with it"
+                    )
         return self
 
     def _event_weights(self) -> None:

@@ -19,14 +19,13 @@ from numpy.typing import NDArray
 from embedmill.pipeline.config import EvaluateConfig
 from embedmill.pipeline.evaluate.exposure import Exposure
 from embedmill.pipeline.evaluate.holdout import Group
-from embedmill.pipeline.evaluate.ranking import Popularity, Slices, Tally
+from embedmill.pipeline.evaluate.ranking import Popularity, Slices, Tally, TallyFigures
 from embedmill.pipeline.index import ExcludedRows
 from embedmill.pipeline.score import top_k
-from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.views.vectors import Vectors
 from embedmill.schemas.evaluate import Slice
 
-__all__ = ["Board", "ItemTable", "Recommender"]
+__all__ = ["Board", "BoardFigures", "ItemTable", "Recommender"]
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -47,15 +46,17 @@ class ItemTable:
     """The item table, loaded into memory where it is small enough, and which of it is live."""
 
     vectors: Vectors
-    loaded: Floats | None
-    live_N: NDArray[np.bool_]
 
-    @staticmethod
-    def of(export: Artifact) -> ItemTable:
-        """The item table of an export."""
-        vectors = Vectors.of(export, "items")
-        small = vectors.count * vectors.dim * 4 <= _LOADED_BYTES
-        return ItemTable(vectors, vectors.load() if small else None, vectors.live())
+    @functools.cached_property
+    def loaded(self) -> Floats | None:
+        """All vectors, when they are first asked for; None for a large table."""
+        small = self.vectors.count * self.vectors.dim * 4 <= _LOADED_BYTES
+        return self.vectors.load() if small else None
+
+    @functools.cached_property
+    def live_N(self) -> NDArray[np.bool_]:  # noqa: N802 (a shape)
+        """Which rows are live, bool [N]."""
+        return self.vectors.live()
 
     @functools.cached_property
     def inactive(self) -> torch.Tensor:
@@ -86,6 +87,15 @@ class UserMetrics:
 
     rows: Rows
     values: dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class BoardFigures:
+    """What a `Board` has added up, to be added to that of another."""
+
+    by_recommender: dict[str, TallyFigures]
+    asked: torch.Tensor
+    seconds: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -154,6 +164,22 @@ class Board:
         start = time.perf_counter()
         yield
         self.seconds[name] += time.perf_counter() - start
+
+    def take_figures(self) -> BoardFigures:
+        """What was added up, and begin anew."""
+        by_recommender = {name: tally.take_figures() for name, tally in self.by_recommender.items()}
+        taken = BoardFigures(by_recommender, self.asked.clone(), dict(self.seconds))
+        self.asked.zero_()
+        self.seconds.update(dict.fromkeys(self.seconds, 0.0))
+        return taken
+
+    def add_figures(self, taken: BoardFigures) -> None:
+        """Add what another board has added up."""
+        for name, tally in self.by_recommender.items():
+            tally.add_figures(taken.by_recommender[name])
+        self.asked.add_(taken.asked)
+        for name, took in taken.seconds.items():
+            self.seconds[name] += took
 
     def metrics(self, users: int) -> dict[str, float]:
         """Means over users, flat; empty where there were none."""

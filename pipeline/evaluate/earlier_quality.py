@@ -18,17 +18,25 @@ from numpy.typing import NDArray
 from embedmill.pipeline.evaluate.board import Board, ItemTable
 from embedmill.pipeline.evaluate.exposure import Exposure
 from embedmill.pipeline.evaluate.holdout import Group
-from embedmill.pipeline.evaluate.ranking import Tally
+from embedmill.pipeline.evaluate.ranking import Tally, TallyFigures
 from embedmill.pipeline.score import top_k
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.views.earlier_run import earlier_rows
 from embedmill.pipeline.views.vectors import Vectors
 
-__all__ = ["EarlierQuality"]
+__all__ = ["EarlierFigures", "EarlierQuality"]
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 _BLOCK = 1 << 17
+
+
+@dataclass(frozen=True)
+class EarlierFigures:
+    """What an `EarlierQuality` has added up: users, and figures of this run and the earlier one."""
+
+    users: int
+    of_runs: tuple[TallyFigures, TallyFigures]
 
 
 @dataclass
@@ -91,6 +99,19 @@ class EarlierQuality:
                 users = torch.from_numpy(user_BD)
                 tally.add(top_k(users, blocks, max(config.ks), seen, inactive)[1], relevant)
             self.users += len(batch)
+
+    def take_figures(self) -> EarlierFigures:
+        """What was added up, and begin anew."""
+        now, before = (tally.take_figures() for tally in self.of_runs)
+        taken = EarlierFigures(self.users, (now, before))
+        self.users = 0
+        return taken
+
+    def add_figures(self, taken: EarlierFigures) -> None:
+        """Add what another one has added up."""
+        self.users += taken.users
+        for tally, figures in zip(self.of_runs, taken.of_runs, strict=True):
+            tally.add_figures(figures)
 
     def metrics(self) -> dict[str, float]:
         """Metrics of the earlier run, and this run's over them; none where nobody was asked."""

@@ -5,16 +5,25 @@ Legend: B users of a batch, K answers each, N items, M live ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["EXPOSURE_METRICS", "Exposure", "gini"]
+__all__ = ["EXPOSURE_METRICS", "Answered", "Exposure", "gini"]
 
 EXPOSURE_METRICS = ("coverage", "calibrated_coverage", "gini", "novelty")
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Rows of the items that were among answers, int64 [M], and how often, int64 [M]."""
+
+    row_M: Tensor
+    count_M: Tensor
 
 
 class Exposure:
@@ -42,6 +51,20 @@ class Exposure:
         for k in ks:
             rows = rows_BK[:, :k].reshape(-1)
             self._answered[k] += torch.bincount(rows + 1, minlength=size + 1)[1:]
+
+    def take_counts(self) -> dict[int, Answered]:
+        """What was counted, by k, and begin anew."""
+        taken = {}
+        for k, answered_N in self._answered.items():
+            row_M = answered_N.nonzero()[:, 0]
+            taken[k] = Answered(row_M, answered_N[row_M])
+            answered_N.zero_()
+        return taken
+
+    def add_counts(self, counted: Mapping[int, Answered]) -> None:
+        """Count what another one has counted."""
+        for k, answered in counted.items():
+            self._answered[k][answered.row_M] += answered.count_M
 
     def means(self) -> dict[str, float]:
         """The metrics at each k; empty where there are no live items.

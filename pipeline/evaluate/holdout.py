@@ -6,7 +6,7 @@ Legend: U known users of a group, M test events of them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +15,20 @@ from numpy.typing import NDArray
 
 from embedmill.pipeline.prepare.hashing import mix64, to_unit_interval
 from embedmill.pipeline.score import RowLists
+from embedmill.pipeline.task_pool import TaskPool
 from embedmill.pipeline.views.shards import Shards
+from embedmill.schemas.export import VectorSpec
 from embedmill.schemas.shards import SPLITS
 
-__all__ = ["FittedItems", "Group", "UserSample", "count_test_users", "groups", "read_fitted_items"]
+__all__ = [
+    "FittedItems",
+    "Group",
+    "UserSample",
+    "count_test_users",
+    "group_of",
+    "partition_groups",
+    "read_fitted_items",
+]
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -91,15 +101,49 @@ class UserSample:
         return to_unit_interval(mix64(keys).view(np.int64)) < self.share
 
 
-def read_fitted_items(shards: Shards, items: int, fitted: Sequence[str]) -> FittedItems:
-    """Events and weights of every item in the splits `fitted`, over all partitions."""
-    counts, weights = np.zeros(items, np.int64), np.zeros(items)
-    for split in fitted:
-        for partition in range(shards.partitions):
-            rows, weight = shards.read(split, partition, ["item_row", "weight"])
-            counts += np.bincount(rows, minlength=items)
-            weights += np.bincount(rows, weight.astype(np.float64), items)
+def read_fitted_items(shards: Shards, spec: VectorSpec, pool: TaskPool) -> FittedItems:
+    """Events and weights of every item in the splits that the model was fitted to.
+
+    Args:
+        shards: their events.
+        spec: says how many items there are, and which splits.
+        pool: counts partitions; they are added up in order.
+    """
+    counts, weights = np.zeros(spec.items, np.int64), np.zeros(spec.items)
+    tasks = (
+        _CountTask(shards, split, partition, spec.items)
+        for split in spec.fitted
+        for partition in range(shards.partitions)
+    )
+    for one in pool.map(_count_items, tasks):
+        counts[one.row_M] += one.count_M
+        weights[one.row_M] += one.weight_M
     return FittedItems(counts, weights)
+
+
+@dataclass(frozen=True)
+class _CountTask:
+    shards: Shards
+    split: str
+    partition: int
+    items: int
+
+
+@dataclass(frozen=True)
+class _ItemCounts:
+    """Items of a partition, int64 [M], with the number and the sum of weights of their events."""
+
+    row_M: Rows
+    count_M: Rows
+    weight_M: Floats
+
+
+def _count_items(task: _CountTask) -> _ItemCounts:
+    rows, weight = task.shards.read(task.split, task.partition, ["item_row", "weight"])
+    count_N = np.bincount(rows, minlength=task.items)
+    weight_N = np.bincount(rows, weight.astype(np.float64), task.items).astype(np.float64)
+    row_M = np.flatnonzero(count_N)
+    return _ItemCounts(row_M, count_N[row_M], weight_N[row_M])
 
 
 def count_test_users(shards: Shards) -> int:
@@ -108,37 +152,39 @@ def count_test_users(shards: Shards) -> int:
     return sum(len(np.unique(row_M)) for (row_M,) in rows)
 
 
-def groups(
-    shards: Shards, fitted: Sequence[str], fold_in: float = 0, sample: UserSample | None = None
-) -> Iterator[Group]:
-    """The users of the test split, in groups of bounded size, in order of partition.
-
-    Args:
-        shards: their events.
-        fitted: the splits that the model was fitted to.
-        fold_in: share of the test events of cold users that make their vectors, drawn by the hash
-            of the event; 0: such users are counted only.
-        sample: the users that are evaluated; None: all.
-    """
-    for partitions in shards.groups(_EVENTS):
-        yield _group(shards, partitions, fitted, fold_in, sample or UserSample(1.0, 0))
+def partition_groups(shards: Shards) -> tuple[tuple[int, ...], ...]:
+    """Partitions in order, in groups of bounded size; the same whatever measures them."""
+    return tuple(map(tuple, shards.groups(_EVENTS)))
 
 
-def _group(
+def group_of(
     shards: Shards,
     partitions: Sequence[int],
     fitted: Sequence[str],
     fold_in: float,
     sample: UserSample,
 ) -> Group:
+    """The users of the test split in some partitions.
+
+    Args:
+        shards: their events.
+        partitions: which partitions.
+        fitted: the splits that the model was fitted to.
+        fold_in: share of the test events of cold users that make their vectors, drawn by the hash
+            of the event; 0: such users are counted only.
+        sample: the users that are evaluated.
+    """
     events = {split: _read(shards, split, partitions) for split in SPLITS}
     drawn = sample.of(events["test"].user)
     unsampled = np.unique(events["test"].user[~drawn])
     test_users = np.unique(events["test"].user[drawn])
-    fitted_users = np.concatenate([np.unique(events[split].user) for split in fitted])
-    known = np.isin(test_users, fitted_users)
-    users = test_users[known]
-    train, valid, test = (_of_users(users, events[split]) for split in SPLITS)
+    # Cut to these users first: of a large log, few of them are drawn.
+    of_test = {split: _of_users(test_users, events[split]) for split in SPLITS}
+    known = np.zeros(len(test_users), bool)
+    for split in fitted:
+        known[of_test[split].user] = True
+    users, place = test_users[known], np.cumsum(known) - 1
+    train, valid, test = (_of_known(known, place, of_test[split]) for split in SPLITS)
     own = _concatenated([{"train": train, "valid": valid}[split] for split in fitted])
     group = _of_events(users, own, (train, valid), test)
     cold = test_users[~known]
@@ -150,6 +196,12 @@ def _group(
         unsampled_events=int((~drawn).sum()),
         folded_in=_folded_in(cold, shards, partitions, events, fold_in) if fold_in else None,
     )
+
+
+def _of_known(known: NDArray[np.bool_], place: Rows, events: Events) -> Events:
+    """The events of those users who are known, users as positions among them."""
+    kept = known[events.user]
+    return Events(place[events.user[kept]], events.item[kept], events.weight[kept])
 
 
 def _of_events(users: Rows, fitted: Events, seen: tuple[Events, ...], test: Events) -> Group:

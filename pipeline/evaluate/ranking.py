@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from embedmill.pipeline.evaluate.exposure import EXPOSURE_METRICS, Exposure
+from embedmill.pipeline.evaluate.exposure import EXPOSURE_METRICS, Answered, Exposure
 from embedmill.pipeline.mean_intervals import mean_interval
 from embedmill.pipeline.ranking_metrics import (
     METRICS,
@@ -24,7 +24,7 @@ from embedmill.pipeline.ranking_metrics import (
 )
 from embedmill.pipeline.score import RowLists, hits, widths
 
-__all__ = ["RANKING_METRICS", "USER_METRICS", "Popularity", "Slices", "Tally"]
+__all__ = ["RANKING_METRICS", "USER_METRICS", "Popularity", "Slices", "Tally", "TallyFigures"]
 
 USER_METRICS = (*METRICS, *PRECISION_METRICS)  # means over users
 RANKING_METRICS = (*USER_METRICS, *EXPOSURE_METRICS)
@@ -104,6 +104,16 @@ def _by_count(count_N: Rows, live_N: Flags) -> Rows:
     return row_M[np.lexsort((row_M, -count_N[row_M]))]
 
 
+@dataclass(frozen=True)
+class TallyFigures:
+    """What a `Tally` has added up: of some users, to be added to that of others."""
+
+    sums: dict[str, float]
+    squares: dict[str, float]
+    found: dict[int, Tensor]
+    answered: dict[int, Answered]
+
+
 class Tally:
     """Adds up one recommender's answers, batch after batch."""
 
@@ -129,6 +139,22 @@ class Tally:
             which = self.slices.of_item[rows_BK[:, :k][hit_BK[:, :k]]]
             self.found[k] += torch.bincount(which, minlength=len(self.slices.names))
         return values
+
+    def take_figures(self) -> TallyFigures:
+        """What was added up, and begin anew."""
+        taken = TallyFigures(self.sums, self.squares, self.found, self.exposure.take_counts())
+        self.sums, self.squares = dict.fromkeys(self.sums, 0.0), dict.fromkeys(self.sums, 0.0)
+        self.found = {k: torch.zeros_like(found) for k, found in self.found.items()}
+        return taken
+
+    def add_figures(self, taken: TallyFigures) -> None:
+        """Add what another one has added up; the order of calls shapes the last bits of sums."""
+        for name in self.sums:
+            self.sums[name] += taken.sums[name]
+            self.squares[name] += taken.squares[name]
+        for k in self.ks:
+            self.found[k] += taken.found[k]
+        self.exposure.add_counts(taken.answered)
 
     def means(self, users: int) -> dict[str, float]:
         """Mean of every metric over `users`, and how the answers are spread over the items."""

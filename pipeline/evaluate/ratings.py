@@ -58,6 +58,22 @@ class Errors:
             self.squares[name] += float(np.square(value_M - test.weight).sum())
             self.sizes[name] += float(np.abs(value_M - test.weight).sum())
 
+    def take_figures(self) -> Errors:
+        """What was added up, and begin anew."""
+        taken = Errors()
+        taken.events, taken.squares, taken.sizes = self.events, self.squares, self.sizes
+        self.events = 0
+        self.squares = dict.fromkeys(self.squares, 0.0)
+        self.sizes = dict.fromkeys(self.sizes, 0.0)
+        return taken
+
+    def add_figures(self, taken: Errors) -> None:
+        """Add what another one has added up."""
+        self.events += taken.events
+        for name in self.squares:
+            self.squares[name] += taken.squares[name]
+            self.sizes[name] += taken.sizes[name]
+
     def means(self) -> dict[str, float]:
         """`rmse`, `mae`, and the same of each baseline as `rmse.mean_baseline`."""
         if not self.events:

@@ -10,6 +10,7 @@ Legend: U users of a group, P test pairs, J negatives of a pair, D coordinates, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,13 @@ from numpy.typing import NDArray
 from embedmill.pipeline.evaluate.holdout import Group
 from embedmill.pipeline.prepare.hashing import mix64
 
-__all__ = ["SAMPLED_METRICS", "SampledRanks", "rank_sums", "sample_negatives"]
+__all__ = [
+    "SAMPLED_METRICS",
+    "SampledFigures",
+    "SampledRanks",
+    "rank_sums",
+    "sample_negatives",
+]
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -27,6 +34,14 @@ SAMPLED_METRICS = ("hit_rate", "ndcg", "mrr")
 
 _PAIRS = 512  # ranked at once
 _ROUNDS = 100  # of drawing again what a user has events with
+
+
+@dataclass(frozen=True)
+class SampledFigures:
+    """What a `SampledRanks` has added up: test pairs, and sums by recommender and metric."""
+
+    pairs: int
+    sums: dict[str, dict[str, float]]
 
 
 class SampledRanks:
@@ -75,6 +90,20 @@ class SampledRanks:
         ahead_P = ((score_PJ[:, 1:] >= score_PJ[:, :1]) & drawn_PJ).sum(axis=1)
         for name, value in rank_sums(ahead_P + 1, self._ks).items():
             self._sums[who][name] += value
+
+    def take_figures(self) -> SampledFigures:
+        """What was added up, and begin anew."""
+        taken = SampledFigures(self.pairs, self._sums)
+        self.pairs = 0
+        self._sums = {who: dict.fromkeys(sums, 0.0) for who, sums in self._sums.items()}
+        return taken
+
+    def add_figures(self, taken: SampledFigures) -> None:
+        """Add what another one has added up."""
+        self.pairs += taken.pairs
+        for who, sums in taken.sums.items():
+            for name, value in sums.items():
+                self._sums[who][name] += value
 
     def means(self) -> dict[str, float]:
         """Means over the test pairs; empty without any."""

@@ -167,7 +167,7 @@ class RunErasure:
             replaces=old,
         )
         if old.stage == "index":
-            index_stage.build(self.run, writer, Quiet(), index_stage.LAUNCHERS)
+            index_stage.build(self.run, writer, Quiet())
         else:
             report_stage.build(self.run, writer, Quiet())
         self.run.read_again(old.stage)

@@ -192,8 +192,8 @@ def _vectors(
         if not wanted:
             continue
         if train is not None:
-            with open_table(train, side, getattr(Training(train).model, side)) as table:
-                found |= {table.read("weight", row, row + 1).tobytes() for row in wanted}
+            table = open_table(train, side, getattr(Training(train).model, side))
+            found |= {table.read("weight", row, row + 1).tobytes() for row in wanted}
         if export is not None:
             found |= {one.tobytes() for one in Vectors.of(export, side).gather(np.array(wanted))}
     return {base64.b64encode(one).decode() for one in found if any(one)}

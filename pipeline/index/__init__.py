@@ -6,6 +6,7 @@ sharded and incremental indexes, and retrieval from a finished one.
 
 from embedmill.pipeline.index.excluded_rows import ExcludedRows
 from embedmill.pipeline.index.exhaustive_search import exact_search
+from embedmill.pipeline.index.faiss_threads import faiss_threads
 from embedmill.pipeline.index.incremental.previous_index import sources
 from embedmill.pipeline.index.index_kind import IndexKind
 from embedmill.pipeline.index.kinds import INDEXES, kind_of
@@ -17,12 +18,10 @@ from embedmill.pipeline.index.retrieval.row_search import RowSearcher, open_inde
 from embedmill.pipeline.index.searchable import Searchable
 from embedmill.pipeline.index.selection.choose import choose
 from embedmill.pipeline.index.selection.selector import Selection
-from embedmill.pipeline.index.sharded.task_pool import LAUNCHERS, TaskPool, map_in_order
 from embedmill.pipeline.index.stage import build
 
 __all__ = [
     "INDEXES",
-    "LAUNCHERS",
     "ExcludedRows",
     "FilterLike",
     "IndexKind",
@@ -32,12 +31,11 @@ __all__ = [
     "SearchResults",
     "Searchable",
     "Selection",
-    "TaskPool",
     "build",
     "choose",
     "exact_search",
+    "faiss_threads",
     "kind_of",
-    "map_in_order",
     "open",
     "open_index",
     "retriever_of",

@@ -8,7 +8,7 @@ single queries on one thread; it changes from run to run and is not in the conte
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import faiss
 
@@ -19,11 +19,11 @@ from embedmill.pipeline.index.query_users import choose_query_users, split_in_ha
 from embedmill.pipeline.index.searchable import Floats
 from embedmill.pipeline.index.selection.candidates import frontier
 from embedmill.pipeline.index.sharded.sharded_build import build_sharded, shard_count
-from embedmill.pipeline.index.sharded.task_pool import LAUNCHERS, Launchers
 from embedmill.pipeline.index.whole_build import build_whole
-from embedmill.pipeline.log import Progress
+from embedmill.pipeline.log import Progress, Quiet
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.task_pool import LAUNCHERS, Launchers, TaskRequest
 from embedmill.pipeline.views.shards import Shards
 from embedmill.pipeline.views.vectors import Vectors
 from embedmill.schemas.index import (
@@ -39,6 +39,7 @@ from embedmill.schemas.index import (
     SearchCost,
     VerifiedTarget,
 )
+from embedmill.schemas.manifest import FileEntry
 
 __all__ = ["build"]
 
@@ -53,7 +54,8 @@ def build(run: Run, out: Writer, progress: Progress, launchers: Launchers = LAUN
         run: its config, exported vectors, and held-out events.
         out: the index artifact.
         progress: is told of items and settings.
-        launchers: start the workers that build several shards.
+        launchers: start the workers that build several shards, or the one of "ray" a task that
+            builds one file on a node of a cluster.
 
     Raises:
         ConfigError: no such kind, or parameters that do not fit the vectors.
@@ -62,6 +64,60 @@ def build(run: Run, out: Writer, progress: Progress, launchers: Launchers = LAUN
         MachineError: a worker ended.
     """
     config, items = run.config.index, Vectors.of(run.artifact("export"), "items")
+    sharded = shard_count(config, items.count, items.dim) > 1
+    if config.launcher == "ray" and not sharded:
+        # One task, as large as a build here: of all cores of its node, or of the threads asked for.
+        request = TaskRequest("index", 1, cpus=max(1, config.threads))
+        bare = replace(out, entries=[], gauges=[], driver=None)
+        with launchers["ray"](request) as pool:
+            (finished,) = pool.map(_build_there, [_NodeTask(run, bare)])
+        out.add(finished.files)
+        for note in finished.notes:
+            progress.note(note)
+    else:
+        finished = _build_here(run, out, progress, launchers)
+    out.commit(finished.counters, finished.measured, {"faiss": faiss.__version__})
+
+
+@dataclass(frozen=True)
+class _NodeTask:
+    """Build the one file of an index on a node, and write it there."""
+
+    run: Run
+    out: Writer
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """What is committed of an index whose files have been written."""
+
+    counters: dict[str, int]
+    measured: dict[str, float]
+    files: tuple[FileEntry, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class _Notes(Quiet):
+    """Keeps what is said, for the process that waits."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Keep it."""
+        self.notes.append(text)
+
+
+def _build_there(task: _NodeTask) -> _Finished:
+    """In a task: as `_build_here`; the driver takes the files in."""
+    progress = _Notes()
+    finished = _build_here(task.run, task.out, progress, LAUNCHERS)
+    return replace(finished, files=tuple(task.out.entries), notes=tuple(progress.notes))
+
+
+def _build_here(run: Run, out: Writer, progress: Progress, launchers: Launchers) -> _Finished:
+    """Build, measure and write an index. Args and errors as of `build`."""
+    config, items = run.config.index, Vectors.of(run.artifact("export"), "items")
     with faiss_threads(config.threads):
         queries = _queries(run)
         task = BuildTask(
@@ -69,7 +125,8 @@ def build(run: Run, out: Writer, progress: Progress, launchers: Launchers = LAUN
             progress,
         )  # fmt: skip
         if shard_count(config, items.count, items.dim) > 1:
-            with launchers[config.launcher](config) as pool:
+            request = TaskRequest("index", config.workers, todo="index.shard_bytes")
+            with launchers[config.launcher](request) as pool:
                 built = build_sharded(task, pool)
         else:
             built = build_whole(task, run)
@@ -80,7 +137,7 @@ def build(run: Run, out: Writer, progress: Progress, launchers: Launchers = LAUN
     planned = settings[0]
     progress.note(f"recall@{K} {planned.recall:.4f}, {planned.latency.mean:.3f} ms a query")
     indexed = built.index.items
-    out.commit(
+    return _Finished(
         {
             "items_in": items.count,
             "not_live": items.count - indexed,
@@ -88,12 +145,11 @@ def build(run: Run, out: Writer, progress: Progress, launchers: Launchers = LAUN
             **built.counters(),
             "indexed": indexed,
         },
-        measured={
+        {
             "ms_per_query": planned.latency.mean,
             "ms_p99": planned.latency.p99,
             "exact.ms_per_query": built.exact.mean,
         },
-        software={"faiss": faiss.__version__},
     )
 
 

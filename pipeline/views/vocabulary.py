@@ -134,15 +134,19 @@ class Vocabulary:
             ContractError: rows are not dense and in order.
         """
         for number in range(len(self.files)):
-            table, first = self.files.read(number, _ROW_COLUMNS), int(self.files.starts[number])
-            expected = np.arange(first, int(self.files.starts[number + 1]))
-            if not np.array_equal(table["row"].to_numpy(), expected):
-                raise ContractError(
-                    "rows are not dense and in order",
-                    where=self.files.artifact.url(self.files.entries[number].path),
-                )
-            for start in range(0, table.num_rows, rows):
-                yield first + start, table.slice(start, rows)
+            yield from self.blocks_of(number, rows)
+
+    def blocks_of(self, number: int, rows: int) -> Iterator[tuple[int, pa.Table]]:
+        """The rows of file `number`, in blocks as of `blocks`."""
+        table, first = self.files.read(number, _ROW_COLUMNS), int(self.files.starts[number])
+        expected = np.arange(first, int(self.files.starts[number + 1]))
+        if not np.array_equal(table["row"].to_numpy(), expected):
+            raise ContractError(
+                "rows are not dense and in order",
+                where=self.files.artifact.url(self.files.entries[number].path),
+            )
+        for start in range(0, table.num_rows, rows):
+            yield first + start, table.slice(start, rows)
 
     def _ids_of(self, number: int) -> pa.ChunkedArray:
         return self.files.read(number, ["id"])["id"]

@@ -21,7 +21,7 @@ from embedmill.pipeline.errors import (
     InputError,
     NotFiniteError,
 )
-from embedmill.pipeline.export import stage
+from embedmill.pipeline.export import ready, stage, vector_ranges
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
@@ -93,7 +93,7 @@ def test_cosine_vectors_have_unit_length_and_zero_stays_zero(tmp_path: Path) -> 
 
 def test_lengths_are_right_for_tiny_and_huge_vectors() -> None:
     weight_ND = np.array([[3e-30, 4e-30], [3e30, 4e30]], np.float32)
-    assert np.allclose(stage.ready(weight_ND, None, "items", "cosine"), [[0.6, 0.8]] * 2)
+    assert np.allclose(ready(weight_ND, None, "items", "cosine"), [[0.6, 0.8]] * 2)
 
 
 def test_a_rating_is_mean_and_user_bias_and_inner_product(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_any_partitions_and_ranges_give_the_same_vectors(
 ) -> None:
     world = dataclasses.replace(clusters(users=users, items=5), model={"similarity": "dot"})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage, "FILES", files_of(size))
+        patch.setattr(vector_ranges, "FILES", files_of(size))
         root = f"memory://export-{users}-{partitions}-{size}"
         run = world.store(root, run={"partitions": partitions})
         art = rebuilt(run)
@@ -193,7 +193,7 @@ def test_any_partitions_and_ranges_give_the_same_vectors(
 
 
 def test_a_vocabulary_of_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "FILES", files_of(2))
+    monkeypatch.setattr(vector_ranges, "FILES", files_of(2))
     world = dataclasses.replace(clusters(users=9, items=7), vocab_rows=4)
     art = exported(world, tmp_path)
     assert art.read_tables("users")["id"].to_pylist() == world.users

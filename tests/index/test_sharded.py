@@ -21,7 +21,6 @@ import pytest
 
 from embedmill.jobs import export as export_job
 from embedmill.pipeline import index as index_room
-from embedmill.pipeline.config import IndexConfig
 from embedmill.pipeline.errors import (
     ConfigError,
     ContractError,
@@ -30,8 +29,8 @@ from embedmill.pipeline.errors import (
     InputError,
     MachineError,
 )
-from embedmill.pipeline.export import stage
-from embedmill.pipeline.index import LAUNCHERS, TaskPool, open_index
+from embedmill.pipeline.export import vector_ranges
+from embedmill.pipeline.index import open_index
 from embedmill.pipeline.index.kinds import kind_of
 from embedmill.pipeline.index.measure import ground_truth
 from embedmill.pipeline.index.sharded import sharded_build
@@ -45,10 +44,10 @@ from embedmill.pipeline.index.sharded.shard_tasks import (
 )
 from embedmill.pipeline.index.sharded.sharded_index import ShardedIndex
 from embedmill.pipeline.index.sharded.stored_sample import sample_items
-from embedmill.pipeline.index.sharded.task_pool import inline, processes
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.task_pool import LAUNCHERS, TaskPool, TaskRequest, inline, processes
 from embedmill.pipeline.views.vectors import LiveFile, LiveVectors, Vectors, to_matrix
 from embedmill.schemas.files import PartFiles
 from tests.support.artifacts import reseal
@@ -63,13 +62,13 @@ ITEMS, PART = 1300, 128
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files of few rows: eleven parts."""
     files = {side: PartFiles(side, rows_per_file=PART) for side in ("users", "items")}
-    monkeypatch.setattr(stage, "FILES", files)
+    monkeypatch.setattr(vector_ranges, "FILES", files)
     monkeypatch.setattr(sharded_build, "ROWS_PER_FILE", PART)
 
 
 @pytest.fixture(scope="module")
 def workers() -> Iterator[TaskPool]:
-    with processes(IndexConfig(workers=2)) as pool:
+    with processes(TaskRequest("index", 2)) as pool:
         yield pool
 
 
@@ -85,8 +84,8 @@ def exported(root: Path, made: StoredRun | None = None, **index: Any) -> Run:
 
 
 def built(run: Run, pool: TaskPool | None = None) -> Artifact:
-    def given(config: IndexConfig) -> AbstractContextManager[TaskPool]:
-        return contextlib.nullcontext(pool) if pool else inline(config)
+    def given(request: TaskRequest) -> AbstractContextManager[TaskPool]:
+        return contextlib.nullcontext(pool) if pool else inline(request)
 
     index_room.build(run, run.writer("index"), Quiet(), {**LAUNCHERS, "inline": given})
     return run.artifact("index")
@@ -138,7 +137,7 @@ def test_lists_in_shards_find_what_whole_lists_do(tmp_path: Path, kind: str) -> 
     index = open_index(built(run)).index
     assert isinstance(index, ShardedIndex)
     files = files_of(run)
-    with inline(IndexConfig()) as pool:
+    with inline(TaskRequest("index")) as pool:
         sample = sample_items(files, pool, 1 << 16, run.config.run.seed, run.storage.at("again"))
         index_kind = inverted_kind(kind)
         assert index_kind is not None
@@ -181,7 +180,7 @@ def test_the_target_is_met_over_all_shards(tmp_path: Path, monkeypatch: pytest.M
 
 def test_truths_by_part_are_those_of_all_items(tmp_path: Path) -> None:
     run, user_ND = exported(tmp_path), world().user_ND
-    with inline(IndexConfig()) as pool:
+    with inline(TaskRequest("index")) as pool:
         found = filewise_truths(files_of(run), pool, [user_ND[:7], user_ND[7:]], 10)
     whole = ground_truth(user_ND, world().item_ND)
     assert np.allclose(np.concatenate([one.kth_score_B for one in found]), whole.kth_score_B)
@@ -201,7 +200,7 @@ def test_items_that_are_all_alike_are_all_right(tmp_path: Path) -> None:
 
 def test_k_means_finds_planted_centres(tmp_path: Path) -> None:
     files = files_of(exported(tmp_path))
-    with inline(IndexConfig()) as pool:
+    with inline(TaskRequest("index")) as pool:
         sample = sample_items(files, pool, ITEMS, 1, Run(config(tmp_path, "x")).storage)
         assert sample.sampled == ITEMS
         assert np.array_equal(sample.extreme_RD.max(axis=0), world().item_ND.max(axis=0))
@@ -298,7 +297,7 @@ def _fail(number: int) -> int:
 def test_a_worker_that_is_killed_ends_the_build() -> None:
     with (
         pytest.raises(MachineError, match=r"ended from outside.*Lower index\.workers"),
-        processes(IndexConfig(workers=1)) as pool,
+        processes(TaskRequest("index", 1, todo="index.shard_bytes")) as pool,
     ):
         list(pool.map(_die, range(5)))
 
@@ -356,7 +355,7 @@ def test_ray_tasks_write_the_same_bytes_and_begin_again(tmp_path: Path) -> None:
         return number
 
     here = built(exported(tmp_path / "here", kind="fastscan"))
-    with ray_tasks(IndexConfig(workers=2)) as pool:
+    with ray_tasks(TaskRequest("index", 2)) as pool:
         there = built(exported(tmp_path / "there", kind="fastscan"), pool)
         assert there.manifest.content == here.manifest.content
         with pytest.raises(InputError, match="part 3: bad"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from pathlib import Path
 
 import numpy as np
@@ -29,19 +30,12 @@ def test_rows_of_any_range(tmp_path: Path, partitions: int, remote: bool) -> Non
     planted = world()
     root = f"memory://views-tables-{partitions}" if remote else tmp_path
     run = planted.store(root, run={"partitions": partitions})
-    with open_table(run.artifact("train"), "users", 9) as table:
-        for first, last in ((0, 9), (0, 1), (2, 7), (8, 9), (4, 4)):
-            weight_ND = table.read("weight", first, last)
-            assert np.array_equal(weight_ND, planted.user_ND[first:last])
-            assert table.read("bias", first, last).shape == (last - first, 1)
-            assert np.array_equal(table.read("bias", first, last)[:, 0], BIAS[first:last])
-
-
-def test_copies_of_remote_files_are_gone_afterwards() -> None:
-    run = world().store("memory://views-tables-copies", run={"partitions": 2})
-    with open_table(run.artifact("train"), "items", 7) as table:
-        assert all(path.exists() for path in table.paths)
-    assert not any(path.exists() for path in table.paths)
+    table = open_table(run.artifact("train"), "users", 9)
+    for first, last in ((0, 9), (0, 1), (2, 7), (8, 9), (4, 4)):
+        weight_ND = table.read("weight", first, last)
+        assert np.array_equal(weight_ND, planted.user_ND[first:last])
+        assert table.read("bias", first, last).shape == (last - first, 1)
+        assert np.array_equal(table.read("bias", first, last)[:, 0], BIAS[first:last])
 
 
 def test_a_remote_file_that_was_changed_is_found() -> None:
@@ -49,11 +43,8 @@ def test_a_remote_file_that_was_changed_is_found() -> None:
     train = run.artifact("train")
     path = train.files("items")[1].path
     train.storage.write(path, train.storage.read(path)[:-1] + b"!")
-    with (
-        pytest.raises(CorruptArtifactError, match="part-00001"),
-        open_table(train, "items", 7),
-    ):
-        pass
+    with pytest.raises(CorruptArtifactError, match="part-00001"):
+        open_table(train, "items", 7)
 
 
 def test_the_model_says_what_it_is(tmp_path: Path) -> None:
@@ -65,26 +56,21 @@ GOOD = safetensors.numpy.save({"weight": np.zeros((3, 2), np.float32)})
 
 
 @pytest.mark.parametrize("data", [b"", b"short", b"\xff" * 64, GOOD[:-1], GOOD + b"more"])
-def test_what_is_no_table_file(tmp_path: Path, data: bytes) -> None:
-    path = tmp_path / "x"
-    path.write_bytes(data)
+def test_what_is_no_table_file(data: bytes) -> None:
     with pytest.raises(ContractError, match="not a safetensors file"):
-        check_tensors(path, 3, {"weight": 2}, "x")
+        check_tensors(io.BytesIO(data), 3, {"weight": 2}, "x")
 
 
 @pytest.mark.parametrize(
     "tensor", [np.zeros((2, 2), np.float32), np.zeros((3, 3), np.float32), np.zeros((3, 2))]
 )
-def test_a_tensor_of_another_shape_or_type(tmp_path: Path, tensor: np.ndarray) -> None:
-    path = tmp_path / "x"
-    path.write_bytes(safetensors.numpy.save({"weight": tensor}))
+def test_a_tensor_of_another_shape_or_type(tensor: np.ndarray) -> None:
+    raw = io.BytesIO(safetensors.numpy.save({"weight": tensor}))
     with pytest.raises(ContractError, match=r"tensor 'weight' is not float32 \[3, 2\]"):
-        check_tensors(path, 3, {"weight": 2}, "x")
+        check_tensors(raw, 3, {"weight": 2}, "x")
 
 
-def test_a_tensor_that_is_missing(tmp_path: Path) -> None:
-    path = tmp_path / "x"
-    path.write_bytes(GOOD)
-    check_tensors(path, 3, {"weight": 2}, "x")
+def test_a_tensor_that_is_missing() -> None:
+    check_tensors(io.BytesIO(GOOD), 3, {"weight": 2}, "x")
     with pytest.raises(ContractError, match=r"tensor 'bias' is not float32 \[3, 1\]"):
-        check_tensors(path, 3, {"weight": 2, "bias": 1}, "x")
+        check_tensors(io.BytesIO(GOOD), 3, {"weight": 2, "bias": 1}, "x")

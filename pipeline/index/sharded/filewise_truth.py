@@ -23,7 +23,7 @@ from embedmill.pipeline.index.measure import (
     rescore,
 )
 from embedmill.pipeline.index.searchable import Floats, Rows
-from embedmill.pipeline.index.sharded.task_pool import TaskPool
+from embedmill.pipeline.task_pool import TaskPool
 from embedmill.pipeline.views.vectors import LiveFile, LiveVectors, Vectors
 
 __all__ = ["FilewiseTruth", "exact_latency_by_file", "filewise_truths"]

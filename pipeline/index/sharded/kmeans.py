@@ -21,8 +21,8 @@ from embedmill.pipeline.index.kinds.padding import padded
 from embedmill.pipeline.index.measure import Doubles
 from embedmill.pipeline.index.searchable import Floats, Rows
 from embedmill.pipeline.index.sharded.stored_sample import StoredSample, read_sample
-from embedmill.pipeline.index.sharded.task_pool import TaskPool
 from embedmill.pipeline.store.storage import Storage
+from embedmill.pipeline.task_pool import TaskPool
 
 __all__ = ["TRAINING_ITEMS_PER_LIST", "VectorTransform", "train_centroids_by_tasks"]
 

@@ -46,10 +46,10 @@ from embedmill.pipeline.index.sharded.shard_tasks import (
 )
 from embedmill.pipeline.index.sharded.sharded_index import ShardedIndex, open_shards
 from embedmill.pipeline.index.sharded.stored_sample import StoredSample, sample_items
-from embedmill.pipeline.index.sharded.task_pool import TaskPool
 from embedmill.pipeline.index.vector_checks import check_vectors
 from embedmill.pipeline.store.artifact import Writer, entry_of
 from embedmill.pipeline.store.storage import Storage
+from embedmill.pipeline.task_pool import TaskPool
 from embedmill.pipeline.views.vectors import LiveFile, LiveVectors
 from embedmill.schemas.export import ROWS_PER_FILE
 from embedmill.schemas.index import IDS, IDS_FILE, ShardSpec

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from embedmill.pipeline.index.query_users import splitmix64
 from embedmill.pipeline.index.searchable import Floats
-from embedmill.pipeline.index.sharded.task_pool import TaskPool
 from embedmill.pipeline.index.vector_checks import not_finite_error
 from embedmill.pipeline.store.storage import Storage
+from embedmill.pipeline.task_pool import TaskPool
 from embedmill.pipeline.views.vectors import LiveFile, LiveVectors, Vectors
 
 __all__ = ["StoredSample", "read_sample", "sample_items"]

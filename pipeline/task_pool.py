@@ -1,4 +1,4 @@
-"""Where tasks of a sharded build run: in this process, in several processes, or on Ray.
+"""Where the tasks of a stage run: in this process, in several processes, or on Ray.
 
 A task is a function of one picklable argument; its files go to a storage that every worker
 reaches. A task uses one thread, and results come back in the order of the tasks, so that the number
@@ -16,14 +16,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Protocol, TypeVar
 
 from embedmill.pipeline.child_process import exit_with_driver
-from embedmill.pipeline.config import IndexConfig
 from embedmill.pipeline.errors import MachineError
 
-__all__ = ["LAUNCHERS", "Launcher", "Launchers", "TaskPool", "inline", "map_in_order", "processes"]
+__all__ = [
+    "LAUNCHERS",
+    "Launcher",
+    "Launchers",
+    "TaskPool",
+    "TaskRequest",
+    "choose_launcher",
+    "inline",
+    "map_in_order",
+    "processes",
+    "usable_cores",
+]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -42,8 +53,52 @@ class TaskPool(Protocol):
         ...
 
 
-Launcher = Callable[[IndexConfig], AbstractContextManager[TaskPool]]
+@dataclass(frozen=True)
+class TaskRequest:
+    """The workers that a stage asks for.
+
+    Attributes:
+        stage: its name, for error messages.
+        workers: processes, or Ray tasks at once; 0: as many as there are cores.
+        cpus: of each task, where Ray places it.
+        todo: what lowers the memory of a task beside fewer workers, for error messages.
+    """
+
+    stage: str
+    workers: int = 0
+    cpus: int = 1
+    todo: str = ""
+
+    @property
+    def lower_memory(self) -> str:
+        """What to do where a task runs out of memory."""
+        return f"Lower {self.stage}.workers{self.todo and f' or {self.todo}'}"
+
+
+Launcher = Callable[[TaskRequest], AbstractContextManager[TaskPool]]
 Launchers = Mapping[str, Launcher]
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def choose_launcher(asked: str, root: str, *, large: bool) -> str:
+    """The launcher of a stage: "auto" is "inline" for what is small, else processes or a cluster.
+
+    Args:
+        asked: "inline", "processes", "ray" or "auto".
+        root: of the run; memory:// lives in one process.
+        large: whether the stage takes much longer than processes take to start.
+    """
+    if asked != "auto":
+        return asked
+    if not large or root.startswith("memory:"):
+        return "inline"
+    if os.environ.get("RAY_ADDRESS"):
+        return "ray"
+    return "processes" if usable_cores() > 1 else "inline"
 
 
 def map_in_order(
@@ -74,7 +129,7 @@ class _Inline:
 
 
 @contextlib.contextmanager
-def inline(config: IndexConfig) -> Iterator[TaskPool]:
+def inline(request: TaskRequest) -> Iterator[TaskPool]:
     """Run tasks in this process."""
     yield _Inline()
 
@@ -82,9 +137,10 @@ def inline(config: IndexConfig) -> Iterator[TaskPool]:
 class _Processes:
     """Worker processes of this machine."""
 
-    def __init__(self, executor: ProcessPoolExecutor, workers: int) -> None:
+    def __init__(self, executor: ProcessPoolExecutor, workers: int, request: TaskRequest) -> None:
         self._executor = executor
         self._workers = workers
+        self._request = request
 
     def map(self, function: Callable[[T], R], tasks: Iterable[T]) -> Iterator[R]:
         def submit(task: T) -> Future[R]:
@@ -95,22 +151,22 @@ class _Processes:
             yield from map_in_order(submit, _result, tasks, self._workers + 1)
         except BrokenProcessPool as error:
             raise MachineError(
-                "a process that builds the index was ended from outside, most often for want of "
-                "memory; nothing was published",
-                where="index",
-                todo="Lower index.workers or index.shard_bytes and run the same command again",
+                f"a process of stage '{self._request.stage}' was ended from outside, most often "
+                "for want of memory; nothing was published",
+                where=self._request.stage,
+                todo=f"{self._request.lower_memory} and run the same command again",
             ) from error
 
 
 @contextlib.contextmanager
-def processes(config: IndexConfig) -> Iterator[TaskPool]:
-    """Run tasks in `index.workers` processes of this machine, which end with this one."""
-    workers = config.workers or len(os.sched_getaffinity(0))
-    context = multiprocessing.get_context("spawn")  # a fork would copy locks of FAISS's threads
+def processes(request: TaskRequest) -> Iterator[TaskPool]:
+    """Run tasks in processes of this machine, which end with this one."""
+    workers = request.workers or usable_cores()
+    context = multiprocessing.get_context("spawn")  # a fork would copy locks of threads
     worker_end, driver_end = context.Pipe(duplex=False)
     executor = ProcessPoolExecutor(workers, context, _start_worker, (worker_end,))
     try:
-        yield _Processes(executor, workers)
+        yield _Processes(executor, workers, request)
     except BaseException:
         driver_end.close()  # ends the workers at once: a task may take minutes
         raise
@@ -130,5 +186,5 @@ def _start_worker(pipe: Connection) -> None:
     exit_with_driver(pipe)
 
 
-# Jobs add those that need an engine.
+# Jobs add Ray.
 LAUNCHERS: dict[str, Launcher] = {"inline": inline, "processes": processes}
