@@ -25,6 +25,7 @@ was built anew.
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 import tempfile
 import time
@@ -59,7 +60,9 @@ from embedmill.schemas.manifest import Manifest
 SHARE = 0.01  # of the train events that are new on a night
 USERS = 5000  # whose recall is measured
 COLUMNS = ["user", "item", "split"]
+VALID = 0.1  # of the train events, on which objective auto chooses, and the epoch is chosen
 SECONDS: dict[str, float] = {}  # CPU seconds of the stage train, by folder of the run
+WALL: dict[str, float] = {}  # wall seconds of it
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,12 @@ class Night:
     def recall(self) -> tuple[float, float]:
         """Recall@20, warm and cold."""
         return recall_of(self.warm), recall_of(self.cold)
+
+
+def cpu_seconds() -> float:
+    """CPU seconds of this process and of its children that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def recall_of(run: Run) -> float:
@@ -148,17 +157,18 @@ def built(
         "events": {"paths": paths, "format": "parquet", "user": "user", "item": "item",
                    "split": "split", "merge_by": "pair"},
         "vocab": {"previous": before},
-        "shards": {"split": "given", "valid": 0},
-        "train": {**train, "launcher": "inline", "workers": 1},
+        "shards": {"split": "given", "valid": VALID},
+        "train": train,
         "export": {"align": before},
     }  # fmt: skip
     if index:
         tree["index"] = index if before else {**index, "carry_over": 0}
     run, quiet = Run(parse(tree)), Terminal(quiet=True)
     run_line(run, last="shards", terminal=quiet)
-    began = time.process_time()
+    began, cpu = time.perf_counter(), cpu_seconds()
     run_line(run, first="train", last="train", terminal=quiet)
-    SECONDS[run.storage.root] = time.process_time() - began
+    SECONDS[run.storage.root] = cpu_seconds() - cpu
+    WALL[run.storage.root] = time.perf_counter() - began
     run_line(run, first="export", last="export", terminal=quiet)
     if index:
         began = time.process_time()
@@ -211,9 +221,11 @@ def moved(before: Run, now: Run) -> int:
 def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("set")
-    parser.add_argument("--nights", type=int, default=3, help="beside the first one")
-    parser.add_argument("--objective", default="spectral")
+    parser.add_argument("--nights", type=int, default=10, help="beside the first one")
+    parser.add_argument("--objective", default="auto")
+    parser.add_argument("--start-epochs", type=int, default=0, help="default: the objective's")
     parser.add_argument("--start-passes", type=int, default=0, help="of spectral; default: its own")
+    parser.add_argument("--replay", type=float, default=None, help="train.replay; default: its own")
     parser.add_argument("--dim", type=int, default=0, help="default: the objective's")
     parser.add_argument("--index", type=float, default=None, metavar="EPSILON")
     args = parser.parse_args()
@@ -221,22 +233,20 @@ def main() -> None:
     if args.index is not None:
         index = {"kind": "hnsw", "carry_over": 0.5, "carry_epsilon": args.index}
     train: dict[str, Any] = {"objective": args.objective}
-    if args.set != "completejourney":
-        train |= load_set(args.set).tuned.get(args.objective, {}).get("train", {})
     train |= {"dim": args.dim} if args.dim else {}
+    shorter = {"start_epochs": args.start_epochs} if args.start_epochs else {}
+    shorter |= {} if args.replay is None else {"replay": args.replay}
     train |= {"spectral": {"start_passes": args.start_passes}} if args.start_passes else {}
     with tempfile.TemporaryDirectory(prefix="embedmill-nights-") as scratch:
         folder = Path(scratch)
         paths = dealt(args.set, folder, args.nights + 1)
-        first = [built(folder, f"{kind}-00", paths[:1], {**train, **start}, "",
-                       index if kind == "warm" else None)
-                 for kind, start in (("warm", {"start": "published"}), ("cold", {}))]  # fmt: skip
-        last, rows = Night(*first), list[dict[str, float]]()
+        first = built(folder, "warm-00", paths[:1], {**train, "start": "published"}, "", index)
+        last, rows = Night(first, first), list[dict[str, float]]()
         for number in range(1, args.nights + 1):
-            read, before = paths[: number + 1], f"-{number - 1:02d}"
-            warm = {**train, "start": f"warm{before}"}
-            runs = (built(folder, f"warm-{number:02d}", read, warm, f"warm{before}", index),
-                    built(folder, f"cold-{number:02d}", read, train, f"cold{before}"))  # fmt: skip
+            read, before = paths[: number + 1], last.warm.storage.root
+            warm = {**train, "start": before, **shorter}
+            cold = built(folder, f"cold-{number:02d}", read, train, last.cold.storage.root)
+            runs = (built(folder, f"warm-{number:02d}", read, warm, before, index), cold)
             rows.append(compared(number, last, Night(*runs)))
             last = Night(*runs)
         flat = worst(rows)
@@ -257,6 +267,7 @@ def compared(number: int, before: Night, night: Night) -> dict[str, float]:
     }
     row = {
         "seconds_over_cold": night.seconds_over_cold(),
+        "wall_over_cold": WALL[night.warm.storage.root] / WALL[night.cold.storage.root],
         "recall_over_cold": warm / cold,
         "jaccard@10": float(drift["warm"].jaccard or 0),
         "aligned_drift": float(drift["warm"].distance or 0),

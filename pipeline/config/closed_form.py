@@ -51,5 +51,5 @@ class SpectralConfig(Section):
         le=1000,
         json_schema_extra=FINGERPRINT_IF_CHANGED,
         description="passes, at most, where training starts from an earlier run (train.start); 1: "
-        "known items keep their directions, users and new items are computed anew",
+        "items are moved by the events that that run did not have alone, users are computed anew",
     )

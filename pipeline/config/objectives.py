@@ -22,6 +22,7 @@ _STEPS = (
     "batch_size", "optimizer", "learning_rate", "schedule", "warmup_steps", "l2", "l2_power"
 )  # fmt: skip
 _RANKING_STEPS = (*_STEPS, "weight_power")
+_REPLAY = ("replay",)  # each event is an example of its own
 _SCORE = ("similarity", "temperature")
 _NEGATIVES = ("negatives", "negatives_power")
 _IN_BATCH = ("in_batch", "in_batch_negatives")
@@ -65,14 +66,14 @@ class ObjectiveKeys:
 OBJECTIVE_KEYS: dict[str, ObjectiveKeys] = {
     "auto": ObjectiveKeys(
         "auto",
-        shared=("weight_power",),
+        shared=("weight_power", *_REPLAY),
         own=("budget", "trial_events"),
         # The greatest dimension; and validation must not take longer than what it measures.
         defaults={"dim": 512, "valid_users": 2500, "patience": 3},
     ),
     "softmax": ObjectiveKeys(
         "softmax",
-        shared=_RANKING_STEPS,
+        shared=(*_RANKING_STEPS, *_REPLAY),
         own=(
             *_LOSS, *_TOP_K, *_SCORE, *_NEGATIVES, *_IN_BATCH, "logq", *_BIAS, *_GRAPH, "precision",
         ),
@@ -82,13 +83,13 @@ OBJECTIVE_KEYS: dict[str, ObjectiveKeys] = {
     ),
     "bpr": ObjectiveKeys(
         "bpr",
-        shared=_RANKING_STEPS,
+        shared=(*_RANKING_STEPS, *_REPLAY),
         own=(*_SCORE, *_NEGATIVES, *_IN_BATCH, *_BIAS, *_GRAPH),
         defaults={"similarity": "dot", "temperature": 1.0},
     ),
     "ccl": ObjectiveKeys(
         "ccl",
-        shared=_RANKING_STEPS,
+        shared=(*_RANKING_STEPS, *_REPLAY),
         own=("margin", "negative_weight", *_NEGATIVES, *_IN_BATCH, *_GRAPH),
     ),
     "item2vec": ObjectiveKeys(
@@ -105,7 +106,7 @@ OBJECTIVE_KEYS: dict[str, ObjectiveKeys] = {
     ),
     "rating": ObjectiveKeys(
         "rating",
-        shared=_STEPS,
+        shared=(*_STEPS, *_REPLAY),
         own=("l2_bias", "implicit_rate"),
         # One setting was best for sets of different sizes and densities: docs/decisions/0014.
         defaults={

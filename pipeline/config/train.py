@@ -303,6 +303,14 @@ class TrainConfig(Section):
         json_schema_extra=FINGERPRINT_IF_CHANGED,
         description="epochs at most when training starts from a run; 0: a quarter of epochs",
     )
+    replay: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        json_schema_extra=FINGERPRINT_IF_CHANGED,
+        description="share of the events of the run that training starts from that an epoch "
+        "takes, drawn by a hash, beside all new events; spectral and ials always take all",
+    )
     valid_users: int = Field(10000, ge=1, description="users that validation measures, at most")
     workers: Workers = Field(
         2,

@@ -26,7 +26,7 @@ from embedmill.pipeline.views.vectors import Vectors, new_space, space_of, spec_
 from embedmill.pipeline.views.vocabulary import Vocabulary
 from embedmill.schemas.export import FILES, Space, VectorSpec
 
-__all__ = ["Alignment", "align", "find_earlier", "sources"]
+__all__ = ["Alignment", "align", "find_earlier", "sources", "why_unaligned"]
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -74,6 +74,18 @@ def find_earlier(run: Run) -> Artifact | None:
             where="export.align",
             todo="Name another run, or set export.align = ''",
         ) from None
+
+
+def why_unaligned(run: Run) -> str:
+    """Why vectors are not aligned, though a run is named: it has none; "" otherwise."""
+    folder = earlier_folder(run, _named(run))
+    if not folder or folder.rstrip("/") == run.storage.root.rstrip("/"):
+        return ""
+    try:
+        open_run(folder).artifact("export")
+    except EmbedmillError as error:
+        return f"{folder} has no vectors to align to: {error.what}"
+    return ""
 
 
 def sources(run: Run) -> Mapping[str, Any]:

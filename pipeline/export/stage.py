@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embedmill.pipeline.errors import ContractError
-from embedmill.pipeline.export.alignment import Alignment, align, find_earlier
+from embedmill.pipeline.export.alignment import Alignment, align, find_earlier, why_unaligned
 from embedmill.pipeline.export.vector_ranges import RangeTask, check_partition, ready, write_range
 from embedmill.pipeline.log import Progress
 from embedmill.pipeline.store.artifact import Artifact, Writer, entry_of
@@ -31,11 +31,13 @@ from embedmill.pipeline.task_pool import (
 )
 from embedmill.pipeline.views.tables import open_table
 from embedmill.pipeline.views.train import Training
+from embedmill.pipeline.views.vectors import new_space
 from embedmill.pipeline.views.vocabulary import Vocabulary
 from embedmill.schemas.export import (
     FILES,
     MATRIX_IDS,
     SPEC,
+    Space,
     VectorSpec,
     matrix_file,
     matrix_ids_file,
@@ -139,9 +141,12 @@ def _spec(model: Model, vocab: Artifact) -> VectorSpec:
 def _alignment(run: Run, spec: VectorSpec, progress: Progress) -> Alignment | None:
     """The rotation onto the vectors of an earlier run; None where none is asked for."""
     earlier = find_earlier(run)
-    if earlier is None:
-        return None
     vocab, train = run.artifact("vocab"), run.artifact("train")
+    if earlier is None:
+        reason = why_unaligned(run)
+        if reason:
+            progress.note(f"the vectors have a new space: {reason}")
+        return Alignment(Space(id=new_space(train), reason=reason)) if reason else None
 
     def blocks(side: str) -> Iterator[tuple[int, Floats, NDArray[np.int64]]]:
         table = open_table(train, side, spec.count(side))

@@ -127,7 +127,7 @@ def _build_here(run: Run, out: Writer, progress: Progress, launchers: Launchers)
         if shard_count(config, items.count, items.dim) > 1:
             request = TaskRequest("index", config.workers, todo="index.shard_bytes")
             with launchers[config.launcher](request) as pool:
-                built = build_sharded(task, pool)
+                built = build_sharded(task, pool, run)
         else:
             built = build_whole(task, run)
         settings = _measure_settings(built, progress)

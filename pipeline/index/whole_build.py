@@ -58,7 +58,7 @@ def _carried(task: BuildTask, run: Run, row_N: Rows, truth: GroundTruth) -> _Res
     """The index of the previous run with changed items in a delta; None if it is not kept."""
     if not task.config.carry_over:
         return None
-    carried = carry_over(run, row_N, truth.item_ND, truth)
+    carried = carry_over(run, row_N, truth.item_ND.__getitem__, truth)
     if isinstance(carried, Rebuild):
         task.progress.note(f"built anew: {carried.reason}")
         return None

@@ -24,12 +24,13 @@ from embedmill.pipeline.train.graph.smoothing import Smoothing
 from embedmill.pipeline.train.model import Model
 from embedmill.pipeline.train.objectives import OBJECTIVES, Objective
 from embedmill.pipeline.train.objectives.example_sources import ITEM_PAIRS
-from embedmill.pipeline.train.plan import Plan, TrainingSize
+from embedmill.pipeline.train.plan import Layout, Plan, TrainingSize
 from embedmill.pipeline.train.resources.available import scratch_folder
 from embedmill.pipeline.train.resources.budget import budget_of, split_memory
 from embedmill.pipeline.train.runtime import Runtime
 from embedmill.pipeline.train.start import Start, find_start, started_config
 from embedmill.pipeline.train.start.copy_rows import StartedTable, copy_start
+from embedmill.pipeline.train.start.replay import replay, with_new_events
 from embedmill.pipeline.train.tables.embedding import ShardedEmbedding, set_initial
 from embedmill.pipeline.train.tables.embedding_table import Table
 from embedmill.pipeline.train.tables.placement import (
@@ -43,7 +44,7 @@ from embedmill.pipeline.train.trainer import Trainer
 from embedmill.pipeline.train.training_data import TrainingData
 from embedmill.pipeline.train.validation import Validation, choose_validation
 
-__all__ = ["WorkerTask", "assemble", "load_trainer"]
+__all__ = ["WorkerTask", "assemble", "load_trainer", "searched_examples"]
 
 
 @dataclass(frozen=True)
@@ -86,11 +87,37 @@ def load_trainer(task: WorkerTask, group: Group, cursor: Cursor) -> Trainer:
     While the best epoch is sought, validation events are held out; a refit trains on them too.
     A collective. The tables have their initial values, whatever the cursor.
     """
-    runtime = Runtime.of(task.run.config, group)
-    source = OBJECTIVES[runtime.config.objective].source
+    layout = Layout(task.run.config.run.partitions, group.world, group.rank)
     with group.fail_together():
-        examples = source.read(task.run, runtime.layout, refit=cursor.refit is not None)
+        examples = _read_examples(task, layout, refit=cursor.refit is not None)
     return assemble(task.run, examples, group, cursor, start=task.start)
+
+
+def searched_examples(task: WorkerTask, group: Group) -> int:
+    """Examples of an epoch while the best one is sought, over all workers; a collective."""
+    config = task.run.config
+    if task.start is None or not config.train.keys.reads("replay") or config.train.replay >= 1:
+        shards = task.run.artifact("shards").counters
+        return OBJECTIVES[config.train.objective].source.epoch_examples(shards)
+    layout = Layout(config.run.partitions, group.world, group.rank)
+    with group.fail_together():
+        examples = _read_examples(task, layout, refit=False)
+    taken, every = group.sum(
+        torch.tensor([len(examples.taken), len(examples.train)], device=group.device)
+    ).tolist()
+    return int(taken or every)
+
+
+def _read_examples(task: WorkerTask, layout: Layout, *, refit: bool) -> Examples:
+    config = task.run.config.train
+    examples = OBJECTIVES[config.objective].source.read(task.run, layout, refit=refit)
+    if task.start is None:
+        return examples
+    if config.keys.reads("replay"):
+        return replay(examples, task.start, task.run)
+    if config.objective == "spectral":
+        return with_new_events(examples, task.start, task.run)
+    return examples
 
 
 def assemble(
@@ -115,6 +142,9 @@ def assemble(
     runtime = Runtime.of(run.config, group)
     objective = OBJECTIVES[runtime.config.objective]
     plan = _epoch_plan(objective, examples, runtime)
+    if not plan.events and examples.replayed is not None:  # none is new, and none was drawn
+        examples = replace(examples, replayed=None)
+        plan = _epoch_plan(objective, examples, runtime)
     weights = objective.task.sample_weights(examples.train, runtime.config, runtime)
     users, items = _make_tables(run, examples, plan, runtime)
     fresh, scale = (
@@ -136,7 +166,7 @@ def assemble(
 def _epoch_plan(objective: Objective, examples: Examples, runtime: Runtime) -> Plan:
     """The plan for the examples of all workers; a collective."""
     group = runtime.group
-    sizes = torch.tensor(examples.train.sizes, dtype=torch.int64, device=group.device)
+    sizes = torch.tensor(examples.taken.sizes, dtype=torch.int64, device=group.device)
     every = group.gather_partitions(sizes, runtime.layout).tolist()
     return objective.method.plan(tuple(every), runtime.config)
 
@@ -154,6 +184,8 @@ def _training_data(
     config, users, items = runtime.config, model.users.embedding, model.items.embedding
     return TrainingData(
         events=examples.train,
+        taken=examples.taken,
+        new=examples.new,
         plan=plan,
         sample_weights=weights,
         l2_scaling=l2_scaling(examples.train, config.l2_power, users, items),
@@ -247,10 +279,7 @@ class _StartedTables:
                          "items" if pairs else "users"),
             StartedTable("items", "items", self.items, "contexts" if pairs else "items"),
         )  # fmt: skip
-        users, items = self.users.embedding, self.items.embedding
-        dim = self.users.columns[0].stop
-        graph = EventGraph.of(examples.train, weights, users, items, dim)
-        return copy_start(start, run, tables, graph, scale[1])
+        return copy_start(start, run, tables, (examples.train, weights), scale[1])
 
 
 @dataclass(frozen=True)

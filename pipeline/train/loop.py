@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from embedmill.pipeline.log import Progress
 from embedmill.pipeline.memory import free_memory
-from embedmill.pipeline.train.assembly import WorkerTask, load_trainer
+from embedmill.pipeline.train.assembly import WorkerTask, load_trainer, searched_examples
 from embedmill.pipeline.train.checkpoints.checkpoint import Checkpoints, Cursor
 from embedmill.pipeline.train.collectives import Group
 from embedmill.pipeline.train.logs.step_log import StepLog
@@ -73,7 +73,9 @@ def _train(task: WorkerTask, group: Group, records: _Records) -> TrainingResult:
         records.checkpoints.read(trainer.cursor.best_slot, trainer.model.load_partition)
     state = write_state(trainer, task.storage)
     trainer.model.prepare_for_publishing()
-    result = publish_tables(trainer, task.run, storage=task.storage)
+    refit = trainer.cursor.refit is not None  # whose plan has other examples
+    examples = searched_examples(task, group) if refit else trainer.plan.events
+    result = publish_tables(trainer, task.run, storage=task.storage, examples=examples)
     result = replace(result, files=[*result.files, *state])
     records.log.end(trainer.cursor)
     return result

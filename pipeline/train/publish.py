@@ -54,7 +54,9 @@ class TrainingResult:
     trials: tuple[Trial, ...] = ()
 
 
-def publish_tables(trainer: Trainer, run: Run, *, storage: Storage) -> TrainingResult:
+def publish_tables(
+    trainer: Trainer, run: Run, *, storage: Storage, examples: int
+) -> TrainingResult:
     """Write the tables as they are; each worker writes the partitions that it owns.
 
     A collective.
@@ -63,12 +65,12 @@ def publish_tables(trainer: Trainer, run: Run, *, storage: Storage) -> TrainingR
         trainer: a training that has finished.
         run: the run.
         storage: the folder that tables are written to.
+        examples: of an epoch before the refit.
     """
     cursor, objective = trainer.cursor, trainer.objective
     vocab = run.artifact("vocab").counters
     epochs, refit_epochs = len(cursor.history), len(cursor.refit or [])
     # The plan of a refit has other examples than that of the epochs before it.
-    examples = objective.source.epoch_examples(run.artifact("shards").counters)
     steps = objective.method.plan((examples,), trainer.config).steps
     tables = trainer.model.published_tables(trainer.runtime.layout)
     metric = trainer.metric if trainer.metric in cursor.history[0] else ""

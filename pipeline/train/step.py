@@ -65,7 +65,7 @@ class GradientStepper:
     ) -> Callable[[int], float]:
         """See `Stepper`."""
         runtime, plan = self.runtime, self.data.plan
-        order = order_of(self.data.events, plan, runtime.layout, seed=runtime.seed, epoch=epoch)
+        order = order_of(self.data.taken, plan, runtime.layout, seed=runtime.seed, epoch=epoch)
         steps = EpochSteps(self, order, epoch, learning_rate)
         users, prefetcher = self.model.users.embedding, self.model.users.prefetcher
         if prefetcher is None:
@@ -74,7 +74,7 @@ class GradientStepper:
         def take(step: int) -> float:
             with runtime.group.timer("wait"):
                 if step + 1 < plan.steps:
-                    user_B = self.data.events.user_E[order.batch(step + 1)].long()
+                    user_B = self.data.taken.user_E[order.batch(step + 1)].long()
                     prefetcher.prefetch(users.local_index(user_B))
             return steps.take(step)
 
@@ -222,7 +222,7 @@ class EpochSteps:
 
     def _rows_of(self, step: int, batch_B: Tensor) -> StepRows:
         """The rows of a step: users of this worker, items of any."""
-        group, events = self._runtime.group, self._data.events
+        group, events = self._runtime.group, self._data.taken
         users, items = self._model.users.embedding, self._model.items.embedding
         size = sum(self._data.plan.batch_sizes(step))
         item_B, weight_B = events.item_E.index_select(0, batch_B).long(), events.weight_E[batch_B]

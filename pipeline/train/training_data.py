@@ -19,9 +19,13 @@ class TrainingData:
     """The examples of a worker and how steps use them.
 
     `events` are train events, or pairs of items as events of the center with the context.
+    `taken` are those of them that the steps of an epoch take. `new` are those that the run which
+    training starts from did not have, where the objective asks for them.
     """
 
     events: Events
+    taken: Events
+    new: Events | None
     plan: Plan
     sample_weights: SampleWeights
     l2_scaling: L2Scaling

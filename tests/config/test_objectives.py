@@ -36,7 +36,7 @@ VALUES: dict[str, Any] = {
     "regularization": 0.1, "regularization_power": 0.5, "unobserved_weight": 0.2, "block_size": 8,
     "cg_steps": 2, "user_power": 0.3, "item_power": 0.2, "popularity_power": 0.1, "ridge": 0.2,
     "passes": 3,
-    "start_passes": 2,
+    "start_passes": 2, "replay": 0.5,
     "budget": 0.25, "trial_events": 5000,
 }  # fmt: skip
 

@@ -201,3 +201,30 @@ def test_small_moves_stay_until_they_add_up(tmp_path: Path) -> None:
         assert (spec.in_delta if spec else 0) == in_delta
         # In the third night all have moved farther than 0.01 from what the base has.
         assert (spec is None) == (number == 3)
+
+
+@pytest.mark.parametrize("place", ["local", "objects"])
+def test_shards_are_kept(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two nights in shards, on a disk and in an object store: the files of the base stay."""
+    monkeypatch.setattr(export_stage, "FILES", {s: PartFiles(s, rows_per_file=16) for s in FILES})
+    monkeypatch.setattr(sharded_build, "ROWS_PER_FILE", 16)
+    root: Any = tmp_path if place == "local" else f"objects://{tmp_path.name}-{place}"
+    shards = {"shards": 3, "launcher": "inline"}
+    one = stored(first(), root, "one", **shards)
+    two = stored(second(one), root, "two", **shards)
+    before, art = one.artifact("index"), two.artifact("index")
+    assert [art.counters[n] for n in ("kept", "changed", "new", "removed")] == [56, 2, 3, 2]
+    paths = [shard.path for shard in StoredIndex(before).spec.shards or []]
+    assert len(paths) == 3
+    assert [art.read(path) for path in paths] == [before.read(path) for path in paths]
+    assert answers(two, 10) == exact(two, 10)
+    assert open_index(art).ids(np.array([62, 8, 3])) == ["i62", "i8", "i3"]
+    assert list(art.verify()) == []
+    three = stored(third(two), root, "three", **shards)
+    counters = three.artifact("index").counters
+    assert [counters[n] for n in ("base_slots", "in_base", "in_delta")] == [60, 55, 6]
+    assert answers(three, 10) == exact(three, 10)
+    # An index in one file goes on from no shards.
+    whole = dataclasses.replace(third(three), continues=three.storage.root)
+    alone = stored(whole, root, "four", launcher="inline").artifact("index")
+    assert alone.read_json(SPEC).incremental is None

@@ -5,6 +5,7 @@ Legend: N live items, M items of the delta, D coordinates.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,9 +25,11 @@ from embedmill.pipeline.index.incremental.previous_index import (
 )
 from embedmill.pipeline.index.kinds import kind_of
 from embedmill.pipeline.index.measure import K, Truth, latency, recalls
+from embedmill.pipeline.index.memory_map import map_index
 from embedmill.pipeline.index.searchable import FaissIndex, Floats, Rows
 from embedmill.pipeline.index.selection.confidence import Interval, recall_interval
 from embedmill.pipeline.index.selection.targets import Targets
+from embedmill.pipeline.index.sharded.sharded_index import ShardedIndex
 from embedmill.pipeline.store.artifact import Artifact, Writer
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.index import StoredIndex
@@ -35,6 +38,7 @@ from embedmill.schemas.index import (
     DELTA_FILE,
     DeltaSpec,
     IncrementalSpec,
+    ShardSpec,
     VerifiedTarget,
 )
 
@@ -50,19 +54,39 @@ _FLAT_DELTA = 1 << 14
 class CarriedIndex:
     """An incremental index that passed its checks, and what is stored of it.
 
-    `kind` and `data` are those of the base, `recall_when_built` is the recall measured when it
+    `kind` is that of the base, `data` its file, or `shards` are its files, which lie in
+    `before`; `recall_when_built` is the recall measured when it
     was built, `verified` that of the incremental index. `targets` is None where the config has
     none. `slot_SD` are the vectors that the base was built with, where those may be others.
     """
 
     kind: str
     index: IncrementalIndex
+    before: StoredIndex
     data: bytes
     recall_when_built: float
     delta_kind: str
     targets: Targets | None
     verified: Interval
     slot_SD: Floats | None = None
+
+    @property
+    def shards(self) -> list[ShardSpec] | None:
+        """Those of the base; None where it has one file."""
+        return self.before.spec.shards
+
+    @property
+    def base_bytes(self) -> int:
+        """Of the files of the base."""
+        return sum(one.bytes for one in self.shards) if self.shards else len(self.data)
+
+    def take_shards(self, out: Writer) -> None:
+        """Have the files of the base in another artifact, too."""
+        storage, paths = self.before.artifact.storage, {one.path for one in self.shards or ()}
+        entries = [one for one in self.before.artifact.manifest.files if one.path in paths]
+        for entry in entries:
+            out.storage.take(entry.path, storage, entry.bytes)
+        out.add(entries)
 
     def write(self, out: Writer, row_N: Rows) -> IncrementalSpec:
         """Write the rows of the base and the delta, beside the index file and the ids."""
@@ -101,14 +125,22 @@ class Rebuild:
     reason: str
 
 
-def carry_over(run: Run, row_N: Rows, item_ND: Floats, truth: Truth) -> CarriedIndex | Rebuild:
+def carry_over(
+    run: Run,
+    row_N: Rows,
+    take: Callable[[Rows], Floats],
+    truth: Truth,
+    *,
+    sharded: bool = False,
+) -> CarriedIndex | Rebuild:
     """The index of the previous run with changed items in a delta, or why it is not kept.
 
     Args:
         run: its `index.carry_over` is the greatest share of delta and tombstones.
         row_N: rows of the live items, rising.
-        item_ND: float32 [N, D], their vectors.
+        take: their vectors float32 [M, D] by position.
         truth: queries to measure with, and the correct answers.
+        sharded: whether a new index would be in shards.
 
     Raises:
         ContractError: rows of the previous run have other ids now, or its files do not agree.
@@ -118,8 +150,8 @@ def carry_over(run: Run, row_N: Rows, item_ND: Floats, truth: Truth) -> CarriedI
     if previous is None:
         return Rebuild("there is no index to carry over")
     stored = StoredIndex(previous.index)
-    if stored.is_sharded:
-        return Rebuild("the index before is in shards")
+    if stored.is_sharded != sharded:
+        return Rebuild(f"the index before is in {'shards' if stored.is_sharded else 'one file'}")
     key = _changed_key(previous.index, run)
     if key:
         return Rebuild(f"{key} is another than before")
@@ -140,18 +172,19 @@ def carry_over(run: Run, row_N: Rows, item_ND: Floats, truth: Truth) -> CarriedI
             f"delta and tombstones are {layout.overhead:.0%} of the items, more than "
             f"index.carry_over = {config.carry_over:g}"
         )
-    data = stored.read()
-    base = kind_of(spec.kind).load(data, spec.parameters)
+    data = b"" if sharded else stored.read()
+    base = _open_shards(stored) if sharded else kind_of(spec.kind).load(data, spec.parameters)
     if base.items != len(row_S):
         raise ContractError(
             f"has {base.items:,} slots, and rows are stored of {len(row_S):,}",
             where=stored.url,
         )
-    delta_kind, delta = build_delta(item_ND[layout.delta_M], config, run.config.run.seed)
+    delta_kind, delta = build_delta(take(layout.delta_M), config, run.config.run.seed)
     index = IncrementalIndex(base, delta, layout)
     carried = CarriedIndex(
         kind=spec.kind,
         index=index,
+        before=stored,
         data=data,
         recall_when_built=_recall_when_built(stored),
         delta_kind=delta_kind,
@@ -161,6 +194,13 @@ def carry_over(run: Run, row_N: Rows, item_ND: Floats, truth: Truth) -> CarriedI
     )
     failure = _failure(carried, truth)
     return Rebuild(failure) if failure else carried
+
+
+def _open_shards(stored: StoredIndex) -> ShardedIndex:
+    """The shards of a base, checked, and mapped into memory."""
+    spec = stored.spec
+    kind, shards = kind_of(spec.kind), spec.shards or []
+    return ShardedIndex([map_index(stored.local_shard(s), kind, spec.parameters) for s in shards])
 
 
 def _slot_vectors(stored: StoredIndex, before: Vectors, row_S: Rows) -> Floats:
@@ -191,7 +231,7 @@ def _failure(carried: CarriedIndex, truth: Truth) -> str:
     """The first check that an incremental index fails, in words; "" for none."""
     recall, before, index = carried.verified, carried.recall_when_built, carried.index
     targets = carried.targets or Targets()
-    size = len(carried.data) + (len(index.delta.to_bytes()) if index.delta else 0)
+    size = carried.base_bytes + (len(index.delta.to_bytes()) if index.delta else 0)
     if recall.mean < before - MAX_RECALL_DROP:
         return f"recall@{K} is {recall.mean:.4f}, and was {before:.4f} when the base was built"
     if recall.low < targets.recall:

@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from embedmill.pipeline.errors import ContractError
 from embedmill.pipeline.index.incremental.base_layout import Layout, positions_of
-from embedmill.pipeline.index.incremental.incremental_index import IncrementalIndex
+from embedmill.pipeline.index.incremental.incremental_index import Base, IncrementalIndex
 from embedmill.pipeline.index.kinds import kind_of
-from embedmill.pipeline.index.searchable import FaissIndex, Floats, Rows
+from embedmill.pipeline.index.searchable import Floats, Rows
 from embedmill.pipeline.store.artifact import Writer
 from embedmill.pipeline.views.index import StoredIndex
 from embedmill.schemas.index import BASE_ROWS, BASE_ROWS_FILE, BASE_VECTORS_FILE, IncrementalSpec
@@ -38,9 +38,7 @@ def write_base_vectors(out: Writer, layout: Layout, slot_SD: Floats) -> None:
     out.write(BASE_VECTORS_FILE, data.getvalue())
 
 
-def open_incremental(
-    stored: StoredIndex, spec: IncrementalSpec, base: FaissIndex
-) -> IncrementalIndex:
+def open_incremental(stored: StoredIndex, spec: IncrementalSpec, base: Base) -> IncrementalIndex:
     """The incremental index of an artifact, its base already open.
 
     Args:

@@ -16,8 +16,11 @@ import numpy as np
 
 from embedmill.pipeline.index.incremental.base_layout import Layout
 from embedmill.pipeline.index.searchable import FaissIndex, Floats, Rows, no_answers
+from embedmill.pipeline.index.sharded.sharded_index import ShardedIndex
 
-__all__ = ["IncrementalIndex"]
+__all__ = ["Base", "IncrementalIndex"]
+
+Base = FaissIndex | ShardedIndex  # the positions of shards follow each other, and so do their slots
 
 # The surplus of answers by the share of tombstones is raised by this factor, because tombstones
 # are not spread evenly.
@@ -31,7 +34,7 @@ class IncrementalIndex:
     The search parameter is that of the base; the delta is searched as it was planned.
     """
 
-    base: FaissIndex
+    base: Base
     delta: FaissIndex | None
     layout: Layout
 

@@ -146,7 +146,10 @@ def open_index(artifact: Artifact, *, again: bool = False, keep: bool = False) -
     stored = StoredIndex(artifact)
     spec = stored.spec
     if spec.shards:
-        return RowSearcher(stored, _open_sharded(stored, spec.shards, again=again))
+        sharded = _open_sharded(stored, spec.shards, again=again)
+        if spec.incremental is not None:
+            return RowSearcher(stored, open_incremental(stored, spec.incremental, sharded))
+        return RowSearcher(stored, sharded)
     kind = kind_of(spec.kind)
     if keep or artifact.storage.is_local:
         index = map_index(stored.local_file(again=again), kind, spec.parameters)
@@ -169,9 +172,10 @@ def _open_sharded(stored: StoredIndex, shards: list[ShardSpec], *, again: bool) 
         [map_index(stored.local_shard(one, again=again), kind, spec.parameters) for one in shards]
     )
     found, expected = [shard.items for shard in index.shards], [one.items for one in shards]
-    if found != expected or sum(found) != spec.items:
+    slots = spec.items if spec.incremental is None else spec.incremental.base_slots
+    if found != expected or sum(found) != slots:
         raise ContractError(
-            f"shards hold {found} items, their spec says {expected} and {spec.items:,} in all",
+            f"shards hold {found} items, their spec says {expected} and {slots:,} in all",
             where=stored.artifact.url(SPEC.path),
         )
     return index

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from embedmill.pipeline.config import IndexConfig
 from embedmill.pipeline.errors import ContractError
 from embedmill.pipeline.index.built_index import BuildTask, BuiltIndex
+from embedmill.pipeline.index.incremental.carry_over import Rebuild, carry_over
 from embedmill.pipeline.index.kinds import AUTO, INDEXES, kind_of
 from embedmill.pipeline.index.measure import K
 from embedmill.pipeline.index.selection.choose import select_among
@@ -48,6 +49,7 @@ from embedmill.pipeline.index.sharded.sharded_index import ShardedIndex, open_sh
 from embedmill.pipeline.index.sharded.stored_sample import StoredSample, sample_items
 from embedmill.pipeline.index.vector_checks import check_vectors
 from embedmill.pipeline.store.artifact import Writer, entry_of
+from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage
 from embedmill.pipeline.task_pool import TaskPool
 from embedmill.pipeline.views.vectors import LiveFile, LiveVectors
@@ -68,8 +70,8 @@ def shard_count(config: IndexConfig, items: int, dim: int) -> int:
     return max(1, min(wanted, -(-items // ROWS_PER_FILE)))
 
 
-def build_sharded(task: BuildTask, pool: TaskPool) -> BuiltIndex:
-    """Select or build an index in as many shards as the config says, and write its files.
+def build_sharded(task: BuildTask, pool: TaskPool, run: Run) -> BuiltIndex:
+    """Carry over the index of the previous run, or select or build one in shards; write its files.
 
     Raises:
         ConfigError: parameters that do not fit the vectors.
@@ -78,12 +80,13 @@ def build_sharded(task: BuildTask, pool: TaskPool) -> BuiltIndex:
         MachineError: a worker ended, or the disk is full.
     """
     config, progress, live_items = task.config, task.progress, LiveVectors.of(task.items)
-    if config.carry_over:
-        progress.note("built anew: an index in shards is not carried over")
     progress.update(0, task.items.count, "items")
     # `sample_items` checks that items are finite; here, that there are any, and the dimension.
     one_1D = np.zeros((min(1, live_items.items), live_items.dim), np.float32)
     check_vectors(items=one_1D, tuning=task.tuning_BD, verifying=task.verifying_BD)
+    carried = _carried(task, pool, run, live_items) if config.carry_over else None
+    if carried is not None:
+        return carried
     groups = group_files(live_items.files, shard_count(config, task.items.count, live_items.dim))
     plans = _plans(config, live_items, groups)
     with _scratch_folder(task.out) as scratch:
@@ -100,6 +103,33 @@ def build_sharded(task: BuildTask, pool: TaskPool) -> BuiltIndex:
             raise
     progress.update(task.items.count, task.items.count, "items")
     return built
+
+
+def _carried(
+    task: BuildTask, pool: TaskPool, run: Run, live_items: LiveVectors
+) -> BuiltIndex | None:
+    """The index of the previous run with changed items in a delta; None if it is not kept."""
+    row_N, items = np.flatnonzero(task.items.live()), task.items
+    (truth,) = filewise_truths(live_items, pool, [task.verifying_BD], K)
+    found = carry_over(run, row_N, lambda at: items.gather(row_N[at]), truth, sharded=True)
+    if isinstance(found, Rebuild):
+        task.progress.note(f"built anew: {found.reason}")
+        return None
+    found.take_shards(task.out)
+    incremental = found.write(task.out, row_N)
+    _write_ids(task.out, live_items)
+    task.progress.update(items.count, items.count, "items")
+    return BuiltIndex(
+        kind=found.kind,
+        index=found.index,
+        bytes=found.base_bytes + incremental.delta_bytes,
+        estimate=found.before.spec.estimate,
+        truth=truth,
+        exact=exact_latency_by_file(live_items, truth),
+        shards=found.shards,
+        carried=found,
+        incremental=incremental,
+    )
 
 
 @dataclass

@@ -11,6 +11,9 @@ arXiv 0909.4061, algorithm 4.4). A step is one pass: a product with A and, excep
 one, with its transpose. Both tables are worked on in place, so a checkpoint of them after any
 pass is all that is needed to go on.
 
+A training that starts from an earlier run moves items by the events that are new since, as one more
+pass over all events would, and lets the other events be: see `_add_new_events`.
+
 Within the subspace no axes are chosen: scores do not depend on them. A user's vector is the
 sum of the vectors of its items, each times w e^-(b + q), times d^-a: a user who was not trained
 on is folded in by one sparse product.
@@ -31,7 +34,7 @@ from embedmill.pipeline.config import SpectralConfig
 from embedmill.pipeline.train.closed_form.event_matrix import EventMatrix
 from embedmill.pipeline.train.closed_form.table_algebra import gram, multiply, orthonormalize
 from embedmill.pipeline.train.collectives import Group
-from embedmill.pipeline.train.graph.event_graph import EventGraph
+from embedmill.pipeline.train.graph.event_graph import EventGraph, owned_rows, row_blocks
 
 __all__ = ["SubspaceIteration", "damping", "popularity_factors"]
 
@@ -43,6 +46,7 @@ class SubspaceIteration:
     graph: EventGraph
     config: SpectralConfig
     started: bool = False  # whether the items have the vectors of an earlier run
+    new: EventGraph | None = None  # of the events that that run did not have, if known
     published: bool = False  # whether they have the vectors of a finished epoch, or of that run
 
     def start_epoch(
@@ -69,6 +73,11 @@ class SubspaceIteration:
                 self._scale_items(-self.config.popularity_power)
             if not orthonormalize(self.graph.items, self.graph.dim):
                 return float("nan")
+        if step == 0 and self.started and self.new is not None:
+            with timer("loss"):
+                self._add_new_events(self.new)
+            with timer("update"):
+                orthonormalize(self.graph.items, self.graph.dim)
         with timer("loss"):
             self._matrix.set_users()
             residual = self._residual()
@@ -78,6 +87,32 @@ class SubspaceIteration:
                 self._damp()
                 self._scale_items(self.config.popularity_power)
         return residual
+
+    def _add_new_events(self, new: EventGraph) -> None:
+        """Let the new events move their items, as one pass over all events would; a collective.
+
+        Where V holds singular vectors, V = A'A V S^-2: a row is a sum over its events, of which the
+        old ones have made it what it is. A has shrunk on these, as the item has more events now.
+        """
+        events = torch.tensor([len(new.events)], device=self._group.device)
+        if not int(self._group.sum(events).item()):
+            return
+        self._matrix.set_users()
+        square_DD = gram(self.graph.users, self.graph.dim)
+        square_DD.diagonal().add_(1e-6 * float(square_DD.diagonal().mean()) or 1.0)
+        inverse_DD = torch.linalg.inv(square_DD).float()
+        scaled = new.scaled(self.config.user_power, self.config.item_power)
+        weight_M = new.sample_weights.of(new.events.weight_E).to(new.item_I)
+        added_I = torch.zeros_like(new.item_I)
+        added_I.index_add_(0, new.events.item_E.long().to(added_I.device), weight_M)
+        added_I = self._group.sum(added_I)
+        share_I = torch.where(new.item_I > 0, 1 - added_I / new.item_I, 1.0).clamp(min=0)
+        vectors_LD = self.graph.items.weight.detach()[:, : self.graph.dim]
+        vectors_LD *= self.graph.own_items(share_I**self.config.item_power)[:, None]
+        for first, last in row_blocks(self.graph.items.rows):
+            sum_ND = scaled.item_sums(first, last) @ inverse_DD
+            own = owned_rows(self.graph.items, first, last)
+            vectors_LD[self.graph.items.local_index(own)] += sum_ND[own - first]
 
     @property
     def _group(self) -> Group:

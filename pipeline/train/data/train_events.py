@@ -27,6 +27,7 @@ __all__ = [
     "Events",
     "integer_type",
     "item_counts",
+    "joined",
     "mean_over_partitions",
     "mean_weight",
     "read_events",
@@ -68,6 +69,16 @@ class Events:
         """Some of the events, as of one partition; `chosen` is a mask or a slice."""
         user_N = self.user_E[chosen]
         return Events(user_N, self.item_E[chosen], self.weight_E[chosen], (len(user_N),))
+
+
+def joined(partitions: Sequence[Events]) -> Events:
+    """The events of at least one partition, in this order."""
+    return Events(
+        torch.cat([part.user_E for part in partitions]),
+        torch.cat([part.item_E for part in partitions]),
+        torch.cat([part.weight_E for part in partitions]),
+        tuple(len(part) for part in partitions),
+    )
 
 
 def integer_type(count: int) -> torch.dtype:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from embedmill.pipeline.config import TrainConfig
 from embedmill.pipeline.train.closed_form import PassPlan, SubspaceIteration
 from embedmill.pipeline.train.closed_form.event_matrix import EVENT_BYTES, TILE_ROWS
@@ -36,7 +38,8 @@ class SpectralMethod(SolvingMethod):
             graph = EventGraph.of(
                 data.events, data.sample_weights, users, items, runtime.config.dim
             )
-        return SubspaceIteration(graph, runtime.config.spectral, runtime.started)
+        new = replace(graph, events=data.new) if runtime.started and data.new is not None else None
+        return SubspaceIteration(graph, runtime.config.spectral, runtime.started, new)
 
     def initial_scale(self, dim: int) -> float:
         """See `TrainingMethod`; the first pass makes the columns orthonormal."""

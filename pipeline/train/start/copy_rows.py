@@ -3,7 +3,7 @@
 Rows of ids that are in both runs are copied, with their biases and optimizer state. A new row
 begins at the sum of the other side's vectors of its events, scaled to the mean length of the
 copied rows: first new users from known items, then new items from all users, then users who have
-new items alone. Rows without events keep their normal values.
+new items alone. Those without events of the other side begin as `content` says.
 
 Legend: L rows of this worker, N items of a block, M events, D columns of the vectors.
 """
@@ -20,8 +20,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from embedmill.pipeline.store.run import Run
+from embedmill.pipeline.train.data.sample_weights import SampleWeights
+from embedmill.pipeline.train.data.train_events import Events, joined
 from embedmill.pipeline.train.graph.event_graph import EventGraph, owned_rows, row_blocks
 from embedmill.pipeline.train.plan import rows_in
+from embedmill.pipeline.train.start.content import begin_without_events
 from embedmill.pipeline.train.start.find_start import Start
 from embedmill.pipeline.train.tables.embedding import ShardedEmbedding
 from embedmill.pipeline.train.tables.embedding_table import Table
@@ -43,7 +46,11 @@ class StartedTable:
 
 
 def copy_start(
-    start: Start, run: Run, tables: tuple[StartedTable, ...], graph: EventGraph, deviation: float
+    start: Start,
+    run: Run,
+    tables: tuple[StartedTable, StartedTable],
+    examples: tuple[Events, SampleWeights],
+    deviation: float,
 ) -> bool:
     """Set fresh tables to the rows of the run that training starts from; a collective.
 
@@ -51,13 +58,13 @@ def copy_start(
         start: that run.
         run: the run that trains.
         tables: users and items, or centers and contexts, with normal initial values.
-        graph: the events and both tables, not scaled.
+        examples: of the owned partitions, and their sample weights.
         deviation: of the ratings, in whose units tables are trained; 1 in a ranking.
 
     Returns:
         False, with the tables unchanged, where no id is in both runs.
     """
-    group = graph.group
+    group, dim = tables[0].table.embedding.group, tables[0].table.columns[0].stop
     with group.fail_together():
         rows = {side: _earlier(start, run, side) for side in {one.side for one in tables}}
         if not any((row_N >= 0).any() for row_N in rows.values()):
@@ -67,9 +74,18 @@ def copy_start(
     if not known:
         return False
     lengths = [
-        _mean_length(one.table, new_L, graph.dim) for one, new_L in zip(tables, known, strict=True)
+        _mean_length(one.table, new_L, dim) for one, new_L in zip(tables, known, strict=True)
     ]
-    _begin_new(graph.scaled(0.0, 0.0), (known[0], known[1]), (lengths[0], lengths[1]))
+    length = [one or max(lengths) for one in lengths]
+    new = known[0].to(group.device), known[1].to(group.device)
+    users, items = (one.table.embedding for one in tables)
+    new_I = _anywhere(items, new[1])
+    events = _of_new_rows(examples[0], users, new[0], new_I)
+    ones = [torch.ones(rows, device=group.device) for rows in (len(users.weight), items.rows)]
+    graph = EventGraph(events, examples[1], users, items, ones[0], ones[1], dim)
+    _begin_new(graph, new, new_I, (length[0], length[1]))
+    for one, new_L, own in zip(tables, new, length, strict=True):
+        begin_without_events(one.table.embedding, dim, new_L, own, (run, one.side))
     return True
 
 
@@ -125,29 +141,48 @@ def _mean_length(table: Table, new_L: Tensor, dim: int) -> float:
     return float(summed / count) if count else 0.0
 
 
-def _begin_new(graph: EventGraph, new: tuple[Tensor, Tensor], lengths: tuple[float, float]) -> None:
+def _anywhere(items: ShardedEmbedding, chosen_L: Tensor) -> Tensor:
+    """Which rows of all workers are chosen, bool [I], by those of this one; a collective."""
+    own_I = owned_rows(items, 0, items.rows)
+    chosen_I = torch.zeros(items.rows, device=items.group.device)
+    chosen_I[own_I] = chosen_L[items.local_index(own_I)].float()
+    return items.group.sum(chosen_I) > 0
+
+
+def _of_new_rows(
+    events: Events, users: ShardedEmbedding, new_users_L: Tensor, new_I: Tensor
+) -> Events:
+    """The events of new users, and of new items: others say nothing of new rows."""
+    device = users.group.device
+    parts = [events.empty()]
+    for part in events.partitions():
+        mine_N = new_I[part.item_E.long().to(device)]
+        if bool(new_users_L.any()):
+            mine_N |= new_users_L[users.local_index(part.user_E.long().to(device))]
+        parts.append(part.select(mine_N.cpu()))
+    return joined(parts)
+
+
+def _begin_new(
+    graph: EventGraph,
+    new: tuple[Tensor, Tensor],
+    new_I: Tensor,
+    lengths: tuple[float, float],
+) -> None:
     """Set new rows from their events; a collective.
 
     Args:
-        graph: with weights of edges alone.
+        graph: of the events of new rows, with weights of edges alone.
         new: which rows of this worker are new, of users and of items.
-        lengths: that their vectors get; 0 for the other side's.
+        new_I: which items of all workers are new.
+        lengths: that their vectors get.
     """
     users, items, dim = graph.users, graph.items, graph.dim
-    new_users_L, new_items_L = (one.to(graph.group.device) for one in new)
-    length = [one or max(lengths) for one in lengths]
+    new_users_L, new_items_L = new
     tables = [table.weight.detach()[:, :dim] for table in (users, items)]
-    normal = [
-        table_LD[one].clone()
-        for table_LD, one in zip(tables, (new_users_L, new_items_L), strict=True)
-    ]
     for table_LD, one in zip(tables, (new_users_L, new_items_L), strict=True):
         table_LD[one] = 0
-    _set_users(graph, new_users_L, length[0])
-    own_I = owned_rows(items, 0, items.rows)
-    new_I = torch.zeros(items.rows, device=graph.group.device)
-    new_I[own_I] = new_items_L[items.local_index(own_I)].float()
-    new_I = graph.group.sum(new_I) > 0
+    _set_users(graph, new_users_L, lengths[0])
     for first, last in row_blocks(items.rows):
         if not bool(new_I[first:last].any()):
             continue
@@ -156,11 +191,8 @@ def _begin_new(graph: EventGraph, new: tuple[Tensor, Tensor], lengths: tuple[flo
         local = items.local_index(own)
         fresh = new_items_L[local]
         unit_ND = functional.normalize(sum_ND[own - first][fresh], eps=1e-30)
-        tables[1][local[fresh]] = unit_ND * length[1]
-    _set_users(graph, new_users_L & (tables[0] == 0).all(1), length[0])
-    for table_LD, one, kept in zip(tables, (new_users_L, new_items_L), normal, strict=True):
-        empty = (table_LD[one] == 0).all(1)
-        table_LD[torch.nonzero(one).squeeze(1)[empty]] = kept[empty]
+        tables[1][local[fresh]] = unit_ND * lengths[1]
+    _set_users(graph, new_users_L & (tables[0] == 0).all(1), lengths[0])
 
 
 def _set_users(graph: EventGraph, chosen_L: Tensor, length: float) -> None:

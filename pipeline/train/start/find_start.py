@@ -16,12 +16,15 @@ from embedmill.pipeline.errors import ConfigError, EmbedmillError
 from embedmill.pipeline.store.run import Run, open_run
 from embedmill.pipeline.train.fold_in import trained_with
 from embedmill.pipeline.views.earlier_run import PUBLISHED, earlier_folder
+from embedmill.pipeline.views.items import ItemMetadata
 from embedmill.schemas.manifest import digest
 
 __all__ = ["Start", "find_start", "sources", "started_config"]
 
 _SOURCE = "train.start"
+_DESCRIBED = "train.start.items"
 _QUARTER = 4
+_SHOWN_USERS = 1000
 # Settings of a model: what a start must share with the training that goes on from it.
 _MODEL = ("objective", "dim", "similarity", "bias")
 _CHOSEN_BY_AUTO = ("spectral", "ials", "softmax")
@@ -87,24 +90,37 @@ def sources(run: Run) -> Mapping[str, Any]:
         return manifest.sources
     if manifest is not None and reason:
         return manifest.sources
-    return {} if start is None else {_SOURCE: start.content}
+    if start is None:
+        return {}
+    # New items without events begin from it.
+    events = run.manifest("events")
+    described = ItemMetadata(run.artifact("events")).sha256 if events is not None else ""
+    return {_SOURCE: start.content} | ({_DESCRIBED: described} if described else {})
 
 
 def started_config(config: TrainConfig, start: Start) -> TrainConfig:
     """Section train of a training that starts from a run.
 
     `auto` takes what was chosen for that run, without trials. There are `start_epochs` epochs, or
-    a quarter of `epochs`; spectral takes `start_passes` passes.
+    a quarter of `epochs`; spectral takes `start_passes` passes. A single epoch is validated on
+    fewer users.
     """
     fewer = config.start_epochs
     if config.objective == "auto":
         epochs = start.config.epochs if start.continued else _quarter(start.config.epochs)
+        replay = config.replay
         config = _chosen(config, start.config)
+        if config.keys.reads("replay"):
+            config = config.model_copy(update={"replay": replay})
     else:
         epochs = _quarter(config.epochs)
     passes = min(config.spectral.passes, config.spectral.start_passes)
     spectral = config.spectral.model_copy(update={"passes": passes})
-    return config.model_copy(update={"epochs": fewer or epochs, "spectral": spectral})
+    epochs = fewer or epochs
+    # Of one epoch there is nothing to choose: validation only says how good it is.
+    users = min(config.valid_users, _SHOWN_USERS) if epochs == 1 else config.valid_users
+    changed = {"epochs": epochs, "spectral": spectral, "valid_users": users}
+    return config.model_copy(update=changed)
 
 
 def _quarter(epochs: int) -> int:
