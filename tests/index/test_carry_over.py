@@ -12,23 +12,28 @@ import pytest
 from embedmill.jobs import export as export_job
 from embedmill.jobs import index as index_job
 from embedmill.pipeline.errors import ConfigError, ContractError
+from embedmill.pipeline.export import stage as export_stage
 from embedmill.pipeline.index import open_index
 from embedmill.pipeline.index.incremental.incremental_files import open_incremental
 from embedmill.pipeline.index.kinds.flat import Flat
+from embedmill.pipeline.index.sharded import sharded_build
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run, save_config
 from embedmill.pipeline.views.index import StoredIndex
 from embedmill.pipeline.views.vectors import Vectors
+from embedmill.schemas.export import FILES
+from embedmill.schemas.files import PartFiles
 from embedmill.schemas.index import SPEC
 from tests.support.artifacts import reseal
+from tests.support.crash_roots import uncopied
 from tests.support.runs import StoredRun, clusters
 
 ITEMS = 60
 INDEX = {"kind": "hnsw", "carry_over": 0.5}
 
 
-def stored(world: StoredRun, root: Path, name: str, **index: Any) -> Run:
+def stored(world: StoredRun, root: Path | str, name: str, **index: Any) -> Run:
     """A finished index, built on what came before where there is something."""
     sections = {"run": {"name": name}, "vocab": {"previous": "x"}, "index": {**INDEX, **index}}
     run = world.store(root, **sections)
@@ -208,7 +213,7 @@ def test_shards_are_kept(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Two nights in shards, on a disk and in an object store: the files of the base stay."""
     monkeypatch.setattr(export_stage, "FILES", {s: PartFiles(s, rows_per_file=16) for s in FILES})
     monkeypatch.setattr(sharded_build, "ROWS_PER_FILE", 16)
-    root: Any = tmp_path if place == "local" else f"objects://{tmp_path.name}-{place}"
+    root = uncopied(place, tmp_path)
     shards = {"shards": 3, "launcher": "inline"}
     one = stored(first(), root, "one", **shards)
     two = stored(second(one), root, "two", **shards)

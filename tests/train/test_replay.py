@@ -134,7 +134,7 @@ def test_new_events_move_spectral_items(tmp_path: Path) -> None:
     keys = {"objective": "spectral", "dim": 6, "epochs": 1, "spectral": {"passes": 60}}
     everybody = {k: [e for e in v if e[0] < 50] for k, v in ALL.items()}
     before = tables(built(night(tmp_path, "a", everybody, **keys)))
-    alike = [(u, 40, 1.0) for u, i, _ in everybody["train"] if i == 0]
+    alike = [(u, 40, w) for u, i, w in everybody["train"] if i == 0]
     assert len(alike) > 1
     now = {**everybody, "train": [*everybody["train"], *alike]}
     run = night(tmp_path, "b", now, items=41, start="a", **keys)

@@ -38,6 +38,8 @@ from embedmill.pipeline.train.graph.event_graph import EventGraph, owned_rows, r
 
 __all__ = ["SubspaceIteration", "damping", "popularity_factors"]
 
+_ROUNDED = 1e-5  # a share of an item's events that is nothing but rounding errors
+
 
 @dataclass
 class SubspaceIteration:
@@ -71,11 +73,14 @@ class SubspaceIteration:
         with timer("update"):
             if step == 0 and self.published:
                 self._scale_items(-self.config.popularity_power)
+            new = self.new if self._has_new_events(step) else None
+            if new is not None:
+                self._shrink_items(new)
             if not orthonormalize(self.graph.items, self.graph.dim):
                 return float("nan")
-        if step == 0 and self.started and self.new is not None:
+        if new is not None:
             with timer("loss"):
-                self._add_new_events(self.new)
+                self._add_new_events(new)
             with timer("update"):
                 orthonormalize(self.graph.items, self.graph.dim)
         with timer("loss"):
@@ -88,31 +93,43 @@ class SubspaceIteration:
                 self._scale_items(self.config.popularity_power)
         return residual
 
+    def _shrink_items(self, new: EventGraph) -> None:
+        """Scale items to what their old events make of them: A is smaller there now; a collective.
+
+        An entry of A falls with the item's events; items whose events are all new become zero.
+        """
+        weight_M = new.sample_weights.of(new.events.weight_E).to(new.item_I)
+        added_I = torch.zeros_like(new.item_I)
+        added_I.index_add_(0, new.events.item_E.long().to(added_I.device), weight_M)
+        added_I = self._group.sum(added_I)
+        left_I = torch.where(new.item_I > 0, 1 - added_I / new.item_I, 0.0).clamp(min=0)
+        left_I = torch.where(left_I > _ROUNDED, left_I**self.config.item_power, 0.0)
+        vectors_LD = self.graph.items.weight.detach()[:, : self.graph.dim]
+        vectors_LD *= self.graph.own_items(left_I)[:, None]
+
     def _add_new_events(self, new: EventGraph) -> None:
         """Let the new events move their items, as one pass over all events would; a collective.
 
         Where V holds singular vectors, V = A'A V S^-2: a row is a sum over its events, of which the
-        old ones have made it what it is. A has shrunk on these, as the item has more events now.
+        old ones have made it what it is.
         """
-        events = torch.tensor([len(new.events)], device=self._group.device)
-        if not int(self._group.sum(events).item()):
-            return
         self._matrix.set_users()
         square_DD = gram(self.graph.users, self.graph.dim)
         square_DD.diagonal().add_(1e-6 * float(square_DD.diagonal().mean()) or 1.0)
         inverse_DD = torch.linalg.inv(square_DD).float()
         scaled = new.scaled(self.config.user_power, self.config.item_power)
-        weight_M = new.sample_weights.of(new.events.weight_E).to(new.item_I)
-        added_I = torch.zeros_like(new.item_I)
-        added_I.index_add_(0, new.events.item_E.long().to(added_I.device), weight_M)
-        added_I = self._group.sum(added_I)
-        share_I = torch.where(new.item_I > 0, 1 - added_I / new.item_I, 1.0).clamp(min=0)
         vectors_LD = self.graph.items.weight.detach()[:, : self.graph.dim]
-        vectors_LD *= self.graph.own_items(share_I**self.config.item_power)[:, None]
         for first, last in row_blocks(self.graph.items.rows):
             sum_ND = scaled.item_sums(first, last) @ inverse_DD
             own = owned_rows(self.graph.items, first, last)
             vectors_LD[self.graph.items.local_index(own)] += sum_ND[own - first]
+
+    def _has_new_events(self, step: int) -> bool:
+        """Whether this is the first pass from an earlier run that lacks events; a collective."""
+        if step or not self.started or self.new is None:
+            return False
+        count = torch.tensor([len(self.new.events)], device=self._group.device)
+        return bool(self._group.sum(count).item())
 
     @property
     def _group(self) -> Group:
