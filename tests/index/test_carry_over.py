@@ -12,7 +12,7 @@ import pytest
 from embedmill.jobs import export as export_job
 from embedmill.jobs import index as index_job
 from embedmill.pipeline.errors import ConfigError, ContractError
-from embedmill.pipeline.export import stage as export_stage
+from embedmill.pipeline.export import vector_ranges
 from embedmill.pipeline.index import open_index
 from embedmill.pipeline.index.incremental.incremental_files import open_incremental
 from embedmill.pipeline.index.kinds.flat import Flat
@@ -211,7 +211,7 @@ def test_small_moves_stay_until_they_add_up(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["local", "objects"])
 def test_shards_are_kept(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two nights in shards, on a disk and in an object store: the files of the base stay."""
-    monkeypatch.setattr(export_stage, "FILES", {s: PartFiles(s, rows_per_file=16) for s in FILES})
+    monkeypatch.setattr(vector_ranges, "FILES", {s: PartFiles(s, rows_per_file=16) for s in FILES})
     monkeypatch.setattr(sharded_build, "ROWS_PER_FILE", 16)
     root = uncopied(place, tmp_path)
     shards = {"shards": 3, "launcher": "inline"}
