@@ -22,12 +22,12 @@ class Examples:
         train: what is trained on: events, or pairs of items.
         known: events of the splits that are trained on; where `train` are events, the same.
         valid: validation events.
-        replayed: of `train`, what an epoch takes where training starts from an earlier run and
-            `train.replay` leaves old events out; None: all.
-        new: of `train`, what that run was not trained on, where the objective asks; else None.
         histories: the events that users' vectors are computed from; None where users have rows
             of their own.
         inactive: rows of items that are no candidates, ascending; None where all items are.
+        replayed: of `train`, what an epoch takes where training starts from an earlier run and
+            `train.replay` leaves old events out; None: all.
+        new: of `train`, what that run was not trained on, where the objective asks; else None.
     """
 
     users: int
@@ -35,10 +35,10 @@ class Examples:
     train: Events
     known: Events
     valid: Events
-    replayed: Events | None = None
-    new: Events | None = None
     histories: Histories | None = None
     inactive: Tensor | None = None
+    replayed: Events | None = None
+    new: Events | None = None
 
     @property
     def taken(self) -> Events:
