@@ -9,6 +9,7 @@
 # make test-install  the wheel: built twice, installed without and with extras, tried, measured
 # make test-stores  formats and a model registry whose packages `make test` does not install
 # make fuzz   10,000 random tables, written by several libraries, each read as one log
+# make storm  faults at random on real processes, MINUTES=30: kills, pauses, full disks, two drivers
 # make check  formatting, lint, types, documentation
 # make docs   writes the generated pages and builds the site into site/
 # make bench  what the benchmarks say on this machine
@@ -28,7 +29,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscop
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: demo test test-all test-airflow test-dagster test-prefect test-s3 test-images test-install test-stores fuzz check docs bench clean help
+.PHONY: demo test test-all test-airflow test-dagster test-prefect test-s3 test-images test-install test-stores fuzz storm check docs bench clean help
 
 demo: .venv/.ready
 	$(BIN)/embedmill run examples/movielens-100k.toml
@@ -65,6 +66,11 @@ test-stores: .venv/.ready-dev
 
 fuzz: .venv/.ready-dev
 	FUZZ_TABLES=10000 $(BIN)/python -m pytest -n0 -q --timeout=0 tests/prepare/test_differential.py
+
+# Findings have a seed: make storm STORM='--seed SEED --rounds 1'
+MINUTES ?= 30
+storm: .venv/.ready-dev
+	$(BIN)/python -m tests.storm --minutes $(MINUTES) $(STORM)
 
 check: .venv/.ready-dev
 	$(BIN)/ruff format --check .

@@ -22,6 +22,7 @@ from embedmill.pipeline.log import print_note
 from embedmill.pipeline.store.object_store import set_deadline
 from embedmill.pipeline.store.publication import is_published, publish
 from embedmill.pipeline.store.run import Run, published, save_config
+from embedmill.pipeline.store.signature import check_key, sign
 from embedmill.pipeline.terminal import Terminal
 from embedmill.pipeline.views.evaluate import Evaluation
 from embedmill.schemas.evaluate import GateResult
@@ -74,6 +75,7 @@ def run_line(
     terminal, record = terminal or Terminal(), record or RunRecord()
     record.open(run)
     set_deadline(run.config.run.store_deadline)
+    check_key(run.config.run.sign)
     chosen = stages(first or "events", last)
     jobs = {stage: job_of(stage) for stage in chosen}
     for job in jobs.values():
@@ -94,6 +96,7 @@ def run_line(
             record.begin("evaluate")
             check_gates(run)
             record.stage = None
+            sign(run)
             _publish(run, record, asked=may_publish, any_built=any(built))
 
 

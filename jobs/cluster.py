@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
@@ -11,6 +12,7 @@ import signal
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +21,13 @@ from typing import Any
 import ray
 from ray._private import ray_constants
 
-from embedmill.jobs.ray_leftovers import PREFIX, name_driver, sweep
+from embedmill.jobs.ray_leftovers import PREFIX, end_processes, name_driver, sweep
 from embedmill.pipeline.config import TrainConfig
 from embedmill.pipeline.errors import MachineError
 
-__all__ = ["WorkerRequest", "ray_cluster", "worker_count"]
+__all__ = ["WorkerRequest", "check_ray", "ray_cluster", "worker_count"]
+
+_SILENT = 20.0  # seconds that a cluster of others may refuse connections
 
 # By default, Ray Train polls its workers every 2 s, and notices their end as late.
 _VARIABLES = {
@@ -92,9 +96,52 @@ def ray_cluster(request: WorkerRequest) -> Iterator[str]:
             _check_size(request)
             yield f"{folder}/fit"
     finally:
-        if own:
+        if own and _ended():
+            # Ray's own shutdown waits a minute for what is gone, and then ends this process.
+            atexit.unregister(ray.shutdown)
+            end_processes(Path(folder))
+        elif own:
             ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_ray(stage: str) -> None:
+    """Raise MachineError where a process of our own local Ray has ended, or the cluster is gone.
+
+    Ray itself would end this process a minute later, without a word to the user.
+
+    Args:
+        stage: for the error.
+    """
+    ended, address = _ended(), os.environ.get("RAY_ADDRESS", "")
+    if not ended and address and not _answers(address):
+        ended = [f"at {address}"]
+    if ended:
+        raise MachineError(
+            f"a process of Ray ended: {', '.join(ended)}",
+            where=stage,
+            todo="Run the same command again: it resumes at the last checkpoint",
+        )
+
+
+def _ended() -> list[str]:
+    """Names of the processes of a Ray of our own that have ended; none for a cluster of others."""
+    node = ray._private.worker._global_node
+    return [] if node is None else [str(name) for name, _ in node.dead_processes()]
+
+
+_refused: dict[str, float] = {}  # address → when it began to refuse connections
+
+
+def _answers(address: str) -> bool:
+    """Whether something has listened at the address within the last seconds."""
+    try:
+        _check_address(address)
+    except OSError:
+        since = _refused.setdefault(address, time.monotonic())
+        return time.monotonic() - since < _SILENT
+    _refused.pop(address, None)
+    return True
 
 
 def _start(address: str, folder: str, request: WorkerRequest) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from embedmill.pipeline.store.process import is_running, machine, started_at
 
-__all__ = ["PREFIX", "name_driver", "sweep"]
+__all__ = ["PREFIX", "end_processes", "name_driver", "sweep"]
 
 PREFIX = "embedmill-"  # of folders of Ray
 _OWNER = "driver"
@@ -32,13 +32,18 @@ def sweep(base: Path) -> list[Path]:
     """
     found = [folder for folder in base.glob(f"{PREFIX}*") if _is_left(folder)]
     for folder in found:
-        for pid in _processes_of(folder):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                continue
+        end_processes(folder)
         shutil.rmtree(folder, ignore_errors=True)
     return found
+
+
+def end_processes(folder: Path) -> None:
+    """End the processes of Ray whose command line names a folder; its workers end with them."""
+    for pid in _processes_of(folder):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            continue
 
 
 def _is_left(folder: Path) -> bool:

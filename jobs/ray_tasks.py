@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
-from embedmill.jobs.cluster import WorkerRequest, ray_cluster
+from embedmill.jobs.cluster import WorkerRequest, check_ray, ray_cluster
 from embedmill.pipeline.errors import EmbedmillError, MachineError
 from embedmill.pipeline.task_pool import TaskPool, TaskRequest, map_in_order
 
@@ -20,6 +20,7 @@ R = TypeVar("R")
 
 # How often a task is started again after its worker or its node has died.
 _MAX_RETRIES = 3
+_INTERVAL = 1.0  # seconds between two looks at the processes of Ray
 
 
 class _RayPool:
@@ -40,7 +41,10 @@ class _RayPool:
     def _result(self, reference: Any) -> Any:
         """Wait for a task; errors of this package are raised as they are."""
         try:
-            return ray.get(reference)
+            while True:
+                with contextlib.suppress(GetTimeoutError):
+                    return ray.get(reference, timeout=_INTERVAL)
+                check_ray(self._request.stage)
         except RayTaskError as error:
             if isinstance(error.cause, EmbedmillError):
                 raise error.cause from None

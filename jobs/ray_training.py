@@ -10,11 +10,11 @@ from typing import Any, NoReturn
 
 import ray
 import torch
-from ray.exceptions import OutOfMemoryError, RayError
+from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
-from embedmill.jobs.cluster import WorkerRequest, ray_cluster, worker_count
+from embedmill.jobs.cluster import WorkerRequest, check_ray, ray_cluster, worker_count
 from embedmill.jobs.mailbox import Mailbox, Messages
 from embedmill.pipeline import train
 from embedmill.pipeline.config import TrainConfig
@@ -25,6 +25,7 @@ from embedmill.pipeline.memory import oom_kills
 __all__ = ["train_on_ray"]
 
 _INTERVAL = 0.2  # seconds between two looks at the mailbox, or at the driver
+_ANSWER = 5.0  # seconds in which the mailbox answers, or the processes of Ray are looked at
 
 
 def train_on_ray(task: train.WorkerTask, progress: Progress) -> train.TrainingResult:
@@ -133,13 +134,18 @@ def _fit_in_thread(trainer: TorchTrainer, mailbox: Any, progress: Progress) -> A
     thread.start()
     while thread.is_alive():
         thread.join(_INTERVAL)
-        _forward(mailbox, progress)
+        check_ray("train")
+        try:
+            _forward(mailbox, progress)
+        except GetTimeoutError:
+            continue
+    check_ray("train")
     return results[0]
 
 
 def _forward(mailbox: Any, progress: Progress) -> EmbedmillError | None:
     """Pass on the workers' messages; returns the error that ends training, if any."""
-    messages: Messages = ray.get(mailbox.take.remote())
+    messages: Messages = ray.get(mailbox.take.remote(), timeout=_ANSWER)
     for text in messages.notes:
         progress.note(text)
     for line in messages.records:

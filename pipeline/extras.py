@@ -13,7 +13,7 @@ from embedmill.pipeline.errors import MissingPackageError
 __all__ = ["check_installed", "naming_extras"]
 
 # Package → the extra that installs it.
-_EXTRAS = {"torch": "train", "ray": "train", "py4j": "spark"}
+_EXTRAS = {"torch": "train", "ray": "train", "py4j": "spark", "cryptography": "sign"}
 
 
 def check_installed(package: str, needed_by: str) -> None:

@@ -15,6 +15,7 @@ __all__ = [
     "LEASES",
     "MANIFEST",
     "PUBLISHED",
+    "SIGNATURE",
     "STATE",
     "BackfillResult",
     "Failure",
@@ -24,6 +25,7 @@ __all__ = [
     "RunResult",
     "RunState",
     "RunSummary",
+    "Signature",
     "StageResult",
     "lease_of",
     "publication",
@@ -123,6 +125,27 @@ def lease_of(fence: int) -> JsonFile[Lease]:
 def publication(number: int) -> JsonFile[Published]:
     """One of the publications below a root, counted from 1; no run has a name with `_` in front."""
     return JsonFile(f"_published/{number:06d}.json", Published)
+
+
+class Signature(Stored):
+    """A signature over a finished run.
+
+    Attributes:
+        key: the public key, Ed25519, 32 bytes in hex.
+        signed: when (ISO 8601, UTC); this is not signed.
+        files: sha256 of the config and of the manifests of all stages, by path.
+        signature: 64 bytes in hex, over the run's name and `files`.
+    """
+
+    format: Literal[1] = 1
+    key: str
+    signed: str
+    files: dict[str, str]
+    signature: str
+
+
+# In the folder of a run.
+SIGNATURE = JsonFile("signature.json", Signature)
 
 
 class Failure(Stored):

@@ -55,7 +55,7 @@ def main() -> None:
     from embedmill.jobs.run_record import INTERRUPTED, TERMINATED
 
     code = exit_code(_invoke)
-    if code in (INTERRUPTED, TERMINATED):
+    if code in (INTERRUPTED, TERMINATED) or (code and "ray" in sys.modules):
         # Everything is cleaned up by now. The interpreter's own end is skipped: threads that Ray
         # leaves behind may crash it.
         sys.stdout.flush()

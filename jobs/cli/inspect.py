@@ -36,13 +36,27 @@ def status(folder: RunFolder, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def verify(folder: RunFolder) -> None:
+def verify(
+    folder: RunFolder,
+    key: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="public key (Ed25519, PEM): check that its owner signed the run (run.sign), and "
+            "that nothing was changed since",
+        ),
+    ] = "",
+) -> None:
     """Read every file of a run again and compare it with the manifests."""
     from embedmill.pipeline.errors import CorruptArtifactError
     from embedmill.pipeline.store.run import open_run
+    from embedmill.pipeline.store.signature import check_signature
     from embedmill.schemas.stages import STAGES
 
     run, wrong = open_run(folder), list[str]()
+    if key:
+        signed = check_signature(run, key)
+        print(f"signature ok: {signed.signed}, key {signed.key}")
     for stage in STAGES:
         artifact = run.find(stage)
         if artifact is None:

@@ -34,10 +34,12 @@ def publish(
     from embedmill.jobs.run_record import announce
     from embedmill.pipeline.store import publication
     from embedmill.pipeline.store.run import open_run
+    from embedmill.pipeline.store.signature import sign
 
     run = open_run(folder)
     run.artifact("report")
     check_gates(run)
+    sign(run)
     done = publication.publish(run, force=force)
     if done.refused:
         raise GateError(

@@ -74,6 +74,13 @@ class RunConfig(Section):
         json_schema_extra=NOT_IN_FINGERPRINT,
         description="the same when it failed; not when it was stopped",
     )
+    sign: str = Field(
+        "",
+        exclude_if=lambda value: not value,
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="file with a private key (Ed25519, PEM) that signs the finished run, for "
+        "`embedmill verify --key`; empty for none",
+    )
 
 
 _Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]

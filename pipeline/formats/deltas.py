@@ -47,23 +47,32 @@ def write_delta(
         run: the run whose vectors a reader is to have.
         base: the run whose full export it once got.
         deltas: folders of the deltas it has applied since, in order.
-        output: folder or URL, which must not have a delta yet.
+        output: folder or URL, which must not have another delta yet.
         epsilon: distance, relative to the vectors' mean length, up to which a vector may stay.
 
     Returns:
         the manifest.
 
     Raises:
-        InputError: the vectors have two spaces, rows have other ids, or `output` has a delta.
+        InputError: the vectors have two spaces, rows have other ids, or `output` has another delta.
         ContractError: `deltas` are not those after the base, in order.
         CorruptArtifactError: a file of a delta is damaged.
     """
     target, storage = run.artifact("export"), Storage(output.rstrip("/"))
-    if storage.exists(MANIFEST):
-        raise InputError("has a delta already", where=storage.root, todo="Give another --output")
     before = base.artifact("export")
     _check_space(before, target)
     state, last = _followed(before, deltas)
+    begun: Manifest = {
+        "format": _FORMAT,
+        "base": before.manifest.content,
+        "number": last["number"] + 1,
+        "previous": last["hash"],
+        "target": target.manifest.content,
+        "space": space_of(target),
+        "epsilon": epsilon,
+    }
+    if storage.exists(MANIFEST):
+        return _same(output, begun)
     now = state_of(target)
     entries, sides = [], {}
     for side in FILES:
@@ -73,13 +82,7 @@ def write_delta(
         entries.append(write_table(storage, f"{side}.parquet", delta.rows))
         entries.append(write_table(storage, f"{side}.counts.parquet", delta.counts))
     manifest: Manifest = {
-        "format": _FORMAT,
-        "base": before.manifest.content,
-        "number": last["number"] + 1,
-        "previous": last["hash"],
-        "target": target.manifest.content,
-        "space": space_of(target),
-        "epsilon": epsilon,
+        **begun,
         "spec": json.loads(spec_of(target).model_dump_json(by_alias=True)),
         **sides,
         "files": [
@@ -87,7 +90,19 @@ def write_delta(
         ],
     }
     manifest["hash"] = digest(manifest)
+    storage.sync_folders(entry.path for entry in entries)
     storage.write(MANIFEST, json.dumps(manifest, indent=1).encode() + b"\n")
+    storage.sync_folders([MANIFEST])
+    return manifest
+
+
+def _same(output: str, begun: Manifest) -> Manifest:
+    """The manifest of a delta that is there, if it is the one that was to be written."""
+    manifest, _ = read_delta(output)
+    if any(manifest.get(key) != value for key, value in begun.items()):
+        raise InputError(
+            "has another delta already", where=output.rstrip("/"), todo="Give another --output"
+        )
     return manifest
 
 

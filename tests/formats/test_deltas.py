@@ -13,7 +13,7 @@ import pytest
 
 from embedmill.pipeline.errors import ContractError, CorruptArtifactError, InputError
 from embedmill.pipeline.formats.delta_state import state_of
-from embedmill.pipeline.formats.deltas import apply_deltas, write_delta
+from embedmill.pipeline.formats.deltas import apply_deltas, read_delta, write_delta
 from embedmill.pipeline.store.run import Run
 from tests.export.test_alignment import exported
 from tests.support.commands import Cli
@@ -88,8 +88,9 @@ def test_what_is_no_chain_is_refused(nights: list[Run], tmp_path: Path) -> None:
             apply_deltas(nights[0], chain, str(tmp_path / "no"))
     with pytest.raises(ContractError, match="another chain"):
         apply_deltas(nights[1], [one], str(tmp_path / "no"))
-    with pytest.raises(InputError, match="has a delta already"):
-        write_delta(nights[1], nights[0], [], one)
+    with pytest.raises(InputError, match="has another delta already"):
+        write_delta(nights[2], nights[0], [], one)
+    assert write_delta(nights[1], nights[0], [], one) == read_delta(one)[0]
     with pytest.raises(InputError, match="there is no delta"):
         apply_deltas(nights[0], [str(tmp_path / "nowhere")], str(tmp_path / "no"))
     alone = exported(dataclasses.replace(WORLD, item_ND=-WORLD.item_ND), tmp_path / "r", "alone")

@@ -20,27 +20,55 @@ class StoppedWorldError(OSError):
 class World:
     """Counts changes of files, and stops at change number `stop`, from 0; -1: at none.
 
-    With outcome "lost" the change at which it stops does not happen, with "done" it happens, but
-    is reported as failed.
+    With outcome "lost" the change at which it stops does not happen; with "done" it happens, but
+    is reported as failed; with "half" half of the bytes were written where the kind of root shows
+    such bytes to anybody, and else it is lost. With "late" the world goes on, and nobody sees the
+    change before another one of the same file, or before `end`.
+
+    Attributes:
+        seen: is called after each change, with its name.
     """
 
     stop: int = -1
     outcome: str = "lost"
     log: list[str] = field(default_factory=list)
     stopped: bool = False
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    seen: Callable[[str], None] = lambda _: None
+    _late: tuple[str, Callable[[], object]] | None = None
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
-    def change(self, kind: str, name: str, change: Callable[[], object]) -> None:
+    def change(
+        self,
+        kind: str,
+        name: str,
+        change: Callable[[], object],
+        half: Callable[[], object] | None = None,
+    ) -> None:
         """Do a change, or stop at it."""
         with self._lock:
             if self.stopped:
                 raise StoppedWorldError(f"stopped before {kind} {name}")
             number = len(self.log)
             self.log.append(f"{kind} {name}")
+            if self._late is not None and self._late[0] == name:
+                self.end()
             if number != self.stop:
                 change()
+                self.seen(self.log[-1])
+                return
+            if self.outcome == "late":
+                self._late = (name, change)
                 return
             self.stopped = True
             if self.outcome == "done":
                 change()
+            elif self.outcome == "half" and half is not None:
+                half()
             raise StoppedWorldError(f"stopped at {kind} {name}")
+
+    def end(self) -> None:
+        """Let a change that comes late be seen."""
+        with self._lock:
+            late, self._late = self._late, None
+            if late is not None:
+                late[1]()

@@ -1,4 +1,4 @@
-"""Roots whose every change a world is told of: on a local disk, and in an object store."""
+"""Roots whose every change a world is told of: on a local disk, in memory, in object stores."""
 
 from __future__ import annotations
 
@@ -11,46 +11,61 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tests.support.bucket import Bucket
 from tests.support.crash_points import World
+from tests.support.memory_disk import MemoryDisk
 from tests.support.object_store import ObjectStore
 
-__all__ = ["copied", "told_of", "uncopied"]
+__all__ = ["copied", "kind_of", "told_of", "uncopied"]
 
-_CHANGES = ("replace", "link", "remove", "rename")
-_OBJECTS = "objects://"
+# Kinds of roots in memory, by their protocol: files by name.
+_STORES: dict[str, Any] = {"objects": ObjectStore, "s3": Bucket, "memory": MemoryDisk}
+
+
+def kind_of(root: str) -> str:
+    """The kind of a root: "local", or the protocol of its URL."""
+    protocol, found, _ = root.partition("://")
+    return protocol if found else "local"
 
 
 def uncopied(kind: str, folder: Path) -> str:
-    """A root for a first run: "local", below a folder; or "objects"."""
-    return str(folder / "start") if kind == "local" else f"{_OBJECTS}{uuid.uuid4().hex}"
+    """A root for a first run: "local", below a folder; or of a store, by its protocol."""
+    return str(folder / "start") if kind == "local" else f"{kind}://{uuid.uuid4().hex}"
 
 
 def copied(root: str) -> str:
     """A copy of a root, of the same kind."""
-    if not root.startswith(_OBJECTS):
+    kind = kind_of(root)
+    if kind == "local":
         copy = str(Path(root).with_name(uuid.uuid4().hex))
-        shutil.copytree(root, copy)
+        if Path(root).exists():
+            shutil.copytree(root, copy, symlinks=True)
         return copy
-    copy = f"{_OBJECTS}{uuid.uuid4().hex}"
-    old, new = (url.removeprefix(_OBJECTS) for url in (root, copy))
-    for name in [name for name in ObjectStore.objects if name.startswith(f"{old}/")]:
-        ObjectStore.objects[name.replace(old, new, 1)] = ObjectStore.objects[name]
+    copy = f"{kind}://{uuid.uuid4().hex}"
+    _STORES[kind].copy_below(root.partition("://")[2], copy.partition("://")[2])
     return copy
 
 
 def told_of(root: str, world: World) -> AbstractContextManager[None]:
     """Changes of files below a root are told to a world meanwhile."""
-    return _objects(world) if root.startswith(_OBJECTS) else _local(root, world)
+    kind = kind_of(root)
+    return _local(root, world) if kind == "local" else _stored(_STORES[kind], world)
 
 
 @contextmanager
 def _local(root: str, world: World) -> Iterator[None]:
-    plain: dict[str, Any] = {name: getattr(os, name) for name in _CHANGES}
+    # Each is called with the path that changes as the last one.
+    names = ("replace", "link", "remove", "rename", "unlink", "rmdir")
+    plain: dict[str, Any] = {name: getattr(os, name) for name in names}
 
     def told(name: str, *paths: Any, **options: Any) -> None:
         change = partial(plain[name], *paths, **options)
-        if str(paths[-1]).startswith(f"{root}/"):
-            world.change(name, str(paths[-1]), change)
+        path = _path(paths[-1], options.get("dir_fd"))
+        # What is not there is no change, such as a temporary file that was moved.
+        is_there = name not in ("remove", "unlink", "rmdir") or os.path.lexists(path)
+        if path.startswith(f"{root}/") and is_there:
+            half = partial(_cut, paths[0], path) if len(paths) > 1 else None
+            world.change(name, path, change, half)
         else:
             change()
 
@@ -63,10 +78,21 @@ def _local(root: str, world: World) -> Iterator[None]:
             setattr(os, name, function)
 
 
+def _path(path: Any, folder: int | None) -> str:
+    """The path of a call that may be relative to an open folder."""
+    return str(path) if folder is None else f"{os.readlink(f'/proc/self/fd/{folder}')}/{path}"
+
+
+def _cut(part: Any, path: str) -> None:
+    """Of a file in the making half is on the disk, below its temporary name."""
+    data = Path(part).read_bytes()
+    Path(f"{path}.{uuid.uuid4().hex}.part").write_bytes(data[: len(data) // 2])
+
+
 @contextmanager
-def _objects(world: World) -> Iterator[None]:
-    ObjectStore.world = world
+def _stored(store: Any, world: World) -> Iterator[None]:
+    store.world = world
     try:
         yield
     finally:
-        ObjectStore.world = None
+        store.world = None

@@ -27,6 +27,12 @@ class ObjectStore(AbstractFileSystem):
     exclusive: ClassVar[bool] = True
     world: ClassVar[World | None] = None
 
+    @classmethod
+    def copy_below(cls, old: str, new: str) -> None:
+        """Copy all objects of a folder."""
+        for name in [name for name in cls.objects if name.startswith(f"{old}/")]:
+            cls.objects[name.replace(old, new, 1)] = cls.objects[name]
+
     def put(self, name: str, data: bytes, *, exclusive: bool) -> None:
         if exclusive and type(self).exclusive and name in self.objects:
             raise FileExistsError(name)

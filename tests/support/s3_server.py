@@ -61,6 +61,11 @@ class S3Server:
             raise RuntimeError("moto did not start")
 
     @property
+    def pid(self) -> int:
+        """Of its process."""
+        return self._process.pid
+
+    @property
     def environment(self) -> dict[str, str]:
         """What a client's process needs to find the server."""
         return {**CREDENTIALS, "AWS_ENDPOINT_URL": self.url}
