@@ -10,10 +10,17 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import sys
 from collections.abc import Sequence
 
-from embedmill.jobs.launch import Job, add_config, discard_from, driving, exit_code, run_stage
+from embedmill.jobs.launch import (
+    Job,
+    add_config,
+    discard_from,
+    driving,
+    exit_code,
+    leave,
+    run_stage,
+)
 from embedmill.jobs.run_record import RunRecord
 from embedmill.pipeline.config import load
 from embedmill.pipeline.errors import ConfigError, GateError
@@ -187,4 +194,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -21,6 +21,7 @@ from typing import Any
 import ray
 from ray._private import ray_constants
 
+from embedmill.jobs.launch import abandon
 from embedmill.jobs.ray_leftovers import PREFIX, end_processes, name_driver, sweep
 from embedmill.pipeline.config import TrainConfig
 from embedmill.pipeline.errors import MachineError
@@ -99,6 +100,7 @@ def ray_cluster(request: WorkerRequest) -> Iterator[str]:
         if own and _ended():
             # Ray's own shutdown waits a minute for what is gone, and then ends this process.
             atexit.unregister(ray.shutdown)
+            abandon("ray")
             end_processes(Path(folder))
         elif own:
             ray.shutdown()
@@ -120,7 +122,7 @@ def check_ray(stage: str) -> None:
         raise MachineError(
             f"a process of Ray ended: {', '.join(ended)}",
             where=stage,
-            todo="Run the same command again: it resumes at the last checkpoint",
+            todo="Run the same command again: it goes on where it stopped",
         )
 
 

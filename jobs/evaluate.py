@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
-from embedmill.jobs.launch import Job, main_of
+from embedmill.jobs.launch import Job, leave, main_of
 from embedmill.jobs.launchers import LAUNCHERS
 from embedmill.pipeline import evaluate
 from embedmill.pipeline.config import Config
@@ -36,4 +35,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

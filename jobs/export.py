@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from embedmill.jobs.launch import Job, main_of
+from embedmill.jobs.launch import Job, leave, main_of
 from embedmill.jobs.launchers import LAUNCHERS
 from embedmill.pipeline import export
 from embedmill.pipeline.log import Progress
@@ -35,4 +34,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

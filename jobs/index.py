@@ -7,11 +7,10 @@ this process, or with "ray" by one task.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from embedmill.jobs.launch import Job, main_of
+from embedmill.jobs.launch import Job, leave, main_of
 from embedmill.jobs.launchers import LAUNCHERS
 from embedmill.pipeline import index
 from embedmill.pipeline.log import Progress
@@ -40,4 +39,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from embedmill.jobs.run_record import BUG, INTERRUPTED, TERMINATED, RunRecord, failure_of
 from embedmill.pipeline.config import Config, load
@@ -35,7 +35,17 @@ from embedmill.pipeline.store.run import Run, save_config
 from embedmill.pipeline.terminal import Terminal
 from embedmill.schemas.stages import STAGES
 
-__all__ = ["Job", "Outcome", "add_config", "driving", "exit_code", "main_of", "run_stage"]
+__all__ = [
+    "Job",
+    "Outcome",
+    "abandon",
+    "add_config",
+    "driving",
+    "exit_code",
+    "leave",
+    "main_of",
+    "run_stage",
+]
 
 _AGAIN = 0.05  # seconds
 
@@ -204,6 +214,28 @@ def exit_code(work: Callable[[], None]) -> int:
         _say("this is a bug; please report it with the lines above", error)
         return BUG
     return 0
+
+
+_abandoned: list[str] = []  # engines with threads that would not end with the interpreter
+
+
+def abandon(engine: str) -> None:
+    """Let this process end, when it ends with an error, without the end of the interpreter.
+
+    Args:
+        engine: whose threads wait for a process that is gone, or would crash the interpreter's end.
+    """
+    _abandoned.append(engine)
+
+
+def leave(code: int) -> NoReturn:
+    """End this process with an exit code; everything is cleaned up by now."""
+    # After Ctrl-C, too, threads that Ray leaves behind may crash the interpreter's end.
+    if code in (INTERRUPTED, TERMINATED) or (code and _abandoned):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _say(text: str, error: BaseException) -> None:

@@ -8,12 +8,11 @@ processes on this machine, or trains in this process what is short. `train.launc
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from embedmill.jobs.launch import Job, main_of
+from embedmill.jobs.launch import Job, leave, main_of
 from embedmill.pipeline import train
 from embedmill.pipeline.config import Config
 from embedmill.pipeline.log import Progress
@@ -80,4 +79,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -6,7 +6,6 @@ fast.
 
 from __future__ import annotations
 
-import os
 import sys
 
 import typer.exceptions
@@ -51,17 +50,9 @@ __all__ = [
 
 def main() -> None:
     """Entry point of the console command."""
-    from embedmill.jobs.launch import exit_code
-    from embedmill.jobs.run_record import INTERRUPTED, TERMINATED
+    from embedmill.jobs.launch import exit_code, leave
 
-    code = exit_code(_invoke)
-    if code in (INTERRUPTED, TERMINATED) or (code and "ray" in sys.modules):
-        # Everything is cleaned up by now. The interpreter's own end is skipped: threads that Ray
-        # leaves behind may crash it.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    leave(exit_code(_invoke))
 
 
 def _invoke() -> None:

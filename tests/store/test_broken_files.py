@@ -75,6 +75,11 @@ def commands(folder: Path, run: str, output: Path) -> list[list[str]]:
         ["recommend", str(folder), "--user", "u3"],
         ["neighbors", place, "--item", "i4"],
         ["export", place, "--format", "npy", "--output", str(output), "--overwrite"],
+        ["diff", place, place],
+        ["list", str(folder)],
+        ["gc", str(folder)],
+        ["publish", place],
+        ["rollback", str(folder)],
     ]
 
 
