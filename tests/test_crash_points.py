@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from embedmill.pipeline.store import lease
+from embedmill.pipeline.store.storage import Storage
 from tests.support.bucket import buckets_in_memory
 from tests.support.crash_points import World
 from tests.support.crash_roots import copied, told_of, uncopied
@@ -81,6 +82,8 @@ def stop_at(
         assert content in (before.get(name), after.get(name)), (at, name)
     scenario.command(root, log)
     assert contents(root) == after, at
+    left = [path for path in Storage(f"{root}/tiny").files() if path.endswith(".part")]
+    assert not left or "lease/" in left[0], (at, left)  # killed before it had the lease
 
 
 def stop_at_each(

@@ -165,6 +165,7 @@ def _taken(storage: Storage, *, outlived: bool) -> Driver:
     """A lease with the next free number."""
     before = read_stored(storage, FENCE, _DAMAGED) or Fence(fence=0)
     number, own_folders, seen = max(1, before.fence), before.own_folders, list[int]()
+    was_killed = False
     while True:
         # That of the number that counts is there already, unless there is none.
         if number > before.fence:
@@ -179,6 +180,7 @@ def _taken(storage: Storage, *, outlived: bool) -> Driver:
         if owner is not None and not owner.released:
             proven = _check_gone(storage, owner)
             own_folders |= not proven or owner.outlived
+            was_killed |= proven and not owner.outlived
         own_folders |= owner is not None and owner.own_folders
         seen.append(number)
         number += 1
@@ -195,6 +197,8 @@ def _taken(storage: Storage, *, outlived: bool) -> Driver:
     storage.write(FENCE.path, FENCE.encode(fence))
     for old in seen if storage.is_local else []:
         storage.remove(lease_of(old).path)
+    if was_killed:
+        storage.remove_parts()
     return Driver(storage, lease, exclusive)
 
 

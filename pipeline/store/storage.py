@@ -12,6 +12,7 @@ import errno
 import hashlib
 import io
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -48,6 +49,8 @@ _CHUNK = 4 << 20
 # Protocols of URLs such as "zip://a.csv::s3://bucket/logs.zip", in which "::" joins two URLs.
 _WRAPPERS = ("blockcache", "dir", "filecache", "libarchive", "simplecache", "tar", "zip")
 _memory_lock = threading.Lock()
+# The name of a file in the making, beside that of the whole one.
+_PART = re.compile(r"\.[0-9a-f]{32}\.part$")
 
 
 class ExistsError(EmbedmillError):
@@ -342,6 +345,15 @@ class Storage:
                 return []
         start = f"{name.rstrip('/')}/"
         return sorted(path.removeprefix(start) for path in found if path.startswith(start))
+
+    def remove_parts(self) -> None:
+        """Remove, on a local disk, files that were never finished: their writers were killed."""
+        if not self.is_local:
+            return
+        for path in self.files():
+            if _PART.search(path):
+                with contextlib.suppress(ArtifactError):  # a link leads elsewhere: not ours
+                    self.remove(path)
 
     def folders(self) -> list[str]:
         """Names of the folders directly below, for people to look at; none where there is none."""
