@@ -38,7 +38,7 @@ def sweep(base: Path) -> list[Path]:
 
 
 def end_processes(folder: Path) -> None:
-    """End the processes of Ray whose command line names a folder; its workers end with them."""
+    """End the processes of a Ray whose folder this is."""
     for pid in _processes_of(folder):
         try:
             os.kill(pid, signal.SIGKILL)
@@ -58,12 +58,28 @@ def _is_left(folder: Path) -> bool:
 
 
 def _processes_of(folder: Path) -> list[int]:
-    """Processes whose command line names a folder."""
+    """Processes whose command line names a folder, and those of Ray with a file of it open.
+
+    Ray's agents and workers have titles in place of their command lines, but write logs there.
+    """
     named, found = f"{folder}/".encode(), list[int]()
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if named in (entry / "cmdline").read_bytes() and int(entry.name) != os.getpid():
-                found.append(int(entry.name))
+            line = (entry / "cmdline").read_bytes()
+            is_ours = named in line or (line.startswith(b"ray::") and _has_open(entry, folder))
         except OSError:
             continue
+        if is_ours and int(entry.name) != os.getpid():
+            found.append(int(entry.name))
     return found
+
+
+def _has_open(process: Path, folder: Path) -> bool:
+    """Whether a process has a file below a folder open."""
+    for descriptor in (process / "fd").iterdir():
+        try:
+            if os.readlink(descriptor).startswith(f"{folder}/"):
+                return True
+        except OSError:  # closed meanwhile
+            continue
+    return False

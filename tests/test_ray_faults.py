@@ -54,7 +54,7 @@ def log(folder: Path) -> Path:
 
 
 def command(folder: Path, log: Path, name: str, launcher: str) -> tuple[list[str], Run]:
-    train = {"launcher": launcher, "epochs": 400, "checkpoint_steps": 5, "patience": 0}
+    train = {"launcher": launcher, "epochs": 120, "checkpoint_steps": 5, "patience": 0}
     config = parse(laid(config_tree(folder, log, name), train=train))
     path = folder / f"{name}.toml"
     path.write_text(to_toml(config))
@@ -96,7 +96,8 @@ def test_a_fault(
         assert driver.poll() is None, driver.communicate()
         assert time.monotonic() < end
         time.sleep(0.05)
-    children = set(below(driver.pid))
+    titles = below(driver.pid)
+    children = set(titles)
     began = time.monotonic()
     strike(driver.pid)
     _, errors = driver.communicate(timeout=60)
@@ -106,7 +107,7 @@ def test_a_fault(
     assert errors.count("\n") <= 1, errors
     assert took < 30
     if fault != "driver":
-        assert gone(children, 20) == set()
+        assert gone(children, 20) == set(), titles
         assert folders_of_ray() == set()
     again = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
     assert again.returncode == 0, again.stderr

@@ -25,6 +25,11 @@ def test_processes_and_folders_of_a_driver_that_is_gone(tmp_path: Path) -> None:
     (theirs / "driver").unlink()
     linked = tmp_path / "embedmill-linked"
     linked.symlink_to(gone)
+    titled = subprocess.Popen(
+        ["ray::Agent", "-c", WAIT],
+        executable=sys.executable,
+        stdout=(gone / "session" / "agent.log").open("w"),
+    )
     agents = [
         subprocess.Popen([sys.executable, "-c", WAIT, f"--session-dir={folder}/session"])
         for folder in (gone, alive, theirs)
@@ -32,11 +37,12 @@ def test_processes_and_folders_of_a_driver_that_is_gone(tmp_path: Path) -> None:
     try:
         assert sweep(tmp_path) == [gone]
         assert agents[0].wait(20) == -9
+        assert titled.wait(20) == -9
         assert [agent.poll() for agent in agents[1:]] == [None, None]
         assert sorted(os.listdir(tmp_path)) == [
             "embedmill-alive", "embedmill-linked", "embedmill-theirs",
         ]  # fmt: skip
     finally:
-        for agent in agents:
+        for agent in [*agents, titled]:
             agent.kill()
             agent.wait()
