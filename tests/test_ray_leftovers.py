@@ -25,11 +25,8 @@ def test_processes_and_folders_of_a_driver_that_is_gone(tmp_path: Path) -> None:
     (theirs / "driver").unlink()
     linked = tmp_path / "embedmill-linked"
     linked.symlink_to(gone)
-    titled = subprocess.Popen(
-        ["ray::Agent", "-c", WAIT],
-        executable=sys.executable,
-        stdout=(gone / "session" / "agent.log").open("w"),
-    )
+    with (gone / "session" / "agent.log").open("w") as log:
+        titled = subprocess.Popen(["ray::Agent", "-c", WAIT], executable=sys.executable, stdout=log)
     agents = [
         subprocess.Popen([sys.executable, "-c", WAIT, f"--session-dir={folder}/session"])
         for folder in (gone, alive, theirs)
