@@ -75,11 +75,19 @@ def commands(folder: Path, run: str, output: Path) -> list[list[str]]:
         ["recommend", str(folder), "--user", "u3"],
         ["neighbors", place, "--item", "i4"],
         ["export", place, "--format", "npy", "--output", str(output), "--overwrite"],
+    ]
+
+
+def slower_commands(folder: Path, run: str) -> list[list[str]]:
+    """Commands that start the engine, or look at all runs."""
+    place = f"{folder}/{run}"
+    return [
         ["diff", place, place],
         ["list", str(folder)],
         ["gc", str(folder)],
         ["publish", place],
         ["rollback", str(folder)],
+        ["compare", place, place],
     ]
 
 
@@ -94,6 +102,7 @@ def sweep(root: Path, embedmill: Cli, tmp_path: Path, stride: int) -> int:
         whole = path.read_bytes()
         run = "world" if "world" in path.parts else "tiny"
         words = commands(root, run, tmp_path / "out")
+        words += slower_commands(root, run) if stride == 1 else []
         step = min(stride, 4) if path.parent in (root, root / run) else stride
         for number, (kind, mutate) in enumerate(MUTATIONS.items()):
             path.write_bytes(mutate(whole))
