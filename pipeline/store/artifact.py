@@ -170,7 +170,9 @@ class Artifact:
         """
         check_bytes(self.storage, self._entry(path))
         with self.open(path) as raw, parsing(self.storage.url(path)):
-            return pq.read_table(raw, columns=columns, page_checksum_verification=True)
+            # pq.read_table would import pyarrow.dataset, and with it pandas: .2 seconds.
+            file = pq.ParquetFile(raw, page_checksum_verification=True)
+            return file.read(columns)
 
     def batches(
         self, path: str, rows: int = 1 << 16, columns: list[str] | None = None

@@ -36,9 +36,15 @@ LARGE = TrainingSize(users=10_000_000, items=1_000_000, train=100_000_000, valid
 
 
 def searched(
-    size: TrainingSize, values: dict[str, float], auto: TrainConfig | None = None
+    size: TrainingSize,
+    values: dict[str, float],
+    auto: TrainConfig | None = None,
+    by_dim: float = 5e-6,
 ) -> tuple[list[PlannedTrial], Selection]:
-    """The trials and the choice where a trial has its objective's value, plus a little by grid."""
+    """The trials and the choice where a trial has its objective's value, plus a little by grid.
+
+    `by_dim` is the share that a dimension adds.
+    """
     steps, planned = search(auto or TrainConfig(), size), list[PlannedTrial]()
     one = next(steps)
     while True:
@@ -46,8 +52,8 @@ def searched(
         settings = one.candidate.settings
         bonus = 0.001 if settings.get("ials.regularization") == 0.011 else 0.0
         bonus += 0.001 if settings.get("temperature") == 0.08 else 0.0
-        bonus += one.candidate.dim * 1e-6
         value = values.get(one.candidate.objective, 0.01)
+        bonus += one.candidate.dim * by_dim * value
         try:
             one = steps.send(Outcome(one.candidate, value + bonus))
         except StopIteration as stop:
@@ -109,8 +115,44 @@ def test_trials_cost_half_of_a_training_at_most(size: TrainingSize, softmax: flo
         )
         for name, one in firsts.items()
     )
-    # The first trial has the decomposition, which others share.
-    assert sum(one.cost for one in planned) <= max(6.0 + planned[0].cost, 0.5 * dearest)
+    # The first trial has the decomposition, which others share; those may cost a training.
+    closed = training_cost(firsts["spectral"].with_settings(dim=512).config(auto, 1), size)
+    free = max(6.0, closed) + planned[0].cost
+    assert sum(one.cost for one in planned) <= max(free, 0.5 * dearest)
+
+
+def test_what_may_have_fewer_dimensions_than_the_leader_gained_from_is_hardly_tried() -> None:
+    values = {"spectral": 0.2, "ials": 0.19, "softmax": 0.2}
+    planned, choice = searched(SPARSE, values, by_dim=5e-5)
+    assert (choice.candidate.objective, choice.candidate.dim) == ("spectral", 512)
+    tried = [(one.candidate.objective, one.candidate.dim) for one in planned]
+    assert [one for one in tried if one[0] != "spectral"] == [("ials", 64)]
+    # With at most 256 dimensions, all families may have as many.
+    planned, _ = searched(SPARSE, values, TrainConfig(dim=256), by_dim=5e-5)
+    assert "softmax" in {one.candidate.objective for one in planned}
+
+
+def test_trials_keep_enough_events_of_items() -> None:
+    # 18 events an item: of a third of the users, items would look rarer than they are.
+    assert {one.users for one in searched(SPARSE, {"spectral": 0.2})[0]} == {1.0}
+    assert {one.users for one in searched(DENSE, {"spectral": 0.2})[0]} == {3000 / 6040}
+
+
+def test_neighbours_of_the_best_settings_are_tried_until_none_is_better() -> None:
+    steps = search(TrainConfig(dim=64), SPARSE)
+    one, powers = next(steps), list[float]()
+    while one is not None:
+        power = float(str(one.candidate.settings.get("spectral.popularity_power", 0)))
+        powers.append(power)
+        # Best at .56, away from the grid by more than a step.
+        value = 0.2 - abs(0.56 - power) / 10
+        try:
+            one = steps.send(Outcome(one.candidate, value))
+        except StopIteration as stop:
+            found: Selection = stop.value
+            break
+    assert {0.35, 0.45, 0.55} <= set(powers)
+    assert found.candidate.settings["spectral.popularity_power"] == 0.55
 
 
 def test_few_rows_with_a_large_catalogue_leave_room_for_dimensions() -> None:

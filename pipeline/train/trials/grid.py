@@ -45,6 +45,8 @@ class Family:
         wide: from this share on, the others of `first` and larger dimensions are tried, too.
         growth: how much more its training reaches than a trial of the last round.
         tried: whether `auto` tries it; `tune` tries all.
+        dear: whether a trial takes longer than the training of the closed forms: it is left out
+            where they gained from more dimensions than the family may have.
     """
 
     first: tuple[Candidate, ...]
@@ -56,6 +58,12 @@ class Family:
     wide: float = 0.0
     growth: float = 1.0
     tried: bool = True
+    dear: bool = False
+
+    @property
+    def greatest_dim(self) -> int:
+        """Of its candidates."""
+        return self.dims[-1] if self.dims else self.first[0].dim
 
 
 def families(auto: TrainConfig, size: TrainingSize) -> list[Family]:
@@ -109,6 +117,7 @@ def families(auto: TrainConfig, size: TrainingSize) -> list[Family]:
             early=0.83,
             growth=1.04,
             tried=sparse,
+            dear=True,
         ),
     ]
 

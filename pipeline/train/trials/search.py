@@ -30,6 +30,9 @@ __all__ = [
 
 _SHARE = 1 / 3  # of the users that a trial may have
 _LEAST_USERS = 3000  # of a trial, if there are so many
+# Events of a trial for each item, at least. With fewer, items look rarer than they are: a third of
+# Gowalla's users want more of the popularity power, and half the dimensions, of all of them.
+_ITEM_EVENTS = 50
 # A trial is validated on so many users at least, if it may, and scores at most so many pairs.
 _VALID_USERS, _VALID_PAIRS = 1000, 10_000_000
 # What is dearer must be better by these factors: a larger dimension, or a later family, whose
@@ -40,6 +43,7 @@ _FREE = 6.0
 # Steps from the best settings of spectral, which cost a validation each: factors of the ridge,
 # and what is added to the exponent of popularity.
 _RIDGE_STEPS, _POPULARITY_STEPS = (2.0, 0.5), (0.1, -0.1)
+_NEAR_ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,8 @@ class _Search:
         self.tried: dict[tuple[object, int], Outcome] = {}
         self.decomposed: set[object] = set()
         self.shared = 0.0  # cost of decompositions, which are less than a training
-        least = min(1.0, _LEAST_USERS / max(1, size.users))
+        least = _LEAST_USERS / max(1, size.users)
+        least = min(1.0, max(least, _ITEM_EVENTS * size.items / max(1, size.train)))
         most = min(1.0, auto.auto.trial_events / max(1, size.train))
         self.users = min(most, max(least, _SHARE * most))
         self.leader: tuple[float, Family, Candidate] | None = None
@@ -94,7 +99,7 @@ class _Search:
 
     def bar(self, family: Family) -> float:
         """The best so far, of the family's first dimension where only that counts."""
-        if not family.same_dim:
+        if not family.same_dim or self.beyond(family):
             return self.best
         dim = family.first[0].dim
         others = (
@@ -104,6 +109,10 @@ class _Search:
         )
         return max(others, default=-1.0)
 
+    def beyond(self, family: Family) -> bool:
+        """Whether the leader gained from more dimensions than the family may have."""
+        return self.leader is not None and self.leader[2].dim > family.greatest_dim
+
     def full_cost(self, family: Family, candidate: Candidate) -> float:
         """Of the training of a candidate."""
         return training_cost(candidate.config(self.auto, family.epochs), self.size)
@@ -112,12 +121,14 @@ class _Search:
         """What all trials may cost: a share of the dearest training that is in the race.
 
         A closed form that leads is no reason to stop: its training costs less than a trial of
-        what may be better. So the training of the family that is tried counts, too.
+        what may be better. So the training of the family that is tried counts, too. Trials of a
+        closed form, which are validations, may cost twice that share of its training.
         """
-        dim = family.dims[-1] if family.dims else family.first[0].dim
-        cost = self.full_cost(family, family.first[0].with_settings(dim=dim))
+        cost = self.full_cost(family, family.first[0].with_settings(dim=family.greatest_dim))
+        budget = self.auto.auto.budget
+        free = max(_FREE, 2 * budget * cost) if family.epochs == 1 else _FREE
         # Without what trials share, a large decomposition would leave no room for its dimensions.
-        return max(_FREE + self.shared, self.auto.auto.budget * max(cost, self.dearest))
+        return max(free + self.shared, budget * max(cost, self.dearest))
 
     def round(
         self,
@@ -200,7 +211,7 @@ def search(auto: TrainConfig, size: TrainingSize) -> Steps:
     """
     state = _Search(auto, size)
     for family in families(auto, size):
-        if family.tried:
+        if family.tried and not (state.beyond(family) and family.dear):
             best = yield from _best_of(state, family)
             value = best.value * family.growth if best is not None else -1.0
             if best is not None and value > _BETTER_FAMILY * max(0.0, state.best):
@@ -255,8 +266,12 @@ def _best_decomposed(
             break
         if found[0].value > _BETTER * best.value:
             best = found[0]
-    near = yield from state.round(family, list(_near(best.candidate)), 1)
-    return max([best, *near], key=lambda one: one.value)
+    for _ in range(_NEAR_ROUNDS):
+        near = yield from state.round(family, list(_near(best.candidate)), 1)
+        if not near or near[0].value <= best.value:
+            break
+        best = near[0]
+    return best
 
 
 def _near(best: Candidate) -> Iterator[Candidate]:
