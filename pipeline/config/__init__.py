@@ -17,6 +17,12 @@ from embedmill.pipeline.config.data import (
 )
 from embedmill.pipeline.config.fields import read_fields, stage_fields, to_toml
 from embedmill.pipeline.config.load import load, parse
+from embedmill.pipeline.config.objective_sections import (
+    CclConfig,
+    IalsConfig,
+    Item2VecConfig,
+    SmoothingConfig,
+)
 from embedmill.pipeline.config.results import (
     EvaluateConfig,
     ExportConfig,
@@ -30,13 +36,7 @@ from embedmill.pipeline.config.results import (
 from embedmill.pipeline.config.run import Config, RunConfig
 from embedmill.pipeline.config.schema import json_schema
 from embedmill.pipeline.config.signals import SignalsConfig
-from embedmill.pipeline.config.train import (
-    CclConfig,
-    IalsConfig,
-    Item2VecConfig,
-    SmoothingConfig,
-    TrainConfig,
-)
+from embedmill.pipeline.config.train import TrainConfig
 from embedmill.pipeline.config.tuned import auto_tree, tuned_tree
 
 __all__ = [

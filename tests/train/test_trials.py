@@ -94,8 +94,11 @@ def test_one_candidate_of_a_family_that_is_far_behind_is_tried() -> None:
 
 def test_trials_of_spectral_share_a_decomposition() -> None:
     planned, _ = searched(SPARSE, {"spectral": 0.2})
-    first, *others = [one.cost for one in planned if one.candidate.objective == "spectral"]
-    assert max(others) < first / 2
+    # One decomposition serves up to 256 dimensions, another one 512.
+    costs = [one.cost for one in planned if one.candidate.objective == "spectral"]
+    second, first, *others = sorted(costs, reverse=True)
+    assert costs[0] == first
+    assert max(others) < first / 2 < second / 4
     # Each larger dimension is better here, by less than what decides for it.
     dims = [one.candidate.dim for one in planned if one.candidate.objective == "spectral"]
     assert {64, 128, 256, 512} == set(dims)
@@ -121,12 +124,11 @@ def test_trials_cost_half_of_a_training_at_most(size: TrainingSize, softmax: flo
     assert sum(one.cost for one in planned) <= max(free, 0.5 * dearest)
 
 
-def test_what_may_have_fewer_dimensions_than_the_leader_gained_from_is_hardly_tried() -> None:
+def test_what_may_have_fewer_dimensions_than_the_leader_gained_from_is_not_tried() -> None:
     values = {"spectral": 0.2, "ials": 0.19, "softmax": 0.2}
     planned, choice = searched(SPARSE, values, by_dim=5e-5)
     assert (choice.candidate.objective, choice.candidate.dim) == ("spectral", 512)
-    tried = [(one.candidate.objective, one.candidate.dim) for one in planned]
-    assert [one for one in tried if one[0] != "spectral"] == [("ials", 64)]
+    assert {one.candidate.objective for one in planned} == {"spectral"}
     # With at most 256 dimensions, all families may have as many.
     planned, _ = searched(SPARSE, values, TrainConfig(dim=256), by_dim=5e-5)
     assert "softmax" in {one.candidate.objective for one in planned}

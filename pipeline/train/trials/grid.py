@@ -45,8 +45,6 @@ class Family:
         wide: from this share on, the others of `first` and larger dimensions are tried, too.
         growth: how much more its training reaches than a trial of the last round.
         tried: whether `auto` tries it; `tune` tries all.
-        dear: whether a trial takes longer than the training of the closed forms: it is left out
-            where they gained from more dimensions than the family may have.
     """
 
     first: tuple[Candidate, ...]
@@ -58,7 +56,6 @@ class Family:
     wide: float = 0.0
     growth: float = 1.0
     tried: bool = True
-    dear: bool = False
 
     @property
     def greatest_dim(self) -> int:
@@ -117,7 +114,6 @@ def families(auto: TrainConfig, size: TrainingSize) -> list[Family]:
             early=0.83,
             growth=1.04,
             tried=sparse,
-            dear=True,
         ),
     ]
 

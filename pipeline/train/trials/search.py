@@ -21,6 +21,7 @@ __all__ = [
     "PlannedTrial",
     "Selection",
     "Steps",
+    "decomposed_dim",
     "decomposition_key",
     "search",
     "trial_cost",
@@ -44,6 +45,9 @@ _FREE = 6.0
 # and what is added to the exponent of popularity.
 _RIDGE_STEPS, _POPULARITY_STEPS = (2.0, 0.5), (0.1, -0.1)
 _NEAR_ROUNDS = 2
+# Dimensions of a decomposition, until more are tried: dense logs want fewer, and it grows with the
+# square of them.
+_DECOMPOSED_DIM = 256
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class _Search:
         self.spent = 0.0
         self.dearest = 0.0  # cost of the dearest training of the families in the race
         self.tried: dict[tuple[object, int], Outcome] = {}
-        self.decomposed: set[object] = set()
+        self.decomposed: dict[object, int] = {}  # dimensions, by what tells them apart
         self.shared = 0.0  # cost of decompositions, which are less than a training
         least = _LEAST_USERS / max(1, size.users)
         least = min(1.0, max(least, _ITEM_EVENTS * size.items / max(1, size.train)))
@@ -99,7 +103,7 @@ class _Search:
 
     def bar(self, family: Family) -> float:
         """The best so far, of the family's first dimension where only that counts."""
-        if not family.same_dim or self.beyond(family):
+        if not family.same_dim:
             return self.best
         dim = family.first[0].dim
         others = (
@@ -151,29 +155,41 @@ class _Search:
                 outcomes.append(self.tried[key])
                 continue
             cost = self.cost(candidate, config, epochs)
-            free = candidate.objective == "spectral" and not self.decomposed
-            if self.spent + (0.0 if free else cost) <= self.allowed(family):
+            if self.spent + cost <= self.allowed(family) + self._free(candidate, cost):
                 self.spent += cost
                 self._share(candidate, cost)
                 self.tried[key] = yield PlannedTrial(candidate, epochs, users, cost)
                 outcomes.append(self.tried[key])
         return sorted(outcomes, key=lambda one: -one.value)
 
+    def _free(self, candidate: Candidate, cost: float) -> float:
+        """What a trial may cost beyond what is allowed: decompositions, and the first of all."""
+        if candidate.objective != "spectral":
+            return 0.0
+        if not self.decomposed:
+            return cost
+        return cost - trial_cost(candidate.config(self.auto, 1), 0, self.size, self.users)
+
     def _share(self, candidate: Candidate, cost: float) -> None:
         """Later trials of spectral with the same exponents need no decomposition."""
         if candidate.objective == "spectral":
-            key = decomposition_key(candidate)
-            self.shared += 0.0 if key in self.decomposed else cost
-            self.decomposed.add(key)
+            key, dim = decomposition_key(candidate), self._decomposed_dim(candidate)
+            if dim > self.decomposed.get(key, 0):
+                self.shared += cost
+                self.decomposed[key] = dim
+
+    def _decomposed_dim(self, candidate: Candidate) -> int:
+        return decomposed_dim(candidate.dim, self.auto.dim)
 
     def cost(self, candidate: Candidate, config: TrainConfig, epochs: int) -> float:
         """Of a trial; those of spectral with the same exponents share a decomposition."""
         if candidate.objective != "spectral":
             return trial_cost(config, epochs, self.size, self.users)
         validation = trial_cost(config, 0, self.size, self.users)
-        if decomposition_key(candidate) in self.decomposed:
+        dim = self._decomposed_dim(candidate)
+        if dim <= self.decomposed.get(decomposition_key(candidate), 0):
             return validation
-        whole = candidate.with_settings(dim=self.auto.dim, **{"spectral.passes": PASSES})
+        whole = candidate.with_settings(dim=dim, **{"spectral.passes": PASSES})
         return validation + self.users * epoch_cost(whole.config(self.auto, 1), self.size)
 
 
@@ -181,6 +197,16 @@ def decomposition_key(candidate: Candidate) -> tuple[object, ...]:
     """What tells the decompositions of candidates apart: the exponents of the degrees."""
     paths = ("spectral.user_power", "spectral.item_power")
     return candidate.objective, *(candidate.settings.get(path) for path in paths)
+
+
+def decomposed_dim(dim: int, most: int) -> int:
+    """Dimensions of the decomposition that serves a trial.
+
+    Args:
+        dim: of the trial, or the greatest of the trials by spectral so far.
+        most: that are allowed.
+    """
+    return most if dim > _DECOMPOSED_DIM else min(most, _DECOMPOSED_DIM)
 
 
 def trial_cost(config: TrainConfig, epochs: int, size: TrainingSize, users: float) -> float:
@@ -211,7 +237,7 @@ def search(auto: TrainConfig, size: TrainingSize) -> Steps:
     """
     state = _Search(auto, size)
     for family in families(auto, size):
-        if family.tried and not (state.beyond(family) and family.dear):
+        if family.tried and not state.beyond(family):
             best = yield from _best_of(state, family)
             value = best.value * family.growth if best is not None else -1.0
             if best is not None and value > _BETTER_FAMILY * max(0.0, state.best):
@@ -270,7 +296,9 @@ def _best_decomposed(
         near = yield from state.round(family, list(_near(best.candidate)), 1)
         if not near or near[0].value <= best.value:
             break
-        best = near[0]
+        before, best = best, near[0]
+        if best.value <= _BETTER * before.value:
+            break
     return best
 
 
