@@ -118,9 +118,10 @@ def test_trials_cost_half_of_a_training_at_most(size: TrainingSize, softmax: flo
         )
         for name, one in firsts.items()
     )
-    # The first trial has the decomposition, which others share; those may cost a training.
+    # Decompositions are shared by others. Those may cost a training, and each family six seconds.
     closed = training_cost(firsts["spectral"].with_settings(dim=512).config(auto, 1), size)
-    free = max(6.0, closed) + planned[0].cost
+    spectral = sorted(one.cost for one in planned if one.candidate.objective == "spectral")
+    free = max(6.0, closed) + 6.0 * (len(firsts) - 1) + sum(spectral[-2:])
     assert sum(one.cost for one in planned) <= max(free, 0.5 * dearest)
 
 

@@ -30,7 +30,9 @@ from embedmill.pipeline.train.trainer import Trainer
 
 __all__ = ["PASSES", "UNSCALED", "Decomposition"]
 
-PASSES = 3  # of a decomposition: the order of trials is that of more passes
+# Of a decomposition: with more, the order of trials is the same. The last dimensions of few need
+# one more than with many, of which a trial takes the first.
+PASSES = 4
 # Settings with which the passes leave A V in the users' table and V in the items'.
 UNSCALED = {"spectral.ridge": 0.0, "spectral.popularity_power": 0.0, "spectral.passes": PASSES}
 

@@ -17,6 +17,9 @@ _LOW_DIM = 64  # of trials that choose settings which hold for larger dimensions
 _UNOBSERVED = ((8.0, 0.1), (8.0, 0.06), (16.0, 0.06))
 # Ridge and popularity power of spectral: sparse logs want less of the first, dense ones more.
 _SPECTRAL = ((6.0, 0.2), (2.0, 0.2), (2.0, 0.35), (6.0, 0.1))
+# With each larger dimension these are tried, too: more dimensions want more ridge on dense logs,
+# and on sparse ones less than few do on dense ones.
+_LARGER = {False: ((6.0, 0.2), (12.0, 0.2)), True: ((2.0, 0.2),)}
 # The share of pairs that have events: below, a log is sparse. Sparse logs want lower temperatures,
 # and softmax never won on a dense one.
 _SPARSE = 0.01
@@ -39,6 +42,7 @@ class Family:
         dims: larger dimensions that the best of them is then tried with, ascending.
         epochs: of its training, at most.
         trial_epochs: of a trial of the first round, and of the last one.
+        larger: of a closed form: are tried with each larger dimension, beside the best so far.
         early: the share of what a training reaches that a trial of the first round reaches, at
             least: a family that is further behind the best so far is given up.
         same_dim: whether the best so far of its dimension counts there, not the best of all.
@@ -51,6 +55,7 @@ class Family:
     dims: tuple[int, ...]
     epochs: int
     trial_epochs: tuple[int, int]
+    larger: tuple[Candidate, ...] = ()
     early: float = 1.0
     same_dim: bool = False
     wide: float = 0.0
@@ -83,17 +88,6 @@ def families(auto: TrainConfig, size: TrainingSize) -> list[Family]:
         )
         for times, strength in _UNOBSERVED
     )
-    spectral = tuple(
-        Candidate(
-            "spectral",
-            low,
-            {
-                "spectral.popularity_power": popularity,
-                "spectral.ridge": ridge,
-            },
-        )
-        for ridge, popularity in _SPECTRAL
-    )
     sparse = density < _SPARSE
     softmax = tuple(Candidate("softmax", low, {"temperature": t}) for t in _TEMPERATURES[sparse])
     steps = -(-size.train // TrainConfig(objective="softmax").batch_size)
@@ -104,7 +98,13 @@ def families(auto: TrainConfig, size: TrainingSize) -> list[Family]:
     sweeps, epochs = min(auto.epochs, _SWEEPS), min(auto.epochs, _EPOCHS)
     tried = min(sweeps, _TRIED_SWEEPS)
     return [
-        Family(spectral, every, 1, (1, 1)),
+        Family(
+            tuple(_spectral(low, *one) for one in _SPECTRAL),
+            every,
+            1,
+            (1, 1),
+            larger=tuple(_spectral(low, *one) for one in _LARGER[sparse]),
+        ),
         Family(least_squares, larger, sweeps, (tried, tried), early=0.98, same_dim=True, wide=1.02),
         Family(
             softmax,
@@ -116,6 +116,11 @@ def families(auto: TrainConfig, size: TrainingSize) -> list[Family]:
             tried=sparse,
         ),
     ]
+
+
+def _spectral(dim: int, ridge: float, popularity: float) -> Candidate:
+    settings = {"spectral.popularity_power": popularity, "spectral.ridge": ridge}
+    return Candidate("spectral", dim, settings)
 
 
 def largest(auto: TrainConfig) -> TrainConfig:

@@ -39,7 +39,7 @@ _VALID_USERS, _VALID_PAIRS = 1000, 10_000_000
 # What is dearer must be better by these factors: a larger dimension, or a later family, whose
 # training takes several times as long.
 _BETTER, _BETTER_FAMILY = 1.005, 1.01
-# A search may cost so much, however short the training: seconds of a core, about.
+# Trials of a family may cost so much, however short the training: seconds of a core, about.
 _FREE = 6.0
 # Steps from the best settings of spectral, which cost a validation each: factors of the ridge,
 # and what is added to the exponent of popularity.
@@ -89,6 +89,7 @@ class _Search:
         self.dearest = 0.0  # cost of the dearest training of the families in the race
         self.tried: dict[tuple[object, int], Outcome] = {}
         self.decomposed: dict[object, int] = {}  # dimensions, by what tells them apart
+        self.free = 0.0  # what the families that were begun may cost in any case
         self.shared = 0.0  # cost of decompositions, which are less than a training
         least = _LEAST_USERS / max(1, size.users)
         least = min(1.0, max(least, _ITEM_EVENTS * size.items / max(1, size.train)))
@@ -128,11 +129,17 @@ class _Search:
         what may be better. So the training of the family that is tried counts, too. Trials of a
         closed form, which are validations, may cost twice that share of its training.
         """
-        cost = self.full_cost(family, family.first[0].with_settings(dim=family.greatest_dim))
-        budget = self.auto.auto.budget
-        free = max(_FREE, 2 * budget * cost) if family.epochs == 1 else _FREE
+        budget, cost = self.auto.auto.budget, self._dearest_of(family)
         # Without what trials share, a large decomposition would leave no room for its dimensions.
-        return max(free + self.shared, budget * max(cost, self.dearest))
+        return max(self.free + self.shared, budget * max(cost, self.dearest))
+
+    def begin(self, family: Family) -> None:
+        """Let a family have its first trials, whatever the others have spent."""
+        closed = 2 * self.auto.auto.budget * self._dearest_of(family) if family.epochs == 1 else 0.0
+        self.free += max(_FREE, closed)
+
+    def _dearest_of(self, family: Family) -> float:
+        return self.full_cost(family, family.first[0].with_settings(dim=family.greatest_dim))
 
     def round(
         self,
@@ -252,6 +259,7 @@ def _best_of(state: _Search, family: Family) -> Generator[PlannedTrial, Outcome,
 
     Where it can, but has not much before the others, one trial is enough.
     """
+    state.begin(family)
     early, late = family.trial_epochs
     first = yield from state.round(family, family.first[:1], early)
     bar = state.bar(family)
@@ -284,8 +292,7 @@ def _best_decomposed(
 ) -> Generator[PlannedTrial, Outcome, Outcome]:
     """The best outcome of spectral: larger dimensions while they help, then its neighbours."""
     for dim in family.dims:
-        # More dimensions want more of the ridge than few: with little of it they may look worse.
-        settings = (best.candidate, family.first[0])
+        settings = (best.candidate, *family.larger)
         larger = {one.with_settings(dim=dim).key: one.with_settings(dim=dim) for one in settings}
         found = yield from state.round(family, list(larger.values()), 1)
         if not found or found[0].value < best.value:
