@@ -80,6 +80,21 @@ def test_two_processes_write_what_one_does(
     assert there == here
 
 
+@pytest.mark.exhaustive
+@pytest.mark.ray
+def test_ray_writes_what_this_process_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from embedmill.jobs.launchers import LAUNCHERS as ALL
+    from embedmill.jobs.ray_tasks import ray_tasks
+
+    monkeypatch.setattr(holdout, "_EVENTS", 1)
+    here = built(stored(tmp_path / "here", "inline"), LAUNCHERS)
+    with ray_tasks(TaskRequest("tests", 2)) as pool:
+        lent = _Lent(pool)
+        run = stored(tmp_path / "there", "processes")
+        there = built(run, {**ALL, "processes": lent, "ray": lent})
+    assert there == here
+
+
 def test_where_tasks_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert choose_launcher("processes", "/runs", large=False) == "processes"

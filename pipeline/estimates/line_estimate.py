@@ -9,9 +9,8 @@ their power law, as buffers are bounded.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from embedmill.pipeline.estimates.line_sizes import GivenLine, LineSizes
@@ -125,8 +124,8 @@ def estimate_line(
         sizes = LineSizes.of(one, GivenLine())
         small = work_of(one, _given_of(sizes), Machines.of(""), 0.0)
         per_event = train_seconds * work.workers / small.workers
-        timed = Estimate(**{**vars(small.train), "seconds": per_event * sizes.train})
-        found.append((Work(sizes, one.config, timed, small.cores, small.workers), one))
+        timed = replace(small.train, seconds=per_event * sizes.train)
+        found.append((replace(small, train=timed), one))
     found.sort(key=lambda pair: pair[0].sizes.rows)
     stages = {stage: _stage(stage, work, machines, found) for stage in STAGES}
     return LineEstimate(work.sizes, machines, stages, work.train)
@@ -141,16 +140,14 @@ def work_of(run: Run, given: GivenLine, machines: Machines, seconds: float) -> W
     sizes = LineSizes.of(run, given)
     known = GivenSizes(sizes.users, sizes.items, sizes.train)
     finished = run.find("shards") is not None and given == GivenLine()
-    train = estimate(run, GivenSizes() if finished else known, seconds=seconds)
-    workers = local_workers(run.config)
+    workers, of_cluster = local_workers(run.config), 0
     if machines.nodes > 1:
         most = machines.cores // run.config.train.threads
-        wanted = min(most, run.config.run.partitions)
-        crowding = max(1.0, workers * run.config.train.threads / (os.cpu_count() or 1))
-        per_worker = train.seconds / crowding * workers / wanted
-        train = Estimate(**{**vars(train), "seconds": per_worker})
-        workers = wanted
-    return Work(sizes, run.config, train, machines.cores, workers)
+        workers = of_cluster = max(1, min(most, run.config.run.partitions))
+    train = estimate(
+        run, GivenSizes() if finished else known, seconds=seconds, cluster_workers=of_cluster
+    )
+    return Work(sizes, run.config, train, machines.cores, workers, machines.cpus)
 
 
 def _stage(
@@ -179,7 +176,7 @@ def _stage(
         seconds *= _line([(p.expected, p.seconds) for p in points], here) / here
         memory = _power_law([(p.cost.memory, p.peak) for p in points], memory)
     if machines.nodes > 1:
-        memory = min(memory, own.task * machines.cpus)
+        memory = own.task * min(machines.cpus, -(-own.parts // machines.nodes))
     busy = own.core_seconds + own.fixed + own.serial
     return StageEstimate(
         seconds, busy / 3600, memory, own.task, own.bytes_in, own.bytes_out, own.shuffled,

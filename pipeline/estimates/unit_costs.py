@@ -26,6 +26,7 @@ _DRIVER = 0.45 * _GIB  # Python, Arrow, the embedded engine
 _PROCESS = 0.38 * _GIB  # a task's Python, torch and FAISS
 # Rows of tasks: of files of the vocabulary, and of events in a group that is evaluated.
 _RANGE_ROWS, _GROUP_EVENTS = 1 << 20, 1 << 22
+_NETWORK = 1.25e9  # bytes a second of a node of a cluster: 10 Gbit/s
 # Memory of the data stages grows with the rows to this power, as buffers are bounded: 0.48 GiB at
 # 1 M rows, 2.1 at 10 M, 7.9 at 100 M.
 _DATA_POWER = 0.6
@@ -41,6 +42,7 @@ class Work:
         train: what the training takes on `cores`; its seconds are of real steps.
         cores: of all machines.
         workers: processes that train.
+        node_cores: of one machine.
     """
 
     sizes: LineSizes
@@ -48,6 +50,7 @@ class Work:
     train: Estimate
     cores: int
     workers: int
+    node_cores: int
 
     @property
     def row_bytes(self) -> int:
@@ -115,7 +118,7 @@ def _events(work: Work) -> StageCost:
 def _vocab(work: Work) -> StageCost:
     sizes, memory = work.sizes, 1.2 * _data_memory(work)
     return StageCost(
-        0.4, sizes.events * 6e-7, work.vectors * 2e-7, work.config.run.partitions, memory,
+        0.4, sizes.events * 6e-7 + work.vectors * 4e-7, 0.0, work.config.run.partitions, memory,
         memory / work.cores, sizes.events * _EVENT_BYTES, work.vectors * _ID_BYTES,
         work.vectors * _SHUFFLED_BYTES,
     )  # fmt: skip
@@ -138,13 +141,15 @@ def _train(work: Work) -> StageCost:
     reading = (sizes.train + sizes.valid) * 1.5e-7
     stored = estimate.epochs * tables * 1.5e-9
     steps = estimate.seconds * estimate.epochs * work.workers
+    sent = float(estimate.budget.wire) * estimate.budget.steps * estimate.epochs
+    beside = min(work.node_cores, work.workers)  # workers that share a node's network
+    exchange = sent * beside / _NETWORK if work.cores > work.node_cores else 0.0
     return StageCost(
-        5.0, steps + validation + reading + stored, 0.0, work.workers,
+        5.0, steps + validation + reading + stored, exchange, work.workers,
         estimate.budget.memory("memory" if estimate.tables != "mapped" else "mapped")
         + _data_memory(work),
         estimate.budget.memory("memory") / work.workers,
-        sizes.events * _SHARD_BYTES, tables, float(estimate.budget.wire) * estimate.budget.steps
-        * estimate.epochs * work.workers,
+        sizes.events * _SHARD_BYTES, tables, sent * work.workers,
     )  # fmt: skip
 
 
@@ -168,12 +173,13 @@ def _index(work: Work) -> StageCost:
     parameters = kind.plan(sizes.items, dim, config)
     build = kind.build_seconds(sizes.items, dim, parameters)
     queries = config.queries * (2 if config.has_targets else 1)
+    shards = config.shards or -(-raw // config.shard_bytes)
     exact = queries * cost.batched_products(sizes.items, dim) * 1e-6
     timed = 2 * 200 * cost.batched_products(sizes.items, dim) * 4e-6
     return StageCost(
-        5.0, build * 0.35 + exact, timed, work.cores, _DRIVER + _data_memory(work) + 2.5 * raw,
-        _PROCESS + 2.5 * raw, raw + sizes.test * _SHARD_BYTES,
-        kind.estimate_bytes(sizes.items, dim, parameters),
+        5.0, build * 0.35 + exact, timed, shards if shards > 1 else work.node_cores,
+        _DRIVER + _data_memory(work) + 2.5 * raw, _PROCESS + 2.5 * raw,
+        raw + sizes.test * _SHARD_BYTES, kind.estimate_bytes(sizes.items, dim, parameters),
     )  # fmt: skip
 
 
@@ -197,7 +203,7 @@ def _evaluate(work: Work) -> StageCost:
 def _report(work: Work) -> StageCost:
     memory = _DRIVER + _data_memory(work)
     return StageCost(
-        0.4, 0.0, work.sizes.events * 5e-9 + work.sizes.items * 1e-6, 1, memory, memory,
+        0.4, 0.0, work.vectors * 3e-8 + work.sizes.items * 2e-7, 1, memory, memory,
         work.sizes.items * work.row_bytes, 700_000.0,
     )  # fmt: skip
 

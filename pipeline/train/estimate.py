@@ -121,13 +121,17 @@ class Estimate:
         return lines
 
 
-def estimate(run: Run, given: GivenSizes, *, seconds: float = 3.0) -> Estimate:
+def estimate(
+    run: Run, given: GivenSizes, *, seconds: float = 3.0, cluster_workers: int = 0
+) -> Estimate:
     """Estimate the training of a run.
 
     Args:
         run: its config, and its finished stages.
         given: sizes for stages that have not finished.
         seconds: how long to calibrate with real steps; 0: not at all.
+        cluster_workers: of a cluster, whose nodes have a core for each thread of them; 0: for this
+            machine, by whose memory and disk a training may be refused.
 
     Raises:
         ConfigError: sizes are neither stored nor given.
@@ -135,16 +139,17 @@ def estimate(run: Run, given: GivenSizes, *, seconds: float = 3.0) -> Estimate:
     run = Run(run.config.model_copy(update={"train": largest(run.config.train)}))
     train = run.config.train
     size, free = _size(run, given), free_resources(run)
-    workers = local_workers(run.config)
+    workers = cluster_workers or local_workers(run.config)
     budget = budget_of(size, run.config, workers)
-    tables, refused = "", None
+    tables, refused = "memory" if cluster_workers else "", None
     try:
-        tables = choose_tables(budget, run.config, free)
+        tables = tables or choose_tables(budget, run.config, free)
     except MachineError as error:
         refused = error
     epoch_seconds = 0.0
     if seconds and not refused:
-        crowding = max(1.0, workers * train.threads / (os.cpu_count() or 1))
+        crowded = 0 if cluster_workers else workers * train.threads / (os.cpu_count() or 1)
+        crowding = max(1.0, crowded)
         event_seconds = _seconds_per_example(run.config, size, seconds)
         epoch_seconds = event_seconds * size.train / workers * crowding
     epochs = train.epochs * (2 if train.refit else 1)

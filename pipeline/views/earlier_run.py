@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from embedmill.pipeline.errors import MissingArtifactError
 from embedmill.pipeline.store.run import Run, published
 from embedmill.pipeline.views.vocab import Vocab
-from embedmill.pipeline.views.vocabulary import Vocabulary
+from embedmill.pipeline.views.vocabulary import WIDE, Vocabulary
 
 __all__ = ["PUBLISHED", "earlier_folder", "earlier_rows"]
 
@@ -58,8 +58,9 @@ def earlier_rows(now: Vocabulary, before: Vocabulary) -> Rows:
     if _continues(now, before):
         row_N[: before.count] = np.arange(before.count)
     else:
-        ids = [now.id_column(number).combine_chunks() for number in range(len(now.files))]
-        every = pa.concat_arrays(ids) if ids else pa.array([], pa.string())
+        # All ids of a side may have more bytes than offsets of 32 bits reach.
+        ids = [now.id_column(n).combine_chunks().cast(WIDE) for n in range(len(now.files))]
+        every = pa.concat_arrays(ids) if ids else pa.array([], WIDE)
         named = np.flatnonzero(every.is_valid().to_numpy(zero_copy_only=False))
         row_N[named] = before.rows_of(every.take(pa.array(named)))
     live_R = before.live()

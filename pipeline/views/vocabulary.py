@@ -22,9 +22,12 @@ from embedmill.pipeline.views.row_files import RowFiles, Rows
 from embedmill.schemas import export as export_schema
 from embedmill.schemas import vocab as vocab_schema
 
-__all__ = ["Side", "Vocabulary"]
+__all__ = ["WIDE", "Side", "Vocabulary"]
 
 Side = Literal["users", "items"]
+
+# Text of more than 2 GiB in one array.
+WIDE = pa.large_string()
 
 _FOLDERS = {
     "vocab": {side: files.folder for side, files in vocab_schema.FILES.items()},
@@ -77,10 +80,14 @@ class Vocabulary:
         return self._ids_of(number)
 
     def rows_of(self, raw: pa.Array) -> Rows:
-        """The row of each raw id, int64 [R]; -1 where there is no such id."""
+        """The row of each raw id, int64 [R]; -1 where there is no such id.
+
+        Args:
+            raw: string or, where they may have more than 2 GiB together, large_string [R].
+        """
         row_R = np.full(len(raw), -1, np.int64)
         for number in range(len(self.files)):
-            ids = self._ids_of(number).combine_chunks()
+            ids = self._ids_of(number).combine_chunks().cast(raw.type)
             place = pc.index_in(raw, value_set=ids, skip_nulls=True)
             at = np.flatnonzero(place.is_valid().to_numpy(zero_copy_only=False))
             row_R[at] = self.files.starts[number] + place.drop_null().to_numpy()

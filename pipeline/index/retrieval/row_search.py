@@ -90,8 +90,12 @@ class RowSearcher:
 
     def positions_of_ids(self, ids: pa.Array) -> Rows:
         """Positions of raw ids; -1 where the index has no such id."""
-        found = pc.index_in(ids, value_set=self.id_N.combine_chunks(), skip_nulls=True)
-        positions: Rows = pc.fill_null(found, -1).to_numpy().astype(np.int64)
+        positions, first = np.full(len(ids), -1, np.int64), 0
+        for chunk in self.id_N.chunks:  # all of them may not fit into one array
+            found = pc.index_in(ids, value_set=chunk, skip_nulls=True)
+            place = pc.fill_null(found, -1).to_numpy().astype(np.int64)
+            positions = np.where((positions < 0) & (place >= 0), first + place, positions)
+            first += len(chunk)
         return positions
 
     def ids(self, rows: Rows) -> list[str]:
