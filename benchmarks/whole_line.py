@@ -149,6 +149,7 @@ def _manifest(run: Path, stage: str) -> Found:
     return {
         "seconds": manifest["seconds"],
         "peak": manifest["measured"].get("peak_bytes", 0),
+        "cpu": manifest["measured"].get("cpu_seconds", 0.0),
         "bytes": sum(file["bytes"] for file in manifest["files"]),
     }
 
@@ -208,6 +209,7 @@ def _flat(prefix: str, found: Found) -> Found:
     errors = {}
     for stage, one in stages.items():
         flat[f"seconds.{stage}"] = one["seconds"]
+        flat[f"cpu_seconds.{stage}"] = one["cpu"]
         flat[f"peak_gib.{stage}"] = one["peak"] / 2**30
         flat[f"plan.seconds.{stage}"] = one["planned"]
         flat[f"plan.peak_gib.{stage}"] = one["planned_peak"] / 2**30
@@ -224,12 +226,15 @@ def _flat(prefix: str, found: Found) -> Found:
 def show(rows: int, found: Found) -> None:
     print(f"\n{rows:,} rows, {found['total']:.0f} s, {found['peak'] / 2**30:.2f} GiB at most, "
           f"{'published' if found['published'] else 'NOT PUBLISHED'}")  # fmt: skip
-    print(f"{'stage':<10}{'seconds':>9}{'planned':>9}{'rows/s':>12}{'peak GiB':>10}{'planned':>9}"
-          f"{'GB written':>12}")  # fmt: skip
+    heads = ("seconds", "planned", "CPU s", "rows/s", "peak GiB", "planned", "GB written")
+    print(f"{'stage':<10}" + "".join(f"{head:>11}" for head in heads))
     for stage, one in found["stages"].items():
-        print(f"{stage:<10}{one['seconds']:9.1f}{one['planned']:9.1f}{rows / one['seconds']:12,.0f}"
-              f"{one['peak'] / 2**30:10.2f}{one['planned_peak'] / 2**30:9.2f}"
-              f"{one['bytes'] / 1e9:12.2f}", flush=True)  # fmt: skip
+        figures = (
+            f"{one['seconds']:.1f}", f"{one['planned']:.1f}", f"{one['cpu']:.0f}",
+            f"{rows / one['seconds']:,.0f}", f"{one['peak'] / 2**30:.2f}",
+            f"{one['planned_peak'] / 2**30:.2f}", f"{one['bytes'] / 1e9:.2f}",
+        )  # fmt: skip
+        print(f"{stage:<10}" + "".join(f"{figure:>11}" for figure in figures), flush=True)
 
 
 def main() -> None:

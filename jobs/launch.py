@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from embedmill.jobs.run_record import BUG, INTERRUPTED, TERMINATED, RunRecord, failure_of
 from embedmill.pipeline.config import Config, load
+from embedmill.pipeline.cpu_time import CpuTime
 from embedmill.pipeline.errors import ArtifactError, EmbedmillError, MachineError
 from embedmill.pipeline.extras import naming_extras
 from embedmill.pipeline.log import (
@@ -114,7 +115,7 @@ def run_stage(
     record.build(stage)
     out = run.writer(stage, sources)
     with PeakMemory() as memory, terminal.stage(stage) as progress:
-        out.gauges.append(memory.measured)
+        out.gauges += [memory.measured, CpuTime().measured]
         job.build(run, out, progress)
         artifact = run.artifact(stage)
     terminal.finished(stage, artifact)

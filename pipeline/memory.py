@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["PeakMemory", "free_memory", "oom_kills", "resident_bytes"]
+__all__ = ["PeakMemory", "descendants", "free_memory", "oom_kills", "resident_bytes"]
 
 _PROC = Path("/proc")
 _CGROUP = Path("/sys/fs/cgroup")
@@ -56,7 +56,7 @@ class PeakMemory:
 
     def _measure(self) -> None:
         self._peak = max(
-            self._peak, sum(resident_bytes(process) for process in _descendants(self._process))
+            self._peak, sum(resident_bytes(process) for process in descendants(self._process))
         )
 
 
@@ -86,7 +86,7 @@ def resident_bytes(process: int) -> int:
     return sum(int(line.split()[1]) << 10 for line in lines if line.startswith(_COUNTED))
 
 
-def _descendants(process: int) -> list[int]:
+def descendants(process: int) -> list[int]:
     """A process and all its descendants."""
     processes = [process]
     for one in processes:  # grows while it is read

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS: list[set[str]] = [
     {"schemas"},
     {"child_process", "errors", "log", "memory"},
-    {"extras", "task_pool"},
+    {"cpu_time", "extras", "task_pool"},
     {"config", "score"},
     {"mean_intervals", "ranking_metrics"},
     {"store"},

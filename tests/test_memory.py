@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from embedmill.pipeline import memory as room
+from embedmill.pipeline.cpu_time import CpuTime
 from embedmill.pipeline.memory import _INTERVAL, PeakMemory, free_memory, resident_bytes
 
 pytestmark = pytest.mark.skipif(
@@ -54,3 +55,10 @@ def test_free_memory_is_that_of_the_tightest_group(tmp_path: Path) -> None:
     (tmp_path / "memory.max").write_text("max")
     assert list(room._free_of_group(tmp_path)) == []
     assert 0 < free_memory() < 1 << 50
+
+
+def test_processor_time_of_a_child_that_has_ended() -> None:
+    used = CpuTime()
+    work = "import time\nwhile time.process_time() < 0.3: pass"
+    subprocess.run([sys.executable, "-c", work], check=True)
+    assert 0.25 <= used.measured()["cpu_seconds"] < 5
