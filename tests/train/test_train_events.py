@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from embedmill.pipeline.errors import ContractError
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.train.collectives import Group
+from embedmill.pipeline.train.data import epoch_order, train_events
 from embedmill.pipeline.train.data.epoch_order import ComputedOrder, EpochOrder, permuted
 from embedmill.pipeline.train.data.sample_weights import normalized_weights
 from embedmill.pipeline.train.data.train_events import Events, read_events
@@ -103,11 +105,16 @@ def test_an_epoch_is_the_slices_of_each_partition_s_shuffle(
             assert epoch.batch(step).tolist() == expected
 
 
-@settings(deadline=None, max_examples=30)
-@given(st.lists(st.integers(0, 40), min_size=1, max_size=6), st.integers(1, 30), st.integers(1, 3))
+@settings(
+    deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=6), st.integers(1, 30), st.integers(1, 3),
+       st.integers(1, 60))  # fmt: skip
 def test_a_computed_order_has_every_event_once_in_the_same_steps_for_any_workers(
-    sizes: list[int], batch: int, world: int
+    monkeypatch: pytest.MonkeyPatch, sizes: list[int], batch: int, world: int, window: int
 ) -> None:
+    monkeypatch.setattr(epoch_order, "_WINDOW_EVENTS", window)
+    monkeypatch.setattr(epoch_order, "_BLOCK_EVENTS", 3)
     plan, steps = StepPlan(tuple(sizes), batch), dict[int, set[tuple[int, int]]]()
     for workers in (1, world):
         taken = list[tuple[int, int]]()
@@ -139,6 +146,37 @@ def test_a_computed_permutation_looks_like_a_shuffle(size: int) -> None:
         apart = np.abs(np.diff(found.astype(np.int64))).mean() / size
         assert abs(apart - 1 / 3) < 0.03
         assert abs(np.corrcoef(at.astype(float), found.astype(float))[0, 1]) < 0.1
+
+
+def test_a_window_is_made_of_blocks_from_all_over_the_partition() -> None:
+    size, events = 1 << 20, torch.zeros(1 << 20, dtype=torch.int32)
+    own = Events(events, events, events, (size,))
+    order = epoch_order.ComputedOrder.of(
+        own, StepPlan((size,), 1 << 14), Layout(1), seed=1, epoch=0
+    )
+    order = dataclasses.replace(order, window=1 << 16)
+    blocks = {int(at) >> 12 for step in range(4) for at in order.batch(step)}  # a window
+    assert len(blocks) == 16
+    assert max(blocks) - min(blocks) > 100
+    first = order.batch(0)
+    assert len({int(at) >> 12 for at in first}) == 16  # a step has events of all its blocks
+
+
+def test_events_beyond_the_bound_are_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = written(tmp_path, drawn_pairs(400, 3), drawn_pairs(90, 4))
+    shards, scratch = Shards(run.artifact("shards")), tmp_path / "scratch"
+    kept = read_events(shards, ("train",), Layout(4), (40, 30), scratch)
+    assert not scratch.exists()
+    monkeypatch.setattr(train_events, "MOST_KEPT_BYTES", 100)
+    mapped = read_events(shards, ("train",), Layout(4), (40, 30), scratch)
+    assert list(scratch.iterdir()) == []  # it has no name, and is gone with the process
+    for one, other in zip(
+        (kept.user_E, kept.item_E, kept.weight_E), (mapped.user_E, mapped.item_E, mapped.weight_E),
+        strict=True,
+    ):  # fmt: skip
+        assert torch.equal(one, other)
 
 
 def test_a_permutation_of_more_numbers_than_32_bits_hold() -> None:

@@ -1,7 +1,10 @@
 """The order of an epoch's events: which of a worker's events each step takes.
 
 Up to a number of events the order is drawn and kept. That of a larger epoch is computed, a step at
-a time, by a permutation that takes no memory: its cursor is the number of the step.
+a time, by permutations that take no memory: its cursor is the number of the step. So that events
+may lie in files, such an epoch reads them window by window: the blocks of a partition are
+shuffled, a window is some of these blocks, and its events are shuffled among each other. A step
+then reads from one window of each partition, and all windows together are of bounded size.
 
 Legend: E events of this worker, B events of a step here, N events of one partition, S steps, Q
 owned partitions.
@@ -27,6 +30,8 @@ Numbers = NDArray[np.uint64]
 # Events of an epoch, over all workers, whose order is kept: 64 MiB. It does not depend on the
 # number of workers, and so neither does the order.
 _KEPT_EVENTS = 1 << 24
+# Events of the windows of all partitions together, at most (512 MiB), and of a block.
+_WINDOW_EVENTS, _BLOCK_EVENTS = 1 << 26, 1 << 12
 # Odd, of a mix of bits; as many rounds as it takes for neighbours to fall far from each other.
 _MULTIPLIERS = (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB, 0xD6E8FEB86659FD93)
 
@@ -98,11 +103,13 @@ class ComputedOrder:
     """One epoch's order, computed by step: nothing is kept but a few numbers of each partition.
 
     Every partition is permuted on its own, and each step takes its slice of every partition, as in
-    `EpochOrder`. `size_Q` counts the events of the owned partitions, `first_Q` says where each
-    begins among this worker's, `key_Q` is the key of its permutation.
+    `EpochOrder`. `window` is the number of events of a window. `size_Q` counts the events of the
+    owned partitions, `first_Q` says where each begins among this worker's, `key_Q` has the keys of
+    their permutations.
     """
 
     steps: int
+    window: int
     size_Q: Numbers
     first_Q: Numbers
     key_Q: Numbers
@@ -113,7 +120,10 @@ class ComputedOrder:
         size_Q = np.array(events.sizes, np.uint64)
         keys = [seed_of(seed, "epoch", epoch, partition) for partition in layout.owned]
         first_Q = np.cumsum(size_Q, dtype=np.uint64) - size_Q
-        return ComputedOrder(plan.steps, size_Q, first_Q, np.array(keys, np.uint64))
+        # Whole blocks; the same for any number of workers.
+        blocks = max(1, _WINDOW_EVENTS // layout.partitions // _BLOCK_EVENTS)
+        window = blocks * _BLOCK_EVENTS
+        return ComputedOrder(plan.steps, window, size_Q, first_Q, np.array(keys, np.uint64))
 
     def batch(self, step: int) -> Tensor:
         """The events of a step, by ascending partition, int64 [B]."""
@@ -126,8 +136,24 @@ class ComputedOrder:
         of_B = np.repeat(np.arange(len(number_Q)), number_Q)
         before_Q = np.cumsum(number_Q) - number_Q
         at_B = (np.arange(len(of_B)) - (before_Q - start_Q)[of_B]).astype(np.uint64)
-        found_B = permuted(at_B, self.size_Q[of_B], self.key_Q[of_B])
+        found_B = self._shuffled(at_B, self.size_Q[of_B], self.key_Q[of_B])
         return torch.from_numpy((found_B + self.first_Q[of_B]).astype(np.int64))
+
+    def _shuffled(self, at_B: Numbers, size_B: Numbers, key_B: Numbers) -> Numbers:
+        """The event at each place of a partition's order. Args as of `permuted`."""
+        window, block = np.uint64(self.window), np.uint64(_BLOCK_EVENTS)
+        windows_B = np.maximum(size_B // window, 1)
+        number_B = np.minimum(at_B // window, windows_B - np.uint64(1))
+        start_B = number_B * window  # the last window has what is left, too
+        length_B = np.where(number_B + np.uint64(1) == windows_B, size_B - start_B, window)
+        at_B = start_B + permuted(at_B - start_B, length_B, key_B + number_B)
+        # Where there are several windows, each is made of blocks from all over the partition; the
+        # events after the last whole block stay in the last window.
+        whole_B = size_B // block
+        moved = np.flatnonzero((windows_B > 1) & (at_B // block < whole_B))
+        place = permuted(at_B[moved] // block, whole_B[moved], ~key_B[moved])
+        at_B[moved] = place * block + at_B[moved] % block
+        return at_B
 
 
 def permuted(at_B: Numbers, size_B: Numbers, key_B: Numbers) -> Numbers:

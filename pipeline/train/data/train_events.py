@@ -1,7 +1,8 @@
 """Train events of the partitions that a worker owns, in compact tensors.
 
 Events take most of the memory beside the tables: 8 bytes each where rows fit into 32 bits and
-all weights are equal, 12 otherwise.
+all weights are equal, 12 otherwise. Above a bound they are in memory-mapped files without a name,
+which the system frees with the process; it keeps in memory what steps read, see `epoch_order`.
 
 Legend: E events of this worker, N events of one partition, I items.
 """
@@ -10,20 +11,24 @@ from __future__ import annotations
 
 import itertools
 import math
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from embedmill.pipeline.errors import MachineError
 from embedmill.pipeline.train.collectives import Group
 from embedmill.pipeline.train.plan import Layout
 from embedmill.pipeline.views.shards import Shards
 from embedmill.schemas.shards import PAIRS
 
 __all__ = [
+    "MOST_KEPT_BYTES",
     "Events",
     "integer_type",
     "item_counts",
@@ -34,8 +39,12 @@ __all__ = [
     "weight_deviation",
 ]
 
+# Bytes of rows of a worker's events that are kept in memory; more are mapped.
+MOST_KEPT_BYTES = 1 << 30
+
 _EVENT = ["user_row", "item_row", "weight"]
 _PAIR = ["center_row", "context_row", "count"]
+_NUMBERS = {torch.int32: np.int32, torch.int64: np.int64, torch.float32: np.float32}
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,11 @@ def integer_type(count: int) -> torch.dtype:
 
 
 def read_events(
-    shards: Shards, splits: Sequence[str], layout: Layout, rows: tuple[int, int]
+    shards: Shards,
+    splits: Sequence[str],
+    layout: Layout,
+    rows: tuple[int, int],
+    scratch: Path | None = None,
 ) -> Events:
     """Read the owned partitions; within one, the splits follow each other in file order.
 
@@ -96,13 +109,18 @@ def read_events(
         splits: names of splits, or of folders of pairs.
         layout: which partitions this worker owns.
         rows: number of users and of items.
+        scratch: folder for more events than are kept in memory; None: all are kept.
 
     Raises:
         ContractError: a file has another number of rows than its manifest says.
+        MachineError: the folder has no room.
     """
     sizes = tuple(sum(shards.rows(split, p) for split in splits) for p in layout.owned)
-    user_E, item_E = (torch.empty(sum(sizes), dtype=integer_type(max(rows))) for _ in rows)
-    weights, at = _Weights(sum(sizes)), 0
+    dtype = integer_type(max(rows))
+    if 2 * sum(sizes) * dtype.itemsize <= MOST_KEPT_BYTES:
+        scratch = None
+    user_E, item_E = (_column(sum(sizes), dtype, scratch) for _ in rows)
+    weights, at = _Weights(sum(sizes), scratch), 0
     for partition, split in itertools.product(layout.owned, splits):
         columns = _PAIR if split in PAIRS else _EVENT
         user_N, item_N, weight_N = shards.read(split, partition, columns)
@@ -117,8 +135,9 @@ def read_events(
 class _Weights:
     """Weights that are stored as one number until one differs from the others."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, scratch: Path | None) -> None:
         self.weight_E = torch.ones(1).expand(size)
+        self._scratch = scratch
         self._started = False
 
     def put(self, span: slice, weight_N: np.ndarray) -> None:
@@ -129,9 +148,29 @@ class _Weights:
             self.weight_E = torch.tensor([float(weight_N[0])]).expand(len(self.weight_E))
             self._started = True
         if self.weight_E.stride(0) == 0 and (weight_N != float(self.weight_E[0])).any():
-            self.weight_E = self.weight_E.contiguous()
+            same = self.weight_E
+            self.weight_E = _column(len(same), torch.float32, self._scratch)
+            self.weight_E.copy_(same)
         if self.weight_E.stride(0):
             self.weight_E.numpy()[span] = weight_N
+
+
+def _column(size: int, dtype: torch.dtype, scratch: Path | None) -> Tensor:
+    """An uninitialized tensor [size], in memory, or in a file of `scratch` that has no name."""
+    if scratch is None or not size:
+        return torch.empty(size, dtype=dtype)
+    try:
+        scratch.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=scratch) as raw:
+            raw.truncate(size * dtype.itemsize)
+            numbers = np.memmap(raw, _NUMBERS[dtype], "r+", shape=(size,))
+    except OSError as error:
+        raise MachineError(
+            f"{error.strerror}: train events of {size * dtype.itemsize / 1e9:.1f} GB",
+            where=str(scratch),
+            todo="Free some space, or set train.scratch to a folder on another local disk",
+        ) from error
+    return torch.from_numpy(numbers)
 
 
 def item_counts(events: Events, items: int, group: Group) -> Tensor:

@@ -20,6 +20,7 @@ from embedmill.pipeline.train.graph.smoothing import Smoothing
 from embedmill.pipeline.train.losses import LossSettings
 from embedmill.pipeline.train.model import ItemPairModel, Model
 from embedmill.pipeline.train.plan import Layout, TrainingSize
+from embedmill.pipeline.train.resources.available import scratch_folder
 from embedmill.pipeline.train.tables.embedding_table import Table
 from embedmill.pipeline.views.shards import Shards
 from embedmill.pipeline.views.vocabulary import Vocabulary
@@ -105,7 +106,7 @@ class _Events:
         shards, vocab = Shards(run.artifact("shards")), run.artifact("vocab")
         train_splits, valid_splits = _splits(refit)
         rows = vocab.counters["users"], vocab.counters["items"]
-        train = read_events(shards, train_splits, layout, rows)
+        train = read_events(shards, train_splits, layout, rows, scratch_folder(run))
         valid = read_events(shards, valid_splits, layout, rows)
         return Examples(*rows, train, train, valid, inactive=_inactive_items(vocab))
 
@@ -148,7 +149,8 @@ class _ItemPairs:
         shards, last = Shards(run.artifact("shards")), run.config.train.item2vec.history
         events = EVENTS.read(run, layout, refit=refit)
         folder = pairs_of(_splits(refit)[0])
-        pairs = read_events(shards, [folder], layout, (events.items, events.items))
+        both = events.items, events.items
+        pairs = read_events(shards, [folder], layout, both, scratch_folder(run))
         history = events.known
         if last:
             rows = events.users, events.items

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from embedmill.pipeline.config import TrainConfig
 from embedmill.pipeline.train.closed_form.event_matrix import EVENT_BYTES, TILE_ROWS
 from embedmill.pipeline.train.data.epoch_order import order_bytes
+from embedmill.pipeline.train.data.train_events import MOST_KEPT_BYTES
 from embedmill.pipeline.train.implicit_part import UPDATES, ImplicitParts, implicit_widths
 from embedmill.pipeline.train.losses import Loss
 from embedmill.pipeline.train.model import Model
@@ -104,7 +105,8 @@ class GradientDescent:
         ordered = size.train + (size.valid if config.refit else 0)
         read = size.train + size.valid
         matrix = size.train * EVENT_BYTES if config.implicit_rate else 0
-        return int(share * (read * _EVENT + matrix)) + order_bytes(ordered, share) + per_item
+        kept = 0 if 8 * read * share > MOST_KEPT_BYTES else read * _EVENT
+        return int(share * (kept + matrix)) + order_bytes(ordered, share) + per_item
 
     def step_bytes(
         self, size: TrainingSize, config: TrainConfig, workers: int, row_bytes: int
