@@ -13,6 +13,7 @@ import pytest
 
 from embedmill.pipeline import evaluate, export, index
 from embedmill.pipeline.evaluate import holdout
+from embedmill.pipeline.export import vector_ranges
 from embedmill.pipeline.index import open_index
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import Run
@@ -24,6 +25,7 @@ from embedmill.pipeline.task_pool import (
     choose_launcher,
     processes,
 )
+from embedmill.schemas.files import PartFiles
 from tests.support.runs import clusters
 
 
@@ -42,6 +44,13 @@ class _Lent:
 
     def __call__(self, request: TaskRequest) -> Any:
         return contextlib.nullcontext(self.pool)
+
+
+def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task for each 16 rows, and for each partition."""
+    files = {side: PartFiles(side, rows_per_file=16) for side in ("users", "items")}
+    monkeypatch.setattr(vector_ranges, "FILES", files)
+    monkeypatch.setattr(holdout, "_EVENTS", 1)
 
 
 def stored(root: Path, launcher: str, **changes: Any) -> Run:
@@ -69,7 +78,7 @@ def built(run: Run, launchers: Launchers) -> dict[str, str]:
 def test_two_processes_write_what_one_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launchers: Launchers, rating: bool
 ) -> None:
-    monkeypatch.setattr(holdout, "_EVENTS", 1)  # a group for each partition
+    small_files(monkeypatch)
     model: dict[str, Any] = {"model": {"similarity": "dot"}}
     if rating:
         model = {"model": {"objective": "rating", "similarity": "dot", "mean": 3.5},
@@ -86,7 +95,7 @@ def test_ray_writes_what_this_process_does(tmp_path: Path, monkeypatch: pytest.M
     from embedmill.jobs.launchers import LAUNCHERS as ALL
     from embedmill.jobs.ray_tasks import ray_tasks
 
-    monkeypatch.setattr(holdout, "_EVENTS", 1)
+    small_files(monkeypatch)
     here = built(stored(tmp_path / "here", "inline"), LAUNCHERS)
     with ray_tasks(TaskRequest("tests", 2)) as pool:
         lent = _Lent(pool)

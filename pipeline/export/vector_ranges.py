@@ -25,6 +25,7 @@ from embedmill.pipeline.store.storage import Storage
 from embedmill.pipeline.views.tables import TrainedTable
 from embedmill.pipeline.views.vocabulary import Vocabulary
 from embedmill.schemas.export import FILES, VectorSpec, embeddings
+from embedmill.schemas.files import PartFiles
 from embedmill.schemas.manifest import FileEntry
 
 __all__ = ["RangeTask", "check_partition", "ready", "write_range"]
@@ -43,6 +44,7 @@ class RangeTask:
         vocabulary: ids of the same rows.
         spec: what the vectors are.
         storage: the folder of the artifact's files.
+        files: of vectors.
         alignment: the rotation, if any.
         number: of the vocabulary's file.
     """
@@ -51,6 +53,7 @@ class RangeTask:
     vocabulary: Vocabulary
     spec: VectorSpec
     storage: Storage
+    files: PartFiles
     alignment: Alignment | None = None
     number: int = 0
 
@@ -61,7 +64,7 @@ class RangeTask:
         """The first task of a side. Args as the attributes."""
         table = TrainedTable.of(run.artifact("train"), side, spec.count(side))
         vocabulary = Vocabulary.of(run.artifact("vocab"), side)
-        return RangeTask(table, vocabulary, spec, storage, alignment)
+        return RangeTask(table, vocabulary, spec, storage, FILES[side], alignment)
 
     def every(self) -> Iterator[RangeTask]:
         """All tasks of the side, in order of rows."""
@@ -81,7 +84,7 @@ def write_range(task: RangeTask) -> list[FileEntry]:
         NotFiniteError: a vector holds NaN or infinity; names its id.
         ContractError: rows of the vocabulary are not dense and in order.
     """
-    files, entries = FILES[task.table.side], []
+    files, entries = task.files, []
     for first, ids in task.vocabulary.blocks_of(task.number, files.rows_per_file):
         part = _range(task.table, ids, task.spec, first, task.alignment)
         path = files.path(files.file_of(first))
