@@ -6,10 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-__all__ = ["OUTCOMES", "StoppedWorldError", "World"]
-
-# What becomes of the operation at which the world stops.
-OUTCOMES = ("lost", "done")
+__all__ = ["StoppedWorldError", "World"]
 
 
 class StoppedWorldError(OSError):
@@ -20,10 +17,10 @@ class StoppedWorldError(OSError):
 class World:
     """Counts changes of files, and stops at change number `stop`, from 0; -1: at none.
 
-    With outcome "lost" the change at which it stops does not happen; with "done" it happens, but
-    is reported as failed; with "half" half of the bytes were written where the kind of root shows
-    such bytes to anybody, and else it is lost. With "late" the world goes on, and nobody sees the
-    change before another one of the same file, or before `end`.
+    With outcome "lost" the change at which it stops does not happen; with "half" half of the bytes
+    were written, where the kind of root shows such bytes to anybody. With "done" the change happens
+    and is reported as failed, and the world goes on; with "late" it goes on, too, and nobody sees
+    the change before another one of the same file, or before `end`.
 
     Attributes:
         seen: is called after each change, with its name.
@@ -59,10 +56,11 @@ class World:
             if self.outcome == "late":
                 self._late = (name, change)
                 return
-            self.stopped = True
             if self.outcome == "done":
                 change()
-            elif self.outcome == "half" and half is not None:
+                raise OSError(f"failed at {kind} {name}, they say")
+            self.stopped = True
+            if self.outcome == "half" and half is not None:
                 half()
             raise StoppedWorldError(f"stopped at {kind} {name}")
 

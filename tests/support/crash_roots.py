@@ -16,7 +16,16 @@ from tests.support.crash_points import World
 from tests.support.memory_disk import MemoryDisk
 from tests.support.object_store import ObjectStore
 
-__all__ = ["copied", "kind_of", "told_of", "uncopied"]
+__all__ = ["OUTCOMES", "copied", "kind_of", "told_of", "uncopied"]
+
+# Kind of root → what becomes of the change at which the world stops; half of an object is never
+# seen.
+OUTCOMES = {
+    "local": ("lost", "done", "half"),
+    "memory": ("lost", "done", "late"),
+    "objects": ("lost", "done", "late"),
+    "s3": ("lost", "done", "late"),
+}
 
 # Kinds of roots in memory, by their protocol: files by name.
 _STORES: dict[str, Any] = {"objects": ObjectStore, "s3": Bucket, "memory": MemoryDisk}

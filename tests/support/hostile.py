@@ -182,7 +182,8 @@ def call(words: Sequence[str]) -> tuple[int, str]:
 def change_run(place: Path, draw: random.Random) -> str:
     """Change a file of the runs below a folder; what was done."""
     files = sorted(path for path in place.rglob("*") if path.is_file())
-    path = draw.choice(files)
+    suffix = draw.choice(sorted({path.suffix for path in files} - {".html", ".toml", ".part"}))
+    path = draw.choice([path for path in files if path.suffix == suffix])
     name, data = draw.choice(sorted(MUTATIONS)), path.read_bytes()
     path.write_bytes(MUTATIONS[name](data, draw))
     said = f"{path.relative_to(place)} {name}"
