@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -62,6 +63,7 @@ from embedmill.pipeline.views.vectors import Vectors, space_of
 from embedmill.pipeline.views.vocabulary import Vocabulary
 from embedmill.schemas.manifest import Manifest
 
+DATA = ("events", "vocab", "shards")
 SHARE = 0.01  # of the train events that are new on a night
 MOVED = 0.05  # of the mean length: vectors that moved less are in no delta
 USERS = 5000  # whose recall is measured
@@ -153,22 +155,35 @@ def built(
     name: str,
     paths: list[str],
     train: dict[str, Any],
-    before: str,
+    before: tuple[str, str],
     index: dict[str, Any] | None = None,
+    beside: Run | None = None,
 ) -> Run:
-    """A run up to its metrics, published below its own root."""
+    """A run up to its vectors, or to its index.
+
+    Args:
+        folder: its own root is below.
+        name: its own.
+        paths: of its log.
+        train: section train.
+        before: the run whose rows it keeps, and the one that it is aligned to.
+        index: section index.
+        beside: a run over the same events and rows, whose data stages it takes over.
+    """
     root = folder / name.partition("-")[0]
+    for stage in DATA if beside is not None else ():
+        shutil.copytree(beside.storage.local_path(stage), root / name / stage)
     tree = {
         "run": {"name": name, "root": str(root), "partitions": 16},
         "events": {"paths": paths, "format": "parquet", "user": "user", "item": "item",
                    "split": "split", "merge_by": "pair"},
-        "vocab": {"previous": before},
+        "vocab": {"previous": before[0]},
         "shards": {"split": "given", "valid": VALID},
         "train": train,
-        "export": {"align": before},
+        "export": {"align": before[1]},
     }  # fmt: skip
     if index:
-        tree["index"] = index if before else {**index, "carry_over": 0}
+        tree["index"] = index if before[0] else {**index, "carry_over": 0}
     run, quiet = Run(parse(tree)), Terminal(quiet=True)
     run_line(run, last="shards", terminal=quiet)
     began, cpu = time.perf_counter(), cpu_seconds()
@@ -257,13 +272,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="embedmill-nights-") as scratch:
         folder = Path(scratch)
         paths = dealt(args.set, folder, args.nights + 1)
-        first = built(folder, "warm-00", paths[:1], {**train, "start": "published"}, "", index)
+        first = built(
+            folder, "warm-00", paths[:1], {**train, "start": "published"}, ("", ""), index
+        )
         last, rows = Night(first, first), list[dict[str, float]]()
         for number in range(1, args.nights + 1):
             read, before = paths[: number + 1], last.warm.storage.root
             warm = {**train, "start": before, **shorter}
-            cold = built(folder, f"cold-{number:02d}", read, train, last.cold.storage.root)
-            runs = (built(folder, f"warm-{number:02d}", read, warm, before, index), cold)
+            own = built(folder, f"warm-{number:02d}", read, warm, (before, before), index)
+            other = (before, last.cold.storage.root)
+            runs = (own, built(folder, f"cold-{number:02d}", read, train, other, beside=own))
             rows.append(compared(number, last, Night(*runs)))
             last = Night(*runs)
         flat = worst(rows)
