@@ -234,7 +234,7 @@ class TrainConfig(Section):
         description="epochs at most when training starts from a run; 0: a quarter of epochs",
     )
     replay: float = Field(
-        1.0,
+        0.25,
         ge=0,
         le=1,
         json_schema_extra=FINGERPRINT_IF_CHANGED,

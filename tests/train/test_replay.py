@@ -82,7 +82,8 @@ def test_an_epoch_takes_all_new_events_and_a_share_of_the_old_ones(tmp_path: Pat
     for pair in NEW_TRAIN:  # each of them is there
         left.remove(pair)
     assert taken(night(tmp_path, "b2", NOW, start="a", replay=1)) == every
-    assert taken(night(tmp_path, "b3", NOW, start="a")) == every
+    quarter = taken(night(tmp_path, "b3", NOW, start="a"))
+    assert len(NEW_TRAIN) < len(quarter) < len(half)
     assert taken(night(tmp_path, "b4", NOW, replay=0)) == every  # no start
     # With nothing new and nothing drawn an epoch takes everything.
     same = night(tmp_path, "a2", OLD, start="a", replay=0)
