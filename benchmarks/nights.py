@@ -5,7 +5,8 @@
 SET is a name of `benchmarks/sets` (gowalla), or completejourney, whose weeks are the nights. A set
 is dealt by a hash of user and item: the first night has all but 1 % of the train events for each
 night that follows, and each of these adds its own 1 %. Test events are the set's own on every
-night. completejourney begins with all weeks before the last ones, and its test events are random.
+night, a tenth by the hash where it names none. completejourney begins with all weeks before the
+last ones, and its test events are random.
 A tenth of the train events is for validation.
 
 Every night is trained twice: cold, as it comes, and with `train.start` on the night before, to
@@ -41,7 +42,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
 from harness.command_line import finish, parser_of
 from harness.exported import lists, recall
@@ -61,9 +61,11 @@ from embedmill.pipeline.terminal import Terminal
 from embedmill.pipeline.views.index import StoredIndex
 from embedmill.pipeline.views.vectors import Vectors, space_of
 from embedmill.pipeline.views.vocabulary import Vocabulary
+from embedmill.schemas.events import DATA
 from embedmill.schemas.manifest import Manifest
 
-DATA = ("events", "vocab", "shards")
+DATA_STAGES = ("events", "vocab", "shards")
+TEST = 0.1  # of the events are test ones where a set names none
 SHARE = 0.01  # of the train events that are new on a night
 MOVED = 0.05  # of the mean length: vectors that moved less are in no delta
 USERS = 5000  # whose recall is measured
@@ -109,7 +111,7 @@ def recall_of(run: Run) -> float:
 
 def dealt(name: str, folder: Path, nights: int) -> list[str]:
     """A Parquet file for each night, the first with all that came before; returns their paths."""
-    table, night = weeks(nights) if name == "completejourney" else by_hash(name, nights)
+    table, night = weeks(nights) if name == "completejourney" else by_hash(name, folder, nights)
     paths = []
     for number in range(nights):
         path = folder / f"events-{number:02d}.parquet"
@@ -118,21 +120,36 @@ def dealt(name: str, folder: Path, nights: int) -> list[str]:
     return paths
 
 
-def by_hash(name: str, nights: int) -> tuple[pa.Table, np.ndarray[Any, Any]]:
+def by_hash(name: str, folder: Path, nights: int) -> tuple[pa.Table, np.ndarray[Any, Any]]:
     """Events of a set, and the night of each; test events come in the first one."""
-    public = load_set(name)
-    keys = public.tree()["events"]
-    table = pa.csv.read_csv(public.raw(), parse_options=pa.csv.ParseOptions(delimiter="\t"))
-    table = table.select([keys[one] for one in COLUMNS]).rename_columns(COLUMNS)
-    splits = table["split"].to_pylist()
+    table = events_of(name, folder)
     texts = (f"{u}\t{i}" for u, i in zip(*(table[c].to_pylist() for c in COLUMNS[:2]), strict=True))
     drawn = np.array([int.from_bytes(hashlib.blake2b(t.encode(), digest_size=6).digest(), "big")
                       for t in texts]) / 2**48  # fmt: skip
+    splits = table["split"].to_pylist()
+    given = any(split is not None for split in splits)
+    held = np.array([split == "test" for split in splits]) if given else drawn > 1 - TEST
     night = np.where(drawn < SHARE * (nights - 1), (drawn / SHARE).astype(int) + 1, 0)
-    held = np.array([split == "test" for split in splits])
     night[held] = 0
     split = pa.array(np.where(held, "test", "train"))
     return table.set_column(2, "split", split), night
+
+
+def events_of(name: str, folder: Path) -> pa.Table:
+    """User, item and split of all events of a set, as the stage reads them; split may be null."""
+    public = load_set(name)
+    own = {"paths": [str(public.raw())]}
+    run = Run(
+        parse(
+            {
+                "run": {"name": "set", "root": str(folder), "partitions": 16},
+                "events": {**public.tree()["events"], **own},
+                "shards": public.tree().get("shards", {}),
+            }
+        )
+    )
+    run_line(run, last="events", terminal=Terminal(quiet=True))
+    return run.artifact("events").read_tables(DATA.folder, COLUMNS)
 
 
 def weeks(nights: int) -> tuple[pa.Table, np.ndarray[Any, Any]]:
@@ -171,7 +188,7 @@ def built(
         beside: a run over the same events and rows, whose data stages it takes over.
     """
     root = folder / name.partition("-")[0]
-    for stage in DATA if beside is not None else ():
+    for stage in DATA_STAGES if beside is not None else ():
         shutil.copytree(beside.storage.local_path(stage), root / name / stage)
     tree = {
         "run": {"name": name, "root": str(root), "partitions": 16},
