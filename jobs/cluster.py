@@ -29,6 +29,7 @@ from embedmill.pipeline.errors import MachineError
 __all__ = ["WorkerRequest", "check_ray", "ray_cluster", "worker_count"]
 
 _SILENT = 20.0  # seconds that a cluster of others may refuse connections
+_LOOK = 2.0  # seconds between two looks at it
 
 # By default, Ray Train polls its workers every 2 s, and notices their end as late.
 _VARIABLES = {
@@ -132,17 +133,18 @@ def _ended() -> list[str]:
     return [] if node is None else [str(name) for name, _ in node.dead_processes()]
 
 
-_refused: dict[str, float] = {}  # address → when it began to refuse connections
+_answered: dict[str, float] = {}  # address → when something last listened there
 
 
 def _answers(address: str) -> bool:
     """Whether something has listened at the address within the last seconds."""
-    try:
-        _check_address(address)
-    except OSError:
-        since = _refused.setdefault(address, time.monotonic())
-        return time.monotonic() - since < _SILENT
-    _refused.pop(address, None)
+    since = time.monotonic() - _answered.setdefault(address, time.monotonic() - _LOOK)
+    if since >= _LOOK:
+        try:
+            _check_address(address)
+        except OSError:
+            return since < _SILENT
+        _answered[address] = time.monotonic()
     return True
 
 
