@@ -29,6 +29,7 @@ from embedmill.pipeline.errors import MachineError
 __all__ = ["WorkerRequest", "check_ray", "ray_cluster", "worker_count"]
 
 _SILENT = 20.0  # seconds that a cluster of others may refuse connections
+_NEEDED = {ray_constants.PROCESS_TYPE_RAYLET, ray_constants.PROCESS_TYPE_GCS_SERVER}
 _LOOK = 2.0  # seconds between two looks at it
 
 # By default, Ray Train polls its workers every 2 s, and notices their end as late.
@@ -128,9 +129,10 @@ def check_ray(stage: str) -> None:
 
 
 def _ended() -> list[str]:
-    """Names of the processes of a Ray of our own that have ended; none for a cluster of others."""
+    """Which processes that a Ray of our own needs have ended; none for a cluster of others."""
     node = ray._private.worker._global_node
-    return [] if node is None else [str(name) for name, _ in node.dead_processes()]
+    ended = [] if node is None else [str(name) for name, _ in node.dead_processes()]
+    return [name for name in ended if name in _NEEDED]
 
 
 _answered: dict[str, float] = {}  # address → when something last listened there
