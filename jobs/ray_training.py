@@ -40,6 +40,10 @@ def train_on_ray(task: train.WorkerTask, progress: Progress) -> train.TrainingRe
     with ray_cluster(WorkerRequest.of_training(task.run.config.train)) as folder:
         try:
             return _fit(task, folder, progress)
+        except KeyboardInterrupt as stop:
+            if stop.args:  # a SIGTERM, which Ray sends as well where its raylet is gone
+                check_ray("train")
+            raise
         except RayError as error:  # of Ray's own processes: those of workers end in a result
             lines = str(error).strip().splitlines()
             raise MachineError(
