@@ -130,9 +130,10 @@ def check_ray(stage: str) -> None:
 
 def _ended() -> list[str]:
     """Which processes that a Ray of our own needs have ended; none for a cluster of others."""
-    node = ray._private.worker._global_node
-    ended = [] if node is None else [str(name) for name, _ in node.dead_processes()]
-    return [name for name in ended if name in _NEEDED]
+    node: Any = ray._private.worker._global_node
+    if node is None:
+        return []
+    return [str(name) for name, _ in node.dead_processes() if name in _NEEDED]
 
 
 _answered: dict[str, float] = {}  # address → when something last listened there
