@@ -94,5 +94,5 @@ title "Three nights later"
 tell "airflow/bin/airflow dags list-runs plays --output plain | grep backfill"
 tell "mill/bin/embedmill list s3://mill/runs"
 tell "mill/bin/embedmill recommend s3://mill/runs --user listener-3 -k 5"
-tell "mill/bin/embedmill diff s3://mill/runs/plays-2026-11-21 s3://mill/runs/plays-2026-11-22 | head -12"
+tell "mill/bin/embedmill diff s3://mill/runs/plays-2026-11-21 s3://mill/runs/plays-2026-11-22 | sed -n 1,12p"
 took
