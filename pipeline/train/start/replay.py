@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embedmill.pipeline.store.run import Run
-from embedmill.pipeline.train.data.drawn import drawn
 from embedmill.pipeline.train.data.examples import Examples
+from embedmill.pipeline.train.data.hash_sample import in_sample
 from embedmill.pipeline.train.data.train_events import Events, joined
 from embedmill.pipeline.train.plan import seed_of
 from embedmill.pipeline.train.start.find_start import Start
@@ -56,7 +56,7 @@ def _chosen(examples: Examples, start: Start, run: Run, share: float) -> Events:
     parts = list[Events]()
     for part in examples.train.partitions():
         key_E = part.user_E.long() * examples.items + part.item_E.long()
-        parts.append(part.select(~earlier.have(part) | drawn(key_E, share, salt)))
+        parts.append(part.select(~earlier.have(part) | in_sample(key_E, share, salt)))
     return joined(parts) if parts else examples.train
 
 

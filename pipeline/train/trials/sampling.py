@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from embedmill.pipeline.train.data.drawn import drawn
+from embedmill.pipeline.train.data.hash_sample import in_sample
 from embedmill.pipeline.train.data.train_events import Events, joined
 from embedmill.pipeline.train.plan import seed_of
 
@@ -15,5 +15,5 @@ def events_of_users(events: Events, share: float, seed: int) -> Events:
     Users of a smaller share are among those of a larger one.
     """
     salt = seed_of(seed, "trial users")
-    parts = [part.select(drawn(part.user_E, share, salt)) for part in events.partitions()]
+    parts = [part.select(in_sample(part.user_E, share, salt)) for part in events.partitions()]
     return joined(parts) if parts else events

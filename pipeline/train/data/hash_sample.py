@@ -1,4 +1,4 @@
-"""A share of numbers drawn by a hash: the same whoever draws, and in whatever order.
+"""A sample of numbers, drawn by a hash: the same whoever draws, and in whatever order.
 
 Legend: N numbers.
 """
@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from torch import Tensor
 
-__all__ = ["drawn"]
+__all__ = ["in_sample"]
 
 _BITS = 31
 
 
-def drawn(number_N: Tensor, share: float, salt: int) -> Tensor:
-    """Which numbers are drawn, bool [N]; those of a smaller share are among those of a larger one.
+def in_sample(number_N: Tensor, share: float, salt: int) -> Tensor:
+    """Which numbers are sampled, bool [N]; those of a share are among those of a larger one.
 
     Args:
         number_N: integers.
         share: of all numbers, 0 to 1.
-        salt: another one draws others.
+        salt: another one samples others.
     """
     return _hash(number_N, salt) < int(share * (1 << _BITS))
 
