@@ -53,7 +53,8 @@ from embedmill.pipeline.config import parse
 from embedmill.pipeline.evaluate.drift import measure_drift
 from embedmill.pipeline.formats.deltas import write_delta
 from embedmill.pipeline.log import Quiet
-from embedmill.pipeline.store.artifact import Artifact, Writer, read_manifest
+from embedmill.pipeline.store.artifact import Artifact, read_manifest
+from embedmill.pipeline.store.artifact_writer import Writer
 from embedmill.pipeline.store.datasets import resolve
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage

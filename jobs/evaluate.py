@@ -10,7 +10,7 @@ from embedmill.pipeline import evaluate
 from embedmill.pipeline.config import Config
 from embedmill.pipeline.index import open_index
 from embedmill.pipeline.log import Progress
-from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.artifact_writer import Writer
 from embedmill.pipeline.store.run import Run
 
 __all__ = ["JOB", "build", "check", "main"]

@@ -9,7 +9,7 @@ from embedmill.jobs.launch import Job, leave, main_of
 from embedmill.jobs.launchers import LAUNCHERS
 from embedmill.pipeline import export
 from embedmill.pipeline.log import Progress
-from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.artifact_writer import Writer
 from embedmill.pipeline.store.run import Run
 
 __all__ = ["JOB", "build", "main", "sources"]

@@ -29,7 +29,8 @@ from embedmill.pipeline.log import (
     set_log_format,
 )
 from embedmill.pipeline.memory import PeakMemory
-from embedmill.pipeline.store.artifact import MANIFEST, Artifact, Writer
+from embedmill.pipeline.store.artifact import MANIFEST, Artifact
+from embedmill.pipeline.store.artifact_writer import Writer
 from embedmill.pipeline.store.lease import drive
 from embedmill.pipeline.store.object_store import set_deadline
 from embedmill.pipeline.store.run import Run, save_config

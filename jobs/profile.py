@@ -29,7 +29,8 @@ from embedmill.pipeline.prepare.engine.connection import open_session
 from embedmill.pipeline.prepare.vocabulary import base_vocabulary
 from embedmill.pipeline.report import profile as pages
 from embedmill.pipeline.report import profile_text
-from embedmill.pipeline.store.artifact import Artifact, Writer
+from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.store.artifact_writer import Writer
 from embedmill.pipeline.store.lease import drive
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from embedmill.jobs.launch import Job, main_of
 from embedmill.pipeline import report
 from embedmill.pipeline.log import Progress
-from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.artifact_writer import Writer
 from embedmill.pipeline.store.run import Run
 
 __all__ = ["JOB", "build", "main"]

@@ -9,7 +9,7 @@ from embedmill.jobs.launch import Job, main_of
 from embedmill.pipeline.log import Progress
 from embedmill.pipeline.prepare import shards
 from embedmill.pipeline.prepare.engine.connection import open_session, shuffle_gauge
-from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.artifact_writer import Writer
 from embedmill.pipeline.store.run import Run
 
 __all__ = ["JOB", "build", "main"]

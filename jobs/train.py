@@ -16,7 +16,7 @@ from embedmill.jobs.launch import Job, leave, main_of
 from embedmill.pipeline import train
 from embedmill.pipeline.config import Config
 from embedmill.pipeline.log import Progress
-from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.artifact_writer import Writer
 from embedmill.pipeline.store.run import Run
 
 __all__ = ["JOB", "build", "check", "forget", "main", "sources"]

@@ -12,7 +12,7 @@ from embedmill.pipeline.log import Progress
 from embedmill.pipeline.prepare import vocab
 from embedmill.pipeline.prepare.engine.connection import open_session, shuffle_gauge
 from embedmill.pipeline.prepare.vocabulary import base_vocabulary
-from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.artifact_writer import Writer
 from embedmill.pipeline.store.run import Run
 
 __all__ = ["JOB", "build", "check", "main", "sources"]

@@ -20,7 +20,7 @@ from embedmill.pipeline.errors import (
     TrainingError,
 )
 from embedmill.pipeline.log import Progress
-from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.artifact_writer import Writer
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.terminal import Terminal
 from embedmill.schemas.stages import STAGES

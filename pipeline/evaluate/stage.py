@@ -39,7 +39,8 @@ from embedmill.pipeline.evaluate.measurer import (
 )
 from embedmill.pipeline.evaluate.protocols import protocols
 from embedmill.pipeline.log import Progress
-from embedmill.pipeline.store.artifact import Artifact, Writer
+from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.store.artifact_writer import Writer
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.task_pool import (
     LAUNCHERS,

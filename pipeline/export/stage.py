@@ -18,7 +18,8 @@ from embedmill.pipeline.errors import ContractError
 from embedmill.pipeline.export.alignment import Alignment, align, find_earlier, why_unaligned
 from embedmill.pipeline.export.vector_ranges import RangeTask, check_partition, ready, write_range
 from embedmill.pipeline.log import Progress
-from embedmill.pipeline.store.artifact import Artifact, Writer, entry_of
+from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.store.artifact_writer import Writer, entry_of
 from embedmill.pipeline.store.parquet import parquet_batches
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import HashingFile, Storage

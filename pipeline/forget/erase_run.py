@@ -24,7 +24,8 @@ from embedmill.pipeline.forget.rewrite import (
 )
 from embedmill.pipeline.forget.spellings import names_one
 from embedmill.pipeline.log import Quiet
-from embedmill.pipeline.store.artifact import Artifact, Writer
+from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.store.artifact_writer import Writer
 from embedmill.pipeline.store.forgotten_ids import ForgottenIds
 from embedmill.pipeline.store.lease import Driver
 from embedmill.pipeline.store.run import Run

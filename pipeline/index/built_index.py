@@ -15,7 +15,7 @@ from embedmill.pipeline.index.searchable import Floats, Searchable
 from embedmill.pipeline.index.selection.selector import Selection
 from embedmill.pipeline.index.selection.targets import Targets
 from embedmill.pipeline.log import Progress
-from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.artifact_writer import Writer
 from embedmill.pipeline.views.vectors import Vectors
 from embedmill.schemas.index import IncrementalSpec, ShardSpec
 

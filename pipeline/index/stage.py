@@ -21,7 +21,7 @@ from embedmill.pipeline.index.selection.candidates import frontier
 from embedmill.pipeline.index.sharded.sharded_build import build_sharded, shard_count
 from embedmill.pipeline.index.whole_build import build_whole
 from embedmill.pipeline.log import Progress, Quiet
-from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.artifact_writer import Writer
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.task_pool import LAUNCHERS, Launchers, TaskRequest
 from embedmill.pipeline.views.shards import Shards

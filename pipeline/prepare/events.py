@@ -55,7 +55,7 @@ from embedmill.pipeline.prepare.shuffle_rows import (
     separate,
     shuffle_columns,
 )
-from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.artifact_writer import Writer
 from embedmill.pipeline.store.forgotten_ids import ForgottenIds, read_forgotten
 from embedmill.pipeline.store.parquet import write_parquet
 from embedmill.pipeline.store.run import Run

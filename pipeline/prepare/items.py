@@ -17,7 +17,7 @@ from embedmill.pipeline.prepare.readers.file_formats import read_slice
 from embedmill.pipeline.prepare.readers.file_slice import FileSlice
 from embedmill.pipeline.prepare.readers.parsed_batch import ParsedBatch
 from embedmill.pipeline.prepare.readers.read_plan import layout_of, metadata_slices, title_fields
-from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.artifact_writer import Writer
 from embedmill.pipeline.store.forgotten_ids import ForgottenIds
 from embedmill.schemas.events import ITEMS, ITEMS_META
 

@@ -33,7 +33,7 @@ from embedmill.pipeline.prepare.vocabulary.shared_rows import (
     shared_row_sql,
     side_rows,
 )
-from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.artifact_writer import Writer
 from embedmill.pipeline.store.parquet import write_parquet
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage

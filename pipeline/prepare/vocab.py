@@ -42,7 +42,8 @@ from embedmill.pipeline.prepare.vocabulary.id_outcomes import (
 )
 from embedmill.pipeline.prepare.vocabulary.row_numbers import assign_rows, write_rows
 from embedmill.pipeline.prepare.vocabulary.shared_rows import side_rows
-from embedmill.pipeline.store.artifact import Artifact, Writer
+from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.store.artifact_writer import Writer
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.events import Events
 from embedmill.pipeline.views.vocab import Vocab

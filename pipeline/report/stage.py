@@ -8,7 +8,7 @@ from embedmill.pipeline.log import Progress
 from embedmill.pipeline.report import page
 from embedmill.pipeline.report.collect.report_data import collect_run
 from embedmill.pipeline.report.collect.timings import collect_timings
-from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.artifact_writer import Writer
 from embedmill.pipeline.store.run import Run
 from embedmill.schemas.report import DATA, PAGE
 

@@ -19,7 +19,8 @@ from embedmill.pipeline.errors import (
     MissingArtifactError,
     StaleArtifactError,
 )
-from embedmill.pipeline.store.artifact import Artifact, Writer, read_manifest
+from embedmill.pipeline.store.artifact import Artifact, read_manifest
+from embedmill.pipeline.store.artifact_writer import Writer
 from embedmill.pipeline.store.lease import current_driver
 from embedmill.pipeline.store.parquet import damaged
 from embedmill.pipeline.store.storage import Storage

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from pydantic import ValidationError
+
 from embedmill.pipeline.errors import CorruptArtifactError
 from embedmill.pipeline.store.storage import Storage
 from embedmill.schemas.files import JsonFile
 
-__all__ = ["UNREADABLE", "read_stored"]
+__all__ = ["UNREADABLE", "first_error", "read_stored"]
 
 T = TypeVar("T")
 
@@ -46,3 +48,10 @@ def read_stored(storage: Storage, file: JsonFile[T], todo: str) -> T | None:
         raise CorruptArtifactError(
             "is damaged: it is not what was written", where=storage.url(file.path), todo=todo
         ) from None
+
+
+def first_error(error: ValidationError) -> str:
+    """The first error of a validation, with the key where it is."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    return f"{key}: {first['msg']}" if key else str(first["msg"])

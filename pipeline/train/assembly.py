@@ -8,7 +8,7 @@ from functools import partial
 import torch
 
 from embedmill.pipeline.memory import free_memory
-from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.artifact_writer import Writer
 from embedmill.pipeline.store.lease import FenceCheck
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage

@@ -9,7 +9,8 @@ import torch
 from embedmill.pipeline.config import TrainConfig
 from embedmill.pipeline.errors import ConfigError, TrainingError
 from embedmill.pipeline.log import Progress
-from embedmill.pipeline.store.artifact import MANIFEST, Writer
+from embedmill.pipeline.store.artifact import MANIFEST
+from embedmill.pipeline.store.artifact_writer import Writer
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.train.assembly import WorkerTask
 from embedmill.pipeline.train.checkpoints import stored_slots

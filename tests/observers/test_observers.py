@@ -23,7 +23,7 @@ from embedmill.jobs.run_record import RunRecord
 from embedmill.pipeline.config import to_toml
 from embedmill.pipeline.errors import TrainingError
 from embedmill.pipeline.log import Progress, set_log_format
-from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.artifact_writer import Writer
 from embedmill.pipeline.store.run import Run
 from tests.observers.servers import gone, hanging, recording
 from tests.support.runs import clusters, finished

@@ -10,7 +10,7 @@ import pytest
 
 from embedmill.pipeline.config import parse
 from embedmill.pipeline.errors import CorruptArtifactError
-from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.artifact_writer import Writer
 from embedmill.pipeline.store.retention import PINNED, REMOVED, plan_removal, remove
 from embedmill.pipeline.store.storage import Storage
 from embedmill.schemas.run import CONFIG, PUBLISHED, Published, publication

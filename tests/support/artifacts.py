@@ -16,7 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import safetensors.numpy
 
-from embedmill.pipeline.store.artifact import Artifact, Writer
+from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.store.artifact_writer import Writer
 from embedmill.pipeline.store.run import Run
 from embedmill.schemas import events, export, shards, train, vocab
 from embedmill.schemas.manifest import Manifest

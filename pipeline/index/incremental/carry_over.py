@@ -30,7 +30,8 @@ from embedmill.pipeline.index.searchable import FaissIndex, Floats, Rows
 from embedmill.pipeline.index.selection.confidence import Interval, recall_interval
 from embedmill.pipeline.index.selection.targets import Targets
 from embedmill.pipeline.index.sharded.sharded_index import ShardedIndex
-from embedmill.pipeline.store.artifact import Artifact, Writer
+from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.store.artifact_writer import Writer
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.views.index import StoredIndex
 from embedmill.pipeline.views.vectors import Vectors, space_of, spec_of

@@ -15,7 +15,7 @@ from embedmill.pipeline.index.incremental.base_layout import Layout, positions_o
 from embedmill.pipeline.index.incremental.incremental_index import Base, IncrementalIndex
 from embedmill.pipeline.index.kinds import kind_of
 from embedmill.pipeline.index.searchable import Floats, Rows
-from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.artifact_writer import Writer
 from embedmill.pipeline.views.index import StoredIndex
 from embedmill.schemas.index import BASE_ROWS, BASE_ROWS_FILE, BASE_VECTORS_FILE, IncrementalSpec
 

@@ -28,7 +28,7 @@ from embedmill.pipeline.index.selection.plans import Plan
 from embedmill.pipeline.index.sharded.kmeans import VectorTransform, train_centroids_by_tasks
 from embedmill.pipeline.index.sharded.sharded_index import open_shard
 from embedmill.pipeline.index.sharded.stored_sample import StoredSample
-from embedmill.pipeline.store.artifact import entry_of
+from embedmill.pipeline.store.artifact_writer import entry_of
 from embedmill.pipeline.store.storage import Storage
 from embedmill.pipeline.task_pool import TaskPool
 from embedmill.pipeline.views.vectors import LiveFile, LiveVectors, Vectors

@@ -48,7 +48,7 @@ from embedmill.pipeline.index.sharded.shard_tasks import (
 from embedmill.pipeline.index.sharded.sharded_index import ShardedIndex, open_shards
 from embedmill.pipeline.index.sharded.stored_sample import StoredSample, sample_items
 from embedmill.pipeline.index.vector_checks import check_vectors
-from embedmill.pipeline.store.artifact import Writer, entry_of
+from embedmill.pipeline.store.artifact_writer import Writer, entry_of
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage
 from embedmill.pipeline.task_pool import TaskPool

@@ -38,7 +38,7 @@ from embedmill.pipeline.prepare.splits.sessions import (
     subsample,
 )
 from embedmill.pipeline.prepare.vocabulary.shared_rows import is_shared
-from embedmill.pipeline.store.artifact import Writer
+from embedmill.pipeline.store.artifact_writer import Writer
 from embedmill.pipeline.store.parquet import write_parquet
 from embedmill.pipeline.store.storage import Storage
 from embedmill.schemas.manifest import FileEntry
