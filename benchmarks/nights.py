@@ -189,8 +189,9 @@ def built(
         beside: a run over the same events and rows, whose data stages it takes over.
     """
     root = folder / name.partition("-")[0]
-    for stage in DATA_STAGES if beside is not None else ():
-        shutil.copytree(beside.storage.local_path(stage), root / name / stage)
+    if beside is not None:
+        for stage in DATA_STAGES:
+            shutil.copytree(beside.storage.local_path(stage), root / name / stage)
     tree = {
         "run": {"name": name, "root": str(root), "partitions": 16},
         "events": {"paths": paths, "format": "parquet", "user": "user", "item": "item",
