@@ -46,6 +46,7 @@ _TRAINING_ITEMS_PER_LIST = 64
 _ROUNDS = 10
 # If k >= n / 4, search exhaustively.
 _EXHAUSTIVE = 4
+_MORE = 4  # times as many lists are probed for a query whose lists had too few items
 
 
 class InvertedIndex(FaissIndex):
@@ -108,23 +109,38 @@ class InvertedIndex(FaissIndex):
 
     def _search(self, query_BD: Floats, k: int, setting: int) -> tuple[Floats, Rows]:
         score_Bk, position_Bk = self.search_partial(query_BD, k, setting)
-        # Probed lists may be empty, and codes cannot rank for a query of zeros.
+        query_BE = padded(query_BD, self.parameters.get("segments", 1))
+        lists, probes = self.parameters["lists"], self._probes(k, setting)
         incomplete = np.flatnonzero((position_Bk < 0).any(axis=1))
+        # Probed lists may be small or empty: all vectors take as long as many lists, so more lists
+        # first. Codes cannot rank for a query of zeros, whatever the lists.
+        while len(incomplete) and probes < lists:
+            probes = min(lists, _MORE * probes)
+            found = self._probed(query_BE[incomplete], k, probes)
+            score_Bk[incomplete], position_Bk[incomplete] = found
+            incomplete = incomplete[(position_Bk[incomplete] < 0).any(axis=1)]
         if len(incomplete):
-            query_BE = padded(query_BD[incomplete], self.parameters.get("segments", 1))
-            score_Bk[incomplete], position_Bk[incomplete] = self._exhaustive(query_BE, k)
+            found = self._exhaustive(query_BE[incomplete], k)
+            score_Bk[incomplete], position_Bk[incomplete] = found
         return score_Bk, position_Bk
 
     def search_partial(self, query_BD: Floats, k: int, setting: int) -> tuple[Floats, Rows]:
         """The best items of the probed lists; see `FaissIndex.search_partial`."""
-        lists = self.parameters["lists"]
         query_BE = padded(query_BD, self.parameters.get("segments", 1))
         if k * _EXHAUSTIVE >= self.items:
             return self._exhaustive(query_BE, k)
+        return self._probed(query_BE, k, self._probes(k, setting))
+
+    def _probes(self, k: int, setting: int) -> int:
+        """Lists that are probed first."""
+        lists = self.parameters["lists"]
         # Lists differ in size: probe as many as hold 2 k items on average.
         enough = math.ceil(2 * k * lists / self.items)
         wanted = self._scaled_setting(setting or self.parameters["probes"], k)
-        probes = min(lists, max(wanted, enough))
+        return min(lists, max(wanted, enough))
+
+    def _probed(self, query_BE: Floats, k: int, probes: int) -> tuple[Floats, Rows]:
+        """The best items of so many lists."""
         # For fewer than ten answers, rerank as many candidates as for ten.
         refine = self.parameters.get("refine", 1) * max(1.0, K / k)
         params = self._params(probes, refine)
