@@ -94,11 +94,8 @@ def test_one_candidate_of_a_family_that_is_far_behind_is_tried() -> None:
 
 def test_trials_of_spectral_share_a_decomposition() -> None:
     planned, _ = searched(SPARSE, {"spectral": 0.2})
-    # One decomposition serves up to 256 dimensions, another one 512.
-    costs = [one.cost for one in planned if one.candidate.objective == "spectral"]
-    second, first, *others = sorted(costs, reverse=True)
-    assert costs[0] == first
-    assert max(others) < first / 2 < second / 4
+    first, *others = [one.cost for one in planned if one.candidate.objective == "spectral"]
+    assert max(others) < first / 2
     # Each larger dimension is better here, by less than what decides for it.
     dims = [one.candidate.dim for one in planned if one.candidate.objective == "spectral"]
     assert {64, 128, 256, 512} == set(dims)
@@ -118,10 +115,10 @@ def test_trials_cost_half_of_a_training_at_most(size: TrainingSize, softmax: flo
         )
         for name, one in firsts.items()
     )
-    # Decompositions are shared by others. Those may cost a training, and each family six seconds.
+    # The first trial has the decomposition, which others share. Those may cost a training, and each
+    # family six seconds.
     closed = training_cost(firsts["spectral"].with_settings(dim=512).config(auto, 1), size)
-    spectral = sorted(one.cost for one in planned if one.candidate.objective == "spectral")
-    free = max(6.0, closed) + 6.0 * (len(firsts) - 1) + sum(spectral[-2:])
+    free = max(6.0, closed) + 6.0 * (len(firsts) - 1) + planned[0].cost
     assert sum(one.cost for one in planned) <= max(free, 0.5 * dearest)
 
 
@@ -138,7 +135,8 @@ def test_what_may_have_fewer_dimensions_than_the_leader_gained_from_is_not_tried
 def test_trials_keep_enough_events_of_items() -> None:
     # 18 events an item: of a third of the users, items would look rarer than they are.
     assert {one.users for one in searched(SPARSE, {"spectral": 0.2})[0]} == {1.0}
-    assert {one.users for one in searched(DENSE, {"spectral": 0.2})[0]} == {3000 / 6040}
+    many = TrainingSize(users=60_000, items=1000, train=900_000, valid=100_000)
+    assert {one.users for one in searched(many, {"spectral": 0.2})[0]} == {1 / 3}
 
 
 def test_neighbours_of_the_best_settings_are_tried_until_none_is_better() -> None:

@@ -30,9 +30,9 @@ from embedmill.pipeline.train.trainer import Trainer
 
 __all__ = ["PASSES", "UNSCALED", "Decomposition"]
 
-# Of a decomposition: with more, the order of trials is the same. The last dimensions of few need
-# one more than with many, of which a trial takes the first.
-PASSES = 4
+# Of a decomposition: the order of trials is that of more passes. It has the greatest dimension from
+# the start: of 256, the first 128 are too far from singular vectors after so many.
+PASSES = 3
 # Settings with which the passes leave A V in the users' table and V in the items'.
 UNSCALED = {"spectral.ridge": 0.0, "spectral.popularity_power": 0.0, "spectral.passes": PASSES}
 

@@ -34,7 +34,6 @@ from embedmill.pipeline.train.trials.search import (
     PlannedTrial,
     Selection,
     Steps,
-    decomposed_dim,
     decomposition_key,
     search,
     trial_users,
@@ -181,16 +180,11 @@ class Trials:
         yield decomposition.trainer, decomposition.model(spectral, candidate.dim)
 
     def _decomposition(self, candidate: Candidate, users: float) -> Decomposition:
-        """What trials of spectral share that differ in dimension, ridge and popularity only.
-
-        Its dimensions follow from the trials so far, so that a search that goes on has the same.
-        """
-        tried = [one.dim for one in self.finished if one.objective == "spectral"]
-        most = self._task.run.config.train.dim
-        whole = replace(candidate, dim=decomposed_dim(max([candidate.dim, *tried]), most))
-        key = (decomposition_key(candidate), whole.dim, users)
+        """What trials of spectral share that differ in dimension, ridge and popularity only."""
+        key = (decomposition_key(candidate), users)
         if self._decomposed is None or self._decomposed[0] != key:
             self._decomposed = None  # frees its tables
+            whole = replace(candidate, dim=self._task.run.config.train.dim)
             [trainer] = self._epochs(whole.with_settings(**UNSCALED), 1, users)
             self._decomposed = key, Decomposition.of(trainer)
         return self._decomposed[1]

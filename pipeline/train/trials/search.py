@@ -21,7 +21,6 @@ __all__ = [
     "PlannedTrial",
     "Selection",
     "Steps",
-    "decomposed_dim",
     "decomposition_key",
     "search",
     "trial_cost",
@@ -33,7 +32,7 @@ _SHARE = 1 / 3  # of the users that a trial may have
 _LEAST_USERS = 3000  # of a trial, if there are so many
 # Events of a trial for each item, at least. With fewer, items look rarer than they are: a third of
 # Gowalla's users want more of the popularity power, and half the dimensions, of all of them.
-_ITEM_EVENTS = 50
+_ITEM_EVENTS = 250
 # A trial is validated on so many users at least, if it may, and scores at most so many pairs.
 _VALID_USERS, _VALID_PAIRS = 1000, 10_000_000
 # What is dearer must be better by these factors: a larger dimension, or a later family, whose
@@ -45,9 +44,6 @@ _FREE = 6.0
 # and what is added to the exponent of popularity.
 _RIDGE_STEPS, _POPULARITY_STEPS = (2.0, 0.5), (0.1, -0.1)
 _NEAR_ROUNDS = 2
-# Dimensions of a decomposition, until more are tried: dense logs want fewer, and it grows with the
-# square of them.
-_DECOMPOSED_DIM = 256
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,7 @@ class _Search:
         self.spent = 0.0
         self.dearest = 0.0  # cost of the dearest training of the families in the race
         self.tried: dict[tuple[object, int], Outcome] = {}
-        self.decomposed: dict[object, int] = {}  # dimensions, by what tells them apart
+        self.decomposed: set[object] = set()
         self.free = 0.0  # what the families that were begun may cost in any case
         self.shared = 0.0  # cost of decompositions, which are less than a training
         least = _LEAST_USERS / max(1, size.users)
@@ -180,23 +176,18 @@ class _Search:
     def _share(self, candidate: Candidate, cost: float) -> None:
         """Later trials of spectral with the same exponents need no decomposition."""
         if candidate.objective == "spectral":
-            key, dim = decomposition_key(candidate), self._decomposed_dim(candidate)
-            if dim > self.decomposed.get(key, 0):
-                self.shared += cost
-                self.decomposed[key] = dim
-
-    def _decomposed_dim(self, candidate: Candidate) -> int:
-        return decomposed_dim(candidate.dim, self.auto.dim)
+            key = decomposition_key(candidate)
+            self.shared += 0.0 if key in self.decomposed else cost
+            self.decomposed.add(key)
 
     def cost(self, candidate: Candidate, config: TrainConfig, epochs: int) -> float:
         """Of a trial; those of spectral with the same exponents share a decomposition."""
         if candidate.objective != "spectral":
             return trial_cost(config, epochs, self.size, self.users)
         validation = trial_cost(config, 0, self.size, self.users)
-        dim = self._decomposed_dim(candidate)
-        if dim <= self.decomposed.get(decomposition_key(candidate), 0):
+        if decomposition_key(candidate) in self.decomposed:
             return validation
-        whole = candidate.with_settings(dim=dim, **{"spectral.passes": PASSES})
+        whole = candidate.with_settings(dim=self.auto.dim, **{"spectral.passes": PASSES})
         return validation + self.users * epoch_cost(whole.config(self.auto, 1), self.size)
 
 
@@ -204,16 +195,6 @@ def decomposition_key(candidate: Candidate) -> tuple[object, ...]:
     """What tells the decompositions of candidates apart: the exponents of the degrees."""
     paths = ("spectral.user_power", "spectral.item_power")
     return candidate.objective, *(candidate.settings.get(path) for path in paths)
-
-
-def decomposed_dim(dim: int, most: int) -> int:
-    """Dimensions of the decomposition that serves a trial.
-
-    Args:
-        dim: of the trial, or the greatest of the trials by spectral so far.
-        most: that are allowed.
-    """
-    return most if dim > _DECOMPOSED_DIM else min(most, _DECOMPOSED_DIM)
 
 
 def trial_cost(config: TrainConfig, epochs: int, size: TrainingSize, users: float) -> float:
