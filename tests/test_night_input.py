@@ -16,7 +16,7 @@ from embedmill.jobs.all import run_line
 from embedmill.pipeline.config import parse
 from embedmill.pipeline.config.toml import emit
 from embedmill.pipeline.evaluate.drift import measure_drift
-from embedmill.pipeline.store import artifact, publication
+from embedmill.pipeline.store import artifact_writer, publication
 from embedmill.pipeline.store.publication import publish
 from embedmill.pipeline.store.retention import plan_removal
 from embedmill.pipeline.store.run import Run, published
@@ -157,7 +157,7 @@ def test_a_clock_that_went_back(
     night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A night that seems older than the one it continues is published, and nothing is removed."""
-    for module in (artifact, publication):
+    for module in (artifact_writer, publication):
         monkeypatch.setattr(module, "datetime", _Yesterday)
     run = night("tuesday", WORLD.events())
     assert run.artifact("export").manifest.created < "2021"
