@@ -30,7 +30,6 @@ was built anew.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import sys
 import tempfile
@@ -50,6 +49,7 @@ from harness.sets import load_set
 from embedmill.jobs.all import run_line
 from embedmill.pipeline import index as index_stage
 from embedmill.pipeline.config import parse
+from embedmill.pipeline.cpu_time import CpuTime
 from embedmill.pipeline.evaluate.drift import measure_drift
 from embedmill.pipeline.formats.deltas import write_delta
 from embedmill.pipeline.log import Quiet
@@ -91,12 +91,6 @@ class Night:
     def recall(self) -> tuple[float, float]:
         """Recall@20, warm and cold."""
         return recall_of(self.warm), recall_of(self.cold)
-
-
-def cpu_seconds() -> float:
-    """CPU seconds of this process and of its children that have ended."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
 
 
 def recall_of(run: Run) -> float:
@@ -205,9 +199,9 @@ def built(
         tree["index"] = index if before[0] else {**index, "carry_over": 0}
     run, quiet = Run(parse(tree)), Terminal(quiet=True)
     run_line(run, last="shards", terminal=quiet)
-    began, cpu = time.perf_counter(), cpu_seconds()
+    began, cpu = time.perf_counter(), CpuTime()
     run_line(run, first="train", last="train", terminal=quiet)
-    SECONDS[run.storage.root] = cpu_seconds() - cpu
+    SECONDS[run.storage.root] = cpu.measured()["cpu_seconds"]
     WALL[run.storage.root] = time.perf_counter() - began
     run_line(run, first="export", last="export", terminal=quiet)
     if index:

@@ -27,6 +27,31 @@ __all__ = [
 ]
 
 
+# With evaluate.users = "auto", more scores than this (a quarter of an hour of two cores) are not
+# computed: so many users are drawn, whose means are within .002 of those of all with 95 %
+# confidence.
+_MOST_SCORES, _DRAWN_USERS = 10**11, 200_000
+
+# Where the tasks of a stage run, and how many at once.
+_Launcher = Annotated[
+    Literal["auto", "inline", "processes", "ray"],
+    Field(
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="where its tasks run: in this process, in others, or on Ray; auto: in this "
+        "process where that is short, else on the cluster of RAY_ADDRESS, else in processes",
+    ),
+]
+_Workers = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=4096,
+        json_schema_extra=NOT_IN_FINGERPRINT,
+        description="processes, or Ray tasks at once; 0: as many as there are cores",
+    ),
+]
+
+
 class ExportConfig(Section):
     """Stage export: vectors with their ids."""
 
@@ -45,19 +70,8 @@ class ExportConfig(Section):
         description="greatest distance that may be left then, relative to the vectors' length; "
         "beyond it the vectors are not rotated and their space is a new one",
     )
-    launcher: Literal["auto", "inline", "processes", "ray"] = Field(
-        "auto",
-        json_schema_extra=NOT_IN_FINGERPRINT,
-        description="where its tasks run: in this process, in others, or on Ray; auto: in this "
-        "process where that is short, else on the cluster of RAY_ADDRESS, else in processes",
-    )
-    workers: int = Field(
-        0,
-        ge=0,
-        le=4096,
-        json_schema_extra=NOT_IN_FINGERPRINT,
-        description="processes, or Ray tasks at once; 0: as many as there are cores",
-    )
+    launcher: _Launcher = "auto"
+    workers: _Workers = 0
 
 
 class HnswConfig(Section):
@@ -173,13 +187,7 @@ class IndexConfig(Section):
         description="where several shards are built: in this process, in others, by Ray tasks; an "
         "index of one file is built in this process, or with ray on a node of the cluster",
     )
-    workers: int = Field(
-        0,
-        ge=0,
-        le=4096,
-        json_schema_extra=NOT_IN_FINGERPRINT,
-        description="processes, or Ray tasks at once; 0: as many as there are cores",
-    )
+    workers: _Workers = 0
     hnsw: HnswConfig = HnswConfig()
     ivf: IvfConfig = IvfConfig()
     ivfpq: IvfPqConfig = IvfPqConfig()
@@ -264,20 +272,21 @@ class EvaluateConfig(Section):
         json_schema_extra=FINGERPRINT_IF_CHANGED,
         description="also store the metrics of each user, which `embedmill compare` tests in pairs",
     )
-    launcher: Literal["auto", "inline", "processes", "ray"] = Field(
-        "auto",
-        json_schema_extra=NOT_IN_FINGERPRINT,
-        description="where its tasks run: in this process, in others, or on Ray; auto: in this "
-        "process where that is short, else on the cluster of RAY_ADDRESS, else in processes",
-    )
-    workers: int = Field(
-        0,
-        ge=0,
-        le=4096,
-        json_schema_extra=NOT_IN_FINGERPRINT,
-        description="processes, or Ray tasks at once; 0: as many as there are cores",
-    )
+    launcher: _Launcher = "auto"
+    workers: _Workers = 0
     gates: GatesConfig = GatesConfig()
+
+    def evaluated(self, users: int, items: int) -> int:
+        """About how many of some users with test events are evaluated.
+
+        Args:
+            users: that there are.
+            items: that are ranked for each.
+        """
+        wanted = self.users
+        if wanted == "auto":
+            wanted = _DRAWN_USERS if users * items > _MOST_SCORES else 0
+        return min(users, wanted) if wanted else users
 
     @field_validator("ks")
     @classmethod

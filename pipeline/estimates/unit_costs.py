@@ -13,6 +13,7 @@ from embedmill.pipeline.config import Config
 from embedmill.pipeline.estimates.line_sizes import LineSizes
 from embedmill.pipeline.index import INDEXES, cost
 from embedmill.pipeline.train.estimate import Estimate
+from embedmill.schemas import export, vocab
 
 __all__ = ["COSTS", "StageCost", "Work"]
 
@@ -24,8 +25,7 @@ _SHARD_BYTES = 20.3  # of an event in a file of stage shards
 _SHUFFLED_BYTES = 40  # of an event while it is sorted by user
 _DRIVER = 0.45 * _GIB  # Python, Arrow, the embedded engine
 _PROCESS = 0.38 * _GIB  # a task's Python, torch and FAISS
-# Rows of tasks: of files of the vocabulary, and of events in a group that is evaluated.
-_RANGE_ROWS, _GROUP_EVENTS = 1 << 20, 1 << 22
+_GROUP_EVENTS = 1 << 22  # in a group that is evaluated
 # Budgets of training are upper bounds; objectives without steps held so much of them.
 _HELD = 0.4
 _NETWORK = 1.25e9  # bytes a second of a node of a cluster: 10 Gbit/s
@@ -67,10 +67,8 @@ class Work:
     @property
     def evaluated_users(self) -> int:
         """Users that are evaluated."""
-        wanted, users = self.config.evaluate.users, min(self.sizes.test, self.sizes.users)
-        if wanted == "auto":
-            return min(users, 200_000) if users * self.sizes.items > 1e11 else users
-        return min(users, wanted) if wanted else users
+        users = min(self.sizes.test, self.sizes.users)
+        return self.config.evaluate.evaluated(users, self.sizes.items)
 
 
 @dataclass(frozen=True)
@@ -157,8 +155,8 @@ def _train(work: Work) -> StageCost:
 
 def _export(work: Work) -> StageCost:
     size, npy = work.vectors * work.row_bytes, work.config.export.npy
-    parts = -(-work.sizes.users // _RANGE_ROWS) + -(-work.sizes.items // _RANGE_ROWS)
-    task = _PROCESS + 4 * (1 << 17) * work.row_bytes + _RANGE_ROWS * 60
+    parts = sum(-(-rows // vocab.ROWS_PER_FILE) for rows in (work.sizes.users, work.sizes.items))
+    task = _PROCESS + 4 * export.ROWS_PER_FILE * work.row_bytes + vocab.ROWS_PER_FILE * 60
     running = min(parts, work.cores) if size > 1 << 29 else 0
     return StageCost(
         0.3 + 2.5 * (running > 0), size * 1.7e-8, size * 4e-9 * npy, parts,

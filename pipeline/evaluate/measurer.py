@@ -5,6 +5,7 @@ Legend: B users of a batch, U users of a group, D coordinates, M test events.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,7 @@ from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.parquet import write_parquet
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage
+from embedmill.pipeline.train.fold_in import FoldIn, trained_with
 from embedmill.pipeline.views.shards import Shards
 from embedmill.pipeline.views.vectors import Vectors, spec_of
 from embedmill.schemas.evaluate import USERS
@@ -75,6 +77,18 @@ class MeasuringTask:
     sample: UserSample
     groups: tuple[tuple[int, ...], ...]
     first: int = 0
+
+    @functools.cached_property
+    def index(self) -> Recommender:
+        """The index, opened once however many measure this task."""
+        return self.open_index(self.run.artifact("index"))
+
+    @functools.cached_property
+    def fold_in(self) -> FoldIn:
+        """What makes vectors of cold users; reads all events when it is first asked for."""
+        export, shards = self.run.artifact("export"), Shards(self.run.artifact("shards"))
+        train = trained_with(self.run.artifact("train"), self.run.config)
+        return FoldIn.of(spec_of(export), train, shards, Vectors.of(export, "items"))
 
     @staticmethod
     def of(
@@ -124,10 +138,10 @@ class Measurer:
     def of(task: MeasuringTask) -> Measurer:
         """One that has measured nothing."""
         run, counts = task.run, task.fitted.counts
-        export, shards = run.artifact("export"), Shards(run.artifact("shards"))
-        spec, index = spec_of(export), task.open_index(run.artifact("index"))
-        board = Board.of(run.config.evaluate, counts, ItemTable(Vectors.of(export, "items")), index)
-        others = OtherProtocols.of(run, shards, board, counts)
+        export, config = run.artifact("export"), run.config.evaluate
+        spec, items = spec_of(export), ItemTable(Vectors.of(export, "items"))
+        board = Board.of(config, counts, items, task.index)
+        others = OtherProtocols.of(config, run.config.run.seed, board, counts, lambda: task.fold_in)
         earlier = _earlier(run, export)
         beside = EarlierQuality.of(board, counts, export, earlier) if earlier is not None else None
         errors = Errors() if spec.objective == "rating" else None

@@ -6,18 +6,17 @@ Legend: U users of a group, D coordinates.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embedmill.pipeline.config import EvaluateConfig
 from embedmill.pipeline.evaluate.board import Board, BoardFigures, ItemTable
 from embedmill.pipeline.evaluate.holdout import Group
 from embedmill.pipeline.evaluate.sampled import SampledFigures, SampledRanks
-from embedmill.pipeline.store.run import Run
-from embedmill.pipeline.train.fold_in import FoldIn, KnownEvents, trained_with
-from embedmill.pipeline.views.shards import Shards
-from embedmill.pipeline.views.vectors import spec_of
+from embedmill.pipeline.train.fold_in import FoldIn, KnownEvents
 
 __all__ = ["OtherProtocols", "ProtocolFigures"]
 
@@ -41,25 +40,29 @@ class OtherProtocols:
 
     items: ItemTable
     sampled: SampledRanks | None
-    fold_in: FoldIn | None
+    fold_in: Callable[[], FoldIn]
     folded_in: Board | None
     users: int = 0
     sampling: float = 0.0
 
     @staticmethod
-    def of(run: Run, shards: Shards, board: Board, counts: Rows) -> OtherProtocols:
-        """One that has measured nothing."""
-        config, live_N = run.config.evaluate, board.items.live_N
-        sampled = fold_in = folded_in = None
+    def of(
+        config: EvaluateConfig, seed: int, board: Board, counts: Rows, fold_in: Callable[[], FoldIn]
+    ) -> OtherProtocols:
+        """One that has measured nothing.
+
+        Args:
+            config: which protocols.
+            seed: of sampled negatives.
+            board: of known users and the whole catalogue.
+            counts: events of each item that the model was fitted to.
+            fold_in: is asked when there are users to fold in.
+        """
+        sampled = folded_in = None
         if config.sampled_negatives:
-            live = np.flatnonzero(live_N)
-            sampled = SampledRanks(
-                config.ks, config.sampled_negatives, run.config.run.seed, counts, live
-            )
+            live = np.flatnonzero(board.items.live_N)
+            sampled = SampledRanks(config.ks, config.sampled_negatives, seed, counts, live)
         if config.fold_in:
-            spec = spec_of(run.artifact("export"))
-            train = trained_with(run.artifact("train"), run.config)
-            fold_in = FoldIn.of(spec, train, shards, board.items.vectors)
             known = config.model_copy(update={"keep_users": False})
             folded_in = Board.of(known, counts, board.items, board.index)
         return OtherProtocols(board.items, sampled, fold_in, folded_in)
@@ -71,9 +74,9 @@ class OtherProtocols:
             self.sampled.add(group, user_UD, self.items.gather)
             self.sampling += time.perf_counter() - start
         cold = group.folded_in
-        if self.fold_in is not None and self.folded_in is not None and cold is not None:
+        if self.folded_in is not None and cold is not None:
             known = KnownEvents(cold.fitted.user, cold.fitted.item, cold.fitted.weight)
-            own_UD = self.fold_in.vectors(known, len(cold.users))
+            own_UD = self.fold_in().vectors(known, len(cold.users))
             self.users += self.folded_in.add(cold, own_UD)
 
     def take_figures(self) -> ProtocolFigures:

@@ -59,9 +59,6 @@ __all__ = ["Recommender", "build"]
 
 # With fewer scores than this (a few seconds of work) one thread is faster than several.
 _SMALL = 1 << 30
-# With "auto", more scores than this (a quarter of an hour of two cores) are not computed: so many
-# users are drawn, whose means are within .002 of those of all with 95 % confidence.
-_MOST_SCORES, _DRAWN_USERS = 10**11, 200_000
 # About what a core takes for a score, and for all searches of a user; what takes longer than
 # processes take to start is spread over them.
 _SCORE_SECONDS, _SEARCH_SECONDS, _LARGE_SECONDS = 3e-9, 5e-4, 20.0
@@ -140,13 +137,11 @@ def _write(run: Run, out: Writer, totals: Measurer, index: Artifact) -> None:
 
 def _sample(run: Run, shards: Shards, items: int) -> UserSample:
     """Which test users are evaluated."""
-    wanted, events = run.config.evaluate.users, shards.count("test")
-    if wanted == 0 or (wanted == "auto" and events * items <= _MOST_SCORES):
-        return UserSample(1.0, run.config.run.seed)  # users are no more than events: none is read
+    config, seed, events = run.config.evaluate, run.config.run.seed, shards.count("test")
+    if config.evaluated(events, items) == events:
+        return UserSample(1.0, seed)  # users are no more than events: none is read
     users = count_test_users(shards)
-    if wanted == "auto":
-        wanted = _DRAWN_USERS if users * items > _MOST_SCORES else 0
-    return UserSample(wanted / users if 0 < wanted < users else 1.0, run.config.run.seed)
+    return UserSample(config.evaluated(users, items) / users, seed)
 
 
 @contextlib.contextmanager

@@ -60,32 +60,35 @@ def find_earlier(run: Run) -> Artifact | None:
     Raises:
         ConfigError: a run that is named has no vectors.
     """
-    name = _named(run)
-    folder = earlier_folder(run, name)
-    if not folder or folder.rstrip("/") == run.storage.root.rstrip("/"):
+    folder, found = _earlier(run)
+    if not isinstance(found, EmbedmillError):
+        return found
+    if _named(run) == PUBLISHED or run.config.export.align is None:
         return None
-    try:
-        return open_run(folder).artifact("export")
-    except EmbedmillError as error:
-        if name == PUBLISHED or run.config.export.align is None:
-            return None
-        raise ConfigError(
-            f"vectors cannot be aligned to {folder}: {error.what}",
-            where="export.align",
-            todo="Name another run, or set export.align = ''",
-        ) from None
+    raise ConfigError(
+        f"vectors cannot be aligned to {folder}: {found.what}",
+        where="export.align",
+        todo="Name another run, or set export.align = ''",
+    )
 
 
 def why_unaligned(run: Run) -> str:
     """Why vectors are not aligned, though a run is named: it has none; "" otherwise."""
+    folder, found = _earlier(run)
+    if isinstance(found, EmbedmillError):
+        return f"{folder} has no vectors to align to: {found.what}"
+    return ""
+
+
+def _earlier(run: Run) -> tuple[str, Artifact | EmbedmillError | None]:
+    """The folder of the run that is named, and its vectors or why it has none; None: no run."""
     folder = earlier_folder(run, _named(run))
     if not folder or folder.rstrip("/") == run.storage.root.rstrip("/"):
-        return ""
+        return folder, None
     try:
-        open_run(folder).artifact("export")
+        return folder, open_run(folder).artifact("export")
     except EmbedmillError as error:
-        return f"{folder} has no vectors to align to: {error.what}"
-    return ""
+        return folder, error
 
 
 def sources(run: Run) -> Mapping[str, Any]:

@@ -6,7 +6,6 @@ Legend: E rows of a file, R rows of forgotten ids.
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,6 +19,7 @@ from embedmill.pipeline.forget.rewrite import Changed, References
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.forgotten_ids import SIDES, ForgottenIds
 from embedmill.pipeline.store.parquet import parquet_bytes
+from embedmill.pipeline.views.tables import stored_tensors
 from embedmill.pipeline.views.train import Training
 from embedmill.schemas import export as export_schema
 from embedmill.schemas import train as train_schema
@@ -28,7 +28,6 @@ from embedmill.schemas.erasure import PendingRun
 __all__ = ["erase_export", "erase_train", "zeroed_rows"]
 
 Rows = NDArray[np.int64]
-_LENGTH = 8  # bytes of the length of a safetensors header
 
 
 def erase_train(train: Artifact, known: PendingRun) -> Iterator[Changed]:
@@ -147,18 +146,15 @@ def _erase_matrix(
 def _zeroed_tensors(data: bytes, rows: Mapping[str, Rows]) -> bytes:
     """A safetensors file with zeros in some rows of the tensors whose names have a prefix.
 
-    Bytes outside of these rows stay as they are (format: github.com/huggingface/safetensors).
+    Bytes outside of these rows stay as they are.
     """
-    length = int.from_bytes(data[:_LENGTH], "little")
-    header = json.loads(data[_LENGTH : _LENGTH + length])
     new = bytearray(data)
-    for name, facts in header.items():
+    for name, tensor in stored_tensors(io.BytesIO(data)).items():
         prefix = next((one for one in rows if name.startswith(one)), None)
-        if name == "__metadata__" or prefix is None or not facts["shape"]:
+        if prefix is None or not tensor.shape:
             continue
-        start, end = (_LENGTH + length + offset for offset in facts["data_offsets"])
-        count = facts["shape"][0]
-        width = (end - start) // max(1, count)
+        start, count = tensor.offset, tensor.shape[0]
+        width = tensor.bytes // max(1, count)
         for row in rows[prefix].tolist():
             if row < count:
                 new[start + row * width : start + (row + 1) * width] = bytes(width)

@@ -20,7 +20,7 @@ from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.views.train import Training
 from embedmill.schemas.train import FILES
 
-__all__ = ["TrainedTable", "check_tensors", "open_table"]
+__all__ = ["StoredTensor", "TrainedTable", "check_tensors", "open_table", "stored_tensors"]
 
 Floats = NDArray[np.float32]
 
@@ -77,7 +77,7 @@ class TrainedTable:
             start, stop = (-((partition - bound) // self.partitions) for bound in (first, last))
             if start < stop:
                 with self.train.open(FILES[self.side].path(partition)) as raw:
-                    raw.seek(_tensors(raw)[name].offset + start * width * _FLOAT)
+                    raw.seek(stored_tensors(raw)[name].offset + start * width * _FLOAT)
                     data = raw.read((stop - start) * width * _FLOAT)
                 at = start * self.partitions + partition - first
                 value_ND[at :: self.partitions] = np.frombuffer(data, "<f4").reshape(-1, width)
@@ -93,7 +93,7 @@ def open_table(train: Artifact, side: str, rows: int) -> TrainedTable:
 
 
 @dataclass(frozen=True)
-class _Tensor:
+class StoredTensor:
     """Where a tensor of a safetensors file begins, and what it is."""
 
     dtype: str
@@ -102,8 +102,14 @@ class _Tensor:
     bytes: int
 
 
-def _tensors(raw: BinaryIO) -> dict[str, _Tensor]:
-    """The tensors of a safetensors file, by its header: 8 bytes of its length, and JSON."""
+def stored_tensors(raw: BinaryIO) -> dict[str, StoredTensor]:
+    """The tensors of a safetensors file, by its header: 8 bytes of its length, and JSON.
+
+    The library reads local files alone (format: github.com/huggingface/safetensors).
+
+    Raises:
+        struct.error, ValueError, KeyError, TypeError, AttributeError: it is no such file.
+    """
     raw.seek(0)
     (length,) = struct.unpack("<Q", raw.read(8))
     if length > _LONGEST_HEADER:
@@ -113,7 +119,7 @@ def _tensors(raw: BinaryIO) -> dict[str, _Tensor]:
     found = {}
     for name, entry in header.items():
         begin, end = entry["data_offsets"]
-        found[name] = _Tensor(
+        found[name] = StoredTensor(
             entry["dtype"], tuple(entry["shape"]), 8 + length + begin, end - begin
         )
     if raw.seek(0, os.SEEK_END) != max((t.offset + t.bytes for t in found.values()), default=0):
@@ -131,7 +137,7 @@ def check_tensors(raw: BinaryIO, rows: int, widths: dict[str, int], where: str) 
         where: the file, for the error.
     """
     try:
-        tensors = _tensors(raw)
+        tensors = stored_tensors(raw)
     except (struct.error, ValueError, KeyError, TypeError, AttributeError):
         raise ContractError("not a safetensors file", where=where) from None
     for name, width in widths.items():
@@ -140,7 +146,7 @@ def check_tensors(raw: BinaryIO, rows: int, widths: dict[str, int], where: str) 
             raise ContractError(f"tensor '{name}' is not float32 [{rows}, {width}]", where=where)
 
 
-def _fits(tensor: _Tensor, rows: int, width: int) -> bool:
+def _fits(tensor: StoredTensor, rows: int, width: int) -> bool:
     shape = tensor.shape or (0,)
     return (
         tensor.dtype == "F32"

@@ -109,18 +109,27 @@ class InvertedIndex(FaissIndex):
 
     def _search(self, query_BD: Floats, k: int, setting: int) -> tuple[Floats, Rows]:
         score_Bk, position_Bk = self.search_partial(query_BD, k, setting)
-        query_BE = padded(query_BD, self.parameters.get("segments", 1))
-        lists, probes = self.parameters["lists"], self._probes(k, setting)
         incomplete = np.flatnonzero((position_Bk < 0).any(axis=1))
-        # Probed lists may be small or empty: all vectors take as long as many lists, so more lists
-        # first. Codes cannot rank for a query of zeros, whatever the lists.
-        while len(incomplete) and probes < lists:
-            probes = min(lists, _MORE * probes)
-            found = self._probed(query_BE[incomplete], k, probes)
-            score_Bk[incomplete], position_Bk[incomplete] = found
-            incomplete = incomplete[(position_Bk[incomplete] < 0).any(axis=1)]
         if len(incomplete):
-            found = self._exhaustive(query_BE[incomplete], k)
+            query_BE = padded(query_BD[incomplete], self.parameters.get("segments", 1))
+            found = self._from_more_lists(query_BE, k, self._probes(k, setting))
+            score_Bk[incomplete], position_Bk[incomplete] = found
+        return score_Bk, position_Bk
+
+    def _from_more_lists(self, query_BE: Floats, k: int, probes: int) -> tuple[Floats, Rows]:
+        """The best items for queries to which so many lists did not give k: of ever more lists.
+
+        All vectors take as long as many lists, so they come last. Codes cannot rank for a query of
+        zeros, whatever the lists.
+        """
+        lists = self.parameters["lists"]
+        if probes >= lists:
+            return self._exhaustive(query_BE, k)
+        probes = min(lists, _MORE * probes)
+        score_Bk, position_Bk = self._probed(query_BE, k, probes)
+        incomplete = np.flatnonzero((position_Bk < 0).any(axis=1))
+        if len(incomplete):
+            found = self._from_more_lists(query_BE[incomplete], k, probes)
             score_Bk[incomplete], position_Bk[incomplete] = found
         return score_Bk, position_Bk
 

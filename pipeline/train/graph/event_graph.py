@@ -22,7 +22,7 @@ from embedmill.pipeline.train.data.sample_weights import SampleWeights
 from embedmill.pipeline.train.data.train_events import Events
 from embedmill.pipeline.train.tables.embedding import ShardedEmbedding
 
-__all__ = ["EventGraph", "owned_rows", "row_blocks"]
+__all__ = ["EventGraph", "anywhere", "owned_rows", "row_blocks"]
 
 _ROWS = 1 << 16  # items of a block
 _EDGES = 1 << 16  # edges whose vectors are in memory at once
@@ -38,6 +38,14 @@ def owned_rows(table: ShardedEmbedding, first: int, last: int) -> Tensor:
     """The rows from `first` to `last` - 1 that this worker owns, ascending, int64."""
     rows = torch.arange(first, last, device=table.group.device)
     return rows[table.layout.owner(rows) == table.group.rank]
+
+
+def anywhere(table: ShardedEmbedding, chosen_L: Tensor) -> Tensor:
+    """Which rows of all workers are chosen, bool [I], by those of this one; a collective."""
+    own = owned_rows(table, 0, table.rows)
+    chosen_I = torch.zeros(table.rows, device=table.group.device)
+    chosen_I[own] = chosen_L[table.local_index(own)].float()
+    return table.group.sum(chosen_I) > 0
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from embedmill.pipeline.store.run import Run
-from embedmill.pipeline.train.graph.event_graph import owned_rows
+from embedmill.pipeline.train.graph.event_graph import anywhere
 from embedmill.pipeline.train.tables.embedding import ShardedEmbedding
 from embedmill.pipeline.views.items import ItemMetadata
 from embedmill.pipeline.views.vocabulary import Vocabulary
@@ -46,11 +46,8 @@ def begin_without_events(
     """
     vectors_LD, group = table.weight.detach()[:, :dim], table.group
     zero_L = vectors_LD.norm(dim=1) < _LEAST
-    rows = owned_rows(table, 0, table.rows)
-    local = table.local_index(rows)
-    empty_I = torch.zeros(table.rows, device=group.device)
-    empty_I[rows] = (new_L & zero_L)[local].float()
-    empty_I = group.sum(empty_I) > 0
+    begins_L = new_L & zero_L
+    empty_I = anywhere(table, begins_L)
     if not bool(empty_I.any()):
         return
     known_L = (~new_L & ~zero_L).float()
@@ -67,8 +64,7 @@ def begin_without_events(
     begun_LD.index_add_(0, at_M, mean_FD[feature_M])
     nothing_L = begun_LD.norm(dim=1) < _LEAST
     begun_LD[nothing_L] = mean_FD[number]
-    chosen_L = new_L & zero_L
-    vectors_LD[chosen_L] = functional.normalize(begun_LD[chosen_L], eps=_LEAST) * length
+    vectors_LD[begins_L] = functional.normalize(begun_LD[begins_L], eps=_LEAST) * length
 
 
 def _features(run: Run, side: str, empty_I: NDArray[np.bool_]) -> tuple[Tensor, Tensor, int]:

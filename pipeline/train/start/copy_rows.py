@@ -22,7 +22,12 @@ from torch.nn import functional
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.train.data.sample_weights import SampleWeights
 from embedmill.pipeline.train.data.train_events import Events, joined
-from embedmill.pipeline.train.graph.event_graph import EventGraph, owned_rows, row_blocks
+from embedmill.pipeline.train.graph.event_graph import (
+    EventGraph,
+    anywhere,
+    owned_rows,
+    row_blocks,
+)
 from embedmill.pipeline.train.plan import rows_in
 from embedmill.pipeline.train.start.content import begin_without_events
 from embedmill.pipeline.train.start.find_start import Start
@@ -79,7 +84,7 @@ def copy_start(
     length = [one or max(lengths) for one in lengths]
     new = known[0].to(group.device), known[1].to(group.device)
     users, items = (one.table.embedding for one in tables)
-    new_I = _anywhere(items, new[1])
+    new_I = anywhere(items, new[1])
     events = _of_new_rows(examples[0], users, new[0], new_I)
     ones = [torch.ones(rows, device=group.device) for rows in (len(users.weight), items.rows)]
     graph = EventGraph(events, examples[1], users, items, ones[0], ones[1], dim)
@@ -139,14 +144,6 @@ def _mean_length(table: Table, new_L: Tensor, dim: int) -> float:
     )
     summed, count = table.embedding.group.sum(total).tolist()
     return float(summed / count) if count else 0.0
-
-
-def _anywhere(items: ShardedEmbedding, chosen_L: Tensor) -> Tensor:
-    """Which rows of all workers are chosen, bool [I], by those of this one; a collective."""
-    own_I = owned_rows(items, 0, items.rows)
-    chosen_I = torch.zeros(items.rows, device=items.group.device)
-    chosen_I[own_I] = chosen_L[items.local_index(own_I)].float()
-    return items.group.sum(chosen_I) > 0
 
 
 def _of_new_rows(

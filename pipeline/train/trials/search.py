@@ -30,8 +30,8 @@ __all__ = [
 
 _SHARE = 1 / 3  # of the users that a trial may have
 _LEAST_USERS = 3000  # of a trial, if there are so many
-# Events of a trial for each item, at least. With fewer, items look rarer than they are: a third of
-# Gowalla's users want more of the popularity power, and half the dimensions, of all of them.
+# Events of a trial for each item, at least. With fewer, items look rarer than they are: on a third
+# of Gowalla's users, a larger popularity power and half as many dimensions are best.
 _ITEM_EVENTS = 250
 # A trial is validated on so many users at least, if it may, and scores at most so many pairs.
 _VALID_USERS, _VALID_PAIRS = 1000, 10_000_000
@@ -158,20 +158,13 @@ class _Search:
                 outcomes.append(self.tried[key])
                 continue
             cost = self.cost(candidate, config, epochs)
-            if self.spent + cost <= self.allowed(family) + self._free(candidate, cost):
+            first = candidate.objective == "spectral" and not self.decomposed
+            if first or self.spent + cost <= self.allowed(family):
                 self.spent += cost
                 self._share(candidate, cost)
                 self.tried[key] = yield PlannedTrial(candidate, epochs, users, cost)
                 outcomes.append(self.tried[key])
         return sorted(outcomes, key=lambda one: -one.value)
-
-    def _free(self, candidate: Candidate, cost: float) -> float:
-        """What a trial may cost beyond what is allowed: decompositions, and the first of all."""
-        if candidate.objective != "spectral":
-            return 0.0
-        if not self.decomposed:
-            return cost
-        return cost - trial_cost(candidate.config(self.auto, 1), 0, self.size, self.users)
 
     def _share(self, candidate: Candidate, cost: float) -> None:
         """Later trials of spectral with the same exponents need no decomposition."""
