@@ -17,8 +17,8 @@ _LOW_DIM = 64  # of trials that choose settings which hold for larger dimensions
 _UNOBSERVED = ((8.0, 0.1), (8.0, 0.06), (16.0, 0.06))
 # Ridge and popularity power of spectral: sparse logs want less of the first, dense ones more.
 _SPECTRAL = ((6.0, 0.2), (2.0, 0.2), (2.0, 0.35), (6.0, 0.1))
-# With each larger dimension these are tried, too: more dimensions want more ridge on dense logs,
-# and on sparse ones less than few do on dense ones.
+# Ridge and popularity power that are tried with each larger dimension, too: more dimensions want
+# more ridge on dense logs, and little of it on sparse ones.
 _LARGER = {False: ((6.0, 0.2), (12.0, 0.2)), True: ((2.0, 0.2),)}
 # The share of pairs that have events: below, a log is sparse. Sparse logs want lower temperatures,
 # and softmax never won on a dense one.
