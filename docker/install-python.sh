@@ -2,6 +2,7 @@
 # Install the wheel with the exact versions it was tested with:
 # install-python.sh PREFIX WHEEL CONSTRAINTS [EXTRA,...]
 #
+# With a pyproject.toml in place of the wheel: what the package requires, and not the package.
 # TORCH_INDEX names the index torch comes from; empty: pip's own. An environment that is there
 # already is added to.
 set -euo pipefail
@@ -20,4 +21,9 @@ if [[ ,$extras, =~ ,(train|all), ]]; then
     index=${TORCH_INDEX-https://download.pytorch.org/whl/cpu}
     "${install[@]}" --no-deps ${index:+--index-url "$index"} torch
 fi
-"${install[@]}" "$wheel${extras:+[$extras]}"
+if [[ $wheel == *.toml ]]; then
+    required=$("$prefix/bin/python" "$(dirname "$0")/requirements.py" "$wheel" "$extras")
+    "${install[@]}" --requirement /dev/stdin <<<"$required"
+else
+    "${install[@]}" "$wheel${extras:+[$extras]}"
+fi

@@ -140,6 +140,17 @@ def test_a_bill_of_materials_has_what_is_installed(tmp_path: Path) -> None:
     assert edges.keys() == {one["bom-ref"] for one in document["components"]}
 
 
+def test_requirements_follow_extras_that_name_others(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\nname = "mill"\ndependencies = ["a>=1"]\n'
+        '[project.optional-dependencies]\nb = ["b[c]==2"]\nd = ["d"]\nall = ["mill[b,d]", "e"]\n'
+    )
+    command = [sys.executable, DOCKER / "requirements.py", tmp_path / "pyproject.toml"]
+    for extras, expected in {"": ["a>=1"], "all": ["a>=1", "b[c]==2", "d", "e"]}.items():
+        printed = subprocess.run([*command, extras], check=True, capture_output=True, text=True)
+        assert sorted(printed.stdout.split()) == expected
+
+
 def test_healthy_tells_a_port_that_listens_from_one_that_does_not() -> None:
     import socket
 
