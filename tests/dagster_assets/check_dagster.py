@@ -77,7 +77,7 @@ def states(instance: DagsterInstance, day: str) -> set[Any]:
 
 def killer() -> None:
     """Kill the command of stage vocab once."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + 600
     while time.monotonic() < end:
         pid = process_with("--from", "vocab", f"ds={DAYS[1]}")
         if pid:

@@ -24,7 +24,7 @@ from world import DAYS, process_with, say, write_world  # noqa: E402
 
 def kill(*words: str) -> None:
     """Kill a command once it runs."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + 600  # a server of Prefect may start slowly
     while time.monotonic() < end:
         pid = process_with(*words)
         if pid:

@@ -5,6 +5,7 @@ Legend: N rows of the other side, D coordinates, U rows folded in.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from embedmill.pipeline.config import parse
 from embedmill.pipeline.export import build as export
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.train import build as train_inline
-from embedmill.pipeline.train.fold_in import FoldIn, KnownEvents, trained_with
+from embedmill.pipeline.train.fold_in import FoldIn, KnownEvents, negatives, trained_with
 from embedmill.pipeline.train.fold_in.fitted import Fitted
 from embedmill.pipeline.views.shards import Shards
 from embedmill.pipeline.views.vectors import Vectors, spec_of
@@ -126,6 +127,28 @@ def test_gradient_steps_lower_the_loss_of_the_mean(objective: str, keys: dict[st
     mean = np.array([np.cos(np.pi / 6), np.sin(np.pi / 6)])
     assert direction @ item_ND[2] < mean @ item_ND[2] - 0.02
     assert min(item_ND[:2] @ direction) > 0
+
+
+@pytest.mark.parametrize(("clustered", "off"), [(1 << 17, 0.01), (300, 0.1)])
+def test_means_of_clusters_stand_for_the_sum_over_all_items(
+    clustered: int, off: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """600 items, of which 599 have events, beside 6 planted directions; one has a bias of 2."""
+    monkeypatch.setattr(negatives, "_CLUSTERS", 24)
+    monkeypatch.setattr(negatives, "_CLUSTERED", clustered)
+    random = np.random.default_rng(5)
+    item_ND = random.normal(size=(6, 8)).repeat(100, 0) + random.normal(0, 0.05, (600, 8))
+    bias_N = np.where(np.arange(600) == 3, 2.0, 0.0)
+    fold_in = fold_in_of("softmax", np.column_stack((item_ND, bias_N)), bias=True, temperature=0.5)
+    count_N = np.where(np.arange(600) == 1, 0.0, 5.0)
+    found = replace(fold_in, fitted=Fitted(1.0, count_N, count_N)).clusters
+    assert len(found.log_weight_K) <= 24
+    user_UD = random.normal(size=(9, 8))
+    score_UN = (user_UD @ item_ND.T + bias_N)[:, count_N > 0] / 0.5
+    exact_U = np.logaddexp.reduce(score_UN, axis=1)
+    score_UK = user_UD @ found.vector_KD.double().numpy().T / 0.5
+    cluster_U = np.logaddexp.reduce(score_UK + found.log_weight_K.double().numpy(), axis=1)
+    assert np.abs(cluster_U - exact_U).max() < off * np.abs(score_UN).max()
 
 
 @pytest.mark.parametrize("objective", ["ials", "spectral"])

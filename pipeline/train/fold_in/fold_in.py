@@ -26,6 +26,7 @@ from embedmill.pipeline.train.als.unobserved_weight import with_unobserved_weigh
 from embedmill.pipeline.train.fold_in import closed_forms, gradient_steps
 from embedmill.pipeline.train.fold_in.fitted import Fitted, fitted_events
 from embedmill.pipeline.train.fold_in.known_events import KnownEvents
+from embedmill.pipeline.train.fold_in.negatives import Negatives, cluster_means, sampled_rows
 from embedmill.pipeline.train.fold_in.start_map import start_map
 from embedmill.pipeline.views.shards import Shards
 from embedmill.pipeline.views.train import Training
@@ -136,6 +137,16 @@ class FoldIn:
         if self.shards is None:
             return None
         return start_map(self, self.shards, on_sphere=gradient_steps.on_sphere(self))
+
+    @cached_property
+    def clusters(self) -> Negatives:
+        """Means of clusters of the other side's rows."""
+        return cluster_means(self)
+
+    @cached_property
+    def sampled(self) -> Negatives:
+        """Some of the other side's rows."""
+        return sampled_rows(self)
 
     @property
     def dim(self) -> int:

@@ -2,20 +2,17 @@
 
 A row begins where training would be expected to bring it from the mean of the other side's vectors
 of its events (`start_map`). Each step takes the gradient of
-its loss over all its events against the same sampled rows of the other side, with a rate that falls
-as in Adagrad; with cosine, on the unit sphere. Where vectors of users are folded in, the sampled
-rows are negatives of training's distribution; where items are, users by their number of events.
+its loss over all its events against the same negatives, rows of the other side or means of them
+(`negatives`), with a rate that falls as in Adagrad; with cosine, on the unit sphere.
 
-Legend: U rows, R rows of a batch, N events of its longest row, K sampled rows, D coordinates.
+Legend: U rows, R rows of a batch, N events of its longest row, K negatives, D coordinates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -23,6 +20,7 @@ from torch.nn import functional
 from embedmill.pipeline.config import TrainConfig
 from embedmill.pipeline.train.fold_in.closed_forms import means
 from embedmill.pipeline.train.fold_in.known_events import KnownEvents, PaddedRows, padded_rows
+from embedmill.pipeline.train.fold_in.negatives import Negatives
 from embedmill.pipeline.train.losses.psl import ACTIVATIONS, activation_slopes
 
 if TYPE_CHECKING:
@@ -32,36 +30,28 @@ __all__ = ["bpr", "ccl", "on_sphere", "softmax"]
 
 _STEPS = 4
 _RATE = 0.05  # length of the first step, as a share of the vector's
-_SAMPLED = {"softmax": 512, "bpr": 128, "ccl": 512}
 
 
-@dataclass(frozen=True)
-class Sampled:
-    """Sampled rows: vectors [K, D], biases [K], and logarithms of their weights [K]."""
-
-    vector_KD: Tensor
-    bias_K: Tensor
-    log_weight_K: Tensor
-
-
-# slopes(positive_RN, sampled_RK, part, sampled): derivatives of each row's loss by the scores of
-# its events [R, N] (0 for padding) and by those of the sampled rows [R, K].
-Slopes = Callable[[Tensor, Tensor, PaddedRows, Sampled], tuple[Tensor, Tensor]]
+# slopes(positive_RN, negative_RK, part, negatives): derivatives of each row's loss by the scores of
+# its events [R, N] (0 for padding) and by those of the negatives [R, K].
+Slopes = Callable[[Tensor, Tensor, PaddedRows, Negatives], tuple[Tensor, Tensor]]
 
 
 def softmax(fold_in: FoldIn, events: KnownEvents, rows: int) -> tuple[Tensor, None]:
     """Sampled softmax, BSL or PSL: see `pipeline.train.losses.softmax.sampled_softmax`.
 
+    The sum over the negatives of softmax and BSL is one over all rows, by means of clusters.
     The weights of SL@K, which need thresholds of trained users, are left out: events count alike.
     """
     if fold_in.config.loss == "psl":
-        return _descend(fold_in, events, rows, _psl_slopes(fold_in.config), 2.0), None
+        given = fold_in.sampled, _psl_slopes(fold_in.config), 2.0
+        return _descend(fold_in, events, rows, *given), None
     ratio = fold_in.config.temperature_ratio if fold_in.config.loss == "bsl" else None
 
     def slopes(
-        positive_RN: Tensor, sampled_RK: Tensor, part: PaddedRows, sampled: Sampled
+        positive_RN: Tensor, negative_RK: Tensor, part: PaddedRows, negatives: Negatives
     ) -> tuple[Tensor, Tensor]:
-        logit_RK = sampled_RK + sampled.log_weight_K
+        logit_RK = negative_RK + negatives.log_weight_K
         total_R1 = logit_RK.logsumexp(1, keepdim=True)
         share_RN = part.weight_RN
         if ratio is None:
@@ -69,8 +59,8 @@ def softmax(fold_in: FoldIn, events: KnownEvents, rows: int) -> tuple[Tensor, No
         negative_R1 = share_RN.sum(1, keepdim=True) * (ratio or 1.0)
         return -share_RN, (logit_RK - total_R1).exp_() * negative_R1
 
-    temperature = fold_in.config.temperature
-    return _descend(fold_in, events, rows, slopes, temperature), None
+    given = fold_in.clusters, slopes, fold_in.config.temperature
+    return _descend(fold_in, events, rows, *given), None
 
 
 def bpr(fold_in: FoldIn, events: KnownEvents, rows: int) -> tuple[Tensor, None]:
@@ -79,8 +69,8 @@ def bpr(fold_in: FoldIn, events: KnownEvents, rows: int) -> tuple[Tensor, None]:
     def differentiate(difference_RK: Tensor, weight_K: Tensor) -> None:
         difference_RK.sigmoid_().mul_(weight_K)
 
-    temperature = fold_in.config.temperature
-    return _descend(fold_in, events, rows, _pair_slopes(differentiate), temperature), None
+    given = fold_in.sampled, _pair_slopes(differentiate), fold_in.config.temperature
+    return _descend(fold_in, events, rows, *given), None
 
 
 def _psl_slopes(config: TrainConfig) -> Slopes:
@@ -95,20 +85,20 @@ def _psl_slopes(config: TrainConfig) -> Slopes:
 
 
 def _pair_slopes(differentiate: Callable[[Tensor, Tensor], None]) -> Slopes:
-    """The slopes of a loss of the differences of sampled scores and an event's, summed over events.
+    """The slopes of a loss of differences: of negatives' scores and an event's, summed over events.
 
     Args:
         differentiate: overwrites the differences of one event of each row, [R, K], with the
-            derivatives of its loss by them; it gets the weights of the sampled rows, [K], too.
+            derivatives of its loss by them; it gets the weights of the negatives, [K], too.
     """
 
     def slopes(
-        positive_RN: Tensor, sampled_RK: Tensor, part: PaddedRows, sampled: Sampled
+        positive_RN: Tensor, negative_RK: Tensor, part: PaddedRows, negatives: Negatives
     ) -> tuple[Tensor, Tensor]:
-        weight_K = sampled.log_weight_K.softmax(0)
-        slope_RN, slope_RK = torch.zeros_like(positive_RN), torch.zeros_like(sampled_RK)
+        weight_K = negatives.log_weight_K.softmax(0)
+        slope_RN, slope_RK = torch.zeros_like(positive_RN), torch.zeros_like(negative_RK)
         for at in range(positive_RN.shape[1]):
-            share_RK = sampled_RK - positive_RN[:, at, None]
+            share_RK = negative_RK - positive_RN[:, at, None]
             differentiate(share_RK, weight_K)
             share_RK.mul_(part.weight_RN[:, at, None])
             slope_RN[:, at] = -share_RK.sum(1)
@@ -123,17 +113,22 @@ def ccl(fold_in: FoldIn, events: KnownEvents, rows: int) -> tuple[Tensor, None]:
     settings = fold_in.config.ccl
 
     def slopes(
-        positive_RN: Tensor, sampled_RK: Tensor, part: PaddedRows, sampled: Sampled
+        positive_RN: Tensor, negative_RK: Tensor, part: PaddedRows, negatives: Negatives
     ) -> tuple[Tensor, Tensor]:
-        weight_K = sampled.log_weight_K.softmax(0) * settings.negative_weight
-        over_RK = (sampled_RK > settings.margin).float() * weight_K
+        weight_K = negatives.log_weight_K.softmax(0) * settings.negative_weight
+        over_RK = (negative_RK > settings.margin).float() * weight_K
         return -part.weight_RN, over_RK * part.weight_RN.sum(1, keepdim=True)
 
-    return _descend(fold_in, events, rows, slopes, 1.0), None
+    return _descend(fold_in, events, rows, fold_in.sampled, slopes, 1.0), None
 
 
 def _descend(
-    fold_in: FoldIn, events: KnownEvents, rows: int, slopes: Slopes, temperature: float
+    fold_in: FoldIn,
+    events: KnownEvents,
+    rows: int,
+    negatives: Negatives,
+    slopes: Slopes,
+    temperature: float,
 ) -> Tensor:
     """Rows after all steps, float32 [U, D]; zero without events.
 
@@ -141,12 +136,13 @@ def _descend(
         fold_in: its table and settings.
         events: the events.
         rows: number of rows.
+        negatives: that the loss compares events with.
         slopes: of the objective's loss.
         temperature: scores are divided by it.
     """
     weight_M = fold_in.sample_weights(events)
     known = KnownEvents(events.own_M, events.other_M, weight_M)
-    vector_UD, sampled = means(fold_in, events, rows)[0], _sampled(fold_in)
+    vector_UD, _ = means(fold_in, events, rows)
     if fold_in.start_DD is not None:
         if on_sphere(fold_in):
             vector_UD = functional.normalize(vector_UD, eps=1e-30)
@@ -165,10 +161,10 @@ def _descend(
             if spherical:
                 row_RD = functional.normalize(row_RD)
             positive_RN = (torch.einsum("rnd,rd->rn", other_RND, row_RD) + bias_RN) / temperature
-            sampled_RK = torch.addmm(sampled.bias_K, row_RD, sampled.vector_KD.T) / temperature
-            slope_RN, slope_RK = slopes(positive_RN, sampled_RK, part, sampled)
+            negative_RK = torch.addmm(negatives.bias_K, row_RD, negatives.vector_KD.T) / temperature
+            slope_RN, slope_RK = slopes(positive_RN, negative_RK, part, negatives)
             gradient_RD = torch.einsum("rn,rnd->rd", slope_RN, other_RND)
-            gradient_RD.addmm_(slope_RK, sampled.vector_KD)
+            gradient_RD.addmm_(slope_RK, negatives.vector_KD)
             row_RD = _stepped(row_RD, gradient_RD, squares_R1, spherical=spherical)
         vector_UD[part.row_R] = row_RD
     return vector_UD
@@ -188,27 +184,3 @@ def _stepped(row_RD: Tensor, gradient_RD: Tensor, squares_R1: Tensor, *, spheric
 def on_sphere(fold_in: FoldIn) -> bool:
     """Whether rows were trained by their direction alone."""
     return fold_in.spec.objective == "ccl" or fold_in.config.similarity == "cosine"
-
-
-def _sampled(fold_in: FoldIn) -> Sampled:
-    """Rows of the other side that stand for all of it, drawn anew by the same seed each time."""
-    count_N, config = fold_in.fitted.count_N, fold_in.config
-    power = config.negatives_power if fold_in.side == "users" else 1.0
-    chance_N = np.where(count_N > 0, np.maximum(count_N, 1) ** power, 0.0)
-    number = _SAMPLED[fold_in.spec.objective]
-    if not chance_N.any():
-        chance_N = np.ones_like(chance_N)
-    chance_N /= chance_N.sum()
-    if len(chance_N) <= number:
-        row_K, weight_K = np.arange(len(chance_N)), (chance_N > 0).astype(np.float64)
-    else:
-        drawn = np.random.default_rng(fold_in.seed).choice(len(chance_N), number, p=chance_N)
-        row_K, times_K = np.unique(drawn, return_counts=True)
-        # As often as training would have drawn them, or what the sum over all of them is.
-        expected_K = number * chance_N[row_K] if config.logq else number / config.negatives
-        weight_K = times_K / expected_K
-    other_KE = fold_in.with_bias(row_K)
-    biased = fold_in.spec.bias and fold_in.side == "users"
-    bias_K = other_KE[:, -1] if biased else torch.zeros(len(row_K))
-    log_weight_K = torch.from_numpy(np.log(np.maximum(weight_K, 1e-300))).float()
-    return Sampled(other_KE[:, : fold_in.dim].contiguous(), bias_K, log_weight_K)
