@@ -13,6 +13,7 @@ from tests.support.crash_roots import copied, told_of
 from tests.support.crash_scenarios import SCENARIOS, WORLD, contents, look
 from tests.support.power_cut import Disk, Files, store_files
 
+SHARES = 4  # of the cuts of a sweep, so that each part of it takes minutes
 # The disk loses all names that were not synced, or about half of them.
 SEEDS = (None, 1, 2)
 
@@ -23,9 +24,26 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def cut_at_each(
-    name: str, folder: Path, log: Path, monkeypatch: pytest.MonkeyPatch, *, stride: int, most: int
+    name: str,
+    folder: Path,
+    log: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    stride: int,
+    step: int,
+    first: int = 0,
 ) -> int:
-    """Cut the power after every `stride`-th change; returns the number of cuts."""
+    """Cut the power after changes of files; returns the number of cuts.
+
+    Args:
+        name: of the scenario.
+        folder: for roots.
+        log: the raw log.
+        monkeypatch: lets the process that was cut off be gone.
+        stride: the power is cut after every so many changes, once for each of SEEDS.
+        step: every so many of these cuts are tried.
+        first: number of the first one that is tried.
+    """
     scenario, start = SCENARIOS[name], str(folder / "start")
     Path(start).mkdir()
     scenario.prepare(start, log)
@@ -43,7 +61,8 @@ def cut_at_each(
         cuts.append(("the end", disk.after_cut()))
     after = contents(root)
     monkeypatch.setattr(lease, "is_running", lambda *_: False)
-    for number, (at, files) in enumerate(cuts[:: -(-len(cuts) // most)]):
+    tried = cuts[first::step]
+    for number, (at, files) in enumerate(tried):
         left = f"{folder}/cut-{number}"
         store_files(files, left)
         found = look(left)
@@ -51,22 +70,24 @@ def cut_at_each(
             assert content in (before.get(part), after.get(part)), (at, part)
         scenario.command(left, log)
         assert contents(left) == after, at
-    print(f"{name}: {len(world.log)} changes of files, {len(cuts)} cuts")
-    return len(cuts)
+    print(f"{name}: {len(world.log)} changes of files, {len(tried)} cuts")
+    return len(tried)
 
 
 def test_power_cuts(tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cut_at_each("line", tmp_path, log, monkeypatch, stride=19, most=3) >= 4
+    assert cut_at_each("line", tmp_path, log, monkeypatch, stride=19, step=5) >= 3
 
 
 @pytest.mark.exhaustive
 @pytest.mark.timeout(1800)
+@pytest.mark.parametrize("share", range(SHARES))
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_every_power_cut(
-    name: str, tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, share: int, tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stride = 1 if name in ("line", "publish", "delta") else 3
-    assert cut_at_each(name, tmp_path, log, monkeypatch, stride=stride, most=1000) >= 4
+    found = cut_at_each(name, tmp_path, log, monkeypatch, stride=stride, step=SHARES, first=share)
+    assert found >= 1
 
 
 def test_bytes_that_were_not_synced_are_lost(tmp_path: Path) -> None:

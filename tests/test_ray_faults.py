@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from embedmill.jobs.ray_leftovers import PREFIX
 from embedmill.pipeline.config import parse, to_toml
 from embedmill.pipeline.store.run import Run
 from embedmill.schemas.stages import STAGES
@@ -72,21 +73,14 @@ def contents(run: Run) -> dict[str, str]:
     return {s: run.artifact(s).manifest.content for s in STAGES if s != "report"}
 
 
-@pytest.fixture
-def folders_of_ray() -> Callable[[], set[Path]]:
-    """Folders of Ray that have come since the test began."""
-    before = set(Path("/tmp").glob("embedmill-*"))
-    return lambda: set(Path("/tmp").glob("embedmill-*")) - before
+def folders_of_ray(driver: int) -> list[Path]:
+    """Folders of the Ray of a driver."""
+    owners = Path("/tmp").glob(f"{PREFIX}*/driver")
+    return [owner.parent for owner in owners if owner.read_text().startswith(f"{driver}\n")]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault(
-    fault: str,
-    folder: Path,
-    log: Path,
-    undisturbed: dict[str, str],
-    folders_of_ray: Callable[[], set[Path]],
-) -> None:
+def test_a_fault(fault: str, folder: Path, log: Path, undisturbed: dict[str, str]) -> None:
     strike, code, said = FAULTS[fault]
     words, run = command(folder, log, fault, "ray")
     driver = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -98,6 +92,7 @@ def test_a_fault(
         time.sleep(0.05)
     titles = below(driver.pid)
     children = set(titles)
+    assert len(folders_of_ray(driver.pid)) == 1
     began = time.monotonic()
     strike(driver.pid)
     _, errors = driver.communicate(timeout=60)
@@ -108,9 +103,10 @@ def test_a_fault(
     assert took < 30
     if fault != "driver":
         assert gone(children, 20) == set(), titles
-        assert folders_of_ray() == set()
-    again = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
-    assert again.returncode == 0, again.stderr
+        assert folders_of_ray(driver.pid) == []
+    again = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    _, errors = again.communicate(timeout=300)
+    assert again.returncode == 0, errors
     assert contents(run) == undisturbed
     assert gone(children, 20) == set()
-    assert folders_of_ray() == set()
+    assert folders_of_ray(driver.pid) == folders_of_ray(again.pid) == []

@@ -58,11 +58,11 @@ def verify(
         signed = check_signature(run, key)
         print(f"signature ok: {signed.signed}, key {signed.key}")
     for stage in STAGES:
-        artifact = run.find(stage)
+        artifact, found = run.verify(stage)
         if artifact is None:
             print(f"{stage:<9} not yet")
             continue
-        differences = [f"{stage}/{path} {what}" for path, what in artifact.verify()]
+        differences = [f"{stage}/{path} {what}" for path, what in found]
         wrong += differences
         files = artifact.manifest.files
         state = "differs" if differences else "ok"

@@ -184,8 +184,13 @@ class Artifact:
 
     def verify(self) -> Iterator[tuple[str, str]]:
         """Re-read every file; yields (path, what is wrong) for each that differs."""
-        if not Storage(self.folder).read(MANIFEST).endswith(b"}\n"):
-            yield MANIFEST, "is cut short: it does not end as it was written"
+        try:
+            ended = Storage(self.folder).read(MANIFEST).endswith(b"}\n")
+        except FileNotFoundError:
+            yield MANIFEST, _MISSING
+        else:
+            if not ended:
+                yield MANIFEST, "is cut short: it does not end as it was written"
         for entry in self.manifest.files:
             wrong = self._wrong(entry)
             if wrong:

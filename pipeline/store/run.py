@@ -115,6 +115,24 @@ class Run:
         manifest = self.manifest(stage)
         return None if manifest is None else Artifact.of(stage, self.storage.at(stage), manifest)
 
+    def verify(self, stage: str) -> tuple[Artifact | None, list[tuple[str, str]]]:
+        """The stage's artifact, every file read again, and what differs: path, what is wrong.
+
+        Files of a manifest that is gone by then, as in a rebuild, are missing rightly: what there
+        is instead is read.
+        """
+        artifact = self.find(stage)
+        while artifact is not None:
+            wrong = list(artifact.verify())
+            if not wrong:
+                return artifact, []
+            self.read_again(stage)
+            now = self.find(stage)
+            if now is not None and now.manifest == artifact.manifest:
+                return artifact, wrong
+            artifact = now
+        return None, []
+
     def fields(self, stage: str) -> dict[str, Any]:
         """Flat config fields that shape the stage's artifact."""
         return stage_fields(self.config, STAGES[stage].fields)

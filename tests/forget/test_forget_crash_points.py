@@ -31,6 +31,8 @@ from tests.support.bucket import buckets_in_memory
 from tests.support.crash_points import World
 from tests.support.crash_roots import OUTCOMES, copied, kind_of, told_of, uncopied
 
+SHARES = 4  # of the points of a sweep, so that each part of it takes minutes
+
 
 @dataclass
 class Start:
@@ -102,8 +104,18 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
         yield Start(uncopied(request.param, tmp_path)).build()
 
 
-def sweep(start: Start, monkeypatch: pytest.MonkeyPatch, stride: int) -> int:
-    """Stop at every `stride`-th change, in each way; returns the number of points."""
+def sweep(
+    start: Start, monkeypatch: pytest.MonkeyPatch, stride: int, step: int = 1, first: int = 0
+) -> int:
+    """Stop at every `stride`-th change, in each way; returns the number of points.
+
+    Args:
+        start: a root, which is copied.
+        monkeypatch: lets the process that stopped be gone.
+        stride: of the changes.
+        step: of the points.
+        first: number of the first point.
+    """
     before, calm, whole = start.contents(), World(), start.copy()
     with told_of(whole.root, calm):
         whole.forget()
@@ -115,6 +127,7 @@ def sweep(start: Start, monkeypatch: pytest.MonkeyPatch, stride: int) -> int:
     # The process that stopped is this one, and would be found to run.
     monkeypatch.setattr(lease, "is_running", lambda *_: False)
     points = list(itertools.product(range(0, len(calm.log), stride), OUTCOMES[kind_of(start.root)]))
+    points = points[first::step]
     ended = set[str]()
     for stop, outcome in points:
         root = start.copy()
@@ -148,8 +161,10 @@ def test_crash_points(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.exhaustive
-def test_every_crash_point(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert sweep(start, monkeypatch, 1) >= 200
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("share", range(SHARES))
+def test_every_crash_point(start: Start, share: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sweep(start, monkeypatch, 1, SHARES, share) >= 50
 
 
 def test_deltas_stay_a_chain(tmp_path: Path) -> None:

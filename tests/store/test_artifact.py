@@ -26,7 +26,7 @@ from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.run import Run, open_run, published, save_config
 from embedmill.pipeline.store.storage import Storage
 from embedmill.schemas.events import EVENTS
-from embedmill.schemas.manifest import Manifest, digest
+from embedmill.schemas.manifest import FileEntry, Manifest, digest
 from embedmill.schemas.run import MANIFEST
 from embedmill.schemas.stages import STAGES
 from tests.support.artifacts import counted, vocabulary
@@ -356,6 +356,32 @@ def test_verify_names_a_cut_and_a_missing_file(run: Run) -> None:
     assert found["data/part-00000.parquet"] == "is missing"
     with pytest.raises(CorruptArtifactError, match="named in the manifest but missing"):
         done.read_tables("data")
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_verify_beside_a_rebuild(run: Run, *, again: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage is discarded, or built anew, after the first of its files was read."""
+    events(run)
+    rebuilds = [again]
+
+    def then_rebuild(artifact: Artifact, entry: FileEntry) -> str:
+        found = wrong(artifact, entry)
+        for once in rebuilds:
+            rebuilds.clear()
+            Run(run.config).discard("events")
+            if once:
+                events(Run(run.config), ("c", "d"))
+        return found
+
+    wrong = Artifact._wrong
+    monkeypatch.setattr(Artifact, "_wrong", then_rebuild)
+    found, differences = run.verify("events")
+    assert differences == []
+    assert (found is not None) == again
+    if found is not None:
+        assert found.read_tables("data")["user"].to_pylist() == ["c", "d"]
+        found.storage.remove("times.json")
+        assert run.verify("events")[1] == [("times.json", "is missing")]
 
 
 @pytest.mark.parametrize("change", [b"", b"{", b'"rejected": 1', b'"sha256": "'])

@@ -17,7 +17,8 @@ from typing import Any, TextIO
 
 from embedmill.pipeline.config import Config
 from tests.storm.faults import FAULTS, Round
-from tests.storm.world import FoundError, Place, Reader, ask, contents
+from tests.storm.servers import Engine, sail_server, spark_executors
+from tests.storm.world import EPOCHS, FoundError, Place, Reader, ask, contents
 from tests.support.s3_server import S3Server, serving
 
 # Kind of round → how often, and sections of its config.
@@ -27,7 +28,11 @@ KINDS: dict[str, tuple[int, dict[str, dict[str, Any]]]] = {
     "s3": (4, {"run": {"store_deadline": 10.0}}),
     "ray": (2, {"train": {"launcher": "ray", "workers": 2, "epochs": 150, "max_failures": 3}}),
     "spark": (1, {"run": {"engine": "spark"}}),
+    "executors": (2, {}),
+    "sail": (2, {}),
 }
+# Kind of round → the server of its engine, which is another one for each round.
+ENGINES = {"executors": spark_executors, "sail": sail_server}
 CHANGED: dict[str, dict[str, Any]] = {"vocab": {"min_item_count": 3}}
 
 
@@ -37,6 +42,7 @@ class Storm:
 
     folder: Path
     log: TextIO
+    faults: tuple[str, ...] = ()  # to choose from; none for all of a kind
     calm: dict[str, tuple[dict[str, str], list[str]]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     findings: list[int] = field(default_factory=list)
@@ -66,21 +72,22 @@ class Storm:
         print(f"seed {seed} {kind}: {', '.join(line['struck'])}: {state}", flush=True)
 
     def _strike(
-        self, draw: random.Random, kind: str, place: Place, server: S3Server | None,
+        self, draw: random.Random, kind: str, place: Place, server: S3Server | Engine | None,
         line: dict[str, Any],
     ) -> None:  # fmt: skip
         rebuilds = draw.random() < 0.4
+        names = [name for name in sorted(FAULTS[kind]) if name in (self.faults or FAULTS[kind])]
         known = [self._calm(kind, changed=False)]
         if rebuilds:
             known.append(self._calm(kind, changed=True))
             place.finish(place.config(**KINDS[kind][1]))
         config = _config(place, kind, changed=rebuilds)
         reader = Reader(place.root, [answer for _, answer in known])
-        with reader.reading() if server is None else nullcontext():
+        with nullcontext() if isinstance(server, S3Server) else reader.reading():
             words = ("--rebuild",) if rebuilds else ()
             turn = Round(place, config, words, draw, server)
             for _ in range(draw.choice([1, 1, 2, 3])):
-                name = draw.choice(sorted(FAULTS[kind]))
+                name = draw.choice(names)
                 line["struck"].append(name)
                 FAULTS[kind][name](turn)
             run = place.finish(config, *words)
@@ -91,14 +98,18 @@ class Storm:
         if reader.found:
             raise FoundError(reader.found[0])
         place.check_gone()
-        self.counts.update({"questions": reader.asked, "answers": reader.answered})
+        self.counts.update(
+            {"questions": reader.asked, "answers": reader.answered, "verified": reader.verified}
+        )
 
     def _calm(self, kind: str, *, changed: bool) -> tuple[dict[str, str], list[str]]:
-        """Contents of an undisturbed run, and what it recommends."""
-        name = f"{kind} changed" if changed else kind
+        """Contents of an undisturbed run and what it recommends, whatever engine and launcher."""
+        epochs = KINDS[kind][1].get("train", {}).get("epochs", EPOCHS)
+        name = f"calm-{epochs}{'-changed' if changed else ''}"
         if name not in self.calm:
-            with _place(self.folder / f"calm-{name.replace(' ', '-')}", kind) as (place, _):
-                run = place.finish(_config(place, kind, changed=changed))
+            with _place(self.folder / name, "local") as (place, _):
+                long = {"train": {"launcher": "inline", "epochs": epochs}}
+                run = place.finish(place.config(**long, **(CHANGED if changed else {})))
                 self.calm[name] = contents(run), ask(place.root)
         return self.calm[name]
 
@@ -108,13 +119,16 @@ def _config(place: Place, kind: str, *, changed: bool) -> Config:
 
 
 @contextmanager
-def _place(folder: Path, kind: str) -> Iterator[tuple[Place, S3Server | None]]:
+def _place(folder: Path, kind: str) -> Iterator[tuple[Place, S3Server | Engine | None]]:
     folder.mkdir(parents=True)
-    if kind != "s3":
+    if kind == "s3":
+        with serving(folder / "journal") as server:
+            yield Place(folder, f"{server.bucket('storm')}/runs"), server
+    elif kind in ENGINES:
+        with ENGINES[kind](folder) as engine:
+            yield Place(folder, str(folder / "runs"), engine.url), engine
+    else:
         yield Place(folder, str(folder / "runs")), None
-        return
-    with serving() as server:
-        yield Place(folder, f"{server.bucket('storm')}/runs"), server
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -126,13 +140,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--seed", type=int, default=None, help="of the first round; then counted up"
     )
     parser.add_argument("--kinds", default=",".join(KINDS), help="kinds of rounds")
+    parser.add_argument("--faults", default="", help="faults to choose from; '' for all of a kind")
     parser.add_argument("--log", type=Path, default=Path("storm.jsonl"))
     args = parser.parse_args(argv)
     seed = args.seed if args.seed is not None else int(time.time())
     kinds = [kind for kind in args.kinds.split(",") for _ in range(KINDS[kind][0])]
     end = time.monotonic() + 60 * args.minutes
     with tempfile.TemporaryDirectory(prefix="storm-") as folder, args.log.open("a") as log:
-        storm = Storm(Path(folder), log)
+        storm = Storm(Path(folder), log, tuple(filter(None, args.faults.split(","))))
         for number in range(args.rounds):
             if time.monotonic() > end:
                 break

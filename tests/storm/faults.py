@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from embedmill.pipeline.config import Config
+from tests.storm.servers import EXECUTOR, Engine
 from tests.storm.world import Place, marked
 from tests.support.s3_server import S3Server
+from tests.support.train_drivers import below
 
 __all__ = ["ANYWHERE", "FAULTS", "Round"]
 
@@ -30,7 +32,7 @@ class Round:
     config: Config
     words: tuple[str, ...]
     draw: random.Random
-    server: S3Server | None = None
+    server: S3Server | Engine | None = None
     struck: list[str] = field(default_factory=list)
 
     def start(self, **faults: Any) -> Driver:
@@ -133,9 +135,31 @@ def _clock(round_: Round) -> None:
             round_.place.end(one)
 
 
+def _kill_executor(round_: Round) -> None:
+    """Kill an executor while it has tasks of a driver, or before they come."""
+    driver = round_.start()
+    for _ in range(round_.draw.choice([1, 2])):
+        time.sleep(round_.draw.uniform(0, LAST / 2))
+        found = [pid for pid, title in below(os.getpid()).items() if EXECUTOR in title]
+        if found:
+            with suppress(ProcessLookupError):
+                os.kill(round_.draw.choice(sorted(found)), signal.SIGKILL)
+    round_.place.end(driver)
+
+
+def _kill_server(round_: Round) -> None:
+    """Kill what serves a driver; after a while it is there again."""
+    assert round_.server is not None
+    driver = round_.strike()
+    round_.server.kill()
+    time.sleep(round_.draw.choice([0.0, 1.0, 4.0, 14.0]))
+    round_.server.start_again()
+    round_.place.end(driver)
+
+
 def _store(**faults: Any) -> Callable[[Round], None]:
     def strike(round_: Round) -> None:
-        assert round_.server is not None
+        assert isinstance(round_.server, S3Server)
         driver = round_.strike()
         round_.server.fail(**faults)
         time.sleep(round_.draw.uniform(1, 5))
@@ -148,7 +172,7 @@ def _store(**faults: Any) -> Callable[[Round], None]:
 
 
 def _stop_store(round_: Round) -> None:
-    assert round_.server is not None
+    assert isinstance(round_.server, S3Server)
     driver = round_.strike()
     os.kill(round_.server.pid, signal.SIGSTOP)
     time.sleep(round_.draw.choice([1.0, 4.0, 14.0]))
@@ -169,7 +193,7 @@ ANYWHERE: dict[str, Callable[[Round], None]] = {
     "elsewhere": _elsewhere,
     "clock": _clock,
 }
-# Where what they strike is: on a local disk, on S3, with Ray, with Spark.
+# Where what they strike is: on a local disk, on S3, with Ray, with Spark or Sail.
 FAULTS: dict[str, dict[str, Callable[[Round], None]]] = {
     "local": {**ANYWHERE, "full disk": _full_disk},
     "processes": {**ANYWHERE, "full disk": _full_disk},
@@ -180,6 +204,7 @@ FAULTS: dict[str, dict[str, Callable[[Round], None]]] = {
         "store resets": _store(reset=True),
         "store hangs": _store(hang=2.0),
         "store stops": _stop_store,
+        "kill store": _kill_server,
     },
     "ray": {
         **ANYWHERE,
@@ -189,4 +214,6 @@ FAULTS: dict[str, dict[str, Callable[[Round], None]]] = {
         "kill worker": _kill_child("RayTrainWorker"),
     },
     "spark": {**ANYWHERE, "kill spark": _kill_child("java")},
+    "executors": {**ANYWHERE, "kill executor": _kill_executor, "kill engine": _kill_server},
+    "sail": {**ANYWHERE, "kill engine": _kill_server},
 }

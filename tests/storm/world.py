@@ -23,11 +23,12 @@ from embedmill.pipeline.store.run import Run, find_run, published
 from embedmill.schemas.stages import STAGES
 from tests.support.worlds import PlantedWorld, config_tree, laid
 
-__all__ = ["ENDS", "ENVIRONMENT", "FoundError", "Place", "Reader", "contents", "marked"]
+__all__ = ["ENDS", "ENVIRONMENT", "EPOCHS", "FoundError", "Place", "Reader", "contents", "marked"]
 
 ENVIRONMENT = "STORM_PLACE"
 # How a driver may end, whatever strikes: well, training or machine, in use, stopped, killed.
 ENDS = {0, 5, 7, 8, 129, 130, 143, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP, -signal.SIGINT}
+EPOCHS = 60
 LIMIT = 240.0  # seconds that a driver may take
 
 
@@ -42,11 +43,13 @@ class Place:
     Attributes:
         folder: on a local disk.
         root: of the runs: a folder, or a URL.
+        engine: URL of the server of its engine; '' for what the config says.
         variables: of the environment of drivers.
     """
 
     folder: Path
     root: str
+    engine: str = ""
     variables: dict[str, str] = field(default_factory=dict)
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     drivers: list[subprocess.Popen[str]] = field(default_factory=list)
@@ -59,8 +62,11 @@ class Place:
             PlantedWorld().write(log)
         tree = laid(
             config_tree(self.root, log),
-            train={"objective": "softmax", "epochs": 60, "checkpoint_steps": 9, "patience": 0},
-        )
+            train={
+                "objective": "softmax", "epochs": EPOCHS, "checkpoint_steps": 9, "patience": 0,
+            },
+            run={"engine": self.engine} if self.engine else {},
+        )  # fmt: skip
         return parse(laid(tree, **sections))
 
     def start(self, config: Config, faults: Mapping[str, Any], *words: str) -> Any:
@@ -154,23 +160,38 @@ def contents(run: Run, *, check: bool = True) -> dict[str, str]:
 
 
 class Reader:
-    """Asks for recommendations as long as a round lasts: each answer is one of a whole run."""
+    """Asks for recommendations, and verifies the run, as long as a round lasts.
+
+    Each answer is one of a whole run, and no file differs from a manifest that is there.
+    """
 
     def __init__(self, root: str, known: list[list[str]]) -> None:
-        self.asked, self.answered, self.found = 0, 0, list[str]()
+        self.asked, self.answered, self.verified, self.found = 0, 0, 0, list[str]()
         self._root, self._known = root, known
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._threads = [
+            threading.Thread(target=read, daemon=True) for read in (self._read, self._verify)
+        ]
 
     @contextmanager
     def reading(self) -> Iterator[Reader]:
         """Ask while a block runs."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         try:
             yield self
         finally:
             self._ended.set()
-            self._thread.join(30)
+            for thread in self._threads:
+                thread.join(60)
+
+    def _verify(self) -> None:
+        command = [sys.executable, "-m", "embedmill", "verify", f"{self._root}/tiny"]
+        while not self._ended.wait(1.5):
+            said = subprocess.run(command, capture_output=True, text=True, check=False)
+            self.verified += said.returncode == 0
+            if said.returncode and "no run here" not in said.stderr:
+                self.found.append(f"verify: exit {said.returncode}: {said.stderr[-2000:]}")
 
     def _read(self) -> None:
         while not self._ended.wait(0.05):

@@ -1,13 +1,16 @@
 """A real S3 server of one process (moto), which counts requests and can be told to fail.
 
-    python -m tests.support.s3_server
+    python -m tests.support.s3_server [PORT [JOURNAL]]
 
 prints its URL and serves on loopback until its standard input ends. Faults are set, and counts
-read, under `/_faults`.
+read, under `/_faults`. Its objects are in memory: with a journal, a file, they are there again
+after the server was killed.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import re
@@ -21,6 +24,7 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from s3fs import S3FileSystem
@@ -45,11 +49,20 @@ Answer = Callable[..., Any]
 
 
 class S3Server:
-    """The server as a child process."""
+    """The server as a child process.
 
-    def __init__(self) -> None:
+    Args:
+        journal: a file with which it can be killed and started again; None for none.
+    """
+
+    def __init__(self, journal: Path | None = None) -> None:
+        self._journal = journal
+        self._start(0)
+
+    def _start(self, port: int) -> None:
+        journal = [str(self._journal)] if self._journal else []
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", __name__],
+            [sys.executable, "-W", "ignore", "-m", __name__, str(port), *journal],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -98,15 +111,24 @@ class S3Server:
         """Requests since `fail` was called."""
         return sum(n for kind, n in self.counts().items() if kind.isupper())
 
+    def kill(self) -> None:
+        """Kill the server; what it has answered for is in its journal."""
+        self._process.kill()
+        self._process.communicate()
+
+    def start_again(self) -> None:
+        """Start a killed server at the same address, with the objects of its journal."""
+        self._start(int(self.url.rpartition(":")[2]))
+
     def close(self) -> None:
         """End the server."""
         self._process.communicate()  # closes its standard input
 
 
 @contextmanager
-def serving() -> Iterator[S3Server]:
+def serving(journal: Path | None = None) -> Iterator[S3Server]:
     """A server that the clients of this process, and of those that it starts, find."""
-    server = S3Server()
+    server = S3Server(journal)
     before = {name: os.environ.get(name) for name in server.environment}
     os.environ |= server.environment
     S3FileSystem.clear_instance_cache()  # a client remembers its endpoint
@@ -187,6 +209,50 @@ class Faulty:
         return _answer(start, "200 OK", json.dumps(self.counts).encode())
 
 
+class Journaled:
+    """The server's application, with a file of all requests that change anything, in order.
+
+    A request is written down before it is carried out, and answered after that: a server that is
+    killed between the two has done it when it is there again, and has not said so.
+    """
+
+    def __init__(self, app: Answer, path: Path) -> None:
+        self.app, self.lock = app, threading.Lock()
+        for line in path.read_text().splitlines() if path.exists() else []:
+            try:
+                request, body = json.loads(line)
+            except json.JSONDecodeError:  # killed while it was written
+                continue
+            self.carry_out(request, base64.b64decode(body), lambda *_: None)
+        self.file = path.open("a")
+
+    def __call__(self, environ: dict[str, Any], start: Answer) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+            return self.app(environ, start)  # type: ignore[no-any-return]
+        ends = environ.get("wsgi.input_terminated")
+        body = environ["wsgi.input"].read() if ends else _body(environ)
+        request = {name: value for name, value in environ.items() if isinstance(value, str)}
+        with self.lock:
+            self.file.write(json.dumps([request, base64.b64encode(body).decode()]) + "\n")
+            self.file.flush()
+            return self.carry_out(request, body, start)
+
+    def carry_out(self, request: dict[str, str], body: bytes, start: Answer) -> list[bytes]:
+        """Let the application do a request."""
+        request.pop("HTTP_TRANSFER_ENCODING", None)
+        environ = {
+            **request,
+            "CONTENT_LENGTH": str(len(body)),
+            "wsgi.input": io.BytesIO(body),
+            "wsgi.errors": sys.stderr,
+            "wsgi.version": (1, 0),
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": False,
+            "wsgi.run_once": False,
+        }
+        return [b"".join(self.app(environ, start))]
+
+
 def _answer(start: Answer, status: str, body: bytes) -> Iterable[bytes]:
     start(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
     return [body]
@@ -205,7 +271,7 @@ def _reset(environ: Mapping[str, Any]) -> Iterable[bytes]:
     raise ConnectionResetError
 
 
-def _serve() -> None:
+def _serve(port: int, journal: Path | None) -> None:
     from moto.moto_server.werkzeug_app import (
         DomainDispatcherApplication,
         MotoRequestHandler,
@@ -214,12 +280,13 @@ def _serve() -> None:
     from werkzeug.serving import make_server
 
     os.environ |= CREDENTIALS
-    app = Faulty(DomainDispatcherApplication(create_backend_app))
-    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=MotoRequestHandler)
+    plain: Answer = DomainDispatcherApplication(create_backend_app)
+    app = Faulty(Journaled(plain, journal) if journal else plain)
+    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=MotoRequestHandler)
     print(f"http://127.0.0.1:{server.server_port}", flush=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdin.read()
 
 
 if __name__ == "__main__":
-    _serve()
+    _serve(int((sys.argv[1:] or ["0"])[0]), Path(sys.argv[2]) if sys.argv[2:] else None)

@@ -103,19 +103,28 @@ def standalone(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def connect_server(folder: Path, package: Path, master: str = "local[2,4]") -> Iterator[str]:
-    """A Spark Connect server whose tasks know our packages from a wheel; gives its URL."""
+def connect_server(
+    folder: Path, package: Path, master: str = "local[2,4]", port: int = 0
+) -> Iterator[str]:
+    """A Spark Connect server; gives its URL.
+
+    Args:
+        folder: of its log.
+        package: where its tasks find our packages.
+        master: Spark's.
+        port: that it listens on; 0 for any.
+    """
     kind = "org.apache.spark.sql.connect.service.SparkConnectServer"
     settings = {
         "spark.connect.grpc.binding.address": "127.0.0.1",
-        "spark.connect.grpc.binding.port": "0",
+        "spark.connect.grpc.binding.port": str(port),
         "spark.log.level": "INFO",
     }
     command = [SUBMIT, "--master", master, "--class", kind, *_conf({**SETTINGS, **settings})]
     log = folder / "connect.log"
     with _process(command, environment(PYTHONPATH=str(package)), log) as server:
-        port = _said(server, log, r"Spark Connect server started at: \S*?:(\d+)")
-        yield f"sc://127.0.0.1:{port}"
+        found = _said(server, log, r"Spark Connect server started at: \S*?:(\d+)")
+        yield f"sc://127.0.0.1:{found}"
 
 
 def submit(
