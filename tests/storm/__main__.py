@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -43,6 +45,7 @@ class Storm:
     folder: Path
     log: TextIO
     faults: tuple[str, ...] = ()  # to choose from; none for all of a kind
+    last: float = 9.0  # seconds of an undisturbed run, at least
     calm: dict[str, tuple[dict[str, str], list[str]]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     findings: list[int] = field(default_factory=list)
@@ -60,7 +63,7 @@ class Storm:
             finally:
                 for driver in place.drivers:
                     if driver.poll() is None:
-                        driver.kill()
+                        os.killpg(driver.pid, signal.SIGKILL)
             line["drivers"] = place.said
         line["seconds"] = round(time.monotonic() - began, 1)
         if line["found"]:
@@ -85,7 +88,7 @@ class Storm:
         reader = Reader(place.root, [answer for _, answer in known])
         with nullcontext() if isinstance(server, S3Server) else reader.reading():
             words = ("--rebuild",) if rebuilds else ()
-            turn = Round(place, config, words, draw, server)
+            turn = Round(place, config, words, draw, self.last, server)
             for _ in range(draw.choice([1, 1, 2, 3])):
                 name = draw.choice(names)
                 line["struck"].append(name)
@@ -108,9 +111,11 @@ class Storm:
         name = f"calm-{epochs}{'-changed' if changed else ''}"
         if name not in self.calm:
             with _place(self.folder / name, "local") as (place, _):
+                began = time.monotonic()
                 long = {"train": {"launcher": "inline", "epochs": epochs}}
                 run = place.finish(place.config(**long, **(CHANGED if changed else {})))
                 self.calm[name] = contents(run), ask(place.root)
+                self.last = max(self.last, time.monotonic() - began)
         return self.calm[name]
 
 
@@ -146,6 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     seed = args.seed if args.seed is not None else int(time.time())
     kinds = [kind for kind in args.kinds.split(",") for _ in range(KINDS[kind][0])]
     end = time.monotonic() + 60 * args.minutes
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends what was started
     with tempfile.TemporaryDirectory(prefix="storm-") as folder, args.log.open("a") as log:
         storm = Storm(Path(folder), log, tuple(filter(None, args.faults.split(","))))
         for number in range(args.rounds):

@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from embedmill.pipeline.config import Config
@@ -20,27 +20,35 @@ from tests.support.train_drivers import below
 
 __all__ = ["ANYWHERE", "FAULTS", "Round"]
 
-LAST = 9.0  # seconds after a driver's start up to which something strikes
 Driver = subprocess.Popen[str]
 
 
 @dataclass
 class Round:
-    """A round: drivers of one config, and what is drawn for it."""
+    """A round: drivers of one config, and what is drawn for it.
+
+    Attributes:
+        place: of the drivers.
+        config: of the run.
+        words: further ones of the command.
+        draw: decides when something strikes, and what else is open.
+        last: seconds after a driver's start up to which something strikes.
+        server: that the drivers need; None for none.
+    """
 
     place: Place
     config: Config
     words: tuple[str, ...]
     draw: random.Random
+    last: float
     server: S3Server | Engine | None = None
-    struck: list[str] = field(default_factory=list)
 
     def start(self, **faults: Any) -> Driver:
         driver: Driver = self.place.start(self.config, faults, *self.words)
         return driver
 
     def wait(self, least: float = 0.0) -> None:
-        time.sleep(self.draw.uniform(least, LAST))
+        time.sleep(self.draw.uniform(least, self.last))
 
     def strike(self) -> Driver:
         """A driver that has run for a while."""
@@ -100,7 +108,7 @@ def _pause(round_: Round) -> None:
 
 def _two(round_: Round) -> None:
     first = round_.start()
-    time.sleep(round_.draw.choice([0.0, 0.05, 2.0, round_.draw.uniform(0, LAST)]))
+    time.sleep(round_.draw.choice([0.0, 0.05, 2.0, round_.draw.uniform(0, round_.last)]))
     second = round_.start()
     for driver in (first, second):
         round_.place.end(driver)
@@ -128,7 +136,7 @@ def _full_disk(round_: Round) -> None:
 
 def _clock(round_: Round) -> None:
     seconds = round_.draw.choice([-86_400, -60, 60, 86_400, 3.2e7])
-    driver = round_.start(jump=[round_.draw.uniform(0, LAST), seconds])
+    driver = round_.start(jump=[round_.draw.uniform(0, round_.last), seconds])
     second = round_.start(clock=-seconds) if round_.draw.random() < 0.5 else None
     for one in (driver, second):
         if one is not None:
@@ -139,7 +147,7 @@ def _kill_executor(round_: Round) -> None:
     """Kill an executor while it has tasks of a driver, or before they come."""
     driver = round_.start()
     for _ in range(round_.draw.choice([1, 2])):
-        time.sleep(round_.draw.uniform(0, LAST / 2))
+        time.sleep(round_.draw.uniform(0, round_.last / 2))
         found = [pid for pid, title in below(os.getpid()).items() if EXECUTOR in title]
         if found:
             with suppress(ProcessLookupError):
