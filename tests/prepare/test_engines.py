@@ -6,12 +6,16 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pysail.spark import SparkConnectServer
 from pyspark.sql import SparkSession
 
 from embedmill.pipeline.config import parse, to_toml
@@ -67,6 +71,24 @@ def test_no_connect_server() -> None:
         open_session("sc://127.0.0.1:1"),
     ):
         pass
+
+
+def test_ctrl_c_while_the_server_is_gone() -> None:
+    """The call that cancels the query has no answer either, and is not repeated for minutes."""
+    server = SparkConnectServer("127.0.0.1", 0)
+    server.start(background=True)
+    url = f"sc://127.0.0.1:{server.listening_address[1]}"
+
+    def ask() -> None:
+        with open_session(url) as session:
+            server.stop()
+            threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+            frames.collect(session.range(3))
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        ask()
+    assert time.monotonic() - began < 40
 
 
 def test_no_java() -> None:

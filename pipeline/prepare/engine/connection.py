@@ -8,6 +8,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, cast
@@ -23,6 +24,7 @@ from embedmill.pipeline.prepare.engine.task_monitor import LOCAL_TASKS
 __all__ = ["open_session", "shuffle_gauge"]
 
 _CONNECT_PORT = 15002
+_RETRIES, _RETRY_MS = 25, 5000  # calls without an answer, and the longest wait between two
 # Where the smaller side of a join has at most so many bytes a partition, Spark hashes it instead of
 # sorting both sides.
 _HASH_JOIN_BYTES = "64m"
@@ -128,17 +130,16 @@ def _connect_session(url: str, *, retries: bool = True) -> Iterator[SparkSession
 
     Args:
         url: of the server.
-        retries: whether calls that get no answer are repeated, for minutes.
+        retries: whether calls that get no answer are repeated, for two minutes.
     """
     _check_listening(url)
     # Imported here because every task imports this module, and gRPC may be missing there.
     from pyspark.sql.connect.session import SparkSession as ConnectSession
 
     try:
-        session = ConnectSession.builder.remote(url).create()
-        if not retries:
-            # Sail stops at Ctrl-C itself; repeated calls would keep the process alive for minutes.
-            session.client.set_retry_policies([])
+        session, patience = ConnectSession.builder.remote(url).create(), _patience()
+        # Sail stops at Ctrl-C itself; repeated calls would keep the process alive for minutes.
+        session.client.set_retry_policies([patience] if retries else [])
         session.conf.set("spark.sql.session.timeZone", "UTC")
     except Exception as error:
         raise MachineError(f"no Spark Connect server answers: {last_line(error)}", where=url) from (
@@ -147,8 +148,29 @@ def _connect_session(url: str, *, retries: bool = True) -> Iterator[SparkSession
     try:
         yield cast(SparkSession, session)
     finally:
+        patience.ended = True
         with suppress(Exception):  # the server may be gone; the work is done or has failed anyway
             session.stop()
+
+
+def _patience() -> Any:
+    """For how long calls are repeated that get no answer: two minutes, and not after an interrupt.
+
+    PySpark's own policy has ten minutes, also for the call that cancels a query at Ctrl-C.
+    """
+    from pyspark.sql.connect.client.retries import DefaultPolicy
+
+    # Printed beside the error that follows.
+    warnings.filterwarnings("ignore", message=r"\[RETRIES_EXCEEDED\]")
+
+    class Patience(DefaultPolicy):
+        ended = False
+
+        def can_retry(self, e: BaseException) -> bool:
+            self.ended |= _interrupt_behind(e) is not None
+            return not self.ended and super().can_retry(e)
+
+    return Patience(max_retries=_RETRIES, max_backoff=_RETRY_MS)
 
 
 def _check_listening(url: str) -> None:
