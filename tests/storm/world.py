@@ -29,6 +29,8 @@ ENVIRONMENT = "STORM_PLACE"
 # How a driver may end, whatever strikes: well, training or machine, in use, stopped, killed.
 ENDS = {0, 5, 7, 8, 129, 130, 143, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP, -signal.SIGINT}
 EPOCHS = 60
+# Ray ends a process itself, with exit code 1, where a raylet ends before it has answered once.
+RAY_ENDS = "Failed to get the system config from raylet because it is dead"
 LIMIT = 240.0  # seconds that a driver may take
 
 
@@ -98,6 +100,8 @@ class Place:
             raise FoundError(f"a driver did not end within {LIMIT:.0f} s") from None
         code = driver.returncode
         self.said.append({"code": code, "said": errors.strip()[-300:]})
+        if code == 1 and RAY_ENDS in errors:
+            return code
         if "Traceback" in errors or "this is a bug" in errors or code not in ENDS:
             raise FoundError(f"exit {code}: {errors.strip()[-3000:]}")
         return code
