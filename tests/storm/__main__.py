@@ -151,7 +151,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     seed = args.seed if args.seed is not None else int(time.time())
     kinds = [kind for kind in args.kinds.split(",") for _ in range(KINDS[kind][0])]
     end = time.monotonic() + 60 * args.minutes
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends what was started
     with tempfile.TemporaryDirectory(prefix="storm-") as folder, args.log.open("a") as log:
         storm = Storm(Path(folder), log, tuple(filter(None, args.faults.split(","))))
         for number in range(args.rounds):
@@ -165,4 +164,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends what was started
     sys.exit(main())
