@@ -101,9 +101,9 @@ class Storm:
         if reader.found:
             raise FoundError(reader.found[0])
         place.check_gone()
-        self.counts.update(
-            {"questions": reader.asked, "answers": reader.answered, "verified": reader.verified}
-        )
+        read = {"questions": reader.asked, "answers": reader.answered, "verified": reader.verified}
+        line |= read
+        self.counts.update(read)
 
     def _calm(self, kind: str, *, changed: bool) -> tuple[dict[str, str], list[str]]:
         """Contents of an undisturbed run and what it recommends, whatever engine and launcher."""
