@@ -16,4 +16,4 @@ if [ ! -e $env/.ready ]; then
 fi
 export DUCKDB_WITH_VSS=$PWD/$env/duckdb PYTHONPATH=$PWD
 exec $env/bin/python -m pytest -n0 -q tests/observers/test_mlflow.py tests/stores \
-  tests/formats/test_formats.py -k "chroma or redis or mlflow or older_duckdb"
+  tests/formats/test_formats.py -k "chroma or redis or mlflow or older_duckdb or opensearch"
