@@ -39,6 +39,7 @@ def test_base_commands_import_no_extra(tmp_path: Path) -> None:
     ]
     fails = [
         ["run", str(toml), "--to", "train", "--quiet"],
+        ["demo", "--to", "nowhere"],
         ["fold", run, "--events", some, "--output", str(tmp_path / "folded.parquet")],
         ["run", str(toml), "--from", "events", "--to", "events", "--engine", "spark", "--rebuild"],
     ]
@@ -53,6 +54,7 @@ def test_base_commands_import_no_extra(tmp_path: Path) -> None:
     codes = [line.split(":")[0] for line in answer.stderr.splitlines() if line.startswith("exit ")]
     assert codes == ["exit 0"] * len(works) + ["exit 2"] * len(fails), answer.stderr
     assert "stage 'train': torch is not installed. pip install 'embedmill[train]'" in answer.stderr
+    assert "no stage 'nowhere'" in answer.stderr
     assert "fold-in: torch is not installed. pip install 'embedmill[train]'" in answer.stderr
     assert "pip install 'embedmill[spark]'" in answer.stderr
 

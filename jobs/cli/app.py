@@ -17,6 +17,7 @@ __all__ = [
     "AsJson",
     "ConfigFile",
     "JsonResult",
+    "LastStage",
     "NoPublish",
     "Quiet",
     "Rebuild",
@@ -63,6 +64,7 @@ Variables = Annotated[
     list[str] | None,
     typer.Option("--var", metavar="NAME=VALUE", help="value of {NAME} in the config; repeatable"),
 ]
+LastStage = Annotated[str, typer.Option("--to", metavar="STAGE", help="last stage to run")]
 Rebuild = Annotated[bool, typer.Option("--rebuild", help="build stale stages again")]
 NoPublish = Annotated[bool, typer.Option("--no-publish", help="leave published.json as it is")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="errors only")]

@@ -16,6 +16,7 @@ from embedmill.jobs.cli.app import (
     AsJson,
     ConfigFile,
     JsonResult,
+    LastStage,
     NoPublish,
     Quiet,
     Rebuild,
@@ -41,9 +42,7 @@ def run(
     first: Annotated[
         str | None, typer.Option("--from", metavar="STAGE", help="first stage to run")
     ] = None,
-    last: Annotated[
-        str, typer.Option("--to", metavar="STAGE", help="last stage to run")
-    ] = "report",
+    last: LastStage = "report",
     engine: Annotated[str | None, typer.Option(help="sail, spark or sc://host:port")] = None,
     workers: Annotated[
         str | None, typer.Option(help="training workers: a number, auto, or a range: 2-8")

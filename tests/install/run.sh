@@ -50,7 +50,8 @@ for module in torch ray py4j; do
 done
 "$base" --help >/dev/null
 "$base" demo --show >demo.toml
-"$base" run demo.toml --to shards --set run.name=stages --quiet
+grep -q '^\[run\]' demo.toml
+"$base" demo --to shards --set run.name=stages --quiet
 content stages/shards
 if [ -d "$work/train" ]; then
     run=runs/movielens-100k
