@@ -1,6 +1,6 @@
 """What OpenSearch's REST API does with the requests of a push: indices, bulk, count, aliases.
 
-There is no server to be had from a package. Requests that OpenSearch would refuse are refused:
+OpenSearch is to be had from no package. Requests that OpenSearch would refuse are refused:
 documents with fields that a strict mapping lacks, or vectors of another dimension.
 """
 
