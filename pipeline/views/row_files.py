@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.views.columns import numbers
 from embedmill.schemas.manifest import FileEntry
 
 __all__ = ["RowFiles", "Rows"]
@@ -67,7 +68,7 @@ class RowFiles:
 
     def column(self, name: str) -> NDArray[Any]:
         """A column of numbers over all rows."""
-        parts = [self.read(number, [name])[name].to_numpy() for number in range(len(self))]
+        parts = [numbers(self.read(number, [name])[name]) for number in range(len(self))]
         return np.concatenate(parts) if parts else np.empty(0)
 
     def grouped(self, rows: Rows) -> Iterator[tuple[int, Rows, Rows]]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from embedmill.pipeline.errors import ContractError
 from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.views.columns import numbers
 from embedmill.schemas.shards import FILES, SPLITS
 
 __all__ = ["Shards"]
@@ -60,7 +61,7 @@ class Shards:
                 f"has {table.num_rows:,} rows, the manifest says {expected:,}",
                 where=self.artifact.url(path),
             )
-        return [table[name].to_numpy() for name in columns]
+        return [numbers(table[name]) for name in columns]
 
     def concatenated(
         self, splits: Sequence[str], partitions: Sequence[int], columns: Sequence[str]

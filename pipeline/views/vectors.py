@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.cache import checked
+from embedmill.pipeline.views.columns import numbers
 from embedmill.pipeline.views.row_files import RowFiles, Rows
 from embedmill.pipeline.views.vocabulary import Vocabulary
 from embedmill.schemas.export import FILES, SPEC, VectorSpec, matrix_file
@@ -217,8 +218,8 @@ class Vectors:
         vector_ND = np.empty((table.num_rows, 0), np.float32)
         if "vector" in table.column_names:
             vector_ND = to_matrix(table["vector"], self.dim)
-        bias_N = table["bias"].to_numpy() if "bias" in table.column_names else None
-        row_N, count_N = table["row"].to_numpy(), table["count"].to_numpy()
+        bias_N = numbers(table["bias"]) if "bias" in table.column_names else None
+        row_N, count_N = numbers(table["row"]), numbers(table["count"])
         return VectorBlock(row_N, table["id"].combine_chunks(), count_N, vector_ND, bias_N)
 
     def _empty(self, *, bias: bool) -> VectorBlock:
@@ -258,7 +259,7 @@ class LiveVectors:
         """Counts the live rows of each file; files without any are left out."""
         found, position, files = [], 0, vectors.files
         for number in range(len(files)):
-            items = int(files.read(number, ["live"])["live"].to_numpy().sum())
+            items = int(numbers(files.read(number, ["live"])["live"]).sum())
             if items:
                 found.append(LiveFile(number, int(files.starts[number]), position, items))
             position += items
@@ -277,7 +278,7 @@ class LiveVectors:
     def read(self, file: LiveFile) -> tuple[Rows, Floats]:
         """Rows and vectors of the live rows of a file, int64 [N] and float32 [N, D]."""
         table = self.vectors.files.read(file.number, ["live", "vector"])
-        live_N = table["live"].to_numpy().astype(bool)
+        live_N = numbers(table["live"])
         vector_ND = to_matrix(table["vector"], self.dim)
         rows = file.first + np.flatnonzero(live_N)
         return rows, vector_ND if live_N.all() else vector_ND[live_N]
@@ -285,7 +286,7 @@ class LiveVectors:
     def read_ids(self, file: LiveFile) -> pa.Table:
         """Columns row and id of the live rows of a file."""
         table = self.vectors.files.read(file.number, ["id", "live"])
-        live_N = table["live"].to_numpy().astype(bool)
+        live_N = numbers(table["live"])
         ids = table["id"].filter(pa.array(live_N))
         return pa.table({"row": file.first + np.flatnonzero(live_N), "id": ids})
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from embedmill.pipeline.errors import ContractError, InputError
 from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.views.columns import numbers
 from embedmill.pipeline.views.row_files import RowFiles, Rows
 from embedmill.schemas import export as export_schema
 from embedmill.schemas import vocab as vocab_schema
@@ -89,8 +90,8 @@ class Vocabulary:
         for number in range(len(self.files)):
             ids = self._ids_of(number).combine_chunks().cast(raw.type)
             place = pc.index_in(raw, value_set=ids, skip_nulls=True)
-            at = np.flatnonzero(place.is_valid().to_numpy(zero_copy_only=False))
-            row_R[at] = self.files.starts[number] + place.drop_null().to_numpy()
+            at = np.flatnonzero(numbers(place.is_valid()))
+            row_R[at] = self.files.starts[number] + numbers(place.drop_null())
         return row_R
 
     def row_of(self, raw: str) -> int:
@@ -147,7 +148,7 @@ class Vocabulary:
         """The rows of file `number`, in blocks as of `blocks`."""
         table, first = self.files.read(number, _ROW_COLUMNS), int(self.files.starts[number])
         expected = np.arange(first, int(self.files.starts[number + 1]))
-        if not np.array_equal(table["row"].to_numpy(), expected):
+        if not np.array_equal(numbers(table["row"]), expected):
             raise ContractError(
                 "rows are not dense and in order",
                 where=self.files.artifact.url(self.files.entries[number].path),

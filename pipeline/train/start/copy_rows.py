@@ -138,7 +138,8 @@ def _own_rows(table: ShardedEmbedding) -> Tensor:
 
 def _mean_length(table: Table, new_L: Tensor, dim: int) -> float:
     """Mean length of the copied rows over all workers; 0 where there are none; a collective."""
-    length_L = table.weight[:, :dim][(~new_L).to(table.weight.device)].double().norm(dim=1)
+    length_L = torch.linalg.vector_norm(table.weight[:, :dim], dim=1).double()
+    length_L = length_L[(~new_L).to(length_L.device)]
     total = torch.stack(
         (length_L.sum(), torch.tensor(float(len(length_L)), device=length_L.device))
     )
