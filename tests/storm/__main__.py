@@ -106,14 +106,17 @@ class Storm:
         self.counts.update(read)
 
     def _calm(self, kind: str, *, changed: bool) -> tuple[dict[str, str], list[str]]:
-        """Contents of an undisturbed run and what it recommends, whatever engine and launcher."""
-        epochs = KINDS[kind][1].get("train", {}).get("epochs", EPOCHS)
-        name = f"calm-{epochs}{'-changed' if changed else ''}"
+        """Contents of an undisturbed run and what it recommends, whatever engine and launcher.
+
+        The number of workers decides in which order floats are added.
+        """
+        train = {"epochs": EPOCHS, "workers": 1, **KINDS[kind][1].get("train", {})}
+        name = f"calm-{train['epochs']}-{train['workers']}{'-changed' if changed else ''}"
         if name not in self.calm:
+            train["launcher"] = "inline" if train["workers"] == 1 else "processes"
             with _place(self.folder / name, "local") as (place, _):
                 began = time.monotonic()
-                long = {"train": {"launcher": "inline", "epochs": epochs}}
-                run = place.finish(place.config(**long, **(CHANGED if changed else {})))
+                run = place.finish(place.config(train=train, **(CHANGED if changed else {})))
                 self.calm[name] = contents(run), ask(place.root)
                 self.last = max(self.last, time.monotonic() - began)
         return self.calm[name]
