@@ -191,14 +191,14 @@ class Reader:
 
     def _verify(self) -> None:
         command = [sys.executable, "-m", "embedmill", "verify", f"{self._root}/tiny"]
-        while not self._ended.wait(1.5):
+        while not self._ended.wait(4):
             said = subprocess.run(command, capture_output=True, text=True, check=False)
             self.verified += said.returncode == 0
             if said.returncode and "no run here" not in said.stderr:
                 self.found.append(f"verify: exit {said.returncode}: {said.stderr[-2000:]}")
 
     def _read(self) -> None:
-        while not self._ended.wait(0.05):
+        while not self._ended.wait(0.1):
             self.asked += 1
             try:
                 answer = ask(self._root)
