@@ -19,7 +19,7 @@ from embedmill.schemas.stages import STAGES
 from tests.support.train_drivers import below, gone
 from tests.support.worlds import PlantedWorld, config_tree, laid
 
-pytestmark = [pytest.mark.ray, pytest.mark.exhaustive, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.ray, pytest.mark.exhaustive, pytest.mark.timeout(600)]
 
 STOPPED = "embedmill: interrupted; finished stages are kept, run the same command again to go on\n"
 ENDED = "embedmill: train: a process of Ray ended: "
@@ -80,12 +80,19 @@ def folders_of_ray(driver: int) -> list[Path]:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault(fault: str, folder: Path, log: Path, undisturbed: dict[str, str]) -> None:
+def test_a_fault(
+    fault: str,
+    folder: Path,
+    log: Path,
+    undisturbed: dict[str, str],
+    request: pytest.FixtureRequest,
+) -> None:
     strike, code, said = FAULTS[fault]
     words, run = command(folder, log, fault, "ray")
     driver = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    request.addfinalizer(driver.kill)
     latest = Path(run.storage.root, "train/checkpoints/latest.json")
-    end = time.monotonic() + 120
+    end = time.monotonic() + 240
     while not latest.exists():
         assert driver.poll() is None, driver.communicate()
         assert time.monotonic() < end
