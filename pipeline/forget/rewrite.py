@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from embedmill.pipeline.errors import MachineError
 from embedmill.pipeline.store import contracts
-from embedmill.pipeline.store.artifact import Artifact, read_manifest
+from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.cache import cache_folder
 from embedmill.pipeline.store.lease import Driver
 from embedmill.pipeline.store.run import Run, fingerprint_of
@@ -190,14 +191,22 @@ def commit(run: Run, artifact: Artifact, manifest: Manifest, driver: Driver) -> 
 
     Raises:
         InUseError: another process has taken the run over.
+        MachineError: the store shows another manifest than it was just given; nothing is removed.
     """
     home = run.storage.at(artifact.stage)
     files = home.below(manifest.folder)
     files.sync_folders(entry.path for entry in manifest.files)
     driver.fence.check()
-    home.write(MANIFEST, manifest.model_dump_json(indent=1).encode() + b"\n")
+    data = manifest.model_dump_json(indent=1).encode() + b"\n"
+    home.write(MANIFEST, data)
     home.sync_folders([MANIFEST])
     run.read_again(artifact.stage)
+    if home.read(MANIFEST) != data:
+        raise MachineError(
+            "the store does not show yet what was written",
+            where=home.url(MANIFEST),
+            todo="Run the same command again",
+        )
     kept = {entry.sha256 for entry in manifest.files}
     _forget_fetched(one for one in artifact.manifest.files if one.sha256 not in kept)
-    remove_unnamed(home, read_manifest(home))
+    remove_unnamed(home, manifest)

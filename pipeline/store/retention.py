@@ -127,6 +127,7 @@ def remove(runs: Sequence[StoredRun]) -> int:
             storage.write(REMOVED, b"")
             # The config first: without it the folder is no run to any reader.
             storage.remove(CONFIG)
+            storage.sync_folders([CONFIG])  # nor after a power cut that keeps its name
         removed += _clear(storage)
     return removed
 

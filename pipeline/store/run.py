@@ -204,6 +204,7 @@ class Run:
         storage.remove(MANIFEST)
         if manifest is None:
             return
+        storage.sync_folders([MANIFEST])  # no power cut brings it back without the files
         files = storage.below(manifest.folder)
         for entry in manifest.files:
             files.remove(entry.path)
