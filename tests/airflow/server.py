@@ -171,7 +171,7 @@ class Airflow:
         found = self.request("GET", f"dags/{dag}/dagRuns?limit=100")["dag_runs"]
         return {one["dag_run_id"]: one["state"] for one in found}
 
-    def finish(self, dag: str, run: str, seconds: float = 300) -> str:
+    def finish(self, dag: str, run: str, seconds: float = 900) -> str:
         """Wait for the end of a run; returns its state."""
         return str(wait(seconds, f"{dag} {run}", lambda: self._finished(dag, run)))
 
