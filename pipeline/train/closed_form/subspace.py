@@ -76,13 +76,12 @@ class SubspaceIteration:
             new = self.new if self._has_new_events(step) else None
             if new is not None:
                 self._shrink_items(new)
-            if not orthonormalize(self.graph.items, self.graph.dim):
-                return float("nan")
         if new is not None:
             with timer("loss"):
                 self._add_new_events(new)
-            with timer("update"):
-                orthonormalize(self.graph.items, self.graph.dim)
+        with timer("update"):
+            if not orthonormalize(self.graph.items, self.graph.dim):
+                return float("nan")
         with timer("loss"):
             self._matrix.set_users()
             residual = self._residual()
@@ -111,16 +110,18 @@ class SubspaceIteration:
         """Let the new events move their items, as one pass over all events would; a collective.
 
         Where V holds singular vectors, V = A'A V S^-2: a row is a sum over its events, of which the
-        old ones have made it what it is.
+        old ones have made it what it is. Of other columns X of their space, X = V M, the same is
+        X = A'Y (Y'Y)^-1 X'X with Y = A X.
         """
         self._matrix.set_users()
+        inner_DD = gram(self.graph.items, self.graph.dim)
         square_DD = gram(self.graph.users, self.graph.dim)
         square_DD.diagonal().add_(1e-6 * float(square_DD.diagonal().mean()) or 1.0)
-        inverse_DD = torch.linalg.inv(square_DD).float()
+        ratio_DD = torch.linalg.solve(square_DD, inner_DD).float()
         scaled = new.scaled(self.config.user_power, self.config.item_power)
         vectors_LD = self.graph.items.weight.detach()[:, : self.graph.dim]
         for first, last in row_blocks(self.graph.items.rows):
-            sum_ND = scaled.item_sums(first, last) @ inverse_DD
+            sum_ND = scaled.item_sums(first, last) @ ratio_DD
             own = owned_rows(self.graph.items, first, last)
             vectors_LD[self.graph.items.local_index(own)] += sum_ND[own - first]
 

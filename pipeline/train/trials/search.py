@@ -275,11 +275,9 @@ def _best_decomposed(
             best = found[0]
     for _ in range(_NEAR_ROUNDS):
         near = yield from state.round(family, list(_near(best.candidate)), 1)
-        if not near or near[0].value <= best.value:
+        if not near or near[0].value <= _BETTER * best.value:
             break
-        before, best = best, near[0]
-        if best.value <= _BETTER * before.value:
-            break
+        best = near[0]
     return best
 
 
