@@ -33,7 +33,7 @@ ENGINES = {
     "pyspark": ("pipeline.prepare", "jobs"),
     "pysail": ("pipeline.prepare",),
     "ray": ("jobs",),
-    "faiss": ("pipeline.index", "pipeline.formats", "pipeline.train.fold_in.negatives"),
+    "faiss": ("pipeline.index", "pipeline.formats", "pipeline.train.fold_in.loss_negatives"),
     "lancedb": ("pipeline.formats",),
     "qdrant_client": ("pipeline.formats",),
     "duckdb": ("pipeline.config.conditions", "pipeline.prepare.rules.filters", "pipeline.formats"),

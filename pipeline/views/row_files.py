@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from embedmill.pipeline.store.artifact import Artifact
-from embedmill.pipeline.views.columns import numbers
+from embedmill.pipeline.views.number_columns import numbers
 from embedmill.schemas.manifest import FileEntry
 
 __all__ = ["RowFiles", "Rows"]

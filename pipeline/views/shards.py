@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from embedmill.pipeline.errors import ContractError
 from embedmill.pipeline.store.artifact import Artifact
-from embedmill.pipeline.views.columns import numbers
+from embedmill.pipeline.views.number_columns import numbers
 from embedmill.schemas.shards import FILES, SPLITS
 
 __all__ = ["Shards"]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.store.cache import checked
-from embedmill.pipeline.views.columns import numbers
+from embedmill.pipeline.views.number_columns import numbers
 from embedmill.pipeline.views.row_files import RowFiles, Rows
 from embedmill.pipeline.views.vocabulary import Vocabulary
 from embedmill.schemas.export import FILES, SPEC, VectorSpec, matrix_file

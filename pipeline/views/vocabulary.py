@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from embedmill.pipeline.errors import ContractError, InputError
 from embedmill.pipeline.store.artifact import Artifact
-from embedmill.pipeline.views.columns import numbers
+from embedmill.pipeline.views.number_columns import numbers
 from embedmill.pipeline.views.row_files import RowFiles, Rows
 from embedmill.schemas import export as export_schema
 from embedmill.schemas import vocab as vocab_schema

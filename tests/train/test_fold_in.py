@@ -16,7 +16,7 @@ from embedmill.pipeline.config import parse
 from embedmill.pipeline.export import build as export
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.train import build as train_inline
-from embedmill.pipeline.train.fold_in import FoldIn, KnownEvents, negatives, trained_with
+from embedmill.pipeline.train.fold_in import FoldIn, KnownEvents, loss_negatives, trained_with
 from embedmill.pipeline.train.fold_in.fitted import Fitted
 from embedmill.pipeline.views.shards import Shards
 from embedmill.pipeline.views.vectors import Vectors, spec_of
@@ -134,8 +134,8 @@ def test_means_of_clusters_stand_for_the_sum_over_all_items(
     clustered: int, off: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """600 items, of which 599 have events, beside 6 planted directions; one has a bias of 2."""
-    monkeypatch.setattr(negatives, "_CLUSTERS", 24)
-    monkeypatch.setattr(negatives, "_CLUSTERED", clustered)
+    monkeypatch.setattr(loss_negatives, "_CLUSTERS", 24)
+    monkeypatch.setattr(loss_negatives, "_CLUSTERED", clustered)
     random = np.random.default_rng(5)
     item_ND = random.normal(size=(6, 8)).repeat(100, 0) + random.normal(0, 0.05, (600, 8))
     bias_N = np.where(np.arange(600) == 3, 2.0, 0.0)

@@ -26,7 +26,7 @@ from embedmill.pipeline.train.als.unobserved_weight import with_unobserved_weigh
 from embedmill.pipeline.train.fold_in import closed_forms, gradient_steps
 from embedmill.pipeline.train.fold_in.fitted import Fitted, fitted_events
 from embedmill.pipeline.train.fold_in.known_events import KnownEvents
-from embedmill.pipeline.train.fold_in.negatives import Negatives, cluster_means, sampled_rows
+from embedmill.pipeline.train.fold_in.loss_negatives import Negatives, cluster_means, sampled_rows
 from embedmill.pipeline.train.fold_in.start_map import start_map
 from embedmill.pipeline.views.shards import Shards
 from embedmill.pipeline.views.train import Training

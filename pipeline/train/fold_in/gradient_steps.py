@@ -3,7 +3,7 @@
 A row begins where training would be expected to bring it from the mean of the other side's vectors
 of its events (`start_map`). Each step takes the gradient of
 its loss over all its events against the same negatives, rows of the other side or means of them
-(`negatives`), with a rate that falls as in Adagrad; with cosine, on the unit sphere.
+(`loss_negatives`), with a rate that falls as in Adagrad; with cosine, on the unit sphere.
 
 Legend: U rows, R rows of a batch, N events of its longest row, K negatives, D coordinates.
 """
@@ -20,7 +20,7 @@ from torch.nn import functional
 from embedmill.pipeline.config import TrainConfig
 from embedmill.pipeline.train.fold_in.closed_forms import means
 from embedmill.pipeline.train.fold_in.known_events import KnownEvents, PaddedRows, padded_rows
-from embedmill.pipeline.train.fold_in.negatives import Negatives
+from embedmill.pipeline.train.fold_in.loss_negatives import Negatives
 from embedmill.pipeline.train.losses.psl import ACTIVATIONS, activation_slopes
 
 if TYPE_CHECKING:

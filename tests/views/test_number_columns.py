@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from embedmill.pipeline.errors import ContractError
-from embedmill.pipeline.views.columns import numbers
+from embedmill.pipeline.views.number_columns import numbers
 
 TYPES = [pa.int64(), pa.int32(), pa.uint8(), pa.float32(), pa.float64(), pa.bool_()]
 
@@ -41,7 +41,7 @@ def test_pandas_is_not_imported(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": np.arange(3)}), path)
     script = (
         "import sys, pyarrow.parquet as pq\n"
-        "from embedmill.pipeline.views.columns import numbers\n"
+        "from embedmill.pipeline.views.number_columns import numbers\n"
         f"numbers(pq.ParquetFile({str(path)!r}).read(['a'])['a'])\n"
         "print('pandas' in sys.modules)\n"
     )
