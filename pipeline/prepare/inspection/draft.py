@@ -23,6 +23,7 @@ _ZONE = re.compile(r"(?:Z|UTC|GMT|[+-][0-9]{2}:?(?:[0-9]{2})?|\]|[A-Za-z]/[A-Za-
 _MADE_UP = {"user": "user_id", "item": "item_id", "time": "time", "weight": "rating"}
 _SHOWN = 3  # values of a column in a comment
 _SHOWN_BYTES = 24
+_REFIT = "once more with the validation events, when all is chosen"
 _ENOUGH_EVENTS = 3  # of a user: one to train on, one to validate, one to test
 
 
@@ -87,10 +88,12 @@ def draft_config(paths: Sequence[str], encoding: str = "") -> Draft:
         "run": {"name": _run_name(paths[0])},
         "events": events,
         "shards": shards,
+        "train": {"refit": True},
     }
+    about = {"shards.split": why, "train.refit": _REFIT}
     return Draft(
         sections,
-        {**{f"events.{k}": v for k, v in notes.items()}, "shards.split": why},
+        {**{f"events.{k}": v for k, v in notes.items()}, **about},
         {f"events.{k}": v for k, v in {**sample.notes, **unsure}.items()},
     )
 
