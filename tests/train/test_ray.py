@@ -115,6 +115,20 @@ def wait_for_dashboard() -> None:
     raise AssertionError("Ray's dashboard does not listen")
 
 
+def submitted(ray: dict[str, str], script: list[str]) -> subprocess.CompletedProcess[str]:
+    """A job of Ray after its end; sent again while no agent of Ray is there to take it."""
+    command = [str(RAY), "job", "submit", "--address=http://127.0.0.1:8281", "--", sys.executable]
+    env = {**os.environ, **{k: v for k, v in ray.items() if k != "RAY_ADDRESS"}}
+    for _ in range(30):
+        job = subprocess.run(
+            [*command, *script], env=env, capture_output=True, text=True, timeout=300, check=False
+        )
+        if "No available agent" not in job.stderr:
+            break
+        time.sleep(2)
+    return job
+
+
 def test_ray_job_submit(other_ray: dict[str, str], tmp_path: Path) -> None:
     wait_for(other_ray)
     wait_for_dashboard()
@@ -123,12 +137,7 @@ def test_ray_job_submit(other_ray: dict[str, str], tmp_path: Path) -> None:
 
     path = tmp_path / "run.toml"
     path.write_text(to_toml(run.config), encoding="utf-8")
-    job = subprocess.run(
-        [str(RAY), "job", "submit", "--address=http://127.0.0.1:8281", "--",
-         sys.executable, str(HERE.parents[1] / "jobs" / "train.py"), str(path)],
-        env={**os.environ, **{k: v for k, v in other_ray.items() if k != "RAY_ADDRESS"}},
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    job = submitted(other_ray, [str(HERE.parents[1] / "jobs" / "train.py"), str(path)])
     assert job.returncode == 0, job.stdout + job.stderr
     assert run.up_to_date("train")
 
