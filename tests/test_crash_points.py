@@ -20,11 +20,9 @@ from embedmill.pipeline.store.storage import Storage
 from tests.support.bucket import buckets_in_memory
 from tests.support.crash_points import World
 from tests.support.crash_roots import OUTCOMES, copied, told_of, uncopied
-from tests.support.crash_scenarios import SCENARIOS, WORLD, Scenario, contents, look
+from tests.support.crash_scenarios import SCENARIOS, SHARES, WORLD, Scenario, contents, look
 
 KINDS = ("local", "memory", "s3")
-# Scenario → how many tests share its points, so that each of them takes minutes.
-SHARES = {"line": 4, "rebuild": 4, "night": 4, "gc": 2}
 CASES = [
     (name, kind, share)
     for name, kind in itertools.product(SCENARIOS, KINDS)
@@ -144,4 +142,4 @@ def test_crash_points(
 def test_every_crash_point(name: str, kind: str, share: int, tmp_path: Path, log: Path) -> None:
     stride = 3 if name in ("rebuild", "night", "gc") else 1
     step = SHARES.get(name, 1)
-    assert stop_at_each(name, kind, tmp_path, log, stride=stride, step=step, share=share) >= 1
+    assert stop_at_each(name, kind, tmp_path, log, stride=stride, step=step, share=share) >= 6

@@ -10,11 +10,9 @@ from embedmill.pipeline.store import lease
 from embedmill.pipeline.store.storage import Storage
 from tests.support.crash_points import World
 from tests.support.crash_roots import copied, told_of
-from tests.support.crash_scenarios import SCENARIOS, WORLD, contents, look
+from tests.support.crash_scenarios import SCENARIOS, SHARES, WORLD, contents, look
 from tests.support.power_cut import Disk, Files, store_files
 
-# Scenario → how many tests share its cuts, so that each of them takes minutes.
-SHARES = {"line": 4, "rebuild": 4, "night": 4, "gc": 2}
 CASES = [(name, share) for name in SCENARIOS for share in range(SHARES.get(name, 1))]
 # The disk loses all names that were not synced, or about half of them.
 SEEDS = (None, 1, 2)
@@ -88,7 +86,7 @@ def test_every_power_cut(
 ) -> None:
     stride = 1 if name in ("line", "publish", "delta") else 3
     step = SHARES.get(name, 1)
-    assert cut_at_each(name, tmp_path, log, monkeypatch, stride=stride, step=step, share=share) >= 1
+    assert cut_at_each(name, tmp_path, log, monkeypatch, stride=stride, step=step, share=share) >= 4
 
 
 def test_bytes_that_were_not_synced_are_lost(tmp_path: Path) -> None:

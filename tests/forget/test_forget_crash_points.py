@@ -105,7 +105,7 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
 
 
 def sweep(
-    start: Start, monkeypatch: pytest.MonkeyPatch, stride: int, step: int = 1, first: int = 0
+    start: Start, monkeypatch: pytest.MonkeyPatch, stride: int, step: int = 1, share: int = 0
 ) -> int:
     """Stop at every `stride`-th change, in each way; returns the number of points.
 
@@ -113,8 +113,8 @@ def sweep(
         start: a root, which is copied.
         monkeypatch: lets the process that stopped be gone.
         stride: of the changes.
-        step: of the points.
-        first: number of the first point.
+        step: every so many of these points are tried.
+        share: number of the first one that is tried.
     """
     before, calm, whole = start.contents(), World(), start.copy()
     with told_of(whole.root, calm):
@@ -127,7 +127,7 @@ def sweep(
     # The process that stopped is this one, and would be found to run.
     monkeypatch.setattr(lease, "is_running", lambda *_: False)
     points = list(itertools.product(range(0, len(calm.log), stride), OUTCOMES[kind_of(start.root)]))
-    points = points[first::step]
+    points = points[share::step]
     ended = set[str]()
     for stop, outcome in points:
         root = start.copy()

@@ -22,16 +22,10 @@ from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import Run
 from tests.support.commands import Cli
 from tests.support.postgres import Postgres, postgres
-from tests.support.runs import clusters, finished
+from tests.support.runs import finished, titled
 from tests.support.search_engine import search_engine
 
-WORLD = dataclasses.replace(
-    clusters(users=40, items=30),
-    titles=[f"Title {i}" for i in range(30)],
-    categories=[["odd", 'a "b", \\c'] if i % 2 else [] for i in range(30)],
-    retired=frozenset({"i7"}),
-    model={"similarity": "dot"},
-)
+WORLD = titled()
 KINDS = ["postgresql", "qdrant", "milvus", "lance", "opensearch"]
 
 

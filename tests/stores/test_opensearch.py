@@ -20,17 +20,11 @@ from embedmill.pipeline.errors import MachineError
 from embedmill.pipeline.formats import ExportOptions, write
 from embedmill.pipeline.formats.push import PushOptions, push
 from embedmill.pipeline.log import Quiet
-from tests.support.runs import clusters, finished
+from tests.support.runs import finished, titled
 
 osmem = pytest.importorskip("osmem_server", reason="`make test-stores` runs it")
 
-WORLD = dataclasses.replace(
-    clusters(users=40, items=30),
-    titles=[f"Title {i}" for i in range(30)],
-    categories=[["odd", 'a "b", \\c'] if i % 2 else [] for i in range(30)],
-    retired=frozenset({"i7"}),
-    model={"similarity": "dot"},
-)
+WORLD = titled()
 LIVE = [n for n in range(30) if n != 7]
 
 

@@ -25,6 +25,7 @@ __all__ = ["EXECUTOR", "Engine", "sail_server", "spark_executors"]
 
 EXECUTOR = "CoarseGrainedExecutorBackend"  # in the title of an executor of Spark
 _START = 60.0  # seconds
+Serve = Callable[[int], AbstractContextManager[object]]
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Engine:
         port: of it, also when it was started again.
     """
 
-    serve: Callable[[int], AbstractContextManager[object]]
+    serve: Serve
     word: str
     port: int
     _running: ExitStack = field(default_factory=ExitStack)
@@ -64,15 +65,9 @@ class Engine:
         self._running.close()
 
 
-@contextmanager
-def spark_executors(folder: Path) -> Iterator[Engine]:
+def spark_executors(folder: Path) -> AbstractContextManager[Engine]:
     """Spark Connect with two executors in processes of their own, each of which has one core."""
-    engine = Engine(partial(_spark, folder), "SparkConnectServer", _free_port())
-    try:
-        engine.start_again()
-        yield engine
-    finally:
-        engine.close()
+    return _served(partial(_spark, folder), "SparkConnectServer")
 
 
 @contextmanager
@@ -86,10 +81,14 @@ def _spark(folder: Path, port: int) -> Iterator[None]:
             shutil.rmtree(Path(pyspark.__file__).parent / "work" / name, ignore_errors=True)
 
 
-@contextmanager
-def sail_server(folder: Path) -> Iterator[Engine]:
+def sail_server(folder: Path) -> AbstractContextManager[Engine]:
     """Sail as a server in a process of its own."""
-    engine = Engine(partial(_sail, folder), "spark server --port", _free_port())
+    return _served(partial(_sail, folder), "spark server --port")
+
+
+@contextmanager
+def _served(serve: Serve, word: str) -> Iterator[Engine]:
+    engine = Engine(serve, word, _free_port())
     try:
         engine.start_again()
         yield engine

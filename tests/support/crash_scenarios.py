@@ -20,7 +20,7 @@ from embedmill.schemas.run import CONFIG
 from embedmill.schemas.stages import STAGES
 from tests.support.worlds import PlantedWorld, config_tree, laid
 
-__all__ = ["SCENARIOS", "Scenario", "contents", "line", "look"]
+__all__ = ["SCENARIOS", "SHARES", "Scenario", "contents", "line", "look"]
 
 WORLD = PlantedWorld(users=12, items=8, clusters=2, events_per_user=4)
 NIGHT: dict[str, Any] = {
@@ -132,3 +132,7 @@ def contents(root: str) -> dict[str, str]:
     if Storage(root).exists("deltas/1/manifest.json"):
         found["delta"] = str(read_delta(f"{root}/deltas/1")[0]["hash"])
     return found
+
+
+# Scenario → how many tests share its points, so that each of them takes minutes.
+SHARES = {"line": 4, "rebuild": 4, "night": 4, "gc": 2}

@@ -6,7 +6,7 @@ Legend: N rows of a table, D coordinates.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from tests.support.artifacts import (
 )
 from tests.support.worlds import Pairs, PlantedWorld, config
 
-__all__ = ["StoredRun", "clusters", "finished", "planted", "store"]
+__all__ = ["StoredRun", "clusters", "finished", "planted", "store", "titled"]
 
 
 @dataclass
@@ -85,6 +85,17 @@ def clusters(
         splits=world.home_splits(),
         user_ND=user_ND,
         item_ND=item_ND,
+    )
+
+
+def titled() -> StoredRun:
+    """The same with titles, categories that need quoting, and item i7 retired; by inner product."""
+    return replace(
+        clusters(users=40, items=30),
+        titles=[f"Title {i}" for i in range(30)],
+        categories=[["odd", 'a "b", \\c'] if i % 2 else [] for i in range(30)],
+        retired=frozenset({"i7"}),
+        model={"similarity": "dot"},
     )
 
 

@@ -149,6 +149,11 @@ class FoldIn:
         return sampled_rows(self)
 
     @property
+    def biased(self) -> bool:
+        """Whether the last coordinate of the other side is a bias."""
+        return self.spec.bias and self.side == "users"
+
+    @property
     def dim(self) -> int:
         """D."""
         return self.spec.dim - int(self.spec.bias)

@@ -44,8 +44,8 @@ def softmax(fold_in: FoldIn, events: KnownEvents, rows: int) -> tuple[Tensor, No
     The weights of SL@K, which need thresholds of trained users, are left out: events count alike.
     """
     if fold_in.config.loss == "psl":
-        given = fold_in.sampled, _psl_slopes(fold_in.config), 2.0
-        return _descend(fold_in, events, rows, *given), None
+        halved = _psl_slopes(fold_in.config)
+        return _descend(fold_in, events, rows, fold_in.sampled, halved, 2.0), None
     ratio = fold_in.config.temperature_ratio if fold_in.config.loss == "bsl" else None
 
     def slopes(
@@ -59,8 +59,8 @@ def softmax(fold_in: FoldIn, events: KnownEvents, rows: int) -> tuple[Tensor, No
         negative_R1 = share_RN.sum(1, keepdim=True) * (ratio or 1.0)
         return -share_RN, (logit_RK - total_R1).exp_() * negative_R1
 
-    given = fold_in.clusters, slopes, fold_in.config.temperature
-    return _descend(fold_in, events, rows, *given), None
+    temperature = fold_in.config.temperature
+    return _descend(fold_in, events, rows, fold_in.clusters, slopes, temperature), None
 
 
 def bpr(fold_in: FoldIn, events: KnownEvents, rows: int) -> tuple[Tensor, None]:
@@ -69,8 +69,8 @@ def bpr(fold_in: FoldIn, events: KnownEvents, rows: int) -> tuple[Tensor, None]:
     def differentiate(difference_RK: Tensor, weight_K: Tensor) -> None:
         difference_RK.sigmoid_().mul_(weight_K)
 
-    given = fold_in.sampled, _pair_slopes(differentiate), fold_in.config.temperature
-    return _descend(fold_in, events, rows, *given), None
+    slopes, temperature = _pair_slopes(differentiate), fold_in.config.temperature
+    return _descend(fold_in, events, rows, fold_in.sampled, slopes, temperature), None
 
 
 def _psl_slopes(config: TrainConfig) -> Slopes:
@@ -147,7 +147,7 @@ def _descend(
         if on_sphere(fold_in):
             vector_UD = functional.normalize(vector_UD, eps=1e-30)
         vector_UD = vector_UD @ fold_in.start_DD
-    biased, spherical = fold_in.spec.bias and fold_in.side == "users", on_sphere(fold_in)
+    biased, spherical = fold_in.biased, on_sphere(fold_in)
 
     def take(other: object) -> Tensor:
         return fold_in.with_bias(other) if biased else fold_in.take(other)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ Legend: N rows of the other side, K negatives, D coordinates, E coordinates as e
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import faiss
 import numpy as np
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Negatives", "cluster_means", "sampled_rows"]
 
-_SAMPLED = {"softmax": 512, "bpr": 128, "ccl": 512}
+_SAMPLED = {"softmax": 512, "bpr": 128, "ccl": 512}  # of softmax, for PSL
 _CLUSTERS = 256
 _CLUSTERED = 1 << 17  # rows at most; of a larger table, as many drawn without replacement
 _ITERATIONS = 8
@@ -37,6 +37,12 @@ class Negatives:
     vector_KD: Tensor
     bias_K: Tensor
     log_weight_K: Tensor
+
+    @staticmethod
+    def of(vector_KD: Tensor, bias_K: Tensor, weight_K: NDArray[Any]) -> Negatives:
+        """With weights in place of their logarithms; a weight may be 0."""
+        log_weight_K = torch.from_numpy(np.log(np.maximum(weight_K, _TINY))).float()
+        return Negatives(vector_KD, bias_K, log_weight_K)
 
 
 def cluster_means(fold_in: FoldIn) -> Negatives:
@@ -59,7 +65,7 @@ def cluster_means(fold_in: FoldIn) -> Negatives:
         row_N, weight_N = row_N[drawn], weight_N[drawn] * (len(row_N) / _CLUSTERED)
     other_NE = fold_in.with_bias(row_N)
     vector_ND = other_NE[:, : fold_in.dim].contiguous().numpy()
-    if fold_in.spec.bias and fold_in.side == "users":
+    if fold_in.biased:
         weight_N = weight_N * np.exp(other_NE[:, -1].double().numpy() / config.temperature)
     cluster_N = _clusters(vector_ND, fold_in.seed)
     weight_K = np.bincount(cluster_N, weight_N, int(cluster_N.max()) + 1)
@@ -67,8 +73,7 @@ def cluster_means(fold_in: FoldIn) -> Negatives:
     np.add.at(sum_KD, cluster_N, vector_ND * weight_N[:, None])
     kept_K = weight_K > 0
     mean_KD = torch.from_numpy(sum_KD[kept_K] / weight_K[kept_K, None]).float()
-    log_weight_K = torch.from_numpy(np.log(np.maximum(weight_K[kept_K], _TINY))).float()
-    return Negatives(mean_KD, torch.zeros(len(mean_KD)), log_weight_K)
+    return Negatives.of(mean_KD, torch.zeros(len(mean_KD)), weight_K[kept_K])
 
 
 def _clusters(vector_ND: NDArray[np.float32], seed: int) -> NDArray[np.int64]:
@@ -101,10 +106,8 @@ def sampled_rows(fold_in: FoldIn) -> Negatives:
         expected_K = number * chance_N[row_K] if config.logq else number / config.negatives
         weight_K = times_K / expected_K
     other_KE = fold_in.with_bias(row_K)
-    biased = fold_in.spec.bias and fold_in.side == "users"
-    bias_K = other_KE[:, -1] if biased else torch.zeros(len(row_K))
-    log_weight_K = torch.from_numpy(np.log(np.maximum(weight_K, _TINY))).float()
-    return Negatives(other_KE[:, : fold_in.dim].contiguous(), bias_K, log_weight_K)
+    bias_K = other_KE[:, -1] if fold_in.biased else torch.zeros(len(row_K))
+    return Negatives.of(other_KE[:, : fold_in.dim].contiguous(), bias_K, weight_K)
 
 
 def _chances(fold_in: FoldIn) -> NDArray[np.float64]:
