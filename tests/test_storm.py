@@ -17,6 +17,8 @@ ROUNDS: list[Any] = [
     ("s3", 1, ""),
     ("s3", 101, "kill store"),
     ("sail", 100, ""),
+    ("sail", 102, "pause engine"),
+    ("sail", 103, "pause engine"),
     pytest.param("ray", 202, "kill raylet", marks=pytest.mark.ray),
     pytest.param("executors", 201, "kill executor,kill engine", marks=pytest.mark.spark),
 ]

@@ -95,6 +95,38 @@ def test_ctrl_c_while_the_server_is_gone() -> None:
     assert answer.stdout == "interrupted\n", answer
 
 
+def test_ctrl_c_while_the_server_hangs(tmp_path: Path) -> None:
+    """The call that cancels the query has a deadline; the server has stopped, not ended.
+
+    In a process of its own, for Ctrl-C.
+    """
+    code = (
+        "import os, signal, threading, time\n"
+        "from pathlib import Path\n"
+        "from embedmill.pipeline.prepare.engine import connect_client\n"
+        "from embedmill.pipeline.prepare.engine.connection import open_session\n"
+        "from embedmill.pipeline.prepare.engine.frames import collect\n"
+        "from tests.storm.servers import sail_server\n"
+        "connect_client._DEADLINES |= {'Interrupt': 1.0, 'ReleaseSession': 1.0}\n"
+        "with sail_server(Path.cwd()) as sail:\n"
+        "    try:\n"
+        "        with open_session(sail.url) as session:\n"
+        "            print(collect(session.range(3)).num_rows)\n"
+        "            sail.pause()\n"
+        "            threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "            began = time.monotonic()\n"
+        "            collect(session.range(3))\n"
+        "    except KeyboardInterrupt:\n"
+        "        print('interrupted', time.monotonic() - began < 10)\n"
+    )
+    variables = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False,
+        env=variables, cwd=tmp_path,
+    )  # fmt: skip
+    assert answer.stdout == "3\ninterrupted True\n", answer
+
+
 def test_no_java() -> None:
     """In a process of its own: a JVM that runs here already would be used."""
     code = (

@@ -165,6 +165,22 @@ def _kill_server(round_: Round) -> None:
     round_.place.end(driver)
 
 
+def _pause_engine(round_: Round) -> None:
+    """What serves a driver answers nothing for a while; in half of the cases Ctrl-C comes then."""
+    assert isinstance(round_.server, Engine)
+    driver = round_.strike()
+    round_.server.pause()
+    if round_.draw.random() < 0.5:
+        with suppress(ProcessLookupError):
+            os.kill(driver.pid, signal.SIGINT)
+        round_.place.end(driver)
+        round_.server.wake()
+        return
+    time.sleep(round_.draw.choice([1.0, 4.0, 14.0]))
+    round_.server.wake()
+    round_.place.end(driver)
+
+
 def _store(**faults: Any) -> Callable[[Round], None]:
     def strike(round_: Round) -> None:
         assert isinstance(round_.server, S3Server)
@@ -222,6 +238,11 @@ FAULTS: dict[str, dict[str, Callable[[Round], None]]] = {
         "kill worker": _kill_child("RayTrainWorker"),
     },
     "spark": {**ANYWHERE, "kill spark": _kill_child("java")},
-    "executors": {**ANYWHERE, "kill executor": _kill_executor, "kill engine": _kill_server},
-    "sail": {**ANYWHERE, "kill engine": _kill_server},
+    "executors": {
+        **ANYWHERE,
+        "kill executor": _kill_executor,
+        "kill engine": _kill_server,
+        "pause engine": _pause_engine,
+    },
+    "sail": {**ANYWHERE, "kill engine": _kill_server, "pause engine": _pause_engine},
 }

@@ -54,11 +54,22 @@ class Engine:
 
     def kill(self) -> None:
         """Kill its process, and see it end."""
+        self._signal(signal.SIGKILL)
+        self.close()
+
+    def pause(self) -> None:
+        """Stop its process, which keeps its connections and answers nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """Let a paused process go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
         for pid, title in below(os.getpid()).items():
             if self.word in title:
                 with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        self.close()
+                    os.kill(pid, number)
 
     def close(self) -> None:
         """End it."""

@@ -5,26 +5,21 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
-import socket
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, cast
-from urllib.parse import urlsplit
+from contextlib import contextmanager
+from typing import Any
 
 from pyspark.sql import SparkSession
 
 from embedmill.pipeline.errors import ConfigError, MachineError
 from embedmill.pipeline.extras import check_installed, naming_extras
-from embedmill.pipeline.prepare.engine.frames import last_line
+from embedmill.pipeline.prepare.engine.frames import interrupt_behind, last_line
 from embedmill.pipeline.prepare.engine.task_monitor import LOCAL_TASKS
 
 __all__ = ["open_session", "shuffle_gauge"]
 
-_CONNECT_PORT = 15002
-_RETRIES, _RETRY_MS = 25, 5000  # calls without an answer, and the longest wait between two
 # Where the smaller side of a join has at most so many bytes a partition, Spark hashes it instead of
 # sorting both sides.
 _HASH_JOIN_BYTES = "64m"
@@ -60,7 +55,7 @@ def open_session(engine: str, root: str = "") -> Iterator[SparkSession]:
         with opened as session:
             yield session
     except Exception as error:
-        interrupt = _interrupt_behind(error)
+        interrupt = interrupt_behind(error)
         if interrupt is None:
             raise
         raise interrupt from None
@@ -105,11 +100,13 @@ def _sail() -> Iterator[SparkSession]:
     with naming_extras("run.engine"):
         from pysail.spark import SparkConnectServer
 
+        from embedmill.pipeline.prepare.engine.connect_client import connect_session
+
     server = SparkConnectServer("127.0.0.1", 0)
     server.start(background=True)
     try:
         _, port = server.listening_address
-        with _connect_session(f"sc://127.0.0.1:{port}", retries=False) as session:
+        with connect_session(f"sc://127.0.0.1:{port}", retries=False) as session:
             yield session
     finally:
         server.stop()
@@ -119,72 +116,12 @@ def _sail() -> Iterator[SparkSession]:
 
 @contextmanager
 def _spark_connect(url: str) -> Iterator[SparkSession]:
-    with _connect_session(url) as session:
+    # gRPC may be missing where tasks import this module.
+    from embedmill.pipeline.prepare.engine.connect_client import connect_session
+
+    with connect_session(url) as session:
         _use_measured_sizes(session)
         yield session
-
-
-@contextmanager
-def _connect_session(url: str, *, retries: bool = True) -> Iterator[SparkSession]:
-    """A session of a Spark Connect server.
-
-    Args:
-        url: of the server.
-        retries: whether calls that get no answer are repeated, for two minutes.
-    """
-    _check_listening(url)
-    # Imported here because every task imports this module, and gRPC may be missing there.
-    from pyspark.sql.connect.session import SparkSession as ConnectSession
-
-    try:
-        session, patience = ConnectSession.builder.remote(url).create(), _patience()
-        # Sail stops at Ctrl-C itself; repeated calls would keep the process alive for minutes.
-        session.client.set_retry_policies([patience] if retries else [])
-        session.conf.set("spark.sql.session.timeZone", "UTC")
-    except Exception as error:
-        raise MachineError(f"no Spark Connect server answers: {last_line(error)}", where=url) from (
-            error
-        )
-    try:
-        yield cast(SparkSession, session)
-    finally:
-        patience.ended = True
-        with suppress(Exception):  # the server may be gone; the work is done or has failed anyway
-            session.stop()
-
-
-def _patience() -> Any:
-    """For how long calls are repeated that get no answer: two minutes, and not after an interrupt.
-
-    PySpark's own policy has ten minutes, also for the call that cancels a query at Ctrl-C.
-    """
-    from pyspark.sql.connect.client.retries import DefaultPolicy
-
-    # Printed beside the error that follows.
-    warnings.filterwarnings("ignore", message=r"\[RETRIES_EXCEEDED\]")
-
-    class Patience(DefaultPolicy):
-        ended = False
-
-        def can_retry(self, e: BaseException) -> bool:
-            self.ended |= _interrupt_behind(e) is not None
-            return not self.ended and super().can_retry(e)
-
-    return Patience(max_retries=_RETRIES, max_backoff=_RETRY_MS)
-
-
-def _check_listening(url: str) -> None:
-    """Raise MachineError if nothing listens there: the client would retry for ten minutes."""
-    parts = urlsplit(url.split(";")[0])
-    try:
-        address = (parts.hostname or "localhost", parts.port or _CONNECT_PORT)
-        socket.create_connection(address, timeout=10).close()
-    except (OSError, ValueError) as error:
-        raise MachineError(
-            f"no Spark Connect server answers: {error}",
-            where=url,
-            todo="Start it, or use run.engine = 'sail'",
-        ) from None
 
 
 @contextmanager
@@ -274,17 +211,6 @@ def _use_measured_sizes(session: SparkSession) -> dict[str, str | None]:
     session.conf.set(by_estimate, "-1")
     session.conf.set(hash_join, _HASH_JOIN_BYTES)
     return before
-
-
-def _interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
-    """The Ctrl-C that led to an error, or None.
-
-    At Ctrl-C Spark Connect's client asks the server to cancel the query; where the server is
-    gone, that call raises an error of its own, with the KeyboardInterrupt as its context.
-    """
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error
 
 
 def _jvm_message(error: Exception) -> str:

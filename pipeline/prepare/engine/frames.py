@@ -28,6 +28,7 @@ __all__ = [
     "distribute",
     "engine_versions",
     "group_by_key",
+    "interrupt_behind",
     "last_line",
     "map_batches",
     "task_count",
@@ -152,3 +153,14 @@ def last_line(error: Exception) -> str:
 def _translated(error: Exception) -> EmbedmillError:
     """The EmbedmillError whose text an engine's error carries, else a MachineError."""
     return from_text(str(error)) or MachineError(f"the engine failed: {last_line(error)}")
+
+
+def interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The Ctrl-C that led to an error, or None.
+
+    At Ctrl-C Spark Connect's client asks the server to cancel the query; where the server is
+    gone, that call raises an error of its own, with the KeyboardInterrupt as its context.
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
