@@ -29,72 +29,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from harness.command_line import add_folder, finish, parser_of
 from harness.line import COMMAND, wait_for
 from harness.memory_limit import limited
-from harness.power_law import draw_rows
-from numpy.typing import NDArray
+from harness.power_law_log import written_config, written_log
 
 from embedmill.pipeline.memory import PeakMemory
 from embedmill.schemas.stages import STAGES
 
 _SMALLER = (1_000_000, 10_000_000)  # rows of the runs that the growth is fitted over
-_FILE = 1_000_000  # rows of a file of the log
-_YEAR = 365 * 24 * 3600 * 10**6  # microseconds
 _MACHINE = 24 << 30
 
-_TASTES = 1000  # of users; each has a thousandth of the items
-_OWN = 0.7  # share of a user's events with items of its taste
-
 Found = dict[str, Any]
-Rows = NDArray[np.int64]
-
-
-def written_log(folder: Path, rows: int, users: int, items: int) -> None:
-    """The log, a file at a time: user, item, time in microseconds. The same for the same sizes."""
-    folder.mkdir()
-    for number, first in enumerate(range(0, rows, _FILE)):
-        source, size = np.random.default_rng((19, number)), min(_FILE, rows - first)
-        user = draw_rows(users, size, source)
-        table = pa.table(
-            {
-                "user": _ids("user", user),
-                "item": _ids("item", _items_of(user, items, source)),
-                "time": 1_700_000_000_000_000 + source.integers(_YEAR, size=size),
-            }
-        )
-        pq.write_table(table, folder / f"part-{number:05d}.parquet", compression="zstd")
-
-
-def _items_of(user: Rows, items: int, source: np.random.Generator) -> Rows:
-    """An item for each user: most have the user's taste, a thousandth of all items."""
-    share, own = items // _TASTES, source.random(len(user)) < _OWN
-    item = draw_rows(items, len(user), source)
-    item[own] = draw_rows(share, int(own.sum()), source) * _TASTES + user[own] % _TASTES
-    return item
-
-
-def _ids(side: str, rank: Rows) -> pa.Array:
-    """Ids of ranks below 2 ** 32; spelling does not show the rank."""
-    spelled = rank * 2_654_435_761 % 2**32  # odd: one to one
-    return pc.binary_join_element_wise(side, pc.cast(pa.array(spelled), pa.string()), "-")
-
-
-def written_config(folder: Path, args: argparse.Namespace) -> list[str]:
-    """The TOML of a run over `folder`/log, as the page on scale has it; the words after it."""
-    (folder / "line.toml").write_text(
-        f'[run]\nname = "line"\nroot = "{folder}/runs"\n\n'
-        f'[events]\npaths = "{folder}/log/*.parquet"\nformat = "parquet"\n'
-        'user = "user"\nitem = "item"\ntime = "time"\ntime_unit = "microseconds"\n\n'
-        f'[train]\nobjective = "{args.objective}"\ndim = 64\nepochs = 1\n'
-        + ("batch_size = 16384\n" if args.objective == "softmax" else "")
-        + "\n[index]\nrecall_at_10 = 0.95\n\n[evaluate]\nusers = 20000\n",
-        encoding="utf-8",
-    )
-    return [str(folder / "line.toml"), *(word for one in args.set for word in ("--set", one))]
 
 
 def measured(folder: Path, rows: int, args: argparse.Namespace, measured_runs: list[Path]) -> Found:
@@ -109,7 +55,7 @@ def measured(folder: Path, rows: int, args: argparse.Namespace, measured_runs: l
     users, items = args.users or max(1, rows // 10), args.items or max(1, rows // 100)
     began = time.perf_counter()
     written_log(folder / "log", rows, users, items)
-    words = written_config(folder, args)
+    words = written_config(folder, args.objective, args.set)
     made = time.perf_counter()
     planned = plan(words, (rows, users, items), measured_runs)
     found: Found = {"log": made - began, "planning": time.perf_counter() - made}

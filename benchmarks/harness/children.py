@@ -16,7 +16,7 @@ from typing import Any
 from embedmill.pipeline.memory import PeakMemory
 from harness.memory_limit import limited
 
-__all__ = ["Result", "call", "serve"]
+__all__ = ["Result", "call", "command_of", "serve"]
 
 _FLAG = "--child"
 _NO_LIMIT = 1 << 50
@@ -44,6 +44,11 @@ def serve(functions: Mapping[str, Callable[[Any], Mapping[str, Any]]]) -> None:
         sys.exit(0)
 
 
+def command_of(script: str, name: str, argument: Any) -> list[str]:
+    """The command that runs a function of `script`, as `call` does."""
+    return [sys.executable, script, _FLAG, name, json.dumps(argument)]
+
+
 def call(script: str, name: str, argument: Any, *, limit_bytes: int = 0) -> Result:
     """Run a function of `script` in a process of its own.
 
@@ -56,7 +61,7 @@ def call(script: str, name: str, argument: Any, *, limit_bytes: int = 0) -> Resu
     Raises:
         SystemExit: the child failed; with its exit code.
     """
-    command = [sys.executable, script, _FLAG, name, json.dumps(argument)]
+    command = command_of(script, name, argument)
     with limited(limit_bytes or _NO_LIMIT) as limit:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, preexec_fn=limit.enter
