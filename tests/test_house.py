@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,3 +120,8 @@ def test_a_read_beside_the_views_is_found(tmp_path: Path) -> None:
         "    artifact.write_json(days, [])\n"
     )
     assert [line.partition(":")[0] for line in reads(module)] == ["line 3", "line 4"]
+
+
+def test_no_job_has_the_name_of_a_module_of_python() -> None:
+    """The folder of a script comes first: `import profile` in cProfile would find a job."""
+    assert {path.stem for path in ROOT.glob("jobs/*")} & sys.stdlib_module_names == set()

@@ -166,7 +166,7 @@ def profile(
     overrides = [*(sets or []), *([f'run.engine="{engine}"'] if engine else [])]
     config = load(file, overrides, print_note, given or [])
 
-    from embedmill.jobs.profile import profile as profile_log
+    from embedmill.jobs.log_profile import profile as profile_log
     from embedmill.pipeline.report.profile_text import lines
 
     profiled = profile_log(Run(config))

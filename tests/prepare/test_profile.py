@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from embedmill.jobs.profile import profile
+from embedmill.jobs.log_profile import profile
 from embedmill.pipeline.config import parse, to_toml
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage

@@ -1,7 +1,7 @@
 """The profile of a log before any run: figures and a page, from the data stages.
 
-    python jobs/profile.py plays.toml
-    spark-submit --py-files dist/embedmill-0.1.0-py3-none-any.whl jobs/profile.py plays.toml
+    python jobs/log_profile.py plays.toml
+    spark-submit --py-files dist/embedmill-0.1.0-py3-none-any.whl jobs/log_profile.py plays.toml
 
 The figures are those of a run, because the stages of a run compute them. A stage that has
 finished in the run with the same config is not built again. The others are built in a scratch
@@ -178,7 +178,7 @@ def _build(scratch: _Scratch, stage: str, session: Any, terminal: Terminal) -> N
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Profile a log from a command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="jobs/profile.py", description="Profile a run's log.")
+    parser = argparse.ArgumentParser(prog="jobs/log_profile.py", description="Profile a run's log.")
     add_config(parser)
     args = parser.parse_args(argv)
 

@@ -1,0 +1,345 @@
+"""The whole line on a Spark cluster, a Ray cluster and an S3 server, against one machine.
+
+    python benchmarks/cluster_line.py [--rows 20000000] [--kill] [--juicefs PROGRAM] [--json]
+
+The log of benchmarks/whole_line.py is made and copied to an S3 server (JuiceFS's gateway, which
+`make test-s3` installs). The line runs on this machine with a local disk, and then with its log and
+artifacts on the S3 server: the data stages by spark-submit on a standalone master with two workers,
+the rest on a Ray cluster of three nodes. Nodes are processes on loopback, each with a folder of its
+own. Contents of all stages but the report, which says by what engine it was made, are compared, and
+all files on the server verified.
+
+With --kill the line runs on the clusters once more. In each stage a node is killed with all its
+processes: a worker of Spark in the data stages, a node of Ray in the others. It is started again
+five seconds later. Where the line ends with exit code 7, the same command is run again. A stage
+that was over before its node was killed is built again, and struck sooner.
+
+`struck.<stage>` is the number of processes that were killed with work of the stage or its engine:
+0 where the node had none of it, as in `report`; `null` where the stage was over each time. Prints
+a table; with --json one flat JSON object last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from contents import differing
+from harness.clusters import BUCKET, Cluster, ray_cluster, s3_server, spark_cluster
+from harness.command_line import add_folder, finish, parser_of
+from harness.line import COMMAND
+from s3fs import S3FileSystem
+from whole_line import written_config, written_log
+
+import embedmill.jobs
+from embedmill.pipeline.store.run import open_run
+from embedmill.schemas.stages import STAGES
+
+_DATA = ("events", "vocab", "shards")  # stages on Spark
+_ROOT = f"s3://{BUCKET}/runs"
+_DOWN = 5.0  # seconds until a killed node is started again
+_LOOK = 0.05  # seconds between two looks at the nodes
+_PASSES = 3  # of the line, at most, until each stage was struck
+_TRIES = 12  # of a command
+_AGAIN = 7  # exit code: the same command goes on
+_LAST = 30  # lines that an error repeats
+
+# The order of sums depends on the number of workers.
+_COMMON = ("train.workers=2",)
+_HERE = ("train.launcher=processes",)
+_ON_CLUSTERS = (
+    "train.launcher=ray", "export.launcher=ray", "index.launcher=ray", "evaluate.launcher=ray",
+    "train.max_failures=8", f"events.paths=s3://{BUCKET}/log/*.parquet", f"run.root={_ROOT}",
+)  # fmt: skip
+_SPARK = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.ui.enabled": "false",
+    "spark.sql.shuffle.partitions": "16",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.log.level": "ERROR",
+}
+
+Found = dict[str, Any]
+Event = Mapping[str, Any]
+
+
+@dataclass
+class Strikes:
+    """Kills a node in each stage of `delays`, so many seconds after the stage has begun."""
+
+    clusters: Mapping[str, Cluster]
+    delays: dict[str, float]
+    struck: dict[str, int] = field(default_factory=dict)
+    _over: dict[str, threading.Event] = field(default_factory=dict)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def hear(self, event: Event) -> None:
+        """Take an event of a driver's log."""
+        stage = event.get("stage") or ""
+        if event["event"] == "started" and stage in self.delays and stage not in self.struck:
+            self._over[stage] = threading.Event()
+            self._threads.append(threading.Thread(target=self._strike, args=(stage,)))
+            self._threads[-1].start()
+        elif event["event"] in ("built", "failed", "stopped") and stage in self._over:
+            self._over[stage].set()
+
+    def settle(self) -> None:
+        """Wait until all nodes are up again; stages that have not ended have now."""
+        for over in self._over.values():
+            over.set()
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
+
+    def _strike(self, stage: str) -> None:
+        cluster, over = self.clusters[stage], self._over[stage]
+        over.wait(self.delays[stage])
+        node, busy = cluster.busiest()
+        while not over.is_set() and not (node.up and (busy or stage == "report")):
+            over.wait(_LOOK)
+            node, busy = cluster.busiest()
+        if over.is_set():
+            return
+        node.kill()
+        if not over.is_set():
+            self.struck[stage] = busy
+            print(f"  {stage}: {node.name} killed, {busy} processes at work", flush=True)
+        time.sleep(_DOWN)
+        node.start()
+
+
+def run_once(
+    command: list[str], variables: Mapping[str, str], hear: Callable[[Event], None]
+) -> tuple[int, str]:
+    """Run a driver that logs JSON; its exit code and last lines.
+
+    Args:
+        command: with `--log json`.
+        variables: of its environment, beside those of this process.
+        hear: is told each event.
+    """
+    last: deque[str] = deque(maxlen=_LAST)
+    driver = subprocess.Popen(
+        command, env={**os.environ, **variables}, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, errors="replace",
+    )  # fmt: skip
+    assert driver.stdout is not None
+    try:
+        for line in driver.stdout:  # spark-submit passes on all of it there
+            sys.stderr.write(line)
+            last.append(line)
+            if line.startswith('{"time"'):
+                hear(json.loads(line))
+        return driver.wait(), "".join(last)
+    finally:
+        driver.kill()
+
+
+def run_until_done(
+    command: list[str], variables: Mapping[str, str], strikes: Strikes | None = None
+) -> int:
+    """Run a driver, again where it ends with exit code 7; how often it was run.
+
+    Raises:
+        SystemExit: it ends with another code, or too often.
+    """
+    for count in range(1, _TRIES + 1):
+        code, said = run_once(command, variables, strikes.hear if strikes else lambda _: None)
+        if strikes:
+            strikes.settle()
+        if code == 0:
+            return count
+        print(f"  exit {code}: {said.splitlines()[-1] if said else ''}", flush=True)
+        if code != _AGAIN:
+            break
+    raise SystemExit(f"{' '.join(command)}\nended with code {code}; it said last:\n{said}")
+
+
+@dataclass(frozen=True)
+class Line:
+    """The line over a log on the S3 server: the data stages on Spark, the rest on Ray."""
+
+    words: list[str]
+    spark: Cluster
+    ray: Cluster
+
+    def run(self, name: str, strikes: Strikes | None = None, rebuild: str = "") -> int:
+        """Run it; the number of commands that it took.
+
+        Args:
+            name: of the run.
+            strikes: kills nodes; None for nobody.
+            rebuild: a stage that is built again, with all that follow; '' for none.
+        """
+        sets = [w for one in (*_COMMON, *_ON_CLUSTERS, f"run.name={name}") for w in ("--set", one)]
+        again = ["--from", rebuild, "--rebuild"] if rebuild else []
+        commands = 0
+        if rebuild in ("", *_DATA):
+            conf = [word for key, value in _SPARK.items() for word in ("--conf", f"{key}={value}")]
+            job = str(Path(embedmill.jobs.__file__ or "").with_name("all.py"))
+            submit = [str(Path(sys.executable).with_name("spark-submit")), "--master"]
+            command = [*submit, self.spark.address, *conf, job, *self.words, *sets]
+            command += ["--to", "shards", "--log", "json", *again]
+            commands += run_until_done(command, self.spark.variables, strikes)
+            again = []
+        command = [*COMMAND, "--log", "json", "run", *self.words, *sets]
+        command += again or ["--from", "train"]
+        return commands + run_until_done(command, self.ray.variables, strikes)
+
+    def run_struck(self, name: str, seconds: Mapping[str, float]) -> tuple[Strikes, int]:
+        """Run it until a node was killed in each stage; what was struck, and the commands.
+
+        Args:
+            name: of the run.
+            seconds: that each stage takes undisturbed.
+        """
+        clusters = {stage: self.spark if stage in _DATA else self.ray for stage in STAGES}
+        delays = {stage: 0.4 * seconds[stage] for stage in STAGES} | {"report": 0.0}
+        strikes = Strikes(clusters, delays)
+        commands, missed = 0, ""
+        for _ in range(_PASSES):
+            commands += self.run(name, strikes, missed)
+            left = [stage for stage in STAGES if stage not in strikes.struck]
+            if not left:
+                break
+            missed = left[0]
+            delays |= {stage: delays[stage] / 4 for stage in left}
+        return strikes, commands
+
+
+def manifests(url: str) -> tuple[dict[str, str], dict[str, float]]:
+    """Content and seconds of each stage of a run."""
+    run = open_run(url)
+    found = {stage: run.artifact(stage).manifest for stage in STAGES}
+    contents = {stage: one.content for stage, one in found.items()}
+    return contents, {stage: one.seconds for stage, one in found.items()}
+
+
+def verified(url: str, name: str) -> bool:
+    """Whether the run is the published one, and every file of it is what its manifest says."""
+    command = [*COMMAND, "verify", url]
+    if subprocess.run(command, stdout=sys.stderr, check=False).returncode:
+        return False
+    with S3FileSystem().open(f"{BUCKET}/runs/published.json") as file:
+        return bool(json.load(file)["run"] == name)
+
+
+def compared(args: argparse.Namespace, folder: Path) -> Found:
+    """The line here, on the clusters, and with kills: flat figures."""
+    with ExitStack() as stack:
+        (folder / "s3").mkdir()
+        os.environ |= stack.enter_context(s3_server(args.juicefs, folder / "s3"))
+        written_log(
+            folder / "log", args.rows, args.users or max(1, args.rows // 10),
+            args.items or max(1, args.rows // 100),
+        )  # fmt: skip
+        S3FileSystem().put(f"{folder}/log/", f"{BUCKET}/log/", recursive=True)
+        words = written_config(folder, args)
+        here = [w for one in (*_COMMON, *_HERE) for w in ("--set", one)]
+        began = time.perf_counter()
+        run_until_done([*COMMAND, "--log", "json", "run", *words, *here], {})
+        wanted, seconds = manifests(f"{folder}/runs/line")
+        for name in ("log", "runs"):
+            shutil.rmtree(folder / name)
+        flat: Found = {"rows": args.rows, "cores": os.cpu_count()}
+        flat |= _figures("embedded", time.perf_counter() - began, seconds)
+        line = Line(
+            words, stack.enter_context(spark_cluster(folder)),
+            stack.enter_context(ray_cluster(folder)),
+        )  # fmt: skip
+        began = time.perf_counter()
+        line.run("plain")
+        found, seconds = manifests(f"{_ROOT}/plain")
+        flat |= _figures("cluster", time.perf_counter() - began, seconds)
+        flat |= _equal("", wanted, found) | {"verified": verified(f"{_ROOT}/plain", "plain")}
+        for path in S3FileSystem().find(f"{BUCKET}/runs/plain"):
+            S3FileSystem().rm_file(path)  # many in one request need a header that s3fs leaves out
+        if args.kill:
+            began = time.perf_counter()
+            strikes, commands = line.run_struck("killed", seconds)
+            found, seconds = manifests(f"{_ROOT}/killed")
+            flat |= _figures("killed", time.perf_counter() - began, seconds)
+            flat |= _equal("killed.", wanted, found)
+            flat |= {f"killed.struck.{stage}": strikes.struck.get(stage) for stage in STAGES}
+            flat["killed.commands"] = commands
+            flat["killed.verified"] = verified(f"{_ROOT}/killed", "killed")
+    return flat
+
+
+def _figures(name: str, total: float, seconds: Mapping[str, float]) -> Found:
+    by_stage = {f"seconds.{name}.{stage}": one for stage, one in seconds.items()}
+    return {f"seconds.{name}": total, **by_stage}
+
+
+def _equal(prefix: str, wanted: dict[str, str], found: dict[str, str]) -> Found:
+    # The report says when and by what engine it was made.
+    other = set(differing(wanted, found)) - {"report"}
+    by_stage = {f"{prefix}equal.{stage}": stage not in other for stage in wanted}
+    by_stage.pop(f"{prefix}equal.report")
+    print(f"{prefix}other content: {', '.join(sorted(other)) or 'none'}", flush=True)
+    return {f"{prefix}equal": not other, **by_stage}
+
+
+def show(flat: Found) -> None:
+    runs = [name for name in ("embedded", "cluster", "killed") if f"seconds.{name}" in flat]
+    print(f"\n{flat['rows']:,} rows\n{'seconds':<10}" + "".join(f"{name:>11}" for name in runs))
+    for stage in STAGES:
+        figures = "".join(f"{flat[f'seconds.{name}.{stage}']:>11.1f}" for name in runs)
+        words = "same content" if flat.get(f"equal.{stage}", True) else "OTHER CONTENT"
+        if "killed" in runs:
+            words += ", same" if flat.get(f"killed.equal.{stage}", True) else ", OTHER"
+            struck = flat[f"killed.struck.{stage}"]
+            words += " when killed" if struck is not None else ", NOT STRUCK"
+        print(f"{stage:<10}{figures}  {words}")
+    print(f"{'all':<10}" + "".join(f"{flat[f'seconds.{name}']:>11.1f}" for name in runs))
+
+
+@contextmanager
+def _scratch(parent: str) -> Iterator[Path]:
+    """A folder that is also the home of all processes: Ray and Spark leave files there."""
+    folder = Path(tempfile.mkdtemp(prefix="embedmill-bench-", dir=parent))
+    os.environ["HOME"] = str(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends what was started
+    parser = parser_of(__doc__)
+    parser.add_argument("--rows", type=int, default=20_000_000)
+    parser.add_argument("--objective", choices=("spectral", "softmax"), default="spectral")
+    parser.add_argument("--users", type=int, default=0, help="0: a tenth of the rows")
+    parser.add_argument("--items", type=int, default=0, help="0: a hundredth of the rows")
+    parser.add_argument("--set", action="append", default=[], metavar="section.key=value",
+                        help="lay a key over the config")  # fmt: skip
+    parser.add_argument("--kill", action="store_true", help="kill a node in each stage as well")
+    default = str(Path(__file__).parents[1] / ".venv-stores/bin/juicefs")
+    parser.add_argument("--juicefs", default=default, help="the program; from `make test-s3`")
+    add_folder(parser)
+    args = parser.parse_args()
+    with _scratch(args.folder) as folder:
+        flat = compared(args, folder)
+    show(flat)
+    finish(args, flat)
+    return 0 if flat["equal"] and flat.get("killed.equal", True) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
