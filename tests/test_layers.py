@@ -139,7 +139,7 @@ def test_jobs_and_stages_share_their_names() -> None:
         "launch",
         "launchers",
         "mailbox",
-        "profile",
+        "log_profile",
         "ray_leftovers",
         "ray_tasks",
         "ray_training",
