@@ -29,12 +29,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +40,7 @@ from contents import differing
 from harness.clusters import BUCKET, Cluster, ray_cluster, s3_server, spark_cluster
 from harness.command_line import add_folder, finish, parser_of
 from harness.line import COMMAND
+from harness.strikes import Strikes, run_until_done
 from s3fs import S3FileSystem
 from whole_line import written_config, written_log
 
@@ -51,12 +50,7 @@ from embedmill.schemas.stages import STAGES
 
 _DATA = ("events", "vocab", "shards")  # stages on Spark
 _ROOT = f"s3://{BUCKET}/runs"
-_DOWN = 5.0  # seconds until a killed node is started again
-_LOOK = 0.05  # seconds between two looks at the nodes
 _PASSES = 3  # of the line, at most, until each stage was struck
-_TRIES = 12  # of a command
-_AGAIN = 7  # exit code: the same command goes on
-_LAST = 30  # lines that an error repeats
 
 # The order of sums depends on the number of workers.
 _COMMON = ("train.workers=2",)
@@ -75,99 +69,6 @@ _SPARK = {
 }
 
 Found = dict[str, Any]
-Event = Mapping[str, Any]
-
-
-@dataclass
-class Strikes:
-    """Kills a node in each stage of `delays`, so many seconds after the stage has begun."""
-
-    clusters: Mapping[str, Cluster]
-    delays: dict[str, float]
-    struck: dict[str, int] = field(default_factory=dict)
-    _over: dict[str, threading.Event] = field(default_factory=dict)
-    _threads: list[threading.Thread] = field(default_factory=list)
-
-    def hear(self, event: Event) -> None:
-        """Take an event of a driver's log."""
-        stage = event.get("stage") or ""
-        if event["event"] == "started" and stage in self.delays and stage not in self.struck:
-            self._over[stage] = threading.Event()
-            self._threads.append(threading.Thread(target=self._strike, args=(stage,)))
-            self._threads[-1].start()
-        elif event["event"] in ("built", "failed", "stopped") and stage in self._over:
-            self._over[stage].set()
-
-    def settle(self) -> None:
-        """Wait until all nodes are up again; stages that have not ended have now."""
-        for over in self._over.values():
-            over.set()
-        for thread in self._threads:
-            thread.join()
-        self._threads.clear()
-
-    def _strike(self, stage: str) -> None:
-        cluster, over = self.clusters[stage], self._over[stage]
-        over.wait(self.delays[stage])
-        node, busy = cluster.busiest()
-        while not over.is_set() and not (node.up and (busy or stage == "report")):
-            over.wait(_LOOK)
-            node, busy = cluster.busiest()
-        if over.is_set():
-            return
-        node.kill()
-        if not over.is_set():
-            self.struck[stage] = busy
-            print(f"  {stage}: {node.name} killed, {busy} processes at work", flush=True)
-        time.sleep(_DOWN)
-        node.start()
-
-
-def run_once(
-    command: list[str], variables: Mapping[str, str], hear: Callable[[Event], None]
-) -> tuple[int, str]:
-    """Run a driver that logs JSON; its exit code and last lines.
-
-    Args:
-        command: with `--log json`.
-        variables: of its environment, beside those of this process.
-        hear: is told each event.
-    """
-    last: deque[str] = deque(maxlen=_LAST)
-    driver = subprocess.Popen(
-        command, env={**os.environ, **variables}, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, errors="replace",
-    )  # fmt: skip
-    assert driver.stdout is not None
-    try:
-        for line in driver.stdout:  # spark-submit passes on all of it there
-            sys.stderr.write(line)
-            last.append(line)
-            if line.startswith('{"time"'):
-                hear(json.loads(line))
-        return driver.wait(), "".join(last)
-    finally:
-        driver.kill()
-
-
-def run_until_done(
-    command: list[str], variables: Mapping[str, str], strikes: Strikes | None = None
-) -> int:
-    """Run a driver, again where it ends with exit code 7; how often it was run.
-
-    Raises:
-        SystemExit: it ends with another code, or too often.
-    """
-    for count in range(1, _TRIES + 1):
-        code, said = run_once(command, variables, strikes.hear if strikes else lambda _: None)
-        if strikes:
-            strikes.settle()
-        if code == 0:
-            return count
-        print(f"  exit {code}: {said.splitlines()[-1] if said else ''}", flush=True)
-        if code != _AGAIN:
-            break
-    raise SystemExit(f"{' '.join(command)}\nended with code {code}; it said last:\n{said}")
 
 
 @dataclass(frozen=True)
@@ -230,9 +131,9 @@ def manifests(url: str) -> tuple[dict[str, str], dict[str, float]]:
     return contents, {stage: one.seconds for stage, one in found.items()}
 
 
-def verified(url: str, name: str) -> bool:
-    """Whether the run is the published one, and every file of it is what its manifest says."""
-    command = [*COMMAND, "verify", url]
+def verified(name: str) -> bool:
+    """Whether a run is the published one, and every file of it is what its manifest says."""
+    command = [*COMMAND, "verify", f"{_ROOT}/{name}"]
     if subprocess.run(command, stdout=sys.stderr, check=False).returncode:
         return False
     with S3FileSystem().open(f"{BUCKET}/runs/published.json") as file:
@@ -244,20 +145,9 @@ def compared(args: argparse.Namespace, folder: Path) -> Found:
     with ExitStack() as stack:
         (folder / "s3").mkdir()
         os.environ |= stack.enter_context(s3_server(args.juicefs, folder / "s3"))
-        written_log(
-            folder / "log", args.rows, args.users or max(1, args.rows // 10),
-            args.items or max(1, args.rows // 100),
-        )  # fmt: skip
-        S3FileSystem().put(f"{folder}/log/", f"{BUCKET}/log/", recursive=True)
         words = written_config(folder, args)
-        here = [w for one in (*_COMMON, *_HERE) for w in ("--set", one)]
-        began = time.perf_counter()
-        run_until_done([*COMMAND, "--log", "json", "run", *words, *here], {})
-        wanted, seconds = manifests(f"{folder}/runs/line")
-        for name in ("log", "runs"):
-            shutil.rmtree(folder / name)
-        flat: Found = {"rows": args.rows, "cores": os.cpu_count()}
-        flat |= _figures("embedded", time.perf_counter() - began, seconds)
+        embedded, wanted = run_here(words, args, folder)
+        flat: Found = {"rows": args.rows, "cores": os.cpu_count()} | embedded
         line = Line(
             words, stack.enter_context(spark_cluster(folder)),
             stack.enter_context(ray_cluster(folder)),
@@ -266,7 +156,8 @@ def compared(args: argparse.Namespace, folder: Path) -> Found:
         line.run("plain")
         found, seconds = manifests(f"{_ROOT}/plain")
         flat |= _figures("cluster", time.perf_counter() - began, seconds)
-        flat |= _equal("", wanted, found) | {"verified": verified(f"{_ROOT}/plain", "plain")}
+        flat |= _equal("", wanted, found) | {"verified": verified("plain")}
+        show(flat)
         for path in S3FileSystem().find(f"{BUCKET}/runs/plain"):
             S3FileSystem().rm_file(path)  # many in one request need a header that s3fs leaves out
         if args.kill:
@@ -276,9 +167,35 @@ def compared(args: argparse.Namespace, folder: Path) -> Found:
             flat |= _figures("killed", time.perf_counter() - began, seconds)
             flat |= _equal("killed.", wanted, found)
             flat |= {f"killed.struck.{stage}": strikes.struck.get(stage) for stage in STAGES}
-            flat["killed.commands"] = commands
-            flat["killed.verified"] = verified(f"{_ROOT}/killed", "killed")
+            flat |= {"killed.commands": commands, "killed.verified": verified("killed")}
+            show(flat)
     return flat
+
+
+def run_here(
+    words: list[str], args: argparse.Namespace, folder: Path
+) -> tuple[Found, dict[str, str]]:
+    """Make the log, put it on the server, and run the line over it on this machine.
+
+    Args:
+        words: the config, and what follows it.
+        args: of the command line.
+        folder: for the log and the run, which are removed.
+
+    Returns:
+        Figures, and the content of each stage.
+    """
+    users, items = args.users or max(1, args.rows // 10), args.items or max(1, args.rows // 100)
+    written_log(folder / "log", args.rows, users, items)
+    S3FileSystem().put(f"{folder}/log/", f"{BUCKET}/log/", recursive=True)
+    sets = [w for one in (*_COMMON, *_HERE) for w in ("--set", one)]
+    began = time.perf_counter()
+    run_until_done([*COMMAND, "--log", "json", "run", *words, *sets], {})
+    total = time.perf_counter() - began
+    wanted, seconds = manifests(f"{folder}/runs/line")
+    for name in ("log", "runs"):
+        shutil.rmtree(folder / name)
+    return _figures("embedded", total, seconds), wanted
 
 
 def _figures(name: str, total: float, seconds: Mapping[str, float]) -> Found:
@@ -306,14 +223,16 @@ def show(flat: Found) -> None:
             struck = flat[f"killed.struck.{stage}"]
             words += " when killed" if struck is not None else ", NOT STRUCK"
         print(f"{stage:<10}{figures}  {words}")
-    print(f"{'all':<10}" + "".join(f"{flat[f'seconds.{name}']:>11.1f}" for name in runs))
+    totals = "".join(f"{flat[f'seconds.{name}']:>11.1f}" for name in runs)
+    print(f"{'all':<10}{totals}", flush=True)
 
 
 @contextmanager
 def _scratch(parent: str) -> Iterator[Path]:
-    """A folder that is also the home of all processes: Ray and Spark leave files there."""
+    """A folder, home and TMPDIR of all processes: those that are killed leave files there."""
     folder = Path(tempfile.mkdtemp(prefix="embedmill-bench-", dir=parent))
-    os.environ["HOME"] = str(folder)
+    (folder / "tmp").mkdir()
+    os.environ |= {"HOME": str(folder), "TMPDIR": str(folder / "tmp")}
     try:
         yield folder
     finally:
@@ -336,7 +255,6 @@ def main() -> int:
     args = parser.parse_args()
     with _scratch(args.folder) as folder:
         flat = compared(args, folder)
-    show(flat)
     finish(args, flat)
     return 0 if flat["equal"] and flat.get("killed.equal", True) else 1
 

@@ -58,7 +58,10 @@ def _has_work(title: str) -> bool:
 def spark_cluster(folder: Path) -> Iterator[Cluster]:
     """A master and two workers of one core each."""
     port = free_port()
-    common = {"EMBEDMILL_PREFIX": sys.prefix, "SPARK_UI_PORT": "0", "SPARK_LOCAL_IP": _HOST}
+    common = {
+        "EMBEDMILL_PREFIX": sys.prefix, "SPARK_UI_PORT": "0", "SPARK_LOCAL_IP": _HOST,
+        "JAVA_TOOL_OPTIONS": f"-Djava.io.tmpdir={folder}",  # killed ones leave files there
+    }  # fmt: skip
     master = Node(
         "spark-master", [str(_SCRIPTS / "start-spark-master.sh")],
         {**common, "SPARK_HOST": _HOST, "SPARK_PORT": str(port)},

@@ -22,7 +22,7 @@ _START = 120.0  # seconds
 _END = 2000  # characters of a log that an error repeats
 
 
-@dataclass
+@dataclass(eq=False)
 class Node:
     """A node that runs in the foreground.
 
@@ -72,10 +72,15 @@ class Node:
             said = self.log.read_text(errors="replace")[-_END:]
             raise SystemExit(f"{self.name} does not say '{self.ready}': {said}")
 
+    @property
+    def pid(self) -> int:
+        """Of the process that was started last; 0 before."""
+        return self._process.pid if self._process else 0
+
     def titles(self) -> list[str]:
         """Command lines of all processes below it; none while it is down."""
         found = []
-        for pid in descendants(self._process.pid) if self._process and self.up else []:
+        for pid in descendants(self.pid) if self.up else []:
             with suppress(OSError):
                 title = Path(f"/proc/{pid}/cmdline").read_bytes()
                 found.append(title.replace(b"\0", b" ").decode(errors="replace").strip())
@@ -86,7 +91,7 @@ class Node:
         self.up = False
         if self._process is None:
             return
-        for pid in descendants(self._process.pid):
+        for pid in descendants(self.pid):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._process.wait()

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from embedmill.pipeline.memory import descendants
+from tests.support.train_drivers import gone
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
@@ -51,6 +55,35 @@ def test_rows_follow_the_power_law(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows.max() == 999
     # The share of the first r of n rows is (r / n) ** (1 - power).
     assert np.mean(rows < 250) == pytest.approx(0.5, abs=0.005)
+
+
+def test_a_node_dies_with_all_below_it_and_starts_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from harness.clusters import Cluster
+    from harness.nodes import Node
+
+    # The script's children: one without work, and one whose title is that of a task of Ray.
+    script = 'echo up; sleep 60 & bash -c "exec -a ray::_run sleep 60" & wait'
+    nodes = [Node("idle", ["sleep", "60"], {}, tmp_path / "idle.log", "")]
+    nodes.append(Node("busy", ["bash", "-c", script], {}, tmp_path / "busy.log", "^up"))
+    try:
+        for node in nodes:
+            node.start()
+        until = time.monotonic() + 10
+        while not any(t.startswith("ray::_run") for t in nodes[1].titles()):
+            assert time.monotonic() < until
+        assert Cluster("", nodes, {}).busiest() == (nodes[1], 1)
+        children = [pid for pid in descendants(nodes[1].pid) if pid != nodes[1].pid]
+        nodes[1].kill()
+        assert nodes[1].titles() == []
+        assert gone(set(children), 10) == set()
+        nodes[1].start()
+        assert nodes[1].up
+    finally:
+        for node in nodes:
+            node.close()
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
