@@ -34,7 +34,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from contents import differing
 from harness.clusters import BUCKET, Cluster, ray_cluster, s3_server, spark_cluster
@@ -239,8 +239,14 @@ def _scratch(parent: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _stop(*_: object) -> NoReturn:
+    """End what was started; a second signal shall not cut that short."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(143)
+
+
 def main() -> int:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends what was started
+    signal.signal(signal.SIGTERM, _stop)
     parser = parser_of(__doc__)
     parser.add_argument("--rows", type=int, default=20_000_000)
     parser.add_argument("--objective", choices=("spectral", "softmax"), default="spectral")

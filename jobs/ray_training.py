@@ -15,7 +15,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from embedmill.jobs.cluster import WorkerRequest, check_ray, ray_cluster, worker_count
-from embedmill.jobs.mailbox import Mailbox, Messages
+from embedmill.jobs.ray_mailbox import Mailbox, Messages
 from embedmill.pipeline import train
 from embedmill.pipeline.config import TrainConfig
 from embedmill.pipeline.errors import EmbedmillError, MachineError, from_text
