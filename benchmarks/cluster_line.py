@@ -40,9 +40,9 @@ from contents import differing
 from harness.clusters import BUCKET, Cluster, ray_cluster, s3_server, spark_cluster
 from harness.command_line import add_folder, finish, parser_of
 from harness.line import COMMAND
+from harness.power_law_log import written_config, written_log
 from harness.strikes import Strikes, run_until_done
 from s3fs import S3FileSystem
-from whole_line import written_config, written_log
 
 import embedmill.jobs
 from embedmill.pipeline.store.run import open_run
@@ -145,7 +145,7 @@ def compared(args: argparse.Namespace, folder: Path) -> Found:
     with ExitStack() as stack:
         (folder / "s3").mkdir()
         os.environ |= stack.enter_context(s3_server(args.juicefs, folder / "s3"))
-        words = written_config(folder, args)
+        words = written_config(folder, args.objective, args.set)
         embedded, wanted = run_here(words, args, folder)
         flat: Found = {"rows": args.rows, "cores": os.cpu_count()} | embedded
         line = Line(
