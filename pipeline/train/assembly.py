@@ -154,6 +154,8 @@ def assemble(
     if fresh and start is not None:
         started = _StartedTables(objective, users, items).copy(start, run, examples, weights, scale)
         runtime, fresh = replace(runtime, started=started), not started
+    if not runtime.started:
+        _draw_initial((users, items), runtime)
     smoothing = _use_graph(objective, examples, weights, (users, items), runtime, fresh=fresh)
     settings = objective.loss_settings(runtime.config, scale)
     model = objective.source.model(users, items, settings, smoothing, examples)
@@ -310,7 +312,7 @@ def _choose_placement(run: Run, examples: Examples, plan: Plan, runtime: Runtime
 
 
 def _make_tables(run: Run, examples: Examples, plan: Plan, runtime: Runtime) -> tuple[Table, Table]:
-    """Both tables with normal initial values; a collective."""
+    """Both tables, of zeros; a collective."""
     placement = _choose_placement(run, examples, plan, runtime)
     shares = split_memory(placement.memory_share, examples.users, examples.items)
     with runtime.group.fail_together():
@@ -323,7 +325,7 @@ def _make_tables(run: Run, examples: Examples, plan: Plan, runtime: Runtime) -> 
 def _make_table(
     name: str, rows: int, placement: _Placement, memory_share: float, runtime: Runtime
 ) -> Table:
-    """A table of `rows` rows with normal initial values; biases start at zero."""
+    """A table of `rows` rows of zeros."""
     config, layout = runtime.config, runtime.layout
     objective = OBJECTIVES[config.objective]
     columns, local_rows = objective.columns(config), layout.local_rows(rows)
@@ -336,9 +338,18 @@ def _make_table(
         for tensor in (weight_LD, *state.values()):
             keep_in_memory(tensor, heads)
         prefetcher = RowPrefetcher([weight_LD, *state.values()])
-    scale = objective.initial_scale(config)
-    set_initial(weight_LD, name, rows, layout, seed=runtime.seed, scale=scale)
-    if len(columns) > 1:
-        weight_LD[:, config.dim] = 0.0
     embedding = ShardedEmbedding(weight_LD, rows, layout, runtime.group)
     return Table(embedding, state, columns, prefetcher)
+
+
+def _draw_initial(tables: tuple[Table, Table], runtime: Runtime) -> None:
+    """Normal initial values of users and items, or of what has their names; biases stay zero."""
+    config = runtime.config
+    objective = OBJECTIVES[config.objective]
+    scale = objective.initial_scale(config)
+    with runtime.group.fail_together():
+        for name, table in zip(("users", "items"), tables, strict=True):
+            rows = table.embedding.rows
+            set_initial(table.weight, name, rows, runtime.layout, seed=runtime.seed, scale=scale)
+            if len(table.columns) > 1:
+                table.weight[:, config.dim] = 0.0

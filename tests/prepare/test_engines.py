@@ -69,6 +69,13 @@ def test_no_connect_server() -> None:
         pass
 
 
+def test_what_an_error_says_in_a_line() -> None:
+    call = '<_InactiveRpcError of RPC that terminated with:\n\tstatus = X\n\tdetails = "gone"\n>'
+    assert frames.last_line(RuntimeError(call)) == "gone"
+    assert frames.last_line(RuntimeError("a stack\n  the cause \n\n")) == "the cause"
+    assert frames.last_line(RuntimeError()) == "RuntimeError"
+
+
 def test_ctrl_c_while_the_server_is_gone() -> None:
     """The call that cancels the query has no answer either, and is not repeated for minutes.
 

@@ -51,18 +51,15 @@ def connect_session(url: str, *, retries: bool = True) -> Iterator[SparkSession]
         session.client.set_retry_policies([patience] if retries else [])
         session.conf.set("spark.sql.session.timeZone", "UTC")
     except Exception as error:
-        raise MachineError(f"no Spark Connect server answers: {_said(error)}", where=url) from error
+        raise MachineError(
+            f"no Spark Connect server answers: {last_line(error)}", where=url
+        ) from error
     try:
         yield cast(SparkSession, session)
     finally:
         patience.ended = True
         with suppress(Exception):  # the server may be gone; the work is done or has failed anyway
             session.stop()
-
-
-def _said(error: Exception) -> str:
-    """What an error says, in a line: one of gRPC is a block of many."""
-    return str(error.details()) if isinstance(error, grpc.RpcError) else last_line(error)
 
 
 class _Patience(DefaultPolicy):

@@ -6,6 +6,7 @@ these belong to one kind of session, and a process may hold both kinds.
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 TASK_BYTES = 8 << 20  # of files, compressed, that one task reads
+_DETAILS = re.compile(r'^\s*details = "(?P<text>.+)"$', re.MULTILINE)
 Batches = Iterator[pa.RecordBatch]
 # These decide the bytes of a file, and a task that is tried again must write the same ones.
 _VERSIONS = {"embedmill": __version__, "pyarrow": pa.__version__}
@@ -145,7 +147,12 @@ def group_by_key(table: pa.Table, key: str) -> Iterator[tuple[int, pa.Table]]:
 
 
 def last_line(error: Exception) -> str:
-    """The last line of an error's message: the cause, where an engine puts a stack before it."""
+    """The last line of an error's message: the cause, where an engine puts a stack before it.
+
+    Of gRPC's errors, whose text is a block with fields, the details.
+    """
+    if (details := _DETAILS.search(str(error))) is not None:
+        return details["text"]
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 

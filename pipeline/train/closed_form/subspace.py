@@ -32,7 +32,11 @@ from torch import Tensor
 
 from embedmill.pipeline.config import SpectralConfig
 from embedmill.pipeline.train.closed_form.event_matrix import EventMatrix
-from embedmill.pipeline.train.closed_form.table_algebra import gram, multiply, orthonormalize
+from embedmill.pipeline.train.closed_form.table_algebra import (
+    gram,
+    multiply,
+    orthonormal_factor,
+)
 from embedmill.pipeline.train.collectives import Group
 from embedmill.pipeline.train.graph.event_graph import EventGraph, owned_rows, row_blocks
 
@@ -80,16 +84,18 @@ class SubspaceIteration:
             with timer("loss"):
                 self._add_new_events(new)
         with timer("update"):
-            if not orthonormalize(self.graph.items, self.graph.dim):
+            factor_DD = orthonormal_factor(gram(self.graph.items, self.graph.dim))
+            if factor_DD is None:
                 return float("nan")
         with timer("loss"):
-            self._matrix.set_users()
-            residual = self._residual()
             if step + 1 < self.config.passes:
+                multiply(self.graph.items, factor_DD)
+                self._matrix.set_users()
+                residual = self._residual()
                 self._matrix.set_items()
             else:
-                self._damp()
-                self._scale_items(self.config.popularity_power)
+                self._matrix.set_users()
+                residual = self._finish(factor_DD)
         return residual
 
     def _shrink_items(self, new: EventGraph) -> None:
@@ -121,9 +127,10 @@ class SubspaceIteration:
         scaled = new.scaled(self.config.user_power, self.config.item_power)
         vectors_LD = self.graph.items.weight.detach()[:, : self.graph.dim]
         for first, last in row_blocks(self.graph.items.rows):
-            sum_ND = scaled.item_sums(first, last) @ ratio_DD
+            sum_ND = scaled.item_sums(first, last)
             own = owned_rows(self.graph.items, first, last)
-            vectors_LD[self.graph.items.local_index(own)] += sum_ND[own - first]
+            own = own[sum_ND[own - first].any(dim=1)]  # most items have no new event
+            vectors_LD[self.graph.items.local_index(own)] += sum_ND[own - first] @ ratio_DD
 
     def _has_new_events(self, step: int) -> bool:
         """Whether this is the first pass from an earlier run that lacks events; a collective."""
@@ -162,14 +169,28 @@ class SubspaceIteration:
         captured = float(self._group.sum(total).item())
         return 1 - captured / self._squared_norm if self._squared_norm else 0.0
 
-    def _damp(self) -> None:
-        """Multiply both sides by f(S)^1/2, in whatever axes the subspace has; a collective."""
+    def _finish(self, factor_DD: Tensor) -> float:
+        """Make both sides what is published of the last pass; a collective.
+
+        The items X become X R^-1 f(S)^1/2 and the users A X the same times A, in whatever axes the
+        subspace has: one product with either table.
+
+        Args:
+            factor_DD: R^-1, with which the items' columns are orthonormal.
+
+        Returns:
+            as `_residual`.
+        """
+        square_DD = factor_DD.T @ gram(self.graph.users, self.graph.dim) @ factor_DD
         penalty = self.config.ridge * self.mean_square
         if penalty > 0:
-            square_D, axis_DD = torch.linalg.eigh(gram(self.graph.users, self.graph.dim))
-            damped_DD = (axis_DD * damping(square_D, penalty)) @ axis_DD.T
-            for table in (self.graph.users, self.graph.items):
-                multiply(table, damped_DD)
+            square_D, axis_DD = torch.linalg.eigh(square_DD)
+            factor_DD = factor_DD @ ((axis_DD * damping(square_D, penalty)) @ axis_DD.T)
+        for table in (self.graph.users, self.graph.items):
+            multiply(table, factor_DD)
+        self._scale_items(self.config.popularity_power)
+        captured = float(square_DD.trace())
+        return 1 - captured / self._squared_norm if self._squared_norm else 0.0
 
     def _scale_items(self, power: float) -> None:
         """Multiply each item's vector by its degree to `power`; zero for a degree of 0."""

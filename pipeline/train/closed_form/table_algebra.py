@@ -1,4 +1,4 @@
-"""Products of all rows of a table with small matrices, and orthonormal columns.
+"""Products of all rows of a table with small matrices, and what makes columns orthonormal.
 
 Legend: L rows of this worker, N rows of a block, D columns.
 """
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from embedmill.pipeline.train.tables.embedding import ShardedEmbedding
 
-__all__ = ["gram", "multiply", "orthonormalize"]
+__all__ = ["gram", "multiply", "orthonormal_factor"]
 
 _ROWS = 1 << 14
 # Floor of the squared singular values, as a share of their mean: with fewer rows than columns,
@@ -36,22 +36,23 @@ def multiply(table: ShardedEmbedding, matrix_DD: Tensor) -> None:
         block_ND.copy_(block_ND @ matrix_DD)
 
 
-def orthonormalize(table: ShardedEmbedding, dim: int) -> bool:
-    """Make the first `dim` columns orthonormal over all workers, in place; a collective.
+def orthonormal_factor(gram_DD: Tensor) -> Tensor | None:
+    """The matrix that columns are multiplied by to become orthonormal, float64 [D, D].
 
     By a Cholesky factor of their Gramian, so that no axes are chosen: the columns depend
     continuously on what they were, and any number of workers comes to the same. Columns that
     depend on others become shorter than 1.
 
+    Args:
+        gram_DD: of the columns.
+
     Returns:
-        False, with the table unchanged, where a value is not finite.
+        None where a value is not finite.
     """
-    gram_DD = gram(table, dim)
     if not bool(gram_DD.isfinite().all()):  # the same at every worker: it is their sum
-        return False
+        return None
     # Any positive floor will do where the columns are zero.
-    gram_DD.diagonal().add_(max(_FLOOR * float(gram_DD.diagonal().mean()), 1e-30))
-    upper_DD = torch.linalg.cholesky(gram_DD, upper=True)
-    eye_DD = torch.eye(dim, dtype=upper_DD.dtype, device=upper_DD.device)
-    multiply(table, torch.linalg.solve_triangular(upper_DD, eye_DD, upper=True))
-    return True
+    floor = max(_FLOOR * float(gram_DD.diagonal().mean()), 1e-30)
+    eye_DD = torch.eye(len(gram_DD), dtype=gram_DD.dtype, device=gram_DD.device)
+    upper_DD = torch.linalg.cholesky(gram_DD + floor * eye_DD, upper=True)
+    return torch.linalg.solve_triangular(upper_DD, eye_DD, upper=True)

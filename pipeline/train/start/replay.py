@@ -55,8 +55,11 @@ def _chosen(examples: Examples, start: Start, run: Run, share: float) -> Events:
     salt = seed_of(run.config.run.seed, "replay", start.content)
     parts = list[Events]()
     for part in examples.train.partitions():
-        key_E = part.user_E.long() * examples.items + part.item_E.long()
-        parts.append(part.select(~earlier.have(part) | in_sample(key_E, share, salt)))
+        chosen_E = ~earlier.have(part)
+        if share > 0:
+            key_E = part.user_E.long() * examples.items + part.item_E.long()
+            chosen_E |= in_sample(key_E, share, salt)
+        parts.append(part.select(chosen_E))
     return joined(parts) if parts else examples.train
 
 
