@@ -1,21 +1,22 @@
 """The estimate of all stages: unit costs, corrected by what finished runs took.
 
 A run over a part of the log that has finished tells what stages take on its machine: `measured`
-runs. With one, a stage's time and memory are multiplied by how far the unit costs were off there;
-with several, time follows the line through the two largest runs over the estimated time, and memory
-their power law, as buffers are bounded.
+runs. All their stages together say how fast the machine is; by how much more or less a stage of its
+own took is believed the more, the longer it took: a stage of two seconds is timed badly. Memory is
+the geometric mean of what the unit costs say, and that times how far they were off in the largest
+run: what a small run holds is mostly programs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from embedmill.pipeline.estimates.line_sizes import GivenLine, LineSizes
 from embedmill.pipeline.estimates.machines import Machines
-from embedmill.pipeline.estimates.unit_costs import COSTS, StageCost, Work
+from embedmill.pipeline.estimates.unit_costs import COSTS, Work
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.terminal import duration, si
 from embedmill.pipeline.train.estimate import Estimate, GivenSizes, estimate
@@ -23,6 +24,9 @@ from embedmill.pipeline.train.resources.available import local_workers
 from embedmill.schemas.stages import STAGES
 
 __all__ = ["LineEstimate", "StageEstimate", "estimate_line", "work_of"]
+
+_TIMED = ("train",)  # by real steps on the machine that plans, which tells how fast it is
+_SHORT = 5.0  # seconds; about so long a stage is timed to a tenth
 
 
 @dataclass(frozen=True)
@@ -118,21 +122,32 @@ def estimate_line(
         ConfigError: sizes are neither stored nor given.
     """
     work = work_of(run, given, machines, seconds)
-    train_seconds = work.train.seconds / max(1, work.sizes.train)
-    found: list[tuple[Work, Run]] = []
+    each = work.train.seconds * work.workers / max(1, work.sizes.train) / work.train.slower
+    runs: list[tuple[Work, Run]] = []
     for one in measured:
         sizes = LineSizes.of(one, GivenLine())
         small = work_of(one, _given_of(sizes), Machines.of(""), 0.0)
-        per_event = train_seconds * work.workers / small.workers
-        timed = replace(small.train, seconds=per_event * sizes.train)
-        found.append((replace(small, train=timed), one))
-    found.sort(key=lambda pair: pair[0].sizes.rows)
-    stages = {stage: _stage(stage, work, machines, found) for stage in STAGES}
+        epoch = each * small.train.slower * sizes.train / small.workers
+        timed = replace(small.train, seconds=epoch)
+        runs.append((replace(small, train=timed, answered=_answered(one)), one))
+    runs.sort(key=lambda pair: pair[0].sizes.rows)
+    points = {stage: _points(stage, runs) for stage in STAGES}
+    speed = _machine(found for stage, found in points.items() if stage not in _TIMED)
+    speeds = {stage: 1.0 if stage in _TIMED else speed for stage in STAGES}
+    stages = {s: _stage(s, work, machines, points[s], speeds[s]) for s in STAGES}
     return LineEstimate(work.sizes, machines, stages, work.train)
 
 
 def _given_of(sizes: LineSizes) -> GivenLine:
     return GivenLine(sizes.rows, sizes.users, sizes.items, sizes.train)
+
+
+def _answered(run: Run) -> float:
+    """The share of the users that were drawn for evaluation who had an answer left."""
+    evaluate = run.find("evaluate")
+    counters = evaluate.counters if evaluate is not None else {}
+    drawn = counters.get("users", 0) + counters.get("nothing_left", 0)
+    return counters["users"] / drawn if drawn else 1.0
 
 
 def work_of(run: Run, given: GivenLine, machines: Machines, seconds: float) -> Work:
@@ -150,8 +165,21 @@ def work_of(run: Run, given: GivenLine, machines: Machines, seconds: float) -> W
     return Work(sizes, run.config, train, machines.cores, workers, machines.cpus)
 
 
+def _points(stage: str, measured: Sequence[tuple[Work, Run]]) -> list[_Point]:
+    """What runs, by rising size, with what they were given, say of a stage."""
+    points = []
+    for given, run in measured:
+        artifact = run.find(stage)
+        if artifact is not None and artifact.manifest.seconds > 0:
+            cost, manifest = COSTS[stage](given), artifact.manifest
+            peak = manifest.measured.get("peak_bytes", cost.memory)
+            expected = cost.seconds(given.cores)
+            points.append(_Point(expected, manifest.seconds, peak / cost.memory))
+    return points
+
+
 def _stage(
-    stage: str, work: Work, machines: Machines, measured: Sequence[tuple[Work, Run]]
+    stage: str, work: Work, machines: Machines, points: Sequence[_Point], speed: float
 ) -> StageEstimate:
     """The estimate of a stage by its unit costs, corrected by what runs have taken.
 
@@ -159,22 +187,12 @@ def _stage(
         stage: its name.
         work: what it is given.
         machines: that it will run on.
-        measured: runs by rising size, with what they were given.
+        points: what runs say of it, by rising size.
+        speed: see `_machine`.
     """
     own = COSTS[stage](work)
-    seconds, memory = own.seconds(machines.cores), own.memory
-    points = []
-    for given, run in measured:
-        artifact = run.find(stage)
-        if artifact is not None and artifact.manifest.seconds > 0:
-            cost, manifest = COSTS[stage](given), artifact.manifest
-            peak = manifest.measured.get("peak_bytes", cost.memory)
-            points.append(_Point(cost, given.cores, manifest.seconds, peak))
-    if points:
-        # The line is one of a single machine: more of them share the work of the measured one.
-        here = own.seconds(points[-1].cores)
-        seconds *= _line([(p.expected, p.seconds) for p in points], here) / here
-        memory = _power_law([(p.cost.memory, p.peak) for p in points], memory)
+    seconds = own.seconds(machines.cores) * _correction(points, speed)
+    memory = own.memory * (points[-1].memory ** 0.5 if points else 1.0)
     if machines.nodes > 1:
         memory = own.task * min(machines.cpus, -(-own.parts // machines.nodes))
     busy = own.core_seconds + own.fixed + own.serial
@@ -186,40 +204,36 @@ def _stage(
 
 @dataclass(frozen=True)
 class _Point:
-    """A stage of a finished run: what was to be expected of it, and what it took."""
+    """A stage of a finished run.
 
-    cost: StageCost
-    cores: int
-    seconds: float
-    peak: float
-
-    @property
-    def expected(self) -> float:
-        return self.cost.seconds(self.cores)
-
-
-def _line(points: Sequence[tuple[float, float]], at: float) -> float:
-    """What is to be expected at `at`: by the line through the two last points, or in proportion.
-
-    The line's slope is never below that of the last point by more than a half, as short stages
-    are timed badly.
+    Attributes:
+        expected: seconds by the unit costs.
+        seconds: that it took.
+        memory: what it took at most, over what was expected.
     """
-    (x, y) = points[-1]
-    if len(points) == 1 or points[-2][0] == x:
-        return at * y / x
-    before_x, before_y = points[-2]
-    slope = max((y - before_y) / (x - before_x), y / x / 2)
-    return max(y + slope * (at - x), at * y / x / 2)
+
+    expected: float
+    seconds: float
+    memory: float
 
 
-def _power_law(points: Sequence[tuple[float, float]], at: float) -> float:
-    """The same for memory, in logarithms; the exponent is between 0 and 1."""
-    (x, y) = points[-1]
-    if len(points) == 1 or points[-2][0] == x:
-        return at * y / x
-    before_x, before_y = points[-2]
-    slope = math.log(y / before_y) / math.log(x / before_x)
-    return float(y * (at / x) ** min(1.0, max(0.0, slope)))
+def _machine(points: Iterable[Sequence[_Point]]) -> float:
+    """Seconds of all stages of the runs, over those that were expected; 1 without runs."""
+    every = [point for stage in points for point in stage]
+    return sum(p.seconds for p in every) / sum(p.expected for p in every) if every else 1.0
+
+
+def _correction(points: Sequence[_Point], speed: float) -> float:
+    """What the seconds of a stage are multiplied by.
+
+    That is the machine's `speed`, and by how much more than that the stage took in the runs, as the
+    mean of logarithms by seconds; of the latter the part s / (s + 5) for s seconds in all.
+    """
+    timed = sum(point.seconds for point in points)
+    if not timed:
+        return speed
+    own = sum(p.seconds * math.log(p.seconds / (p.expected * speed)) for p in points) / timed
+    return speed * math.exp(own * timed / (timed + _SHORT))
 
 
 def _bytes(size: float) -> str:

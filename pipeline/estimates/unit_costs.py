@@ -1,11 +1,13 @@
 """What each stage costs for given sizes, by unit costs that were measured once.
 
 Seconds are of one core of the machine that `pipeline.index.cost` describes, and are fitted to runs
-of `benchmarks/whole_line.py`. Memory is that of all processes on one machine together.
+of `benchmarks/whole_line.py` over 1, 10 and 100 M rows. Memory is that of all processes on one
+machine together, fitted to the same runs.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -23,15 +25,22 @@ _EVENT_BYTES = 12.4  # of an event in a file of stage events, compressed
 _ID_BYTES = 6.4  # of an id in a file of the vocabulary, compressed
 _SHARD_BYTES = 20.3  # of an event in a file of stage shards
 _SHUFFLED_BYTES = 40  # of an event while it is sorted by user
-_DRIVER = 0.45 * _GIB  # Python, Arrow, the embedded engine
 _PROCESS = 0.38 * _GIB  # a task's Python, torch and FAISS
-_GROUP_EVENTS = 1 << 22  # in a group that is evaluated
-# Budgets of training are upper bounds; objectives without steps held so much of them.
-_HELD = 0.4
+_GROUP_EVENTS = 1 << 20  # in a group that is evaluated
+_HERE_EVENTS = 2_000_000  # up to so many, what is solved is trained in the command's process
+_WORKERS = 2.5  # seconds that workers take to start
+_WAITING = 0.5 * _GIB  # the command's process while workers train
+# What workers held at most, over their tables and events: those and copies of their parts.
+_HELD = 1.5
 _NETWORK = 1.25e9  # bytes a second of a node of a cluster: 10 Gbit/s
-# Memory of the data stages grows with the rows to this power, as buffers are bounded: 0.48 GiB at
-# 1 M rows, 2.1 at 10 M, 7.9 at 100 M.
-_DATA_POWER = 0.6
+# GiB at most at 1, 10 and 100 M rows: buffers and tasks of the data stages are bounded, their
+# tables of ids are not. "driver" is the command's process in the stages that follow.
+_PEAKS = {
+    "events": (0.51, 2.05, 3.5),
+    "vocab": (0.56, 2.6, 5.7),
+    "shards": (0.64, 2.0, 7.7),
+    "driver": (0.7, 1.17, 1.3),
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,7 @@ class Work:
         cores: of all machines.
         workers: processes that train.
         node_cores: of one machine.
+        answered: share of the evaluated users who have a test item that is not a repeat.
     """
 
     sizes: LineSizes
@@ -53,6 +63,7 @@ class Work:
     cores: int
     workers: int
     node_cores: int
+    answered: float = 1.0
 
     @property
     def row_bytes(self) -> int:
@@ -68,7 +79,7 @@ class Work:
     def evaluated_users(self) -> int:
         """Users that are evaluated."""
         users = min(self.sizes.test, self.sizes.users)
-        return self.config.evaluate.evaluated(users, self.sizes.items)
+        return int(self.answered * self.config.evaluate.evaluated(users, self.sizes.items))
 
 
 @dataclass(frozen=True)
@@ -102,32 +113,44 @@ class StageCost:
         return self.fixed + self.serial + self.core_seconds / max(1, min(cores, self.parts))
 
 
-def _data_memory(work: Work) -> float:
-    return float(0.48 * _GIB * max(1.0, work.sizes.rows / 1e6) ** _DATA_POWER)
+def _peak(name: str, rows: int) -> float:
+    """Bytes at so many rows: the power laws between those of `_PEAKS`, and on from the last one."""
+    at = math.log10(max(1.0, rows / 1e6))
+    first, middle, last = (math.log(gib) for gib in _PEAKS[name])
+    low, slope, start = (first, middle - first, 0.0) if at < 1 else (middle, last - middle, 1.0)
+    return math.exp(low + slope * (at - start)) * _GIB
+
+
+def _grown(rows: int, power: float) -> float:
+    """What a row takes, over that at 10 M rows: larger tables of ids miss the caches more often."""
+    return float((max(1, rows) / 1e7) ** power)
 
 
 def _events(work: Work) -> StageCost:
     sizes, out = work.sizes, work.sizes.events * _EVENT_BYTES
-    memory = _data_memory(work)
+    memory = _peak("events", sizes.rows)
     return StageCost(
-        1.0, sizes.rows * 1.9e-6, 0.0, max(1, sizes.raw_bytes // (8 << 20)), memory,
+        0.8, sizes.rows * 1.9e-6 * _grown(sizes.rows, 0.1), 0.0,
+        max(1, sizes.raw_bytes // (8 << 20)), memory,
         memory / work.cores, sizes.raw_bytes, out, sizes.events * _SHUFFLED_BYTES,
     )  # fmt: skip
 
 
 def _vocab(work: Work) -> StageCost:
-    sizes, memory = work.sizes, 1.2 * _data_memory(work)
+    sizes, memory = work.sizes, _peak("vocab", work.sizes.rows)
+    each = sizes.events * 9e-7 + work.vectors * 1.9e-6
     return StageCost(
-        0.4, sizes.events * 9e-7 + work.vectors * 9e-7, 0.0, work.config.run.partitions, memory,
+        0.1, each * _grown(sizes.events, 0.08), 0.0, work.config.run.partitions, memory,
         memory / work.cores, sizes.events * _EVENT_BYTES, work.vectors * _ID_BYTES,
         work.vectors * _SHUFFLED_BYTES,
     )  # fmt: skip
 
 
 def _shards(work: Work) -> StageCost:
-    sizes, memory = work.sizes, 1.2 * _data_memory(work)
+    sizes, memory = work.sizes, _peak("shards", work.sizes.rows)
     return StageCost(
-        1.0, sizes.events * 2.0e-6, 0.0, work.config.run.partitions, memory, memory / work.cores,
+        1.1, sizes.events * 1.7e-6 * _grown(sizes.events, 0.2), 0.0, work.config.run.partitions,
+        memory, memory / work.cores,
         sizes.events * _EVENT_BYTES + work.vectors * _ID_BYTES, sizes.events * _SHARD_BYTES,
         sizes.events * _SHUFFLED_BYTES,
     )  # fmt: skip
@@ -135,20 +158,25 @@ def _shards(work: Work) -> StageCost:
 
 def _train(work: Work) -> StageCost:
     sizes, estimate, train = work.sizes, work.train, work.config.train
-    tables = work.vectors * work.row_bytes
+    tables, budget = work.vectors * work.row_bytes, estimate.budget
     validated = min(train.valid_users, sizes.valid) * sizes.items
     validation = estimate.epochs * validated * cost.batched_products(1, train.dim) * 1e-6
     reading = (sizes.train + sizes.valid) * 1.5e-7
     stored = estimate.epochs * tables * 1.5e-9
     steps = estimate.seconds * estimate.epochs * work.workers
-    budget = estimate.budget.memory("memory" if estimate.tables != "mapped" else "mapped")
-    sent = float(estimate.budget.wire) * estimate.budget.steps * estimate.epochs
+    sent = float(budget.wire) * budget.steps * estimate.epochs
     beside = min(work.node_cores, work.workers)  # workers that share a node's network
     exchange = sent * beside / _NETWORK if work.cores > work.node_cores else 0.0
+    here = not budget.optimizer and sizes.train <= _HERE_EVENTS
+    held = budget.memory("memory" if estimate.tables != "mapped" else "mapped")
+    if not budget.optimizer:
+        held = int(_HELD * work.workers * (budget.tables + budget.events))
+        held += 0 if here else int(work.workers * _PROCESS)
+    driver = _peak("driver", sizes.rows) if here else _WAITING
     return StageCost(
-        5.0, steps + validation + reading + stored, exchange, work.workers,
-        budget * (1.0 if estimate.budget.optimizer else _HELD) + _data_memory(work) / 2,
-        estimate.budget.memory("memory") / work.workers,
+        1.4 + (0 if here else _WORKERS), steps + validation + reading + stored, exchange,
+        work.workers, driver + held,
+        budget.memory("memory") / work.workers,
         sizes.events * _SHARD_BYTES, tables, sent * work.workers,
     )  # fmt: skip
 
@@ -159,8 +187,8 @@ def _export(work: Work) -> StageCost:
     task = _PROCESS + 4 * export.ROWS_PER_FILE * work.row_bytes + vocab.ROWS_PER_FILE * 60
     running = min(parts, work.cores) if size > 1 << 29 else 0
     return StageCost(
-        0.3 + 2.5 * (running > 0), size * 1.7e-8, size * 4e-9 * npy, parts,
-        _DRIVER + _data_memory(work) + running * task, task,
+        0.3 + _WORKERS * (running > 0), size * 1.6e-8, size * 3.7e-9 * npy, parts if running else 1,
+        _peak("driver", work.sizes.rows) + running * task, task,
         size + work.vectors * _ID_BYTES, size * (1 + npy),
     )  # fmt: skip
 
@@ -168,41 +196,42 @@ def _export(work: Work) -> StageCost:
 def _index(work: Work) -> StageCost:
     sizes, config, dim = work.sizes, work.config.index, work.config.train.dim
     raw = sizes.items * dim * 4
-    # Candidates built and tuned: most of it is queries that go through a share of all items. Shards
-    # are tuned on a sample.
+    # Candidates built and tuned: most of it is queries that go through a share of all items, which
+    # is less of a larger catalogue. Shards are tuned on a sample.
     shards = config.shards or -(-raw // config.shard_bytes)
-    searched = sizes.items * dim / 64 * (1.0 if shards == 1 else 0.33)
+    searched = sizes.items * dim / 64 * _grown(100 * sizes.items, -0.08)
+    searched *= 1.0 if shards == 1 else 0.33
     kind = INDEXES["fastscan" if config.kind == "auto" else config.kind]
     written = kind.estimate_bytes(sizes.items, dim, kind.plan(sizes.items, dim, config))
-    parts, serial = (work.node_cores, searched * 4e-5) if shards == 1 else (shards, 0.0)
+    parts, serial = (work.node_cores, searched * 1.2e-4) if shards == 1 else (shards, 0.0)
     return StageCost(
-        4.0, searched * 3.6e-4, serial, parts,
-        _DRIVER + _data_memory(work) + 2.5 * raw, _PROCESS + 2.5 * raw,
+        2.2, searched * 3.2e-4, serial, parts,
+        _peak("driver", sizes.rows) + 0.1 * _GIB + 10 * raw, _PROCESS + 10 * raw,
         raw + sizes.test * _SHARD_BYTES, written,
     )  # fmt: skip
 
 
 def _evaluate(work: Work) -> StageCost:
     sizes, dim, users = work.sizes, work.config.train.dim, work.evaluated_users
-    scores = users * sizes.items * (cost.batched_products(1, dim) * 1e-6 + 3e-9)
-    # One search for each length of list, which takes a quarter as long as exact search.
+    product = cost.batched_products(1, dim) * 1e-6
+    # One search for each length of list: in part of a large catalogue, in all of a small one.
     searches = len(work.config.evaluate.ks) * users
-    search = 1e-4 + 0.25 * cost.batched_products(sizes.items, dim) * 1e-6
-    reading = sizes.events * 2.5e-7
-    table = sizes.items * dim * 4
-    task = _PROCESS + min(table, 2 << 30) + _GROUP_EVENTS * 60
+    search = 6e-5 + min(1.5e-4, 0.24 * sizes.items * product)
+    reading = sizes.events * 3e-7
     groups = -(-sizes.events // _GROUP_EVENTS)
+    running = min(work.cores, groups)
+    task = 50 * _MIB + 4.5 * min(sizes.items * dim * 4, 2 << 30) + _GROUP_EVENTS * 60
     return StageCost(
-        1.0, scores + searches * search + reading, 0.5, groups,
-        _DRIVER + _data_memory(work) + min(work.cores, groups) * task, task,
+        1.0 + _WORKERS * (running > 1), users * sizes.items * product + searches * search + reading,
+        0.0, groups, _peak("driver", sizes.rows) + running * task, _PROCESS + task,
         sizes.events * _SHARD_BYTES + work.vectors * work.row_bytes, 10_000.0,
     )  # fmt: skip
 
 
 def _report(work: Work) -> StageCost:
-    memory = _DRIVER + _data_memory(work)
+    memory = _peak("driver", work.sizes.rows) + 2 * work.sizes.items * work.row_bytes
     return StageCost(
-        0.4, 0.0, work.vectors * 3e-8 + work.sizes.items * 2e-7, 1, memory, memory,
+        0.4, 0.0, 0.9 * (work.sizes.items / 1e5) ** 0.5, 1, memory, memory,
         work.sizes.items * work.row_bytes, 700_000.0,
     )  # fmt: skip
 

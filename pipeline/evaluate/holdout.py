@@ -33,8 +33,8 @@ __all__ = [
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-# Events read at once: some hundred MiB, whatever the log.
-_EVENTS = 1 << 22
+# Events read at once: some ten MiB, whatever the log, and enough groups for many tasks.
+_EVENTS = 1 << 20
 
 
 @dataclass(frozen=True)
