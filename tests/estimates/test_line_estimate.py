@@ -106,7 +106,7 @@ def test_finished_runs_correct_the_estimate(tmp_path: Path) -> None:
     plain = estimate_line(run(), given, machines, seconds=0)
     measured = estimate_line(run(), given, machines, measured=[stored], seconds=0)
     points = {stage: lines._points(stage, [_given(stored)]) for stage in STAGES}
-    assert [stage for stage, found in points.items() if found] == list(STAGES[:4])
+    assert [stage for stage, found in points.items() if found] == list(STAGES)[:4]
     speed = lines._machine(found for stage, found in points.items() if stage != "train")
     for stage in STAGES:  # those that were not run are as slow as the others together
         ratio = measured.stages[stage].seconds / plain.stages[stage].seconds

@@ -55,4 +55,5 @@ def orthonormal_factor(gram_DD: Tensor) -> Tensor | None:
     floor = max(_FLOOR * float(gram_DD.diagonal().mean()), 1e-30)
     eye_DD = torch.eye(len(gram_DD), dtype=gram_DD.dtype, device=gram_DD.device)
     upper_DD = torch.linalg.cholesky(gram_DD + floor * eye_DD, upper=True)
-    return torch.linalg.solve_triangular(upper_DD, eye_DD, upper=True)
+    factor_DD: Tensor = torch.linalg.solve_triangular(upper_DD, eye_DD, upper=True)
+    return factor_DD
