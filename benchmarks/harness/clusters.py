@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import shutil
 import subprocess
@@ -50,7 +51,7 @@ class Cluster:
 
 def _has_work(title: str) -> bool:
     """Whether this is the title of an executor of Spark, or of a process with a task of Ray."""
-    of_ray = title.startswith("ray::") and not title.startswith("ray::IDLE")
+    of_ray = re.match(r"ray::(?!IDLE|\w*Agent|_Autoscaling)", title) is not None
     return of_ray or "CoarseGrainedExecutorBackend" in title
 
 
