@@ -13,6 +13,7 @@ import torch
 from ray.exceptions import GetTimeoutError, OutOfMemoryError, RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from embedmill.jobs.cluster import WorkerRequest, check_ray, ray_cluster, worker_count
 from embedmill.jobs.ray_mailbox import Mailbox, Messages
@@ -96,7 +97,9 @@ def _exit_with_ray(parent: int) -> None:
 
 def _fit(task: train.WorkerTask, folder: str, progress: Progress) -> train.TrainingResult:
     config = task.run.config.train
-    mailbox = ray.remote(Mailbox).options(num_cpus=0).remote()
+    # On the driver's node, as Ray's own controller: the loss of another one ends workers only.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    mailbox = ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
     gpu = config.device == "cuda"
     trainer = TorchTrainer(
         _run_worker,  # type: ignore[arg-type]
