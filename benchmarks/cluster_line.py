@@ -5,9 +5,9 @@
 The log of benchmarks/whole_line.py is made and copied to an S3 server (JuiceFS's gateway, which
 `make test-s3` installs). The line runs on this machine with a local disk, and then with its log and
 artifacts on the S3 server: the data stages by spark-submit on a standalone master with two workers,
-the rest on a Ray cluster of three nodes. Nodes are processes on loopback, each with a folder of its
-own. Contents of all stages but the report, which says by what engine it was made, are compared, and
-all files on the server verified.
+the rest on a Ray cluster of a head and two nodes. All are processes on loopback, each with a folder
+of its own. Contents of all stages are compared but the report's, which says by what engine it was
+made, and all files on the server are verified.
 
 With --kill the line runs on the clusters once more. In each stage a node is killed with all its
 processes: a worker of Spark in the data stages, a node of Ray in the others. It is started again

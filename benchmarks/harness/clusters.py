@@ -88,7 +88,7 @@ def spark_cluster(folder: Path) -> Iterator[Cluster]:
 
 @contextmanager
 def ray_cluster(folder: Path) -> Iterator[Cluster]:
-    """Three nodes of one CPU each, with a folder of their own each."""
+    """A head without work, and two nodes of one CPU each; each has a folder of its own."""
     address = f"{_HOST}:{free_port()}"
     variables = {"RAY_ADDRESS": address, "RAY_AUTH_MODE": "token"}
     variables |= {"RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
@@ -110,7 +110,8 @@ def ray_cluster(folder: Path) -> Iterator[Cluster]:
         script = "start-ray-worker.sh" if number else "start-ray-head.sh"
         log = folder / f"ray-{number}.log"
         command = [str(_SCRIPTS / script), *words]
-        nodes.append(Node(f"ray-{number}", command, common, log, "Ray runtime started"))
+        own_variables = {**common, "RAY_CPUS": "1" if number else "0"}
+        nodes.append(Node(f"ray-{number}", command, own_variables, log, "Ray runtime started"))
     try:
         with _running(nodes):
             yield Cluster(address, nodes[1:], variables)
