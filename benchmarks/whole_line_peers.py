@@ -185,7 +185,9 @@ def measured(name: str, words: list[str], out: Path, limit: float) -> Found:
         "cpu_seconds": cpu.seconds(),
         "peak_gib": memory.measured().get("peak_bytes", 0) / 2**30,
         **{f"seconds.{step}": taken for step, taken in steps.seconds.items()},
-        "seconds.start": seconds - sum(steps.seconds.values()),
+        # Of a program that did not finish, the step that it was in as well.
+        "seconds.start" if code == 0 else "seconds.unfinished": seconds
+        - sum(steps.seconds.values()),
         **steps.figures,
     }
 
@@ -268,7 +270,7 @@ def show(flat: Mapping[str, Any]) -> None:
     print(f"{flat['rows']:,} rows, {flat['users']:,} users, {flat['items']:,} items")
     print(f"{'':<20}" + "".join(f"{name:>16}" for name in names))
     quality = [f"{kind}{metric}@{K}" for kind in ("", "exact.") for metric in ("recall", "ndcg")]
-    steps = [f"seconds.{step}" for step in ("start", *STEPS)]
+    steps = [f"seconds.{step}" for step in ("start", *STEPS, "unfinished")]
     for key in ("status", "unfinished", "seconds", *steps, "cpu_seconds", "peak_gib", *quality,
                 "answered", "split_agreement", "all_users_seconds"):  # fmt: skip
         values = [flat.get(f"{name}.{key}", "") for name in names]
