@@ -29,7 +29,7 @@ _PROCESS = 0.38 * _GIB  # a task's Python, torch and FAISS
 _GROUP_EVENTS = 1 << 20  # in a group that is evaluated
 _HERE_EVENTS = 2_000_000  # up to so many, what is solved is trained in the command's process
 _WORKERS = 2.5  # seconds that workers take to start
-_WAITING = 0.5 * _GIB  # the command's process while workers train
+_WAITING = 0.7 * _GIB  # the command's process while workers train
 # What workers held at most, over their tables and events: those and copies of their parts.
 _HELD = 1.5
 _NETWORK = 1.25e9  # bytes a second of a node of a cluster: 10 Gbit/s
@@ -39,7 +39,7 @@ _PEAKS = {
     "events": (0.51, 2.05, 3.5),
     "vocab": (0.56, 2.6, 5.7),
     "shards": (0.64, 2.0, 7.7),
-    "driver": (0.7, 1.17, 1.3),
+    "driver": (0.7, 1.45, 1.5),
 }
 
 
@@ -217,12 +217,13 @@ def _evaluate(work: Work) -> StageCost:
     # One search for each length of list: in part of a large catalogue, in all of a small one.
     searches = len(work.config.evaluate.ks) * users
     search = 6e-5 + min(1.5e-4, 0.24 * sizes.items * product)
-    reading = sizes.events * 3e-7
+    reading = sizes.events * 5e-7
     groups = -(-sizes.events // _GROUP_EVENTS)
     running = min(work.cores, groups)
     task = 50 * _MIB + 4.5 * min(sizes.items * dim * 4, 2 << 30) + _GROUP_EVENTS * 60
+    work_seconds = users * sizes.items * product + searches * search + reading
     return StageCost(
-        1.0 + _WORKERS * (running > 1), users * sizes.items * product + searches * search + reading,
+        1.0 + 2 * _WORKERS * (running > 1), work_seconds,
         0.0, groups, _peak("driver", sizes.rows) + running * task, _PROCESS + task,
         sizes.events * _SHARD_BYTES + work.vectors * work.row_bytes, 10_000.0,
     )  # fmt: skip
