@@ -15,6 +15,7 @@ from embedmill.pipeline.config import Config
 from embedmill.pipeline.estimates.line_sizes import LineSizes
 from embedmill.pipeline.index import INDEXES, cost
 from embedmill.pipeline.train.estimate import Estimate
+from embedmill.pipeline.train.short_training import SHORT_EVENTS
 from embedmill.schemas import export, vocab
 
 __all__ = ["COSTS", "StageCost", "Work"]
@@ -27,7 +28,6 @@ _SHARD_BYTES = 20.3  # of an event in a file of stage shards
 _SHUFFLED_BYTES = 40  # of an event while it is sorted by user
 _PROCESS = 0.38 * _GIB  # a task's Python, torch and FAISS
 _GROUP_EVENTS = 1 << 20  # in a group that is evaluated
-_HERE_EVENTS = 2_000_000  # up to so many, what is solved is trained in the command's process
 _WORKERS = 2.5  # seconds that workers take to start
 _WAITING = 0.7 * _GIB  # the command's process while workers train
 # What workers held at most, over their tables and events: those and copies of their parts.
@@ -167,7 +167,7 @@ def _train(work: Work) -> StageCost:
     sent = float(budget.wire) * budget.steps * estimate.epochs
     beside = min(work.node_cores, work.workers)  # workers that share a node's network
     exchange = sent * beside / _NETWORK if work.cores > work.node_cores else 0.0
-    here = not budget.optimizer and sizes.train <= _HERE_EVENTS
+    here = not budget.optimizer and sizes.train <= SHORT_EVENTS
     held = budget.memory("memory" if estimate.tables != "mapped" else "mapped")
     if not budget.optimizer:
         held = int(_HELD * work.workers * (budget.tables + budget.events))

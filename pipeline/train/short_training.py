@@ -20,10 +20,10 @@ from embedmill.pipeline.train.trials.counted_cost import training_cost
 from embedmill.pipeline.train.trials.run_trials import with_train
 from embedmill.schemas.train import Trial
 
-__all__ = ["torch_threads", "train_if_short"]
+__all__ = ["SHORT_EVENTS", "torch_threads", "train_if_short"]
 
 _SHORT = 40.0  # counted seconds of a core; each worker takes a few seconds to start
-_EVENTS = 2_000_000  # train events that this process may read
+SHORT_EVENTS = 2_000_000  # train events that this process may read
 # Threads of one process serve their few and large products as well as workers do.
 _SOLVED = ("spectral", "ials")
 
@@ -42,7 +42,7 @@ def train_if_short(
     config = task.run.config.train
     here = config.launcher == "auto" and launcher_of(config) == "processes"
     size = size_of(with_train(task.run, largest(config)))
-    if not here or config.device != "cpu" or size.train > _EVENTS:
+    if not here or config.device != "cpu" or size.train > SHORT_EVENTS:
         return task, [], None
     group = Group.current()
     with torch_threads(all_threads(task.run.config)):
