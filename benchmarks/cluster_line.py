@@ -22,11 +22,9 @@ a table; with --json one flat JSON object last.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -39,8 +37,8 @@ from typing import Any, NoReturn
 from contents import differing
 from harness.clusters import BUCKET, Cluster, ray_cluster, s3_server, spark_cluster
 from harness.command_line import add_folder, finish, parser_of
-from harness.line import COMMAND
-from harness.power_law_log import written_config, written_log
+from harness.line import COMMAND, is_published
+from harness.power_law_log import add_log, sizes_of, written_config, written_log
 from harness.strikes import Strikes, run_until_done
 from s3fs import S3FileSystem
 
@@ -131,15 +129,6 @@ def manifests(url: str) -> tuple[dict[str, str], dict[str, float]]:
     return contents, {stage: one.seconds for stage, one in found.items()}
 
 
-def verified(name: str) -> bool:
-    """Whether a run is the published one, and every file of it is what its manifest says."""
-    command = [*COMMAND, "verify", f"{_ROOT}/{name}"]
-    if subprocess.run(command, stdout=sys.stderr, check=False).returncode:
-        return False
-    with S3FileSystem().open(f"{BUCKET}/runs/published.json") as file:
-        return bool(json.load(file)["run"] == name)
-
-
 def compared(args: argparse.Namespace, folder: Path) -> Found:
     """The line here, on the clusters, and with kills: flat figures."""
     with ExitStack() as stack:
@@ -156,7 +145,7 @@ def compared(args: argparse.Namespace, folder: Path) -> Found:
         line.run("plain")
         found, seconds = manifests(f"{_ROOT}/plain")
         flat |= _figures("cluster", time.perf_counter() - began, seconds)
-        flat |= _equal("", wanted, found) | {"verified": verified("plain")}
+        flat |= _equal("", wanted, found) | {"verified": is_published(_ROOT, "plain")}
         show(flat)
         for path in S3FileSystem().find(f"{BUCKET}/runs/plain"):
             S3FileSystem().rm_file(path)  # many in one request need a header that s3fs leaves out
@@ -167,7 +156,7 @@ def compared(args: argparse.Namespace, folder: Path) -> Found:
             flat |= _figures("killed", time.perf_counter() - began, seconds)
             flat |= _equal("killed.", wanted, found)
             flat |= {f"killed.struck.{stage}": strikes.struck.get(stage) for stage in STAGES}
-            flat |= {"killed.commands": commands, "killed.verified": verified("killed")}
+            flat |= {"killed.commands": commands, "killed.verified": is_published(_ROOT, "killed")}
             show(flat)
     return flat
 
@@ -185,7 +174,7 @@ def run_here(
     Returns:
         Figures, and the content of each stage.
     """
-    users, items = args.users or max(1, args.rows // 10), args.items or max(1, args.rows // 100)
+    users, items = sizes_of(args.rows, args.users, args.items)
     written_log(folder / "log", args.rows, users, items)
     S3FileSystem().put(f"{folder}/log/", f"{BUCKET}/log/", recursive=True)
     sets = [w for one in (*_COMMON, *_HERE) for w in ("--set", one)]
@@ -248,12 +237,7 @@ def _stop(*_: object) -> NoReturn:
 def main() -> int:
     signal.signal(signal.SIGTERM, _stop)
     parser = parser_of(__doc__)
-    parser.add_argument("--rows", type=int, default=20_000_000)
-    parser.add_argument("--objective", choices=("spectral", "softmax"), default="spectral")
-    parser.add_argument("--users", type=int, default=0, help="0: a tenth of the rows")
-    parser.add_argument("--items", type=int, default=0, help="0: a hundredth of the rows")
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value",
-                        help="lay a key over the config")  # fmt: skip
+    add_log(parser, 20_000_000)
     parser.add_argument("--kill", action="store_true", help="kill a node in each stage as well")
     default = str(Path(__file__).parents[1] / ".venv-stores/bin/juicefs")
     parser.add_argument("--juicefs", default=default, help="the program; from `make test-s3`")

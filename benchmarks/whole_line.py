@@ -30,9 +30,9 @@ from typing import Any
 
 import numpy as np
 from harness.command_line import add_folder, finish, parser_of
-from harness.line import COMMAND, wait_for
+from harness.line import COMMAND, is_published, wait_for
 from harness.memory_limit import limited
-from harness.power_law_log import written_config, written_log
+from harness.power_law_log import add_log, sizes_of, written_config, written_log
 
 from embedmill.pipeline.memory import PeakMemory
 from embedmill.schemas.stages import STAGES
@@ -52,7 +52,7 @@ def measured(folder: Path, rows: int, args: argparse.Namespace, measured_runs: l
         args: of the command line.
         measured_runs: smaller runs that have finished, which the plan goes by.
     """
-    users, items = args.users or max(1, rows // 10), args.items or max(1, rows // 100)
+    users, items = sizes_of(rows, args.users, args.items)
     began = time.perf_counter()
     written_log(folder / "log", rows, users, items)
     words = written_config(folder, args.objective, args.set)
@@ -74,7 +74,7 @@ def measured(folder: Path, rows: int, args: argparse.Namespace, measured_runs: l
     for stage, one in found["stages"].items():
         one["planned"] = planned[f"stages.{stage}.seconds"]
         one["planned_peak"] = planned[f"stages.{stage}.memory"]
-    found["published"] = _published(run)
+    found["published"] = is_published(str(run.parent), run.name)
     return found
 
 
@@ -98,13 +98,6 @@ def _manifest(run: Path, stage: str) -> Found:
         "cpu": manifest["measured"].get("cpu_seconds", 0.0),
         "bytes": sum(file["bytes"] for file in manifest["files"]),
     }
-
-
-def _published(run: Path) -> bool:
-    """Whether the run is the published one, and every file of it is what its manifest says."""
-    verified = subprocess.run([*COMMAND, "verify", str(run)], stdout=sys.stderr, check=False)
-    pointer = json.loads((run.parent / "published.json").read_text(encoding="utf-8"))
-    return verified.returncode == 0 and pointer["run"] == run.name
 
 
 def growth(by_rows: dict[int, Found]) -> dict[str, float]:
@@ -185,12 +178,7 @@ def show(rows: int, found: Found) -> None:
 
 def main() -> None:
     parser = parser_of(__doc__)
-    parser.add_argument("--rows", type=int, default=100_000_000)
-    parser.add_argument("--objective", choices=("spectral", "softmax"), default="spectral")
-    parser.add_argument("--users", type=int, default=0, help="0: a tenth of the rows")
-    parser.add_argument("--items", type=int, default=0, help="0: a hundredth of the rows")
-    parser.add_argument("--set", action="append", default=[], metavar="section.key=value",
-                        help="lay a key over the config")  # fmt: skip
+    add_log(parser, 100_000_000)
     parser.add_argument("--keep", action="store_true", help="keep the folders of the runs")
     add_folder(parser)
     args = parser.parse_args()

@@ -51,7 +51,7 @@ from harness.drawn_users import DrawnUsers, K
 from harness.line import COMMAND
 from harness.memory_limit import limited
 from harness.peer_environments import BENCHMARKS, python_of
-from harness.power_law_log import written_config, written_log
+from harness.power_law_log import sizes_of, written_config, written_log
 from harness.step_log import StepLog
 
 from embedmill.pipeline.index import ExcludedRows, retriever_of
@@ -226,7 +226,7 @@ def judged(name: str, folder: Path, drawn: DrawnUsers) -> Found:
 
 def compared(args: argparse.Namespace) -> Found:
     """All in turn, on one log; flat."""
-    users, items = max(1, args.rows // 10), max(1, args.rows // 100)
+    users, items = sizes_of(args.rows)
     flat: Found = {"rows": args.rows, "users": users, "items": items, "cores": os.cpu_count()}
     folder = Path(tempfile.mkdtemp(prefix="embedmill-bench-", dir=args.folder))
     try:

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["COMMAND", "metrics", "run", "wait_for"]
+from embedmill.pipeline.store.run import published
+
+__all__ = ["COMMAND", "is_published", "metrics", "run", "wait_for"]
 
 _LAST = 20  # lines that a failed command has said last, which are repeated
 
@@ -41,6 +43,15 @@ def wait_for(process: subprocess.Popen[str]) -> None:
         assert isinstance(process.args, list)
         words = " ".join(map(str, process.args))
         raise SystemExit(f"{words}\nended {ended}; it said last:\n{''.join(last)}")
+
+
+def is_published(root: str, name: str) -> bool:
+    """Whether a run is the published one of its root, and every file is what its manifest says."""
+    verified = subprocess.run(
+        [*COMMAND, "verify", f"{root}/{name}"], stdout=sys.stderr, check=False
+    )
+    pointer = published(root)
+    return verified.returncode == 0 and pointer is not None and pointer.run == name
 
 
 def metrics(folder: str) -> dict[str, Any]:

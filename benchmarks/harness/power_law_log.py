@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from harness.power_law import draw_rows
 
-__all__ = ["ids_of", "written_config", "written_log"]
+__all__ = ["add_log", "ids_of", "sizes_of", "written_config", "written_log"]
 
 _FILE = 1_000_000  # rows of a file of the log
 _YEAR = 365 * 24 * 3600 * 10**6  # microseconds
@@ -22,6 +23,21 @@ _TASTES = 1000  # of users; each has a thousandth of the items
 _OWN = 0.7  # share of a user's events with items of its taste
 
 Rows = NDArray[np.int64]
+
+
+def add_log(parser: argparse.ArgumentParser, rows: int) -> None:
+    """Options of a line over such a log; `rows` is the default of --rows."""
+    parser.add_argument("--rows", type=int, default=rows)
+    parser.add_argument("--objective", choices=("spectral", "softmax"), default="spectral")
+    parser.add_argument("--users", type=int, default=0, help="0: a tenth of the rows")
+    parser.add_argument("--items", type=int, default=0, help="0: a hundredth of the rows")
+    parser.add_argument("--set", action="append", default=[], metavar="section.key=value",
+                        help="lay a key over the config")  # fmt: skip
+
+
+def sizes_of(rows: int, users: int = 0, items: int = 0) -> tuple[int, int]:
+    """Users and items of a log: those given, else a tenth and a hundredth of its rows."""
+    return users or max(1, rows // 10), items or max(1, rows // 100)
 
 
 def written_log(folder: Path, rows: int, users: int, items: int) -> None:

@@ -16,6 +16,7 @@ from embedmill.pipeline.estimates.line_sizes import LineSizes
 from embedmill.pipeline.index import INDEXES, cost
 from embedmill.pipeline.train.estimate import Estimate
 from embedmill.pipeline.train.short_training import SHORT_EVENTS
+from embedmill.pipeline.views.shards import GROUP_EVENTS
 from embedmill.schemas import export, vocab
 
 __all__ = ["COSTS", "StageCost", "Work"]
@@ -27,7 +28,6 @@ _ID_BYTES = 6.4  # of an id in a file of the vocabulary, compressed
 _SHARD_BYTES = 20.3  # of an event in a file of stage shards
 _SHUFFLED_BYTES = 40  # of an event while it is sorted by user
 _PROCESS = 0.38 * _GIB  # a task's Python, torch and FAISS
-_GROUP_EVENTS = 1 << 20  # in a group that is evaluated
 _WORKERS = 2.5  # seconds that workers take to start
 _WAITING = 0.7 * _GIB  # the command's process while workers train
 # What workers held at most, over their tables and events: those and copies of their parts.
@@ -218,9 +218,9 @@ def _evaluate(work: Work) -> StageCost:
     searches = len(work.config.evaluate.ks) * users
     search = 6e-5 + min(1.5e-4, 0.24 * sizes.items * product)
     reading = sizes.events * 5e-7
-    groups = -(-sizes.events // _GROUP_EVENTS)
+    groups = -(-sizes.events // GROUP_EVENTS)
     running = min(work.cores, groups)
-    task = 50 * _MIB + 4.5 * min(sizes.items * dim * 4, 2 << 30) + _GROUP_EVENTS * 60
+    task = 50 * _MIB + 4.5 * min(sizes.items * dim * 4, 2 << 30) + GROUP_EVENTS * 60
     work_seconds = users * sizes.items * product + searches * search + reading
     return StageCost(
         1.0 + 2 * _WORKERS * (running > 1), work_seconds,

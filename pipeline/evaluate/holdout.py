@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from embedmill.pipeline.prepare.hashing import mix64, to_unit_interval
 from embedmill.pipeline.score import RowLists
 from embedmill.pipeline.task_pool import TaskPool
-from embedmill.pipeline.views.shards import Shards
+from embedmill.pipeline.views.shards import GROUP_EVENTS, Shards
 from embedmill.schemas.export import VectorSpec
 from embedmill.schemas.shards import SPLITS
 
@@ -32,9 +32,6 @@ __all__ = [
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
-
-# Events read at once: some ten MiB, whatever the log, and enough groups for many tasks.
-_EVENTS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -154,7 +151,7 @@ def count_test_users(shards: Shards) -> int:
 
 def partition_groups(shards: Shards) -> tuple[tuple[int, ...], ...]:
     """Partitions in order, in groups of bounded size; the same whatever measures them."""
-    return tuple(map(tuple, shards.groups(_EVENTS)))
+    return tuple(map(tuple, shards.groups(GROUP_EVENTS)))
 
 
 def group_of(

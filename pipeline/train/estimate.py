@@ -151,18 +151,15 @@ def estimate(
         tables = tables or choose_tables(budget, run.config, free)
     except MachineError as error:
         refused = error
-    epoch_seconds = 0.0
+    epoch_seconds, slower = 0.0, _slower(run.config, size)
     if seconds and not refused:
         crowded = 0 if cluster_workers else workers * train.threads / (os.cpu_count() or 1)
         crowding = max(1.0, crowded)
-        event_seconds = _seconds_per_example(run.config, size, seconds) * _slower(run.config, size)
+        event_seconds = _seconds_per_example(run.config, size, seconds) * slower
         epoch_seconds = event_seconds * size.train / workers * crowding
     epochs = train.epochs * (2 if train.refit else 1)
     spectral = OBJECTIVES[train.objective].starts_spectral(train)
-    return Estimate(
-        size, budget, free, tables, refused, epochs, epoch_seconds, spectral,
-        _slower(run.config, size),
-    )  # fmt: skip
+    return Estimate(size, budget, free, tables, refused, epochs, epoch_seconds, spectral, slower)
 
 
 def _slower(config: Config, size: TrainingSize) -> float:

@@ -15,7 +15,10 @@ from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.views.number_columns import numbers
 from embedmill.schemas.shards import FILES, SPLITS
 
-__all__ = ["Shards"]
+__all__ = ["GROUP_EVENTS", "Shards"]
+
+# Of a group that is evaluated at once: some ten MiB, whatever the log, and groups for many tasks.
+GROUP_EVENTS = 1 << 20
 
 
 @dataclass(frozen=True)

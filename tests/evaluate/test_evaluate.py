@@ -157,7 +157,7 @@ def test_planted_clusters_are_found_and_popularity_is_not_enough(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "value"), [(holdout, "_EVENTS", 1), (board, "_LOADED_BYTES", 0)]
+    ("module", "name", "value"), [(holdout, "GROUP_EVENTS", 1), (board, "_LOADED_BYTES", 0)]
 )
 def test_parts_that_fit_in_memory_change_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, value: int

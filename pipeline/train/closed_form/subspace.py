@@ -166,14 +166,17 @@ class SubspaceIteration:
         total = torch.zeros(1, dtype=torch.float64, device=self._group.device)
         for rows_LD in torch.split(self.graph.users.weight.detach()[:, : self.graph.dim], 1 << 16):
             total += torch.linalg.vector_norm(rows_LD).double().square()
-        captured = float(self._group.sum(total).item())
+        return self._left_out(float(self._group.sum(total).item()))
+
+    def _left_out(self, captured: float) -> float:
+        """1 - `captured` / |A|^2; 0 where A is zero."""
         return 1 - captured / self._squared_norm if self._squared_norm else 0.0
 
     def _finish(self, factor_DD: Tensor) -> float:
         """Make both sides what is published of the last pass; a collective.
 
-        The items X become X R^-1 f(S)^1/2 and the users A X the same times A, in whatever axes the
-        subspace has: one product with either table.
+        The items X become X M and the users A X become A X M, with M = R^-1 f(S)^1/2 in whatever
+        axes the subspace has: one product with either table.
 
         Args:
             factor_DD: R^-1, with which the items' columns are orthonormal.
@@ -189,8 +192,7 @@ class SubspaceIteration:
         for table in (self.graph.users, self.graph.items):
             multiply(table, factor_DD)
         self._scale_items(self.config.popularity_power)
-        captured = float(square_DD.trace())
-        return 1 - captured / self._squared_norm if self._squared_norm else 0.0
+        return self._left_out(float(square_DD.trace()))
 
     def _scale_items(self, power: float) -> None:
         """Multiply each item's vector by its degree to `power`; zero for a degree of 0."""
