@@ -50,7 +50,7 @@ def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """A task for each 16 rows, and for each partition."""
     files = {side: PartFiles(side, rows_per_file=16) for side in ("users", "items")}
     monkeypatch.setattr(vector_ranges, "FILES", files)
-    monkeypatch.setattr(holdout, "_EVENTS", 1)
+    monkeypatch.setattr(holdout, "GROUP_EVENTS", 1)
 
 
 def stored(root: Path, launcher: str, **changes: Any) -> Run:
