@@ -99,12 +99,12 @@ def publish(run: Run, *, force: bool = False) -> Publication:
     """
     root = run.config.run.root
     storage, ours = Storage(root), _publication_of(run)
-    built = max(run.artifact(stage).manifest.created for stage in STAGES)
+    built = _built(run)
     while True:
         latest = _latest(storage)
         if latest is not None:
-            same = (latest.run, latest.content) == (ours.run, ours.content)
-            if same and latest.published >= built:  # killed before the pointer was written
+            # Killed before the pointer was written.
+            if _is_same(latest, ours) and latest.published >= built:
                 return Publication(_point(storage, latest))
             if not force and (reason := why_older(ours, latest, root)):
                 return Publication(_point(storage, latest), reason)
@@ -163,15 +163,38 @@ def publications(root: str) -> Iterator[Published]:
 
 
 def is_published(run: Run) -> bool:
-    """Whether something was published after this run was built: this run, or a newer one.
+    """Whether this run, as it is, was published, or another one was after it was built.
 
-    A damaged pointer counts as none: the run is published again.
+    A damaged pointer counts as none: the run is published again. Times alone do not tell: two runs
+    end in one second, and clocks go back. So another run's publication counts as later only if its
+    time is, and if this run does not come after it in the order of runs (`why_older`), unless this
+    one was published before: then somebody has chosen the other one.
     """
     try:
         pointer = published(run.config.run.root)
     except CorruptArtifactError:
         return False
-    return pointer is not None and pointer.published >= run.artifact("report").manifest.created
+    if pointer is None:
+        return False
+    ours = _publication_of(run)
+    if _is_same(pointer, ours):
+        return True
+    is_later = pointer.published > _built(run)
+    if is_later and not why_older(pointer, ours, run.config.run.root):
+        return True
+    storage = Storage(run.config.run.root)
+    earlier = (_read(storage, number) for number in range(pointer.number - 1, 0, -1))
+    return any(one is not None and _is_same(one, ours) for one in earlier)
+
+
+def _built(run: Run) -> str:
+    """When the last of its stages was committed."""
+    return max(run.artifact(stage).manifest.created for stage in STAGES)
+
+
+def _is_same(one: Published, other: Published) -> bool:
+    """Whether two publications are of the same run with the same content."""
+    return (one.run, one.content) == (other.run, other.content)
 
 
 def _publication_of(run: Run) -> Published:

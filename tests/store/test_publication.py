@@ -14,7 +14,14 @@ import pytest
 from embedmill.pipeline.errors import CorruptArtifactError, MissingArtifactError
 from embedmill.pipeline.prepare.vocabulary import base_vocabulary
 from embedmill.pipeline.store import publication
-from embedmill.pipeline.store.publication import date_of, is_earlier, publish, rollback, why_older
+from embedmill.pipeline.store.publication import (
+    date_of,
+    is_earlier,
+    is_published,
+    publish,
+    rollback,
+    why_older,
+)
 from embedmill.pipeline.store.run import Run, find_run, published, save_config
 from embedmill.pipeline.store.run_state import read_state, write_state
 from embedmill.schemas.run import STATE, Published
@@ -158,6 +165,38 @@ def test_a_publisher_that_was_killed_before_the_pointer_is_caught_up(
     (tmp_path / "published.json").write_text("{")
     publish(second)
     assert (name_of(tmp_path), len(list((tmp_path / "_published").iterdir()))) == ("b", 2)
+
+
+@pytest.mark.parametrize(
+    ("clock", "expected"),
+    [
+        ("2026-11-21T00:00:00+00:00", False),  # long before tuesday was built
+        ("the same second", False),
+        ("9999-01-01T00:00:00+00:00", False),  # the clock went back since; tuesday comes after it
+    ],
+)
+def test_a_run_that_was_not_published_is_not_taken_for_published(
+    clock: str, expected: bool, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monday, tuesday = build("monday"), build("tuesday", base="monday")
+    now = tuesday.artifact("vocab").manifest.created if clock == "the same second" else clock
+    monkeypatch.setattr(publication, "_now", lambda: now)
+    publish(monday)
+    assert (is_published(monday), is_published(tuesday)) == (True, expected)
+
+
+def test_what_was_published_after_a_run_stays(build: Build, tmp_path: Path) -> None:
+    """The command of a run that has nothing to build does not publish it again."""
+    monday, tuesday = build("monday"), build("tuesday", base="monday")
+    for run in (monday, tuesday):
+        publish(run)
+        assert is_published(run)
+    assert is_published(monday)
+    rollback(str(tmp_path))
+    assert (name_of(tmp_path), is_published(tuesday)) == ("monday", True)
+    publish(tuesday)
+    publish(monday, force=True)
+    assert (name_of(tmp_path), is_published(tuesday)) == ("monday", True)
 
 
 def test_rollback_goes_back_and_further_back(build: Build, tmp_path: Path) -> None:
