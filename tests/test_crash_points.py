@@ -140,6 +140,5 @@ def test_crash_points(
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("name", "kind", "share"), CASES)
 def test_every_crash_point(name: str, kind: str, share: int, tmp_path: Path, log: Path) -> None:
-    stride = 3 if name in ("rebuild", "night", "gc") else 1
     step = SHARES.get(name, 1)
-    assert stop_at_each(name, kind, tmp_path, log, stride=stride, step=step, share=share) >= 6
+    assert stop_at_each(name, kind, tmp_path, log, stride=1, step=step, share=share) >= 6

@@ -84,9 +84,8 @@ def test_power_cuts(tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_every_power_cut(
     name: str, share: int, tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stride = 1 if name in ("line", "publish", "delta") else 3
     step = SHARES.get(name, 1)
-    assert cut_at_each(name, tmp_path, log, monkeypatch, stride=stride, step=step, share=share) >= 4
+    assert cut_at_each(name, tmp_path, log, monkeypatch, stride=1, step=step, share=share) >= 4
 
 
 def test_bytes_that_were_not_synced_are_lost(tmp_path: Path) -> None:
