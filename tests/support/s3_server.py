@@ -209,6 +209,22 @@ class Faulty:
         return _answer(start, "200 OK", json.dumps(self.counts).encode())
 
 
+class Conditional:
+    """The server's application, with puts under a condition one at a time.
+
+    moto looks whether the object exists and stores it later, so that of many at once two can win.
+    """
+
+    def __init__(self, app: Answer) -> None:
+        self.app, self.lock = app, threading.Lock()
+
+    def __call__(self, environ: dict[str, Any], start: Answer) -> Iterable[bytes]:
+        if "HTTP_IF_NONE_MATCH" not in environ or environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+            return self.app(environ, start)  # type: ignore[no-any-return]
+        with self.lock:
+            return [b"".join(self.app(environ, start))]
+
+
 class Journaled:
     """The server's application, with a file of all requests that change anything, in order.
 
@@ -280,7 +296,7 @@ def _serve(port: int, journal: Path | None) -> None:
     from werkzeug.serving import make_server
 
     os.environ |= CREDENTIALS
-    plain: Answer = DomainDispatcherApplication(create_backend_app)
+    plain = Conditional(DomainDispatcherApplication(create_backend_app))
     app = Faulty(Journaled(plain, journal) if journal else plain)
     server = make_server("127.0.0.1", port, app, threaded=True, request_handler=MotoRequestHandler)
     print(f"http://127.0.0.1:{server.server_port}", flush=True)
