@@ -168,21 +168,21 @@ def test_a_publisher_that_was_killed_before_the_pointer_is_caught_up(
 
 
 @pytest.mark.parametrize(
-    ("clock", "expected"),
+    "clock",
     [
-        ("2026-11-21T00:00:00+00:00", False),  # long before tuesday was built
-        ("the same second", False),
-        ("9999-01-01T00:00:00+00:00", False),  # the clock went back since; tuesday comes after it
+        "2026-11-21T00:00:00+00:00",  # long before tuesday was built
+        "the same second",
+        "9999-01-01T00:00:00+00:00",  # the clock went back since; tuesday comes after it
     ],
 )
 def test_a_run_that_was_not_published_is_not_taken_for_published(
-    clock: str, expected: bool, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clock: str, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monday, tuesday = build("monday"), build("tuesday", base="monday")
     now = tuesday.artifact("vocab").manifest.created if clock == "the same second" else clock
     monkeypatch.setattr(publication, "_now", lambda: now)
     publish(monday)
-    assert (is_published(monday), is_published(tuesday)) == (True, expected)
+    assert (is_published(monday), is_published(tuesday)) == (True, False)
 
 
 def test_what_was_published_after_a_run_stays(build: Build, tmp_path: Path) -> None:
