@@ -239,10 +239,11 @@ def _use_graph(
     if not (spectral or smoothed):
         return None
     users, items = (table.embedding for table in tables)
-    graph = EventGraph.of(examples.train, weights, users, items, config.dim)
-    if objective.spectral_start and spectral and fresh:
-        scale = objective.initial_scale(config)
-        objective.spectral_start(graph, seed=runtime.seed, scale=scale)
+    with runtime.group.timer("wait"):
+        graph = EventGraph.of(examples.train, weights, users, items, config.dim)
+        if objective.spectral_start and spectral and fresh:
+            scale = objective.initial_scale(config)
+            objective.spectral_start(graph, seed=runtime.seed, scale=scale)
     if not smoothed:
         return None
     smoothing = config.smoothing
