@@ -159,6 +159,9 @@ def export(
     output: Annotated[str, typer.Option(metavar="FOLDER", help="folder to write; must not exist")],
     dtype: Annotated[str, typer.Option(help="number type: float32, float16 or int8")] = "float32",
     side: Annotated[str, typer.Option(help="users, items or both")] = "both",
+    workers: Annotated[
+        int, typer.Option(min=0, help="processes, for a format of several files; 0: by its size")
+    ] = 0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="replace an earlier export in the folder")
     ] = False,
@@ -180,7 +183,7 @@ def export(
     for name, value, allowed in (("--dtype", dtype, DTYPES), ("--side", side, (*SIDES, "both"))):
         if value not in allowed:
             raise ConfigError(f"{name}: '{value}' is not known; allowed: {', '.join(allowed)}")
-    options = ExportOptions(format, dtype, SIDES if side == "both" else (side,))
+    options = ExportOptions(format, dtype, SIDES if side == "both" else (side,), workers)
     run = find_run(folder)
     name_run(run.config.run.name)
     with Terminal(quiet=as_json).stage("export") as progress:

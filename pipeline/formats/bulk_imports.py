@@ -11,11 +11,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedmill.pipeline.formats.documents import documents, json_with, numbered, write_json
+from embedmill.pipeline.formats.documents import (
+    documents,
+    files_of_lines,
+    json_with,
+    numbers_of_file,
+    write_json,
+)
 from embedmill.pipeline.formats.line_writer import NUMBERS
-from embedmill.pipeline.formats.vector_table import IDS, VectorTable
+from embedmill.pipeline.formats.numbered_files import NumberedFiles
+from embedmill.pipeline.formats.vector_table import IDS, NumberBlock, VectorTable
 
-__all__ = ["MILVUS_LIMITS", "milvus", "pinecone", "vertex", "weaviate"]
+__all__ = [
+    "MILVUS_LIMITS",
+    "PINECONE_FILES",
+    "VERTEX_FILES",
+    "WEAVIATE_FILES",
+    "milvus",
+    "pinecone",
+    "vertex",
+    "weaviate",
+]
 
 # The greatest that Milvus allows: bytes of a text, elements of an array.
 MILVUS_LIMITS = {"max_length": 65_535, "max_capacity": 4096}
@@ -55,31 +71,22 @@ def milvus(table: VectorTable, folder: Path) -> None:
 
 
 def pinecone(table: VectorTable, folder: Path) -> None:
-    """Write `SIDE/NNNNN.parquet`, the namespace SIDE of Pinecone's import from object storage.
+    """Nothing stands beside `PINECONE_FILES`."""
 
-    A record's id is its row: Pinecone's ids are ASCII and at most 512 characters.
-    """
-    (folder / table.side).mkdir()
-    blocks = (piece for whole in table.blocks() for piece in whole.pieces(NUMBERS))
-    for number, block in enumerate(blocks):
-        columns = (block.ids.to_pylist(), block.count_N.tolist(), table.payload.records(block.ids))
-        metadata = [
-            json.dumps({"id": raw, "count": count, **payload}, ensure_ascii=False)
-            for raw, count, payload in zip(*columns, strict=True)
-        ]
-        ids = [str(row) for row in block.row_N.tolist()]
-        arrays = [pa.array(ids), _lists(block.vector_ND), pa.array(metadata)]
-        some = pa.Table.from_arrays(arrays, schema=_PINECONE)
-        path = folder / table.side / f"{number:05d}.parquet"
-        pq.write_table(some, path, compression="zstd")
+
+def _pinecone_file(table: VectorTable, block: NumberBlock, path: Path) -> None:
+    columns = (block.ids.to_pylist(), block.count_N.tolist(), table.payload.records(block.ids))
+    metadata = [
+        json.dumps({"id": raw, "count": count, **payload}, ensure_ascii=False)
+        for raw, count, payload in zip(*columns, strict=True)
+    ]
+    ids = [str(row) for row in block.row_N.tolist()]
+    arrays = [pa.array(ids), _lists(block.vector_ND), pa.array(metadata)]
+    pq.write_table(pa.Table.from_arrays(arrays, schema=_PINECONE), path, compression="zstd")
 
 
 def vertex(table: VectorTable, folder: Path) -> None:
-    """Write `SIDE/NNNNN.json`, the input of a Vertex AI Vector Search index, and its metadata.
-
-    Answers are ids alone, so that the id is the raw one. Categories are restricts.
-    """
-    (folder / table.side).mkdir()
+    """Write `SIDE.index.json`, the metadata of a Vertex AI Vector Search index."""
     config = {
         "dimensions": table.dim,
         "approximateNeighborsCount": 100,
@@ -88,25 +95,23 @@ def vertex(table: VectorTable, folder: Path) -> None:
     }
     write_json(folder / f"{table.side}.index.json", {"config": config})
 
-    def line(document: dict[str, Any], vector: str) -> str:
-        datapoint: dict[str, Any] = {"id": document["id"]}
-        if document.get("categories"):
-            allow = document["categories"]
-            datapoint["restricts"] = [{"namespace": "categories", "allow": allow}]
-        datapoint["numeric_restricts"] = [{"namespace": "count", "value_int": document["count"]}]
-        names = [name for name in ("row", "title") if name in document]
-        datapoint["embedding_metadata"] = {name: document[name] for name in names}
-        return json_with(datapoint, "embedding", vector)
 
-    numbered(table, lambda number: folder / table.side / f"{number:05d}.json", line)
+def _vertex_line(document: dict[str, Any], vector: str) -> str:
+    datapoint: dict[str, Any] = {"id": document["id"]}
+    if document.get("categories"):
+        allow = document["categories"]
+        datapoint["restricts"] = [{"namespace": "categories", "allow": allow}]
+    datapoint["numeric_restricts"] = [{"namespace": "count", "value_int": document["count"]}]
+    names = [name for name in ("row", "title") if name in document]
+    datapoint["embedding_metadata"] = {name: document[name] for name in names}
+    return json_with(datapoint, "embedding", vector)
 
 
 def weaviate(table: VectorTable, folder: Path) -> None:
-    """Write `SIDE.class.json` and `SIDE.NNNNN.json`: bodies of /v1/schema and /v1/batch/objects.
+    """Write `SIDE.class.json`, a body of /v1/schema.
 
     "id" is a word of Weaviate's: the raw id is the property `raw_id`.
     """
-    name = table.side.capitalize()
     kinds = {"row": "int", "raw_id": "text", "count": "int"}
     kinds |= {"title": "text", "categories": "text[]"} if table.payload.exists else {}
     exact = {"raw_id", "categories"}
@@ -117,21 +122,35 @@ def weaviate(table: VectorTable, folder: Path) -> None:
     index = {"vectorIndexType": "hnsw", "vectorIndexConfig": {"distance": "dot"}}
     write_json(
         folder / f"{table.side}.class.json",
-        {"class": name, "vectorizer": "none", **index, "properties": properties},
+        {"class": _class_of(table), "vectorizer": "none", **index, "properties": properties},
     )
-    for number, some in enumerate(documents(table)):
-        objects = []
-        for document, vector in some:
-            key = str(uuid.uuid5(uuid.NAMESPACE_URL, f"embedmill:{table.side}/{document['row']}"))
-            said = {("raw_id" if field == "id" else field): v for field, v in document.items()}
-            objects.append(
-                json_with({"class": name, "id": key, "properties": said}, "vector", vector)
-            )
-        text = f'{{"objects": [{",".join(objects)}]}}\n'
-        (folder / f"{table.side}.{number:05d}.json").write_text(text, encoding="utf-8")
+
+
+def _class_of(table: VectorTable) -> str:
+    return table.side.capitalize()
+
+
+def _weaviate_file(table: VectorTable, block: NumberBlock, path: Path) -> None:
+    objects = []
+    for document, vector in documents(table, block):
+        key = str(uuid.uuid5(uuid.NAMESPACE_URL, f"embedmill:{table.side}/{document['row']}"))
+        said = {("raw_id" if field == "id" else field): v for field, v in document.items()}
+        whole = {"class": _class_of(table), "id": key, "properties": said}
+        objects.append(json_with(whole, "vector", vector))
+    path.write_text(f'{{"objects": [{",".join(objects)}]}}\n', encoding="utf-8")
 
 
 def _lists(vector_ND: np.ndarray[Any, np.dtype[np.float32]]) -> pa.Array:
     count, dim = vector_ND.shape
     ends = pa.array(np.arange(count + 1, dtype=np.int32) * dim)
     return pa.ListArray.from_arrays(ends, pa.array(vector_ND.reshape(-1)), type=_VECTOR)
+
+
+# The namespace SIDE of Pinecone's import from object storage. A record's id is its row: Pinecone's
+# ids are ASCII and at most 512 characters.
+PINECONE_FILES = NumberedFiles("{side}/{number:05d}.parquet", _pinecone_file, lambda dim: NUMBERS)
+# The input of a Vertex AI Vector Search index. Answers are ids alone, so that the id is the raw
+# one. Categories are restricts.
+VERTEX_FILES = files_of_lines("{side}/{number:05d}.json", _vertex_line)
+# Bodies of /v1/batch/objects.
+WEAVIATE_FILES = NumberedFiles("{side}.{number:05d}.json", _weaviate_file, numbers_of_file)

@@ -8,26 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from embedmill.pipeline.formats.line_writer import NUMBERS, join_numbers
+from embedmill.pipeline.formats.numbered_files import NumberedFiles
 from embedmill.pipeline.formats.vector_table import NumberBlock, VectorTable
 
-__all__ = ["DOCUMENTS", "documents", "json_with", "numbered", "write_json"]
+__all__ = ["DOCUMENTS", "documents", "files_of_lines", "json_with", "numbers_of_file", "write_json"]
 
 # Of a file: what servers take in one request, at a few KB each.
 DOCUMENTS = 5000
 Document = dict[str, Any]
 
 
-def documents(table: VectorTable) -> Iterator[list[tuple[Document, str]]]:
-    """Documents (row, id, count, and payload) with their vectors as JSON arrays, a file at a time.
+def numbers_of_file(dim: int) -> int:
+    """Numbers of a file of at most DOCUMENTS vectors; about NUMBERS where these have many."""
+    return min(NUMBERS, DOCUMENTS * dim)
 
-    A file has at most DOCUMENTS, and about NUMBERS numbers.
+
+def documents(table: VectorTable, block: NumberBlock) -> Iterator[tuple[Document, str]]:
+    """Documents (row, id, count, and payload) with their vectors as JSON arrays.
+
+    Args:
+        table: that the vectors are of.
+        block: some of them.
     """
-    limit = min(NUMBERS, DOCUMENTS * table.dim)
-    for block in (piece for whole in table.blocks() for piece in whole.pieces(limit)):
-        yield list(_of_block(table, block))
-
-
-def _of_block(table: VectorTable, block: NumberBlock) -> Iterator[tuple[Document, str]]:
     numbers = join_numbers(block.vector_ND, ",").to_pylist()
     columns = (block.row_N.tolist(), block.ids.to_pylist(), block.count_N.tolist())
     payloads = table.payload.records(block.ids)
@@ -41,19 +43,19 @@ def json_with(document: Document, name: str, vector: str) -> str:
     return f'{text[:-1]}{", " if document else ""}"{name}": {vector}}}'
 
 
-def numbered(
-    table: VectorTable, path: Callable[[int], Path], line: Callable[[Document, str], str]
-) -> None:
-    """Write files of lines.
+def files_of_lines(path: str, line: Callable[[Document, str], str]) -> NumberedFiles:
+    """Files of a line, or several, for each document.
 
     Args:
-        table: the vectors.
-        path: of a file, by its number.
-        line: the line, or lines, of a document and its vector, without the last newline.
+        path: see `NumberedFiles`.
+        line: of a document and its vector, without the last newline.
     """
-    for number, some in enumerate(documents(table)):
-        text = "".join(f"{line(document, vector)}\n" for document, vector in some)
-        path(number).write_text(text, encoding="utf-8")
+
+    def write(table: VectorTable, block: NumberBlock, target: Path) -> None:
+        lines = (f"{line(document, vector)}\n" for document, vector in documents(table, block))
+        target.write_text("".join(lines), encoding="utf-8")
+
+    return NumberedFiles(path, write, numbers_of_file)
 
 
 def write_json(path: Path, value: Any) -> None:

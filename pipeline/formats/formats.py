@@ -10,12 +10,21 @@ from pathlib import Path
 from embedmill.pipeline.errors import ConfigError, MachineError
 from embedmill.pipeline.formats.arrays import faiss_file, npy, safetensors
 from embedmill.pipeline.formats.arrow_tables import lance, parquet
-from embedmill.pipeline.formats.bulk_imports import milvus, pinecone, vertex, weaviate
+from embedmill.pipeline.formats.bulk_imports import (
+    PINECONE_FILES,
+    VERTEX_FILES,
+    WEAVIATE_FILES,
+    milvus,
+    pinecone,
+    vertex,
+    weaviate,
+)
 from embedmill.pipeline.formats.databases import chroma, duckdb_file, redis
+from embedmill.pipeline.formats.numbered_files import NumberedFiles
 from embedmill.pipeline.formats.postgres import pgvector
 from embedmill.pipeline.formats.projector import projector
 from embedmill.pipeline.formats.qdrant import qdrant
-from embedmill.pipeline.formats.search_engines import elasticsearch, opensearch
+from embedmill.pipeline.formats.search_engines import BULK_FILES, elasticsearch, opensearch
 from embedmill.pipeline.formats.vector_table import VectorTable
 from embedmill.pipeline.formats.word2vec import word2vec, word2vec_binary
 
@@ -27,16 +36,18 @@ class Format:
     """A format: how a table is written into a folder, and what readers of the folder must know.
 
     Attributes:
-        write: writes the vectors of one side.
+        write: writes the vectors of one side; where there are `files`, what stands beside them.
         dtypes: number types that the format has.
         ids: where the raw ids are, and how they are escaped.
         package: what must be installed, by the extra of the format's name; "" for nothing.
+        files: several files of vectors, which tasks write; None where one process writes a side.
     """
 
     write: Callable[[VectorTable, Path], None]
     dtypes: tuple[str, ...]
     ids: str
     package: str = ""
+    files: NumberedFiles | None = None
 
 
 _ALL_DTYPES = ("float32", "float16", "int8")
@@ -59,12 +70,12 @@ FORMATS: dict[str, Format] = {
     "lance": Format(lance, _ALL_DTYPES, _ID_COLUMN, package="lancedb"),
     "pgvector": Format(pgvector, ("float32", "float16"), _ID_COLUMN),
     "qdrant": Format(qdrant, ("float32",), "in the payload, under id", package="qdrant_client"),
-    "opensearch": Format(opensearch, _FLOAT32, _ID_FIELD),
-    "elasticsearch": Format(elasticsearch, _FLOAT32, _ID_FIELD),
+    "opensearch": Format(opensearch, _FLOAT32, _ID_FIELD, files=BULK_FILES),
+    "elasticsearch": Format(elasticsearch, _FLOAT32, _ID_FIELD, files=BULK_FILES),
     "milvus": Format(milvus, _FLOAT32, _ID_COLUMN),
-    "pinecone": Format(pinecone, _FLOAT32, "in the metadata, under id"),
-    "vertex": Format(vertex, _FLOAT32, "the id of a datapoint"),
-    "weaviate": Format(weaviate, _FLOAT32, "in the property raw_id"),
+    "pinecone": Format(pinecone, _FLOAT32, "in the metadata, under id", files=PINECONE_FILES),
+    "vertex": Format(vertex, _FLOAT32, "the id of a datapoint", files=VERTEX_FILES),
+    "weaviate": Format(weaviate, _FLOAT32, "in the property raw_id", files=WEAVIATE_FILES),
     "duckdb": Format(duckdb_file, _FLOAT32, _ID_COLUMN),
     "redis": Format(redis, _FLOAT32, _ID_FIELD),
     "chroma": Format(chroma, _FLOAT32, "in the metadata, under id", package="chromadb"),

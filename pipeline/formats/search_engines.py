@@ -6,27 +6,33 @@ OpenSearch's documentation, "k-NN vector" and "Bulk"; Elasticsearch's, "Dense ve
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from embedmill.pipeline.formats.documents import json_with, numbered, write_json
+from embedmill.pipeline.formats.documents import files_of_lines, json_with, write_json
 from embedmill.pipeline.formats.vector_table import VectorTable
 
-__all__ = ["bulk_line", "elasticsearch", "elasticsearch_index", "opensearch", "opensearch_index"]
+__all__ = [
+    "BULK_FILES",
+    "bulk_line",
+    "elasticsearch",
+    "elasticsearch_index",
+    "opensearch",
+    "opensearch_index",
+]
 
 # Lucene takes terms of at most 32,766 bytes; longer ids are stored and not found by.
 _KEYWORD = {"type": "keyword", "ignore_above": 8191}
 
 
 def opensearch(table: VectorTable, folder: Path) -> None:
-    """Write `SIDE.index.json`, and `SIDE.NNNNN.ndjson`, each a body of `POST SIDE/_bulk`."""
-    _write(table, folder, opensearch_index)
+    """Write `SIDE.index.json`, which creates the index that `BULK_FILES` go into."""
+    write_json(folder / f"{table.side}.index.json", opensearch_index(table.dim))
 
 
 def elasticsearch(table: VectorTable, folder: Path) -> None:
     """Write the same for Elasticsearch."""
-    _write(table, folder, elasticsearch_index)
+    write_json(folder / f"{table.side}.index.json", elasticsearch_index(table.dim))
 
 
 def opensearch_index(dim: int) -> dict[str, Any]:
@@ -68,6 +74,5 @@ def bulk_line(document: dict[str, Any], vector: str) -> str:
     return f"{action}\n{json_with(document, 'vector', vector)}"
 
 
-def _write(table: VectorTable, folder: Path, index: Callable[[int], dict[str, Any]]) -> None:
-    write_json(folder / f"{table.side}.index.json", index(table.dim))
-    numbered(table, lambda number: folder / f"{table.side}.{number:05d}.ndjson", bulk_line)
+# Each is a body of `POST SIDE/_bulk`.
+BULK_FILES = files_of_lines("{side}.{number:05d}.ndjson", bulk_line)

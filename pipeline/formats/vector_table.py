@@ -88,9 +88,20 @@ class VectorTable:
 
     def blocks(self) -> Iterator[NumberBlock]:
         """All vectors, rows rising."""
-        for block in self._vectors.live_blocks():
-            numbers_ND = convert(block.vector_ND, self.dtype, self.scale)
-            yield NumberBlock(block.row_N, block.ids, block.count_N, numbers_ND)
+        for file in range(len(self._vectors.files)):
+            yield self.block(file)
+
+    def block(self, file: int) -> NumberBlock:
+        """The vectors of one file of the export."""
+        block = self._vectors.live_block(file)
+        numbers_ND = convert(block.vector_ND, self.dtype, self.scale)
+        return NumberBlock(block.row_N, block.ids, block.count_N, numbers_ND)
+
+    def live_by_file(self) -> list[int]:
+        """How many vectors each file of the export has."""
+        starts = self._vectors.files.starts
+        live = np.concatenate(([0], np.cumsum(self._vectors.live(), dtype=np.int64)))
+        return [int(number) for number in np.diff(live[starts])]
 
     @functools.cached_property
     def payload(self) -> Payload:

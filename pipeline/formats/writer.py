@@ -15,6 +15,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,13 @@ from typing import Any
 from embedmill import __version__
 from embedmill.pipeline.errors import InputError
 from embedmill.pipeline.formats.dtype_recall import dtype_recall
+from embedmill.pipeline.formats.file_tasks import file_tasks, write_files
 from embedmill.pipeline.formats.formats import find_format
 from embedmill.pipeline.formats.vector_table import VectorTable, int8_scale
 from embedmill.pipeline.log import Progress
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage
+from embedmill.pipeline.task_pool import LAUNCHERS, TaskPool, TaskRequest, choose_launcher
 from embedmill.pipeline.views.vectors import Vectors
 from embedmill.schemas.run import MANIFEST
 
@@ -34,15 +37,26 @@ __all__ = ["SIDES", "ExportOptions", "write"]
 
 SIDES = ("users", "items")
 _BUFFER = 4 << 20  # bytes
+# More bytes of vectors than this take longer to write as text than processes take to start.
+_LARGE = 1 << 26
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What to write: the name of a format, the number type, and the sides."""
+    """What to write, and how.
+
+    Attributes:
+        format: its name.
+        dtype: number type.
+        sides: "users", "items" or both.
+        workers: processes that write a format of several files; 0: as many as there are cores, and
+            none for few vectors. The files are the same for any number.
+    """
 
     format: str
     dtype: str = "float32"
     sides: Sequence[str] = SIDES
+    workers: int = 0
 
 
 def write(
@@ -52,9 +66,9 @@ def write(
 
     Args:
         run: a run whose `export` has finished.
-        options: format, number type and sides.
+        options: what to write.
         output: folder or fsspec URL; it must not exist yet.
-        progress: updated after each side.
+        progress: updated after each side, or each file of a format of several.
         overwrite: replace a folder that an earlier call wrote there.
 
     Returns:
@@ -63,7 +77,7 @@ def write(
 
     Raises:
         ConfigError: there is no such format, or it does not have the number type.
-        MachineError: a package that it needs is not installed.
+        MachineError: a package that it needs is not installed, or a process was ended.
         InputError: the folder exists, or the format cannot hold one of the ids.
     """
     format_ = find_format(options.format, options.dtype)
@@ -75,7 +89,11 @@ def write(
     with _scratch(target) as folder:
         for done, table in enumerate(tables, 1):
             format_.write(table, folder)
-            progress.update(done, len(tables), "sides")
+            if format_.files is None:
+                progress.update(done, len(tables), "sides")
+        if format_.files is not None:
+            with _pool(options.workers, tables) as pool:
+                _write_files(options.format, tables, folder, pool, progress)
         manifest = {
             "format": options.format,
             "version": 1,
@@ -93,6 +111,26 @@ def write(
         text = json.dumps(manifest, indent=1, ensure_ascii=False).encode() + b"\n"
         _publish(folder, target, text)
     return manifest
+
+
+def _pool(workers: int, tables: Sequence[VectorTable]) -> AbstractContextManager[TaskPool]:
+    """Where files are written: in this process where there are few vectors, or one worker."""
+    large = sum(table.count * table.dim * 4 for table in tables) > _LARGE
+    launcher = "processes" if workers > 1 else "inline" if workers else "auto"
+    # Not on Ray: the files are written to a folder of this machine.
+    request = TaskRequest("export", workers)
+    return LAUNCHERS[choose_launcher(launcher, "", large=large)](request)
+
+
+def _write_files(
+    name: str, tables: Sequence[VectorTable], folder: Path, pool: TaskPool, progress: Progress
+) -> None:
+    """Write the numbered files of all sides by tasks."""
+    done, total = 0, sum(table.count for table in tables)
+    tasks = (task for table in tables for task in file_tasks(name, table, folder))
+    for vectors in pool.map(write_files, tasks):
+        done += vectors
+        progress.update(done, total, "vectors")
 
 
 def _scale(vectors: Vectors, dtype: str) -> float:

@@ -185,6 +185,10 @@ class Vectors:
         for number in range(len(self.files)):
             yield from self._live_blocks(number, rows, columns)
 
+    def live_block(self, number: int) -> VectorBlock:
+        """The live rows of a file."""
+        return self._block(self.files.read(number, ["row", "id", "count", "live", "vector"]))
+
     def select(
         self, rows: Sequence[int], block_rows: int = 0, *, bias: bool = False
     ) -> VectorBlock:
