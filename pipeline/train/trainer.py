@@ -67,7 +67,7 @@ class Trainer:
         """The learning rate of a step of the current epoch."""
         steps = self.plan.steps
         return self.objective.method.learning_rate(
-            self.config, self.cursor.epoch * steps + step, steps
+            self.config, self.cursor.epoch * steps + step, self.epochs * steps
         )
 
     def start_epoch(self) -> Callable[[int], float]:

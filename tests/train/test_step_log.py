@@ -90,6 +90,21 @@ def test_every_step_is_in_one_line(tmp_path: Path) -> None:
     assert entry.volatile
 
 
+def test_the_rate_of_a_refit_falls_to_its_own_end(tmp_path: Path) -> None:
+    """Of 30 epochs the best one is early; the refit ends there with the rate of a last step."""
+    settings = {**SETTINGS, "epochs": 30, "schedule": "linear", "refit": True}
+    run = planted(tmp_path, train=settings)
+    train.build(run, run.writer("train"), Quiet())
+    refit = [line for line in lines(run) if line["kind"] == "steps" and "refit" in line]
+    best = run.artifact("train").read_json("model.json")["best_epoch"]
+    assert refit[-1]["epoch"] == best < 30
+    per_epoch = refit[-1]["step"]
+    for line in refit:
+        before = (line["epoch"] - 1) * per_epoch + line["step"] - 1
+        rate = run.config.train.learning_rate * (1 - before / (best * per_epoch))
+        assert line["learning_rate"] == pytest.approx(rate)
+
+
 def test_a_resume_goes_on_with_the_log(tmp_path: Path) -> None:
     run = planted(tmp_path, train={**SETTINGS, "checkpoint_steps": 3})
     with pytest.raises(StopAtError):

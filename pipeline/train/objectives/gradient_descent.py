@@ -68,12 +68,12 @@ class GradientDescent:
             widths |= threshold_widths()
         return widths | (implicit_widths(config.dim) if config.implicit_rate else {})
 
-    def learning_rate(self, config: TrainConfig, step: int, epoch_steps: int) -> float:
+    def learning_rate(self, config: TrainConfig, step: int, steps: int) -> float:
         """See `TrainingMethod`."""
         warm_up = config.warmup_steps
         if step < warm_up:
             return config.learning_rate * (step + 1) / warm_up
-        progress = (step - warm_up) / max(1, config.epochs * epoch_steps - warm_up)
+        progress = (step - warm_up) / max(1, steps - warm_up)
         return config.learning_rate * SCHEDULES[config.schedule](progress)
 
     def initial_scale(self, dim: int) -> float:

@@ -53,8 +53,8 @@ class TrainingMethod(Protocol):
     def state_widths(self, config: TrainConfig, columns: tuple[slice, ...]) -> dict[str, int]:
         """Width of each tensor of optimizer state; `columns` are those of a table."""
 
-    def learning_rate(self, config: TrainConfig, step: int, epoch_steps: int) -> float:
-        """Learning rate of a step, counted over all epochs of `epoch_steps`; 0 if none."""
+    def learning_rate(self, config: TrainConfig, step: int, steps: int) -> float:
+        """Learning rate of a step, counted over all epochs, of `steps` in all; 0 if none."""
 
     def initial_scale(self, dim: int) -> float:
         """Standard deviation of initial values where the config has none."""
@@ -107,7 +107,7 @@ class SolvingMethod:
         """See `TrainingMethod`: there is no optimizer."""
         return {}
 
-    def learning_rate(self, config: TrainConfig, step: int, epoch_steps: int) -> float:
+    def learning_rate(self, config: TrainConfig, step: int, steps: int) -> float:
         """See `TrainingMethod`: none."""
         return 0.0
 
