@@ -1,17 +1,18 @@
-"""Implicit ALS on Gowalla: ours beside `implicit` and Spark MLlib, at equal size.
+"""Implicit ALS on Gowalla: ours beside `implicit` and Spark MLlib.
 
     python benchmarks/als.py [--dim D] [--iterations N] [--our-iterations M] [--on valid]
         [--without spark] [--json]
 
-All three fit the same pairs from start to end and are measured by the same code: Recall@20 and
-NDCG@20 over the full catalogue, fitted pairs masked. By default train and validation events are
-fitted and test is measured on; `--on valid` fits train events alone and measures on validation
-events, which is how SETTINGS were chosen. Ours is the stage `train` as every run has it, on two
-workers of one thread; its seconds are those of the log it keeps: the singular vectors that it
-begins with, laying out the pairs, lookups, exchanges between workers, solving. Peers begin with
-random vectors, so that we reach their quality in fewer iterations: --our-iterations says in how
-many, which is chosen with --on valid. The peers' are those of their `fit`, on two threads, their
-input in memory. Reading files, starting Ray or a JVM, and evaluation are in none.
+All three fit the same pairs from start to end, with the same dimension, and are measured by the
+same code: Recall@20 and NDCG@20 over the full catalogue, fitted pairs masked. By default train
+and validation events are fitted and test is measured on; `--on valid` fits train events alone and
+measures on validation events, which is how SETTINGS were chosen. Ours is the stage `train` as
+every run has it, on two workers of one thread; its seconds are those of the log it keeps: the
+singular vectors that it begins with, laying out the pairs, lookups, exchanges between workers,
+solving. Peers begin with random vectors, so that we reach their quality in fewer iterations:
+--our-iterations says in how many, which is chosen with --on valid. The peers' are those of their
+`fit`, on two threads, their input in memory. Reading files, starting Ray or a JVM, and evaluation
+are in none.
 
 `implicit` has an environment of its own, made once below .peers/. MLlib needs a JVM; without
 one it is left out. Prints a table; with --json one flat JSON object last.
@@ -195,7 +196,7 @@ def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--iterations", type=int, default=10)
-    parser.add_argument("--our-iterations", type=int, default=0, help="as many if 0")
+    parser.add_argument("--our-iterations", type=int, default=0, help="0: as many as --iterations")
     parser.add_argument("--on", choices=list(SPLITS), default="test", help="what is measured on")
     parser.add_argument("--without", action="append", default=[], choices=list(PEERS))
     args = parser.parse_args()

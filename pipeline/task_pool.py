@@ -62,17 +62,25 @@ class TaskRequest:
         workers: processes, or Ray tasks at once; 0: as many as there are cores.
         cpus: of each task, where Ray places it.
         todo: what lowers the memory of a task beside fewer workers, for error messages.
+        of_command: whether it is the command of that name which asks, by its option --workers.
     """
 
     stage: str
     workers: int = 0
     cpus: int = 1
     todo: str = ""
+    of_command: bool = False
+
+    @property
+    def name(self) -> str:
+        """Who asks, for error messages."""
+        return f"`embedmill {self.stage}`" if self.of_command else f"stage '{self.stage}'"
 
     @property
     def lower_memory(self) -> str:
         """What to do where a task runs out of memory."""
-        return f"Lower {self.stage}.workers{self.todo and f' or {self.todo}'}"
+        setting = "--workers" if self.of_command else f"{self.stage}.workers"
+        return f"Lower {setting}{self.todo and f' or {self.todo}'}"
 
 
 Launcher = Callable[[TaskRequest], AbstractContextManager[TaskPool]]
@@ -151,8 +159,8 @@ class _Processes:
             yield from map_in_order(submit, _result, tasks, self._workers + 1)
         except BrokenProcessPool as error:
             raise MachineError(
-                f"a process of stage '{self._request.stage}' was ended from outside, most often "
-                "for want of memory; nothing was published",
+                f"a process of {self._request.name} was ended from outside, most often for want "
+                "of memory; nothing was published",
                 where=self._request.stage,
                 todo=f"{self._request.lower_memory} and run the same command again",
             ) from error

@@ -114,3 +114,5 @@ def test_where_tasks_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert TaskRequest("index", todo="index.shard_bytes").lower_memory == (
         "Lower index.workers or index.shard_bytes"
     )
+    command = TaskRequest("export", of_command=True)
+    assert (command.name, command.lower_memory) == ("`embedmill export`", "Lower --workers")

@@ -160,7 +160,8 @@ def export(
     dtype: Annotated[str, typer.Option(help="number type: float32, float16 or int8")] = "float32",
     side: Annotated[str, typer.Option(help="users, items or both")] = "both",
     workers: Annotated[
-        int, typer.Option(min=0, help="processes, for a format of several files; 0: by its size")
+        int,
+        typer.Option(min=0, help="processes for formats of several files; 0: by cores and size"),
     ] = 0,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="replace an earlier export in the folder")

@@ -157,7 +157,8 @@ class TrainConfig(Section):
     )
     learning_rate: float = Field(0.1, gt=0, description="step size at the start of the schedule")
     schedule: Literal["constant", "linear", "cosine"] = Field(
-        "constant", description="how the learning rate falls over all epochs"
+        "constant",
+        description="how the learning rate falls over all epochs; in a refit over the refit's own",
     )
     warmup_steps: int = Field(
         0, ge=0, description="steps in which the learning rate first rises from 0"

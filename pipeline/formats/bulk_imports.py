@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedmill.pipeline.formats.documents import (
+    coordinates_of_file,
     documents,
     files_of_lines,
     json_with,
-    numbers_of_file,
     write_json,
 )
 from embedmill.pipeline.formats.line_writer import NUMBERS
@@ -28,7 +28,6 @@ __all__ = [
     "VERTEX_FILES",
     "WEAVIATE_FILES",
     "milvus",
-    "pinecone",
     "vertex",
     "weaviate",
 ]
@@ -68,10 +67,6 @@ def milvus(table: VectorTable, folder: Path) -> None:
             columns = [pa.array(block.row_N), block.ids, pa.array(block.count_N)]
             columns += [*table.payload.columns(block.ids), _lists(block.vector_ND)]
             out.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
-
-
-def pinecone(table: VectorTable, folder: Path) -> None:
-    """Nothing stands beside `PINECONE_FILES`."""
 
 
 def _pinecone_file(table: VectorTable, block: NumberBlock, path: Path) -> None:
@@ -153,4 +148,4 @@ PINECONE_FILES = NumberedFiles("{side}/{number:05d}.parquet", _pinecone_file, la
 # one. Categories are restricts.
 VERTEX_FILES = files_of_lines("{side}/{number:05d}.json", _vertex_line)
 # Bodies of /v1/batch/objects.
-WEAVIATE_FILES = NumberedFiles("{side}.{number:05d}.json", _weaviate_file, numbers_of_file)
+WEAVIATE_FILES = NumberedFiles("{side}.{number:05d}.json", _weaviate_file, coordinates_of_file)

@@ -11,15 +11,22 @@ from embedmill.pipeline.formats.line_writer import NUMBERS, join_numbers
 from embedmill.pipeline.formats.numbered_files import NumberedFiles
 from embedmill.pipeline.formats.vector_table import NumberBlock, VectorTable
 
-__all__ = ["DOCUMENTS", "documents", "files_of_lines", "json_with", "numbers_of_file", "write_json"]
+__all__ = [
+    "DOCUMENTS",
+    "coordinates_of_file",
+    "documents",
+    "files_of_lines",
+    "json_with",
+    "write_json",
+]
 
 # Of a file: what servers take in one request, at a few KB each.
 DOCUMENTS = 5000
 Document = dict[str, Any]
 
 
-def numbers_of_file(dim: int) -> int:
-    """Numbers of a file of at most DOCUMENTS vectors; about NUMBERS where these have many."""
+def coordinates_of_file(dim: int) -> int:
+    """Coordinates of a file of at most DOCUMENTS vectors; about NUMBERS where vectors have many."""
     return min(NUMBERS, DOCUMENTS * dim)
 
 
@@ -55,7 +62,7 @@ def files_of_lines(path: str, line: Callable[[Document, str], str]) -> NumberedF
         lines = (f"{line(document, vector)}\n" for document, vector in documents(table, block))
         target.write_text("".join(lines), encoding="utf-8")
 
-    return NumberedFiles(path, write, numbers_of_file)
+    return NumberedFiles(path, write, coordinates_of_file)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,4 +1,8 @@
-"""The formats by name. A new format is a function that writes it, and its entry in `FORMATS`."""
+"""The formats by name.
+
+A new format is a function that writes it, or `NumberedFiles` where it is several files, and its
+entry in `FORMATS`.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,6 @@ from embedmill.pipeline.formats.bulk_imports import (
     VERTEX_FILES,
     WEAVIATE_FILES,
     milvus,
-    pinecone,
     vertex,
     weaviate,
 )
@@ -36,14 +39,15 @@ class Format:
     """A format: how a table is written into a folder, and what readers of the folder must know.
 
     Attributes:
-        write: writes the vectors of one side; where there are `files`, what stands beside them.
+        write: writes the vectors of one side; where there are `files`, what stands beside them, if
+            anything does.
         dtypes: number types that the format has.
         ids: where the raw ids are, and how they are escaped.
         package: what must be installed, by the extra of the format's name; "" for nothing.
         files: several files of vectors, which tasks write; None where one process writes a side.
     """
 
-    write: Callable[[VectorTable, Path], None]
+    write: Callable[[VectorTable, Path], None] | None
     dtypes: tuple[str, ...]
     ids: str
     package: str = ""
@@ -73,7 +77,7 @@ FORMATS: dict[str, Format] = {
     "opensearch": Format(opensearch, _FLOAT32, _ID_FIELD, files=BULK_FILES),
     "elasticsearch": Format(elasticsearch, _FLOAT32, _ID_FIELD, files=BULK_FILES),
     "milvus": Format(milvus, _FLOAT32, _ID_COLUMN),
-    "pinecone": Format(pinecone, _FLOAT32, "in the metadata, under id", files=PINECONE_FILES),
+    "pinecone": Format(None, _FLOAT32, "in the metadata, under id", files=PINECONE_FILES),
     "vertex": Format(vertex, _FLOAT32, "the id of a datapoint", files=VERTEX_FILES),
     "weaviate": Format(weaviate, _FLOAT32, "in the property raw_id", files=WEAVIATE_FILES),
     "duckdb": Format(duckdb_file, _FLOAT32, _ID_COLUMN),

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.views.items import ItemMetadata
 
-__all__ = ["FIELDS", "Payload"]
+__all__ = ["FIELDS", "Payload", "payload_of"]
 
 _CATEGORIES = pa.list_(pa.field("item", pa.string(), nullable=False))
 # Columns of a table that has a payload, after those that all have. They may be null, as what is
@@ -60,6 +60,18 @@ class Payload:
             return
         for title, categories in zip(*(column.to_pylist() for column in columns), strict=True):
             yield {"title": title, "categories": categories}
+
+
+_LATEST: dict[tuple[str, str], Payload] = {}
+
+
+def payload_of(events: Artifact | None, side: str) -> Payload:
+    """The payload of a side. The latest is kept in the process: many tasks ask for the same one."""
+    key = (ItemMetadata(events).sha256, side)
+    if key not in _LATEST:
+        _LATEST.clear()
+        _LATEST[key] = Payload(events, side)
+    return _LATEST[key]
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:

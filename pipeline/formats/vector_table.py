@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from embedmill.pipeline.formats.payload import Payload
+from embedmill.pipeline.formats.payload import Payload, payload_of
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.pipeline.views.vectors import Vectors
 
@@ -92,13 +92,13 @@ class VectorTable:
             yield self.block(file)
 
     def block(self, file: int) -> NumberBlock:
-        """The vectors of one file of the export."""
+        """The vectors of one file of the artifact."""
         block = self._vectors.live_block(file)
         numbers_ND = convert(block.vector_ND, self.dtype, self.scale)
         return NumberBlock(block.row_N, block.ids, block.count_N, numbers_ND)
 
     def live_by_file(self) -> list[int]:
-        """How many vectors each file of the export has."""
+        """How many vectors each file of the artifact has."""
         starts = self._vectors.files.starts
         live = np.concatenate(([0], np.cumsum(self._vectors.live(), dtype=np.int64)))
         return [int(number) for number in np.diff(live[starts])]
@@ -106,7 +106,7 @@ class VectorTable:
     @functools.cached_property
     def payload(self) -> Payload:
         """What goes with the vectors: titles and categories of items, where the log has any."""
-        return Payload(self.events, self.side)
+        return payload_of(self.events, self.side)
 
     @functools.cached_property
     def _vectors(self) -> Vectors:

@@ -27,18 +27,21 @@ from embedmill.pipeline.formats.file_tasks import file_tasks, write_files
 from embedmill.pipeline.formats.formats import find_format
 from embedmill.pipeline.formats.vector_table import VectorTable, int8_scale
 from embedmill.pipeline.log import Progress
+from embedmill.pipeline.memory import free_memory
 from embedmill.pipeline.store.run import Run
 from embedmill.pipeline.store.storage import Storage
-from embedmill.pipeline.task_pool import LAUNCHERS, TaskPool, TaskRequest, choose_launcher
+from embedmill.pipeline.task_pool import LAUNCHERS, TaskPool, TaskRequest, usable_cores
 from embedmill.pipeline.views.vectors import Vectors
+from embedmill.schemas.export import ROWS_PER_FILE
 from embedmill.schemas.run import MANIFEST
 
 __all__ = ["SIDES", "ExportOptions", "write"]
 
 SIDES = ("users", "items")
 _BUFFER = 4 << 20  # bytes
-# More bytes of vectors than this take longer to write as text than processes take to start.
+# More bytes of vectors than this take longer to write than processes take to start.
 _LARGE = 1 << 26
+_PROCESS = 400 << 20  # bytes of a process with its libraries
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,8 @@ class ExportOptions:
         format: its name.
         dtype: number type.
         sides: "users", "items" or both.
-        workers: processes that write a format of several files; 0: as many as there are cores, and
-            none for few vectors. The files are the same for any number.
+        workers: processes that write a format of several files; 1: this one; 0: one for each core
+            where there is memory, or this one for few vectors. Any number writes the same files.
     """
 
     format: str
@@ -68,7 +71,7 @@ def write(
         run: a run whose `export` has finished.
         options: what to write.
         output: folder or fsspec URL; it must not exist yet.
-        progress: updated after each side, or each file of a format of several.
+        progress: updated after each side; for a format of several files after each task.
         overwrite: replace a folder that an earlier call wrote there.
 
     Returns:
@@ -88,11 +91,12 @@ def write(
     tables = [VectorTable(export, s, options.dtype, scales[s], events) for s in options.sides]
     with _scratch(target) as folder:
         for done, table in enumerate(tables, 1):
-            format_.write(table, folder)
+            if format_.write is not None:
+                format_.write(table, folder)
             if format_.files is None:
                 progress.update(done, len(tables), "sides")
         if format_.files is not None:
-            with _pool(options.workers, tables) as pool:
+            with _pool(run, options.workers, tables) as pool:
                 _write_files(options.format, tables, folder, pool, progress)
         manifest = {
             "format": options.format,
@@ -113,13 +117,23 @@ def write(
     return manifest
 
 
-def _pool(workers: int, tables: Sequence[VectorTable]) -> AbstractContextManager[TaskPool]:
-    """Where files are written: in this process where there are few vectors, or one worker."""
-    large = sum(table.count * table.dim * 4 for table in tables) > _LARGE
-    launcher = "processes" if workers > 1 else "inline" if workers else "auto"
-    # Not on Ray: the files are written to a folder of this machine.
-    request = TaskRequest("export", workers)
-    return LAUNCHERS[choose_launcher(launcher, "", large=large)](request)
+def _pool(
+    run: Run, workers: int, tables: Sequence[VectorTable]
+) -> AbstractContextManager[TaskPool]:
+    """Where files are written. Never on Ray: the folder is one of this machine."""
+    number = workers or _workers(tables)
+    here = number == 1 or run.config.run.root.startswith("memory:")  # which one process can read
+    request = TaskRequest("export", number, of_command=True)
+    return LAUNCHERS["inline" if here else "processes"](request)
+
+
+def _workers(tables: Sequence[VectorTable]) -> int:
+    """Processes where the user names no number: for each the vectors of a task, and their text."""
+    if sum(table.count * table.dim * 4 for table in tables) <= _LARGE:
+        return 1
+    tasks = sum(len(table.live_by_file()) for table in tables)
+    each = _PROCESS + 4 * ROWS_PER_FILE * tables[0].dim * 4
+    return max(1, min(tasks, usable_cores(), free_memory() // each))
 
 
 def _write_files(

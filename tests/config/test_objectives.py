@@ -51,7 +51,7 @@ FINGERPRINTS = {
     "rating": "f186b5b59cb5a9712767dc058eed95a7b35ddf8991da8ddf8c49025111e9499a",
     "ials": "614d46bf7d17d01e5f565e2c77565b2dc605b717596832316c924d9ea7aef09b",
     "examples/movielens-100k.toml":
-        "f927ed932ec601b733f3242c168397f843f072d6e75e29b333381b90d04131c9",
+        "b079ed69af83653c916dec8866d18030b438b83dece5761eb1c3d9b8f3afc9a6",
     "examples/movielens-100k-item2vec.toml":
         "da9236b487d2e3a597944bd6e137a550930cc26f8ff42e4796a0328d2897af74",
     "examples/movielens-100k-ratings.toml":

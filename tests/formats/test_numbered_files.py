@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import weakref
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,14 @@ from embedmill.pipeline.formats import (
 from embedmill.pipeline.formats import writer as format_writer
 from embedmill.pipeline.log import Quiet
 from embedmill.pipeline.store.run import Run
-from embedmill.pipeline.task_pool import LAUNCHERS, TaskRequest, processes
+from embedmill.pipeline.task_pool import (
+    LAUNCHERS,
+    Launcher,
+    TaskPool,
+    TaskRequest,
+    inline,
+    processes,
+)
 from embedmill.pipeline.views.vectors import Vectors
 from embedmill.schemas.files import PartFiles
 from tests.support.format_loaders import READERS
@@ -68,6 +76,29 @@ def test_two_processes_write_what_one_does(run: Run, tmp_path: Path, name: str) 
     here, there = (written(run, tmp_path / f"{n}", name, n) for n in (1, 2))
     assert there == here
     assert sum("00003" in file["path"] for file in here["files"]) == 2
+
+
+def test_where_files_are_written(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never on Ray: the folder is one of this machine."""
+    asked: list[tuple[str, int]] = []
+
+    def launcher(name: str) -> Launcher:
+        def start(request: TaskRequest) -> AbstractContextManager[TaskPool]:
+            asked.append((name, request.workers))
+            return inline(request)
+
+        return start
+
+    monkeypatch.setattr(format_writer, "LAUNCHERS", {name: launcher(name) for name in LAUNCHERS})
+    monkeypatch.setattr(format_writer, "usable_cores", lambda: 3)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    written(run, tmp_path / "few", "vertex", 0)
+    monkeypatch.setattr(format_writer, "_LARGE", 0)
+    written(run, tmp_path / "many", "vertex", 0)
+    monkeypatch.setattr(format_writer, "free_memory", lambda: 1 << 29)
+    written(run, tmp_path / "little memory", "vertex", 0)
+    written(run, tmp_path / "asked for", "vertex", 4)
+    assert asked == [("inline", 1), ("processes", 3), ("inline", 1), ("processes", 4)]
 
 
 @pytest.mark.parametrize("name", NAMES)

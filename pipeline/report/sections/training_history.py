@@ -19,7 +19,7 @@ __all__ = ["section"]
 _NOT_METRICS = ("epoch", "train_loss", "learning_rate")
 _CURVES = 2  # of validation metrics, at most
 _PARTS = {
-    "wait": "waiting for the data of a step",
+    "wait": "data of a step, and what training begins with: events, singular vectors",
     "lookup": "reading rows of the tables",
     "exchange": "communication between workers, and waiting for slower ones",
     "loss": "the loss and its gradients",

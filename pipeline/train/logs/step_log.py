@@ -5,12 +5,12 @@
     {"kind": "epoch", "epoch": 1, "train_loss": ...}  an epoch has ended: its metrics
     {"kind": "end", ...}                              the tables are written
 
-All but the first have the "seconds" since the previous line, and the phases in which they
-were spent: "seconds.wait" (for data), ".lookup", ".exchange" (with other workers, waiting for
-slower ones included), ".loss", ".update", ".checkpoint", ".validate" and ".other"; means over
-the workers, of which "max.wait" and so on are the maxima. Every step is in one line: steps that
-are repeated after a kill replace those that were lost. "at" counts steps since the training
-started; those of a refit follow those that sought the best epoch.
+All but the first have the "seconds" since the previous line, and the phases in which they were
+spent: "seconds.wait" (for data, and the start), ".lookup", ".exchange" (with other workers,
+waiting for slower ones included), ".loss", ".update", ".checkpoint", ".validate" and ".other";
+means over the workers, of which "max.wait" and so on are the maxima. Every step is in one line:
+steps that are repeated after a kill replace those that were lost. "at" counts steps since the
+training started; those of a refit follow those that sought the best epoch.
 """
 
 from __future__ import annotations

@@ -54,7 +54,16 @@ class TrainingMethod(Protocol):
         """Width of each tensor of optimizer state; `columns` are those of a table."""
 
     def learning_rate(self, config: TrainConfig, step: int, steps: int) -> float:
-        """Learning rate of a step, counted over all epochs, of `steps` in all; 0 if none."""
+        """Learning rate of a step.
+
+        Args:
+            config: section train.
+            step: counted over all epochs of the search, or of the refit.
+            steps: how many these have.
+
+        Returns:
+            the rate; 0 of a method that has none.
+        """
 
     def initial_scale(self, dim: int) -> float:
         """Standard deviation of initial values where the config has none."""
