@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from embedmill.pipeline.errors import ContractError
 from embedmill.pipeline.store.artifact import Artifact
 from embedmill.schemas.train import (
     FILES,
@@ -21,6 +22,14 @@ from embedmill.schemas.train import (
 )
 
 __all__ = ["Training"]
+
+# What lines of the log have at least, by their kind.
+_NUMBERS: dict[str, set[str]] = {
+    "start": {"workers"},
+    "steps": {"pairs", "seconds"},
+    "epoch": set(),
+    "end": set(),
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,40 @@ class Training:
         return self.artifact.read(FILES[name].path(partition))
 
     def log(self) -> list[dict[str, Any]]:
-        """The lines of the log, in order; none where no log was stored."""
+        """The lines of the log, in order; none where no log was stored.
+
+        Raises:
+            CorruptArtifactError: its bytes differ from the manifest.
+            ContractError: a line is not one of a log of a training.
+        """
         if not self.artifact.has(LOG):
             return []
-        return [json.loads(line) for line in self.artifact.read(LOG).splitlines()]
+        lines = self.artifact.read(LOG).splitlines()
+        return [self._line(number, text) for number, text in enumerate(lines, 1)]
+
+    def _line(self, number: int, text: bytes) -> dict[str, Any]:
+        try:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
+            line = None
+        if not _is_line(line):
+            raise ContractError(
+                f"line {number} is not one of a log of a training",
+                where=self.artifact.url(LOG),
+                todo="Run again with --from train --rebuild",
+            )
+        known: dict[str, Any] = line
+        return known
+
+
+def _is_line(line: Any) -> bool:
+    """Whether a line has a known kind, and numbers where its readers add them up."""
+    kind = line.get("kind") if isinstance(line, dict) else None
+    if not isinstance(kind, str) or kind not in _NUMBERS:
+        return False
+    added = {key for key in line if key.startswith("seconds")} | _NUMBERS[kind]
+    return all(_is_number(line.get(key)) for key in added)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is float or (type(value) is int and abs(value) < 1 << 63)

@@ -63,11 +63,13 @@ class Watch:
         if event in FORBIDDEN and not self._is_own(event, words):
             self.noted.append(f"{event} {words!r:.200}")
         elif event in CHANGES or _writes(event, words):
-            self._look(event, words[0])
+            # rmtree removes what it names relative to an open folder.
+            folder = words[1] if event in ("os.remove", "os.rmdir") else -1
+            self._look(event, words[0], f"/proc/self/fd/{folder}" if folder >= 0 else "")
 
-    def _look(self, event: str, path: Any) -> None:
+    def _look(self, event: str, path: Any, folder: str) -> None:
         if isinstance(path, (str, bytes)):
-            place = os.path.realpath(os.fsdecode(path))
+            place = os.path.realpath(os.path.join(folder, os.fsdecode(path)))
             if not place.startswith(self.allowed):
                 self.noted.append(f"{event} {place}")
 

@@ -16,8 +16,10 @@ from embedmill.pipeline.views.events import Events
 from embedmill.pipeline.views.items import ItemMetadata
 from embedmill.pipeline.views.row_files import RowFiles
 from embedmill.pipeline.views.shards import Shards
+from embedmill.pipeline.views.train import Training
 from embedmill.pipeline.views.vectors import LiveVectors, Vectors
 from embedmill.pipeline.views.vocabulary import Vocabulary
+from embedmill.schemas.manifest import FileEntry
 from tests.support.artifacts import reseal
 from tests.support.runs import clusters, finished
 
@@ -192,3 +194,25 @@ def test_positions_of_live_vectors(tmp_path: Path) -> None:
     assert (live.items, live.dim, len(live.files)) == (28, 8, 1)
     assert live.read_ids(live.files[0])["id"].to_pylist()[2:4] == ["i2", "i5"]
     assert np.array_equal(live.gather(np.array([3, 0])), vectors.load()[[5, 0]])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\xff", b"", b"7", b"[" * 100_000, b"{}", b'{"kind": ["steps"]}', b'{"kind": "other"}',
+        b'{"kind": "steps", "pairs": 4}', b'{"kind": "steps", "pairs": "4", "seconds": 1.0}',
+        b'{"kind": "steps", "pairs": 1' + b"0" * 400 + b', "seconds": 1.0}',
+        b'{"kind": "epoch", "seconds.loss": null}', b'{"kind": "start", "workers": true}',
+    ],
+)  # fmt: skip
+def test_a_log_of_a_training_that_is_none(tmp_path: Path, line: bytes) -> None:
+    train = stored(tmp_path).artifact("train")
+    good = b'{"kind": "start", "workers": 2}\n{"kind": "end", "seconds": 1}\n'
+    train.storage.write("log.jsonl", good)
+    files = [FileEntry(path="log.jsonl", bytes=0, sha256="0" * 64)]
+    train = dataclasses.replace(train, manifest=train.manifest.model_copy(update={"files": files}))
+    train = reseal(train, "log.jsonl")
+    assert [one["kind"] for one in Training(train).log()] == ["start", "end"]
+    train.storage.write("log.jsonl", good + line + b"\n")
+    with pytest.raises(ContractError, match="line 3 is not one of a log of a training"):
+        Training(reseal(train, "log.jsonl")).log()
