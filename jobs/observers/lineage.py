@@ -55,8 +55,8 @@ _PRODUCER = f"https://pypi.org/project/embedmill/{__version__}"
 class LineageObserver(Observer):
     """Sends START, COMPLETE and FAIL of each stage that is built, and of the run."""
 
-    def __init__(self, run: Run) -> None:
-        super().__init__(run)
+    def __init__(self, run: Run, began: float) -> None:
+        super().__init__(run, began)
         self._client = _client(run.config.observe.lineage, run.config.observe.timeout)
         self._job, self._id = job_name(run.config), str(generate_new_uuid())
         self._ids: dict[str, str] = {}

@@ -33,8 +33,8 @@ _STAGES = ("events", "vocab", "shards", "export", "index")
 class ModelObserver(Observer):
     """Logs metrics at the end of a run, and registers the model if it was published."""
 
-    def __init__(self, run: Run) -> None:
-        super().__init__(run)
+    def __init__(self, run: Run, began: float) -> None:
+        super().__init__(run, began)
         self._client = mlflow.MlflowClient()
 
     def run_ended(self, end: RunEnd) -> None:

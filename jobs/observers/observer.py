@@ -73,9 +73,15 @@ class RunEnd:
 class Observer:
     """Is told of one run. Each call may take long or raise: it is made in a thread of its own."""
 
-    def __init__(self, run: Run) -> None:
-        """An observer of a run; raises where it cannot work."""
-        self.run = run
+    def __init__(self, run: Run, began: float) -> None:
+        """An observer of a run; raises where it cannot work.
+
+        Args:
+            run: that is told of.
+            began: when the command began with it, in seconds since 1970: an observer is made in its
+                thread, and its library may take seconds to import.
+        """
+        self.run, self.began = run, began
 
     def stage_started(self, start: StageStart) -> None:
         """A stage is being built."""

@@ -29,8 +29,8 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._=-]")
 class MetricsObserver(Observer):
     """Keeps the figures, and writes or pushes them when the run has ended."""
 
-    def __init__(self, run: Run) -> None:
-        super().__init__(run)
+    def __init__(self, run: Run, began: float) -> None:
+        super().__init__(run, began)
         if not run.config.observe.metrics:
             raise ConfigError("observe.metrics is not set: a folder, or a URL of a Pushgateway")
         self._to, self._job = expanded(run.config.observe.metrics), job_name(run.config)

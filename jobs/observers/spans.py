@@ -8,7 +8,6 @@ in the environment, as schedulers set it, is the parent.
 from __future__ import annotations
 
 import os
-import time
 from typing import Any
 
 from opentelemetry import trace
@@ -34,8 +33,8 @@ __all__ = ["SpanObserver"]
 class SpanObserver(Observer):
     """Begins and ends spans, at the times of the stages."""
 
-    def __init__(self, run: Run) -> None:
-        super().__init__(run)
+    def __init__(self, run: Run, began: float) -> None:
+        super().__init__(run, began)
         tracer = _provider().get_tracer("embedmill", __version__)
         self._tracer, self._stages = tracer, dict[str, trace.Span]()
         carrier = {"traceparent": os.environ.get("TRACEPARENT", "")}
@@ -44,7 +43,7 @@ class SpanObserver(Observer):
             f"embedmill {job_name(run.config)}",
             TraceContextTextMapPropagator().extract(carrier),
             attributes=attributes,
-            start_time=time.time_ns(),
+            start_time=_ns(began),
         )
 
     def stage_started(self, start: StageStart) -> None:

@@ -49,10 +49,10 @@ class ObserverKind:
     name: str
     install: str
 
-    def make(self, run: Run) -> Observer:
-        """The observer of a run; raises whatever its library raises."""
+    def make(self, run: Run, began: float) -> Observer:
+        """The observer of a run that began at a time; raises whatever its library raises."""
         module = importlib.import_module(f"embedmill.jobs.observers.{self.module}")
-        made: Observer = getattr(module, self.name)(run)
+        made: Observer = getattr(module, self.name)(run, began)
         return made
 
 
@@ -113,6 +113,7 @@ class _Watcher:
 
     def __init__(self, name: str, kind: ObserverKind, run: Run, patience: float) -> None:
         self._name, self._kind, self._run, self._patience = name, kind, run, patience
+        self._began = time.time()
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=f"observer {name}", daemon=True)
         self._thread.start()
@@ -130,7 +131,7 @@ class _Watcher:
 
     def _work(self) -> None:
         try:
-            observer = self._kind.make(self._run)
+            observer = self._kind.make(self._run, self._began)
             while (call := self._calls.get()) is not None:
                 call(observer)
         except BaseException as error:  # libraries raise errors of any type

@@ -32,7 +32,7 @@ def test_the_registered_model_recommends(tmp_path: Path, monkeypatch: pytest.Mon
         seconds=1.0, failure=None,
     )  # fmt: skip
     want = {user: recommend(run, user, 4) for user in ("u1", "u7")}
-    ModelObserver(run).run_ended(RunEnd(result, True, 0.0))
+    ModelObserver(run, 0.0).run_ended(RunEnd(result, True, 0.0))
     shutil.rmtree(tmp_path / "runs")
     client = mlflow.MlflowClient()
     (version,) = client.search_model_versions("name = 'plays'")

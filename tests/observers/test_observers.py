@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from embedmill.jobs.launch import Job, main_of
 from embedmill.jobs.observers import RunEnd
 from embedmill.jobs.observers.prometheus import MetricsObserver
+from embedmill.jobs.observers.watch import ObserverKind
 from embedmill.jobs.run_record import RunRecord
 from embedmill.pipeline.config import to_toml
 from embedmill.pipeline.errors import TrainingError
@@ -180,7 +181,7 @@ def test_a_text_file_keeps_the_last_success(ended: Any, tmp_path: Path) -> None:
     run = finished(
         clusters(users=9, items=7), tmp_path / "more", index={"kind": "flat"}, **sections
     )
-    MetricsObserver(run).run_ended(RunEnd(RunRecord(run).result(), False, time.time()))
+    MetricsObserver(run, 0.0).run_ended(RunEnd(RunRecord(run).result(), False, time.time()))
     (other,) = (p for p in (tmp_path / "node").iterdir() if p != path)
     every = samples(other.read_text())
     assert every["embedmill_stage_built", "export"] == every["embedmill_stage_built", "vocab"] == 0
@@ -242,6 +243,13 @@ def test_spans(ended: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
     monkeypatch.setenv("TRACEPARENT", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    make = ObserverKind.make
+
+    def slow(kind: ObserverKind, *words: Any) -> Any:
+        time.sleep(0.5)  # as long as a library takes to import: the stage begins meanwhile
+        return make(kind, *words)
+
+    monkeypatch.setattr(ObserverKind, "make", slow)
     _, result, err = ended(observe=observe("opentelemetry"))
     assert "observer" not in err
     stage, run = exporter.get_finished_spans()
