@@ -60,7 +60,7 @@ class LineageObserver(Observer):
         self._client = _client(run.config.observe.lineage, run.config.observe.timeout)
         self._job, self._id = job_name(run.config), str(generate_new_uuid())
         self._ids: dict[str, str] = {}
-        self._send(RunState.START, None, datetime.now(UTC).timestamp())
+        self._send(RunState.START, None, began)
 
     def stage_started(self, start: StageStart) -> None:
         """See `Observer`."""

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from embedmill.pipeline.prepare.hashing import mix64, to_unit_interval
-from embedmill.pipeline.score import RowLists
+from embedmill.pipeline.score import RowLists, are_among
 from embedmill.pipeline.task_pool import TaskPool
 from embedmill.pipeline.views.shards import GROUP_EVENTS, Shards
 from embedmill.schemas.export import VectorSpec
@@ -207,7 +207,7 @@ def _of_events(users: Rows, fitted: Events, seen: tuple[Events, ...], test: Even
     wanted = _lists((test,), len(users))
     width = max((int(r.max()) for r in (seen_rows.rows, wanted.rows) if r.numel()), default=0) + 1
     seen_keys = seen_rows.users() * width + seen_rows.rows
-    fresh = ~torch.isin(wanted.users() * width + wanted.rows, seen_keys)
+    fresh = ~are_among(wanted.users() * width + wanted.rows, seen_keys)
     relevant = RowLists.of(wanted.users()[fresh], wanted.rows[fresh], len(users))
     return Group(users, seen_rows, relevant, fitted, test, 0, 0, int((~fresh).sum()))
 

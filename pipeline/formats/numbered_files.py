@@ -37,7 +37,7 @@ class NumberedFiles:
     def first_numbers(self, table: VectorTable) -> list[int]:
         """The number of the first file that each file of the artifact becomes, [F]."""
         rows = max(1, self.coordinates(table.dim) // max(1, table.dim))
-        files = [-(-live // rows) for live in table.live_by_file()]
+        files = [-(-live // rows) for live in table.live_by_file]
         return [int(number) for number in np.cumsum([0, *files])[:-1]]
 
     def write_from(self, table: VectorTable, folder: Path, source: int, first: int) -> int:

@@ -62,16 +62,18 @@ class Payload:
             yield {"title": title, "categories": categories}
 
 
-_LATEST: dict[tuple[str, str], Payload] = {}
+_LATEST: dict[str, Payload] = {}  # by the sha256 of the items' metadata
 
 
 def payload_of(events: Artifact | None, side: str) -> Payload:
     """The payload of a side. The latest is kept in the process: many tasks ask for the same one."""
-    key = (ItemMetadata(events).sha256, side)
-    if key not in _LATEST:
+    sha256 = ItemMetadata(events).sha256 if side == "items" else ""
+    if not sha256:
+        return Payload(None, side)
+    if sha256 not in _LATEST:
         _LATEST.clear()
-        _LATEST[key] = Payload(events, side)
-    return _LATEST[key]
+        _LATEST[sha256] = Payload(events, side)
+    return _LATEST[sha256]
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:

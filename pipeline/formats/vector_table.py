@@ -76,10 +76,10 @@ class VectorTable:
         """Coordinates of a vector."""
         return self._vectors.dim
 
-    @functools.cached_property
+    @property
     def count(self) -> int:
         """Number of vectors: those of live rows."""
-        return int(self._vectors.live().sum())
+        return sum(self.live_by_file)
 
     @property
     def left_out(self) -> int:
@@ -97,6 +97,7 @@ class VectorTable:
         numbers_ND = convert(block.vector_ND, self.dtype, self.scale)
         return NumberBlock(block.row_N, block.ids, block.count_N, numbers_ND)
 
+    @functools.cached_property
     def live_by_file(self) -> list[int]:
         """How many vectors each file of the artifact has."""
         starts = self._vectors.files.starts

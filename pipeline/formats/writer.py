@@ -131,7 +131,7 @@ def _workers(tables: Sequence[VectorTable]) -> int:
     """Processes where the user names no number: for each the vectors of a task, and their text."""
     if sum(table.count * table.dim * 4 for table in tables) <= _LARGE:
         return 1
-    tasks = sum(len(table.live_by_file()) for table in tables)
+    tasks = sum(len(table.live_by_file) for table in tables)
     each = _PROCESS + 4 * ROWS_PER_FILE * tables[0].dim * 4
     return max(1, min(tasks, usable_cores(), free_memory() // each))
 

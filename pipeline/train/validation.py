@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from embedmill.pipeline.ranking_metrics import metric_sums
-from embedmill.pipeline.score import RowLists, top_k
+from embedmill.pipeline.score import RowLists, are_among, top_k
 from embedmill.pipeline.train.collectives import Group
 from embedmill.pipeline.train.data.train_events import Events
 from embedmill.pipeline.train.graph.smoothing import Smoothing
@@ -81,7 +81,7 @@ def choose_validation(
     for partition, train_N, valid_N in zip(
         layout.owned, known.partitions(), valid.partitions(), strict=True
     ):
-        new = ~_are_among(_pair_keys(valid_N), _pair_keys(train_N))
+        new = ~are_among(_pair_keys(valid_N), _pair_keys(train_N))
         users = torch.unique(valid_N.user_E[new]).long()
         share = (partition + 1) * limit // layout.partitions - (
             partition * limit // layout.partitions
@@ -183,15 +183,6 @@ def ranking_rows(rows_ND: Tensor, settings: LossSettings) -> Tensor:
 def _pair_keys(events: Events) -> Tensor:
     """One number for each pair of user and item: both rows fit into 64 bits."""
     return (events.user_E.long() << 32) + events.item_E
-
-
-def _are_among(keys_M: Tensor, known_N: Tensor) -> Tensor:
-    """Mask [M] of the keys that are known. `torch.isin` sorts both and takes thrice as long."""
-    if not len(known_N):
-        return torch.zeros(len(keys_M), dtype=torch.bool)
-    known_N = known_N.sort().values
-    place_M = torch.searchsorted(known_N, keys_M).clamp_(max=len(known_N) - 1)
-    return known_N[place_M] == keys_M
 
 
 def _is_of_users(events: Events, users: Tensor, layout: Layout) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 
 from embedmill.pipeline.errors import ContractError
 from embedmill.pipeline.store.artifact import Artifact
+from embedmill.pipeline.store.stored_json import UNREADABLE
 from embedmill.schemas.train import (
     FILES,
     HISTORY,
@@ -81,7 +82,7 @@ class Training:
     def _line(self, number: int, text: bytes) -> dict[str, Any]:
         try:
             line = json.loads(text)
-        except (ValueError, RecursionError):
+        except UNREADABLE:
             line = None
         if not _is_line(line):
             raise ContractError(

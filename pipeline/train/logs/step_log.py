@@ -26,6 +26,7 @@ import torch
 
 from embedmill.pipeline.log import Progress
 from embedmill.pipeline.store.storage import Storage
+from embedmill.pipeline.store.stored_json import UNREADABLE
 from embedmill.pipeline.train.checkpoints.checkpoint import Cursor
 from embedmill.pipeline.train.collectives import Group
 from embedmill.pipeline.train.logs.phase_timer import PHASES
@@ -155,5 +156,5 @@ def _read(storage: Storage) -> list[dict[str, Any]]:
     try:
         lines = [json.loads(line) for line in storage.read(LOG).splitlines()]
         return [line for line in lines if _position(line) and line["at"] >= 0]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, *UNREADABLE):
         return []
